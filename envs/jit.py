@@ -1,0 +1,105 @@
+"""Compiling with numba, kept on disk under the content of the sources.
+
+numba's own cache does not see a change in a function of another file: the caller would go on with the old code. So the
+cache's folder is named by a hash of all the engine's sources, the versions of numba and numpy, and the processor.
+"""
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from metarl import cache
+
+log = logging.getLogger("metarl")
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Where compiled code is kept; None, said once, where that folder cannot be written."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*here.glob("*.py"), *here.glob("tasks/*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
+    digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
+    folder = cache.directory("compiled", digest.hexdigest()[:16])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        log.warning("compiled code is not kept, every start compiles again: %s", error)
+        return None
+
+
+@contextmanager
+def _cached() -> Iterator[bool]:
+    """numba reads the setting when a function is decorated; it is put back for everyone else's functions."""
+    folder, before = cache_folder(), numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder or "")
+    try:
+        yield folder is not None
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile at the first call, without the interpreter's lock."""
+    with _cached() as keep:
+        return numba.njit(nogil=True, cache=keep)(function)
+
+
+@lru_cache(maxsize=None)
+def formula_address(function: Callable[..., Any]) -> int:
+    """The address of `void function(double*, double*, double*)`, compiled now."""
+    pointer = types.CPointer(types.float64)
+    with _cached() as keep:
+        compiled = numba.cfunc(types.void(pointer, pointer, pointer), cache=keep)(function)
+    _alive.append(compiled)
+    return compiled.address
+
+
+_alive: list[Any] = []
+"""Compiled formulas: their code must outlive the addresses handed out."""
+
+
+@intrinsic
+def call_with_two(typingctx: Any, function: Any, first: Any, second: Any) -> Any:
+    """Call `void function(void*, void*)`, all three given as addresses: mj_step and mj_forward."""
+    return types.void(types.int64, types.int64, types.int64), _call_codegen
+
+
+@intrinsic
+def call_with_three(typingctx: Any, function: Any, first: Any, second: Any, third: Any) -> Any:
+    """Call `void function(double*, double*, double*)`, all four given as addresses: the formulas of the tasks."""
+    return types.void(types.int64, types.int64, types.int64, types.int64), _call_codegen
+
+
+def _call_codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    pointer = ir.IntType(8).as_pointer()
+    function_type = ir.FunctionType(ir.VoidType(), [pointer] * (len(args) - 1))
+    target = builder.inttoptr(args[0], function_type.as_pointer())
+    builder.call(target, [builder.inttoptr(argument, pointer) for argument in args[1:]])
+    return context.get_dummy_value()
+
+
+@intrinsic
+def doubles(typingctx: Any, address: Any) -> Any:
+    """An address as `double*`, for `numba.carray`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.int64), codegen

@@ -1,0 +1,180 @@
+"""The reference engine: stock Meta-World objects, or any gymnasium environment with a task parameter."""
+
+import importlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+
+from metarl.envs.scene import Scene, assets, get_state
+from metarl.envs.suites import Task
+from metarl.errors import UserError
+
+
+class StepResult(NamedTuple):
+    """One step of all slots; every array is (num_envs, ...) and new."""
+
+    obs: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: dict[str, np.ndarray]
+
+
+class Engine(Protocol):
+    """What steps the slots of a `MetaVectorEnv`; it knows neither horizons nor autoreset."""
+
+    name: str
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+
+    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """Put slots at the start of their tasks; returns their observations, (len(slots), ...)."""
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Step all slots."""
+
+    def scene(self, slot: int) -> Scene:
+        """The slot as it is now."""
+
+    def render(self, slot: int) -> np.ndarray:
+        """A picture of the slot as it is now, (height, width, 3) uint8."""
+
+    def close(self) -> None:
+        """Release what the engine holds."""
+
+
+class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A stock Meta-World environment whose task is set by its parameters instead of a pickle.
+
+    Args:
+        name: one of `metarl.envs.TASKS`.
+        reward: "v2", or "v1" (figures published before 2021).
+    """
+
+    def __init__(self, name: str, reward: str = "v2") -> None:
+        table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
+        self.env = table[name](reward_function_version=reward)
+        self.env.max_path_length = np.inf  # the horizon is MetaVectorEnv's
+        self.observation_space = self.env.sawyer_observation_space
+        self.action_space = self.env.action_space
+
+    @property
+    def model_file(self) -> str:
+        """Path of the model below Meta-World's folder of assets."""
+        return os.path.relpath(self.env.model_name, assets())
+
+    def set_task(self, params: Any) -> None:
+        """What stock's `set_task` does with the content of its pickle; takes effect at the next reset."""
+        self.env._set_task_called = True
+        self.env._freeze_rand_vec = True
+        self.env._last_rand_vec = np.array(params, np.float64)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Stock's reset: a function of the task alone (7-12 ms)."""
+        return self.env.reset()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Stock's step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, float(reward), terminated, truncated, info
+
+    def scene(self) -> Scene:
+        """The environment as it is now."""
+        model, data = self.env.model, self.env.data
+        goal = np.array(self.env._target_pos)
+        return Scene(self.model_file, get_state(model, data), model.body_pos.copy(), model.site_pos.copy(), goal)
+
+    def close(self) -> None:
+        """Release the renderer that gymnasium's base class may hold."""
+        self.env.close()
+
+
+class PythonEngine:
+    """Steps environment objects one after the other.
+
+    Args:
+        make: makes an environment of a name, with a method `set_task(params)`; None: stock Meta-World.
+        names: all names that may be asked for.
+        num_envs: number of slots.
+        reward: Meta-World's version of the reward.
+        info: "success", or "full": every entry of stock's info.
+    """
+
+    name = "python"
+
+    def __init__(
+        self, make: Callable[[str], Any] | None, names: Sequence[str], num_envs: int, reward: str = "v2", info: str = "success"
+    ) -> None:
+        self.make = make or partial(StockEnv, reward=reward)
+        self.full_info = info == "full"
+        self.spare: dict[str, list[Any]] = defaultdict(list)
+        self.slots: list[tuple[str, Any] | None] = [None] * num_envs
+        self.painter: Any = None
+        for name in names:
+            self.spare[name].append(self.make(name))
+        first = self.spare[names[0]][0]
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        for name in names:
+            env = self.spare[name][0]
+            if env.observation_space.shape != self.observation_space.shape or env.action_space != self.action_space:
+                raise UserError(f"{name} has other observation or action spaces than {names[0]}: they cannot share a batch")
+
+    def _env(self, slot: int) -> Any:
+        held = self.slots[slot]
+        assert held is not None
+        return held[1]
+
+    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """See `Engine.reset`."""
+        observations = []
+        for slot, task, seed in zip(slots, tasks, seeds):
+            held = self.slots[slot]
+            if held is None or held[0] != task.name:
+                if held is not None:
+                    self.spare[held[0]].append(held[1])
+                self.slots[slot] = (task.name, self.spare[task.name].pop() if self.spare[task.name] else self.make(task.name))
+            env = self._env(slot)
+            env.set_task(task.params)
+            observations.append(env.reset(seed=seed)[0])
+        return np.array(observations, self.observation_space.dtype)
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """See `Engine.step`."""
+        results = [self._env(slot).step(action) for slot, action in enumerate(actions)]
+        obs, reward, terminated, truncated, infos = zip(*results)
+        info = {"success": np.array([bool(i.get("success", False)) for i in infos])}
+        if self.full_info:
+            info |= {key: np.array([i[key] for i in infos], np.float64) for key in infos[0] if key != "success"}
+        return StepResult(
+            np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
+            np.array(truncated, bool), info,
+        )  # fmt: skip
+
+    def scene(self, slot: int) -> Scene:
+        """See `Engine.scene`. Only Meta-World's environments have one."""
+        return self._env(slot).scene()
+
+    def render(self, slot: int) -> np.ndarray:
+        """See `Engine.render`."""
+        env = self._env(slot)
+        if not isinstance(env, StockEnv):
+            return env.render()
+        if self.painter is None:
+            from metarl.envs.drawing import Painter
+
+            self.painter = Painter()
+        return self.painter.draw(env.scene())
+
+    def close(self) -> None:
+        """Close every environment."""
+        if self.painter is not None:
+            self.painter.close()
+        for env in [held[1] for held in self.slots if held] + [env for spare in self.spare.values() for env in spare]:
+            env.close()
+        self.slots, self.painter = [None] * len(self.slots), None
+        self.spare.clear()

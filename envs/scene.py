@@ -1,0 +1,56 @@
+"""What MuJoCo needs to know of one slot at one moment: its model, its state, and how to make a picture's input of it."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.errors import UserError
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""All that decides what the next steps do: positions, velocities, controls, mocap pose, warm start."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A slot at one moment, enough to draw it or to go on from it.
+
+    Attributes:
+        model_file: path of the model below Meta-World's folder of assets.
+        state: MuJoCo's integration state (`STATE`).
+        body_pos, site_pos: the two arrays of the model in which tasks of one class differ, metres.
+        goal: where the task wants the object or the hand to be, (3,), metres; hidden from the agent.
+    """
+
+    model_file: str
+    state: np.ndarray
+    body_pos: np.ndarray
+    site_pos: np.ndarray
+    goal: np.ndarray
+
+
+def assets() -> Path:
+    """Meta-World's folder of assets, found without importing Meta-World."""
+    spec = find_spec("metaworld")
+    if spec is None or spec.origin is None:
+        raise UserError("metaworld is not installed: pip install metaworld==3.1.1")
+    return Path(spec.origin).parent / "assets"
+
+
+def load_model(model_file: str) -> Any:
+    """The model as Meta-World's environment objects hold it, from its XML file (about 0.15 s)."""
+    model = mujoco.MjModel.from_xml_path(str(assets() / model_file))
+    # SawyerMocapBase.reset_mocap_welds: the welds pull the hand to the mocap body without an offset.
+    weld = model.eq_type == mujoco.mjtEq.mjEQ_WELD
+    model.eq_data[weld] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0]
+    return model
+
+
+def get_state(model: Any, data: Any) -> np.ndarray:
+    """A copy of the integration state."""
+    state = np.empty(mujoco.mj_stateSize(model, STATE))
+    mujoco.mj_getState(model, data, state, STATE)
+    return state

@@ -1,0 +1,239 @@
+"""`MetaVectorEnv`: many slots, each on its own task, as one `gymnasium.vector.VectorEnv`."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from metarl.envs.python_engine import Engine, PythonEngine
+from metarl.envs.suites import Task, TaskDistribution
+from metarl.envs.tasks import NATIVE
+from metarl.errors import UserError, unknown
+
+log = logging.getLogger("metarl")
+
+ENGINES = {
+    "auto": "native where every task of the suite has it, else python",
+    "native": "compiled stepping of many simulations, equal to stock: " + ", ".join(NATIVE),
+    "python": "stock Meta-World objects (all 50 tasks), or any gymnasium environment: the reference",
+}
+
+
+class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """Slots that are stepped together, each on its own task.
+
+    An episode ends after `horizon` steps (`truncated`), or when the environment ends it (`terminated`). A slot whose
+    episode ended is reset within the same step (`AutoresetMode.SAME_STEP`): `obs` then shows the new episode's first
+    observation and `info["final_obs"][slot]`, `info["final_info"]` the end of the old one. `info["success"]` always
+    belongs to the step just taken. Arrays that were returned are never written to again.
+
+    Use `make_vec` to make one.
+
+    Attributes:
+        tasks: the task that each slot is on (None before the first reset).
+        engine: what steps the slots.
+    """
+
+    def __init__(
+        self, distribution: TaskDistribution, engine: Engine, num_envs: int, *, seed: int, horizon: int, resample: str,
+        terminate_on_success: bool, render_mode: str | None,
+    ) -> None:  # fmt: skip
+        self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
+        self.horizon, self.resample, self.terminate_on_success = horizon, resample, terminate_on_success
+        self.render_mode = render_mode
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 80}
+        self.single_observation_space, self.single_action_space = engine.observation_space, engine.action_space
+        self.observation_space = batch_space(engine.observation_space, num_envs)
+        self.action_space = batch_space(engine.action_space, num_envs)
+        self.tasks: list[Task | None] = [None] * num_envs
+        self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
+        self._ready = np.zeros(num_envs, bool)
+        self._steps = np.zeros(num_envs, np.int64)
+        self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
+        self._chosen = False  # whether the tasks were set by hand
+        self._seed(seed)
+
+    def _seed(self, seed: int) -> None:
+        self._np_random = np.random.default_rng(np.random.SeedSequence(seed))
+        self._np_random_seed = seed
+
+    def set_tasks(self, tasks: Sequence[Task], slots: Sequence[int] | None = None) -> None:
+        """Give slots their tasks, from their next reset on; stepping them before it raises `ResetNeeded`.
+
+        Args:
+            tasks: one a slot.
+            slots: None: all.
+
+        Raises:
+            UserError: as many tasks as slots are needed.
+        """
+        slots = range(self.num_envs) if slots is None else slots
+        if len(tasks) != len(slots):
+            raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
+        for slot, task in zip(slots, tasks):
+            self._pending[slot], self._ready[slot] = task, False
+        self._chosen = True
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start new episodes.
+
+        The first reset draws a task for every slot that none was set for; later ones keep the tasks
+        (`resample="never"`) or draw new ones (`resample="episode"`). A seed starts all random numbers anew and draws the
+        tasks again, unless they were set by `set_tasks`.
+
+        Args:
+            seed: an int, not a list: slots share one stream.
+            options: `{"reset_mask": mask}`, mask (num_envs,) bool: only these slots.
+
+        Returns:
+            Observations of all slots, (num_envs, ...), and an empty dict.
+        """
+        if isinstance(seed, list):
+            raise UserError("give one seed, not a list: the slots' streams are derived from it")
+        mask = np.ones(self.num_envs, bool)
+        if options and "reset_mask" in options:
+            mask = np.asarray(options["reset_mask"])
+            if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+                raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},) with at least one True")
+        if seed is not None:
+            self._seed(seed)
+        redraw = (seed is not None and not self._chosen) or self.resample == "episode"
+        slots = np.flatnonzero(mask)
+        self._obs = self._obs.copy()
+        self._obs[slots] = self._start(slots, redraw)
+        return self._obs.copy(), {}
+
+    def _start(self, slots: np.ndarray, redraw: bool) -> np.ndarray:
+        draw = [s for s in slots if self._pending[s] is None and (redraw and not self._chosen or self.tasks[s] is None)]
+        if draw:
+            for slot, task in zip(draw, self.distribution.sample(len(draw), self.np_random)):
+                self._pending[slot] = task
+        for slot in slots:
+            self.tasks[slot], self._pending[slot] = self._pending[slot] or self.tasks[slot], None
+        seeds = self.np_random.integers(2**31, size=len(slots)).tolist()
+        obs = self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds)  # type: ignore[misc]
+        self._ready[slots], self._steps[slots] = True, 0
+        return obs
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of all slots.
+
+        Args:
+            actions: (num_envs, ...) of the action space; Box actions are taken as its dtype (Meta-World: float32).
+
+        Returns:
+            obs (num_envs, ...), reward (num_envs,) float64, terminated, truncated (num_envs,) bool, info.
+
+        Raises:
+            UserError: actions of another shape, or not finite.
+            gymnasium.error.ResetNeeded: a slot was not reset since it was made or given a task.
+        """
+        if not self._ready.all():
+            raise gymnasium.error.ResetNeeded(f"reset before stepping: slots {np.flatnonzero(~self._ready).tolist()}")
+        actions = np.ascontiguousarray(actions, self.action_space.dtype)
+        if actions.shape != self.action_space.shape:
+            raise UserError(f"actions have shape {actions.shape}, not {self.action_space.shape}")
+        if not np.isfinite(actions).all():
+            bad = np.flatnonzero(~np.isfinite(actions).reshape(self.num_envs, -1).all(1)).tolist()
+            raise UserError(f"actions of slots {bad} are not finite")
+        obs, reward, terminated, truncated, info = self.engine.step(actions)
+        self._steps += 1
+        truncated |= self._steps >= self.horizon
+        if self.terminate_on_success:
+            terminated = terminated | info["success"]
+        everyone = np.ones(self.num_envs, bool)
+        for key in list(info):
+            info[f"_{key}"] = everyone
+        ended = terminated | truncated
+        if ended.any():
+            slots = np.flatnonzero(ended)
+            final = np.full(self.num_envs, None, object)
+            for slot in slots:
+                final[slot] = obs[slot].copy()
+            last = {key: value.copy() for key, value in info.items() if not key.startswith("_")}
+            info |= {"final_obs": final, "_final_obs": ended, "_final_info": ended}
+            info["final_info"] = last | {f"_{key}": ended for key in last}
+            obs[slots] = self._start(slots, self.resample == "episode")
+        self._obs = obs
+        return obs.copy(), reward, terminated, truncated, info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Pictures of all slots as they are now, each (height, width, 3) uint8; None without a `render_mode`."""
+        if self.render_mode is None:
+            return None
+        return tuple(self.engine.render(slot) for slot in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+
+def make_vec(
+    tasks: TaskDistribution, num_envs: int, *, engine: str = "auto", seed: int = 0, horizon: int = 500,
+    resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, info: str = "success",
+    render_mode: str | None = None, num_threads: int | None = None,
+) -> MetaVectorEnv:  # fmt: skip
+    """Make a vector environment over a task distribution.
+
+    Args:
+        tasks: such as `suite("ml1:reach-v3").train`.
+        num_envs: number of slots.
+        engine: see `ENGINES`.
+        seed: of the draw of tasks; `reset(seed=...)` starts it anew.
+        horizon: steps of an episode.
+        resample: "never": a slot keeps its task until `set_tasks` gives another (trials); "episode": a new one for
+            every episode.
+        reward: "v2", or "v1": the reward of figures published before 2021.
+        terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and go
+            on collecting reward.
+        info: "success", or "full": every entry of stock's info (python engine).
+        render_mode: None or "rgb_array".
+        num_threads: of the native engine; None: one a usable core.
+
+    Raises:
+        UserError: unknown engine or option, or an engine that cannot step these tasks.
+    """
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    for option, value, known in (
+        ("resample", resample, ("never", "episode")), ("reward", reward, ("v2", "v1")), ("info", info, ("success", "full")),
+        ("render_mode", render_mode, (None, "rgb_array")),
+    ):  # fmt: skip
+        if value not in known:
+            raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
+    if num_envs < 1 or horizon < 1:
+        raise UserError(f"num_envs ({num_envs}) and horizon ({horizon}) must be at least 1")
+    reason = _not_native(tasks, reward, info)
+    if engine == "native" and reason:
+        raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
+    made: Engine
+    if engine == "python" or reason:
+        made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info)
+    else:
+        from metarl.envs.engine import NativeEngine
+
+        made = NativeEngine(tasks.tasks, num_envs, num_threads)
+    if engine == "auto":
+        log.info("engine: %s%s", made.name, f" ({reason})" if reason else "")
+    return MetaVectorEnv(
+        tasks, made, num_envs, seed=seed, horizon=horizon, resample=resample, terminate_on_success=terminate_on_success,
+        render_mode=render_mode,
+    )  # fmt: skip
+
+
+def _not_native(tasks: TaskDistribution, reward: str, info: str) -> str:
+    """Why the native engine cannot step these tasks; empty if it can."""
+    if tasks.make is not None:
+        return "these are not Meta-World's environments"
+    if reward != "v2":
+        return f"it has no reward {reward}"
+    if info != "success":
+        return "it has no full info"
+    missing = [name for name in tasks.names if name not in NATIVE]
+    return f"it has no {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
