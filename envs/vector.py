@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from metarl.envs.python_engine import Engine, PythonEngine
+from metarl.envs.scales import METAWORLD
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
@@ -36,6 +37,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Attributes:
         tasks: the task that each slot is on (None before the first reset).
         engine: what steps the slots.
+        input_scale: how a network should scale observations and rewards; None: it must find out.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_observation_space, self.single_action_space = engine.observation_space, engine.action_space
         self.observation_space = batch_space(engine.observation_space, num_envs)
         self.action_space = batch_space(engine.action_space, num_envs)
+        self.input_scale = METAWORLD if distribution.make is None else None
         self.tasks: list[Task | None] = [None] * num_envs
         self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
         self._ready = np.zeros(num_envs, bool)

@@ -1,0 +1,231 @@
+"""RL²: a recurrent policy that adapts within a trial by remembering it (Duan et al. 2016; Wang et al. 2016).
+
+The hidden state lives through all episodes of a trial; PPO (Schulman et al. 2017) trains it on the return of the whole
+trial by truncated back-propagation over chunks that start from the hidden states stored while acting.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.advantages import discounted_returns, fit_linear, gae, standardise
+from metarl.devices import threads
+from metarl.envs.scales import InputScale
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, NonFiniteError, Step
+from metarl.networks import Distribution, RecurrentPolicy
+from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
+
+
+@dataclass(frozen=True)
+class RL2Settings:
+    """Settings of RL²."""
+
+    layers: tuple[int, ...] = (128,)
+    """Sizes of the tanh layers before the GRU."""
+    hidden: int = 128
+    """Size of the GRU."""
+    std: float = 1.0
+    """Initial standard deviation of the actions (Box actions)."""
+    state_std: bool = False
+    """Whether the standard deviation depends on the state, or is one parameter for each entry of the action."""
+    min_std: float = 0.05
+    """Lower bound of the standard deviation."""
+    max_std_final: float | None = None
+    """Where set: an upper bound of the standard deviation that falls from `std` to this over training."""
+    learning_rate: float = 5e-4
+    """Learning rate of Adam."""
+    learning_rate_final: float | None = None
+    """Where set: the learning rate goes to this, linearly over training."""
+    adam_eps: float = 1e-5
+    """Adam's epsilon."""
+    max_grad_norm: float = 1.0
+    """Largest norm of the gradient; longer ones are shortened."""
+    clip: float = 0.2
+    """PPO: how far the probability ratio may move from 1."""
+    epochs: int = 8
+    """Passes over an iteration's data."""
+    chunk: int = 100
+    """Steps of back-propagation through time."""
+    minibatch: int = 50
+    """Chunks in a minibatch."""
+    gamma: float = 0.95
+    """Discount."""
+    lam: float = 0.7
+    """Lambda of generalised advantage estimation."""
+    entropy: float = 5e-3
+    """Weight of the entropy bonus."""
+    entropy_final: float | None = None
+    """Where set: the weight of the entropy bonus goes to this, linearly over training."""
+    bootstrap: bool = True
+    """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "epochs", "chunk", "minibatch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.gamma < 1 or not 0 <= self.lam <= 1:
+            raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and lam ({self.lam}) in [0, 1]")
+        if self.std <= 0 or self.min_std <= 0 or self.learning_rate < 0:
+            raise UserError("std and min_std must be positive, learning_rate at least 0")
+
+
+PRESETS = {
+    "metaworld-plus": RL2Settings(
+        layers=(256, 256), hidden=256, state_std=True, epochs=10, chunk=250, minibatch=20, gamma=0.99, lam=0.95
+    )
+}
+"""Published settings by name; the settings' defaults are this project's own."""
+
+
+class RL2(Agent):
+    """The agent.
+
+    Args:
+        settings: see `RL2Settings`.
+        observation_space, action_space: of one slot.
+        scale: input scale of the task; None: running statistics.
+        seed: of the initial weights and of the minibatches.
+        device: where everything is computed.
+        total_iterations: length of training, for what is annealed.
+    """
+
+    def __init__(
+        self, settings: RL2Settings, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
+        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
+    ) -> None:  # fmt: skip
+        self.settings, self.seed, self.device, self.total_iterations = settings, seed, device, total_iterations
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
+            self.policy = RecurrentPolicy(
+                observation_space, action_space, scale, settings.layers, settings.hidden, settings.std,
+                settings.state_std, settings.min_std,
+            )  # fmt: skip
+        self.policy.to(device)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), settings.learning_rate, eps=settings.adam_eps)
+        self._anneal(0)
+
+    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+        """A hidden state of zeros a task."""
+        return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
+
+    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Distribution, dict[str, Tensor]]:
+        """One step of the recurrent policy: this is where RL² adapts."""
+        prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
+        return prediction, {"hidden": hidden}
+
+    def update(self, batches: list[Any], iteration: int) -> Metrics:
+        """PPO over shuffled chunks. See `Agent.update`."""
+        with threads():
+            (rollout,) = batches
+            self._anneal(iteration)
+            advantage, explained = self.advantages(rollout)
+            metrics = self._optimise(rollout, advantage, iteration)
+            self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
+            self._anneal(iteration + 1)  # what the next rollout acts with
+            return metrics | {"explained_variance": explained}
+
+    def _anneal(self, iteration: int) -> None:
+        s, share = self.settings, iteration / max(1, self.total_iterations - 1)
+
+        def between(first: float, last: float | None) -> float:
+            return first if last is None else first + (last - first) * min(1.0, share)
+
+        self.entropy = between(s.entropy, s.entropy_final)
+        self.optimizer.param_groups[0]["lr"] = between(s.learning_rate, s.learning_rate_final)
+        if s.max_std_final is not None and not self.policy.head.discrete:
+            self.policy.head.max_log_std.fill_(np.log(between(s.std, s.max_std_final)))
+
+    def advantages(self, rollout: Rollout) -> tuple[Tensor, float]:
+        """Standardised advantages (T, N) across the episodes of each trial, and the baseline's explained variance."""
+        s, steps = self.settings, len(rollout.reward)
+        length = rollout.valid.sum(0)
+        t = torch.arange(steps + 1, device=self.device)[:, None]
+        valid = t[:-1] < length
+        reward = torch.where(valid, rollout.reward, 0.0).double()
+        returns = discounted_returns(reward, s.gamma)
+        # Returns near the end of a trial miss more than 5 % of what would come: the baseline is not fitted to them.
+        missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
+        features = self._features(rollout)
+        coefficients = fit_linear(features[:-1], returns, (t[:-1] < length - missing).double())
+        value = (features * coefficients).sum(-1)
+        value = torch.where(t <= length if s.bootstrap else t < length, value, 0.0)
+        # 1 - Var[G - V] / Var[G]
+        explained = 1 - (returns - value[:-1])[valid].var() / returns[valid].var().clamp(min=1e-12)
+        return standardise(gae(reward, value, s.gamma, s.lam), valid).float(), float(explained)
+
+    def _features(self, rollout: Rollout) -> Tensor:
+        """What the baseline sees, (T + 1, N, features) float64: scaled inputs, their squares, time in episode and trial."""
+        steps = len(rollout.reward)
+        with torch.no_grad():
+            query = Step(*(torch.cat([a, b[None]]) for a, b in zip(rollout.query, rollout.final)))
+            x = self.policy.scaler(query).double()
+        # The reward carried into a new episode is no property of the state that it starts in.
+        x[..., -2] *= 1 - query.previous_done
+        episode_length = rollout.step.max() + 1
+        step = torch.cat([rollout.step, torch.zeros_like(rollout.step[:1])]).double() / episode_length
+        trial = (torch.arange(steps + 1, device=self.device) / steps).double()[:, None].expand_as(step)
+        time = [torch.ones_like(step), step, step**2, step**3, trial, trial**2, trial**3]
+        return torch.cat([x, x.square(), torch.stack(time, -1)], -1)
+
+    def _chunks(self, x: Tensor) -> Tensor:
+        """(T, N, ...) to (chunk, chunks of all slots, ...); the last chunk of a slot is filled up with zeros."""
+        size = self.settings.chunk
+        filled = torch.cat([x, x.new_zeros(-len(x) % size, *x.shape[1:])])
+        return filled.view(-1, size, *x.shape[1:]).transpose(1, 2).flatten(0, 1).transpose(0, 1).contiguous()
+
+    def _optimise(self, rollout: Rollout, advantage: Tensor, iteration: int) -> Metrics:
+        s = self.settings
+        with torch.no_grad():
+            x = self._chunks(self.policy.scaler(rollout.query))
+        action, old, advantage = (self._chunks(y) for y in (rollout.action, rollout.log_prob, advantage))
+        valid = self._chunks(rollout.valid)
+        hidden = torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]])
+        rng, chunks = generator(self.seed, SHUFFLE, iteration), x.shape[1]
+        sums: dict[str, Tensor] = {}
+        updates = 0
+        for _ in range(s.epochs):
+            for part in torch.from_numpy(rng.permutation(chunks)).to(self.device).split(s.minibatch):
+                mask = valid[:, part]
+                if not mask.any():
+                    continue
+                prediction = self.policy.sequence(x[:, part], hidden[part])
+                log_ratio = (prediction.log_prob(action[:, part]) - old[:, part])[mask]
+                ratio, a = log_ratio.exp(), advantage[:, part][mask]
+                # L = E[min(r A, clip(r, 1 - eps, 1 + eps) A)] (Schulman et al. 2017, equation 7), plus entropy
+                surrogate = torch.minimum(ratio * a, ratio.clamp(1 - s.clip, 1 + s.clip) * a).mean()
+                entropy = prediction.entropy()[mask].mean()
+                loss = -surrogate - self.entropy * entropy
+                self.optimizer.zero_grad()
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(self.policy.parameters(), s.max_grad_norm)
+                if not torch.isfinite(loss + norm):
+                    raise NonFiniteError("the loss of RL² is not finite", {"x": x[:, part], "advantage": advantage[:, part]})
+                self.optimizer.step()
+                with torch.no_grad():
+                    found = {
+                        "loss": loss.detach(), "entropy": entropy.detach(), "grad_norm": norm,
+                        "kl": (ratio - 1 - log_ratio).mean(), "clip_fraction": ((ratio - 1).abs() > s.clip).float().mean(),
+                    }  # fmt: skip
+                    sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
+                updates += 1
+        metrics = {key: float(value) / updates for key, value in sums.items()}
+        if not self.policy.head.discrete:
+            metrics["std"] = float(rollout.prediction.std[rollout.valid].mean())  # type: ignore[union-attr]
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and statistics, Adam's moments."""
+        optimizer = {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()}
+        return {"policy": self.policy.state_dict(), "optimizer": optimizer}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = {int(i): value for i, value in state.get("optimizer", {}).items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

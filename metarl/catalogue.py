@@ -1,0 +1,46 @@
+"""`metarl list`: what there is to choose from."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from metarl.agents import AGENTS, find
+from metarl.console import console
+from metarl.envs import ENGINES, SUITES, TASKS
+from metarl.envs.tasks import NATIVE
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """List suites, tasks, engines, agents and presets."""
+
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        for title, rows in (
+            ("suites (the goal is hidden from the agent in all of them)", [(f"{k}:TASK" if k == "ml1" else k, v) for k, v in SUITES.items()]),
+            ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
+            ("presets (--preset)", [(p, f"{name}: {_differences(name, p)}") for name in AGENTS for p in find(name)[2]]),
+            ("engines (--engine)", list(ENGINES.items())),
+        ):  # fmt: skip
+            grid = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold")
+            for row in rows:
+                grid.add_row(*row)
+            console.print(grid, "")
+        console.print("[bold]tasks[/bold] (* native engine)")
+        names = [name + ("*" if name in NATIVE else "") for name in TASKS]
+        grid = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        columns = max(1, min(4, console.width // 32))
+        rows_needed = -(-len(names) // columns)
+        for r in range(rows_needed):
+            grid.add_row(*[names[c * rows_needed + r] if c * rows_needed + r < len(names) else "" for c in range(columns)])
+        console.print(grid)
+        return 0
+
+
+def _differences(agent: str, preset: str) -> str:
+    _, settings, presets = find(agent)
+    default, other = vars(settings()), vars(presets[preset])
+    return ", ".join(f"{key}={value}" for key, value in other.items() if value != default[key])

@@ -1,0 +1,68 @@
+"""The command line: `metarl train|evaluate|render|list|doctor`. Each command's module is imported only when it is used."""
+
+import logging
+import sys
+from importlib import import_module
+
+from metarl.errors import UserError, unknown
+
+COMMANDS = {
+    "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
+    "evaluate": ("metarl.evaluate", "Evaluate", "measure adaptation on train goals and on held-out goals"),
+    "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
+    "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
+    "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
+}
+
+
+def usage() -> str:
+    """The help of `metarl` itself."""
+    commands = "\n".join(f"  {name:9s} {text}" for name, (_, _, text) in COMMANDS.items())
+    return (
+        "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well it "
+        f"does on goals it never saw, and watch it.\n\n{commands}\n\n"
+        "`metarl COMMAND --help` explains each. To begin:\n  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN"
+    )
+
+
+def main() -> None:
+    """Entry point. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run a command; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("metarl").setLevel(logging.WARNING if "--quiet" in args else logging.INFO)
+    try:
+        if not args or args[0] in ("-h", "--help"):
+            print(usage())
+            return 0 if args else 2
+        if args[0] == "--version":
+            from metarl import __version__
+
+            print(f"metarl {__version__}")
+            return 0
+        if not sys.platform.startswith("linux"):
+            raise UserError(f"metarl runs on Linux; this is {sys.platform}. A Linux container or WSL will do")
+        if args[0] not in COMMANDS:
+            raise unknown("command", args[0], COMMANDS)
+        module, name, _ = COMMANDS[args[0]]
+        if not name:
+            return import_module(module).command(args[1:])
+        import tyro
+
+        return tyro.cli(getattr(import_module(module), name), prog=f"metarl {args[0]}", args=args[1:]).main()
+    except UserError as error:
+        if "--debug" in args:
+            raise
+        print(f"metarl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()

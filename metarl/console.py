@@ -1,0 +1,75 @@
+"""What the commands show while they work: a bar with time left where someone watches, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    console.print(text, markup=False)
+
+
+class Progress:
+    """Progress of something that is counted in environment steps.
+
+    Args:
+        total: steps in all.
+        done: steps done before.
+        what: what is counted.
+        quiet: show nothing.
+    """
+
+    def __init__(self, total: int, done: int = 0, *, what: str = "steps", quiet: bool = False) -> None:
+        self.quiet, self.total, self.first, self.began = quiet, total, done, time.perf_counter()
+        self.live = console.is_terminal and not quiet
+        self.bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn(),
+            TextColumn("left"), console=console, transient=True, speed_estimate_period=300,
+        )  # fmt: skip
+        self.task = self.bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> "Progress":
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def within(self, done: float) -> None:
+        """Move the bar."""
+        if self.live:
+            self.bar.update(self.task, completed=int(done))
+
+    def line(self, done: int, metrics: dict[str, Any], speed: float) -> None:
+        """Print what an iteration of training gave."""
+        self.within(done)
+        if self.quiet:
+            return
+        left = (time.perf_counter() - self.began) / max(1, done - self.first) * (self.total - done)
+        shown = " ".join(
+            f"{label} {metrics[key]:{form}}"
+            for key, label, form in (
+                ("return", "return", "7.1f"), ("success", "success", "4.2f"), ("success_last_episode", "in last episode", "4.2f"),
+                ("std", "std", "4.2f"), ("train_success", "| on train goals", "4.2f"),
+            )
+            if key in metrics
+        )  # fmt: skip
+        say(f"{done:>11,} of {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
+        sys.stdout.flush()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, s = divmod(int(seconds + 0.5), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -1,0 +1,34 @@
+"""Whole numbers as people write them on a command line: 2e6, 2_000_000."""
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+import tyro
+
+
+def parse(text: str) -> int:
+    """A whole number: 2e6 and 2_000_000 are, 2.5 is not.
+
+    Raises:
+        ValueError: it is not a whole number.
+    """
+    try:
+        number = Decimal(text.replace("_", "").replace(",", ""))
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not number.is_finite() or number != int(number):
+        raise ValueError(f"{text} is not a whole number")
+    return int(number)
+
+
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda args: parse(args[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [f"{value:_}"],
+    ),
+]
+"""An int that the command line also takes as 2e6."""

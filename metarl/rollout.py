@@ -1,0 +1,219 @@
+"""Playing episodes: `Rollout`, the record of them, and `Trials`, the source that collects them for training."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs import MetaVectorEnv, TaskDistribution
+from metarl.learner import Learner, Metrics, State, Step, where
+from metarl.networks import Distribution, action_size
+
+TASKS, RESETS, ACTIONS, SHUFFLE, WEIGHTS, EVALUATION = range(6)
+"""Streams of random numbers."""
+
+
+def generator(seed: int, stream: int, *where: int) -> np.random.Generator:
+    """The stream (seed, stream, iteration, slot): independent of everything drawn elsewhere."""
+    return np.random.default_rng(np.random.SeedSequence((seed, stream, *where)))
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What happened in some episodes of every slot. T steps, N slots; tensors are (T, N, ...), on one device.
+
+    Attributes:
+        query: what the learner was asked, a `Step` of (T, N, ...).
+        action: as sampled, before it was clipped to the action space; discrete: int64.
+        log_prob: of the action, (T, N).
+        reward, done, success: (T, N); done: the step ended an episode.
+        episode: index of the episode within this rollout, (T, N) int64.
+        step: index of the step within its episode, (T, N) int64.
+        valid: (T, N) bool; False: the slot had finished its episodes and waited for the others.
+        prediction: the distributions that the actions came from.
+        states: the learner's state before each step, a list of length T.
+        final: what the learner would be asked next, a `Step` of (N, ...).
+    """
+
+    query: Step
+    action: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    done: Tensor
+    success: Tensor
+    episode: Tensor
+    step: Tensor
+    valid: Tensor
+    prediction: Distribution
+    states: list[State]
+    final: Step
+
+    def by_episode(self, episodes: int) -> dict[str, np.ndarray]:
+        """Return, success at any step and at the last step of each episode, each (episodes, N)."""
+        n = self.reward.shape[1]
+        out = {key: np.zeros((episodes, n)) for key in ("return", "success", "last_success")}
+        episode, valid = self.episode.cpu().numpy(), self.valid.cpu().numpy()
+        reward, success, done = (x.cpu().numpy() for x in (self.reward, self.success, self.done))
+        for e in range(episodes):
+            mine = valid & (episode == e)
+            out["return"][e] = (reward * mine).sum(0, dtype=np.float64)
+            out["success"][e] = (success & mine).any(0)
+            out["last_success"][e] = (success & done & mine).any(0)
+        return out
+
+
+def nothing_before(env: MetaVectorEnv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Previous action, reward and done at the start of a trial: zeros."""
+    n = env.num_envs
+    return np.zeros((n, action_size(env.single_action_space)), np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
+
+
+def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
+    """Noise to sample actions with, (steps, slots, entries) float32: normal for a Box, uniform for Discrete."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.stack([g.random((steps, 1), np.float32) for g in generators], 1)
+    return np.stack([g.standard_normal((steps, action_size(space)), np.float32) for g in generators], 1)
+
+
+@torch.no_grad()
+def play(
+    env: MetaVectorEnv, learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *, episodes: int, noise: np.ndarray | None, device: torch.device, keep_states: bool = False,
+    watch: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
+) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
+    """Play whole episodes in every slot.
+
+    Args:
+        env: just reset, or at the border of an episode.
+        learner, state: what acts, and what it knows.
+        obs: (N, ...) the current observations.
+        previous: action, reward and done of the step before, see `nothing_before`.
+        episodes: how many.
+        noise: (episodes * horizon, N, entries) to sample actions with; None: the distribution's mode.
+        device: where the learner's tensors are.
+        keep_states: keep the learner's state before each step.
+        watch: called after each step with its index, reward (N,) and success (N,).
+
+    Returns:
+        The rollout; the learner's state, the observations and `previous` after it.
+    """
+    space, n, limit = env.single_action_space, env.num_envs, episodes * env.horizon
+    discrete = isinstance(space, gymnasium.spaces.Discrete)
+    record: dict[str, list[np.ndarray]] = {
+        key: [] for key in ("obs", "previous_action", "previous_reward", "previous_done", "action", "reward", "done", "success",
+                            "episode", "step", "valid")
+    }  # fmt: skip
+    predictions: list[Any] = []
+    log_probs: list[Tensor] = []
+    states: list[State] = []
+    noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)
+    previous_action, previous_reward, previous_done = previous
+    episode, step, active = np.zeros(n, np.int64), np.zeros(n, np.int64), np.ones(n, bool)
+    seen = obs.astype(np.float32)
+    for t in range(limit):
+        query = Step(*(torch.from_numpy(x).to(device) for x in (seen, previous_action, previous_reward, previous_done)))
+        if keep_states:
+            states.append(state)
+        prediction, new_state = learner.predict(state, query)
+        state = new_state if active.all() else where(torch.from_numpy(active).to(device), new_state, state)
+        action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
+        predictions.append(prediction)
+        log_probs.append(prediction.log_prob(action))
+        chosen = action.cpu().numpy()
+        executed = chosen if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
+        obs, reward, terminated, truncated, info = env.step(executed)
+        done, success = terminated | truncated, info["success"]
+        row = (seen, previous_action, previous_reward, previous_done, chosen, reward, done, success, episode, step, active)
+        for key, value in zip(record, row):
+            record[key].append(value)
+        if watch is not None:
+            watch(t, reward, success)
+        seen = obs.astype(np.float32)
+        previous_action = np.eye(int(space.n), dtype=np.float32)[chosen] if discrete else executed  # type: ignore[attr-defined]
+        previous_reward, previous_done = reward.astype(np.float32), done.astype(np.float32)
+        episode, step = episode + done, np.where(done, 0, step + 1)
+        active = active & (episode < episodes)
+        if not active.any():
+            break
+
+    def tensor(key: str) -> Tensor:
+        array = np.stack(record[key])
+        return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array).to(device)
+
+    previous = previous_action, previous_reward, previous_done
+    final = Step(*(torch.from_numpy(x).to(device) for x in (seen, *previous)))
+    query = Step(*(tensor(key) for key in Step._fields))
+    fields = {key: tensor(key) for key in list(record)[4:]}
+    stacked = type(predictions[0]).stack(predictions)
+    rollout = Rollout(query=query, log_prob=torch.stack(log_probs), prediction=stacked, states=states, final=final, **fields)
+    return rollout, state, obs, previous
+
+
+class Trials:
+    """The source for robots: an iteration is one trial of `episodes` episodes in every slot, on freshly drawn tasks.
+
+    Args:
+        env: where to play; its horizon is the length of an episode.
+        tasks: what to draw tasks from.
+        episodes: episodes of a phase.
+        seed: the run's seed.
+        device: where the learner's tensors are.
+
+    Attributes:
+        num_tasks: tasks an iteration, one a slot.
+        progress: called with the share (0 to 1) of the current collection that is done.
+    """
+
+    def __init__(self, env: MetaVectorEnv, tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
+        self.env, self.tasks, self.episodes, self.seed, self.device = env, tasks, episodes, seed, device
+        self.num_tasks = env.num_envs
+        self.progress: Callable[[float], None] = lambda share: None
+
+    def begin(self, iteration: int) -> None:
+        """Draw a task a slot and reset."""
+        self.iteration = iteration
+        self.metrics: Metrics = {}
+        self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
+        seed = int(generator(self.seed, RESETS, iteration).integers(2**31))
+        self.obs, _ = self.env.reset(seed=seed)
+        self.previous = nothing_before(self.env)
+
+    def collect(self, learner: Learner, state: State, phase: int) -> tuple[Rollout, State]:
+        """Play `episodes` episodes with sampled actions."""
+        steps = self.episodes * self.env.horizon
+        generators = [generator(self.seed, ACTIONS, self.iteration, phase, slot) for slot in range(self.num_tasks)]
+        noise = draw_noise(self.env.single_action_space, generators, steps)
+
+        def watch(t: int, reward: np.ndarray, success: np.ndarray) -> None:
+            if t % 50 == 0:
+                self.progress(t / steps)
+
+        began = time.perf_counter()
+        rollout, state, self.obs, self.previous = play(
+            self.env, learner, state, self.obs, self.previous, episodes=self.episodes, noise=noise, device=self.device,
+            keep_states=True, watch=watch,
+        )  # fmt: skip
+        self._report(rollout, time.perf_counter() - began)
+        return rollout, state
+
+    def _report(self, rollout: Rollout, seconds: float) -> None:
+        found = rollout.by_episode(self.episodes)
+        self.metrics = {
+            "return": float(found["return"].mean()),
+            "success": float(found["success"].mean()),
+            "last_step_success": float(found["last_success"].mean()),
+            "success_first_episode": float(found["success"][0].mean()),
+            "success_last_episode": float(found["success"][-1].mean()),
+            # of all phases of the iteration
+            "steps": self.metrics.get("steps", 0) + int(rollout.valid.sum()),
+            "collect_seconds": self.metrics.get("collect_seconds", 0.0) + seconds,
+        }
+
+    def report(self) -> Metrics:
+        """What the iteration's episodes were like (those of its last phase), and the environment steps of all its phases."""
+        return dict(self.metrics)

@@ -1,0 +1,351 @@
+"""Training: the one loop, and `metarl train`."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import tyro
+from safetensors.torch import save as save_tensors
+
+from metarl.agents import find
+from metarl.cache import write_atomically
+from metarl.console import Progress, say
+from metarl.counts import Count
+from metarl.devices import choose_device
+from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
+from metarl.errors import UserError, unknown
+from metarl.learner import Agent, Metrics, NonFiniteError
+from metarl.rollout import Trials
+from metarl.run import Run, copied, default_path, open_run
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options that every agent shares."""
+
+    seed: int = 1
+    """Of weights, sampling and exploration. It does not move the goals."""
+    suite_seed: int = 1
+    """Decides the goals, train and held out."""
+    steps: Count = 2_000_000
+    """Environment steps over all slots, such as 2e6; rounded up to whole iterations."""
+    num_envs: int = 20
+    """Slots: tasks of an iteration."""
+    episodes_per_trial: int = 10
+    """Episodes in which the agent may adapt to a task."""
+    horizon: int = 500
+    """Steps of an episode."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    engine: str = "auto"
+    """auto, native or python: see `metarl list`."""
+    reward: str = "v2"
+    """Meta-World's version of the reward: v2, or v1 (figures published before 2021)."""
+    terminate_on_success: bool = False
+    """End episodes at their first success. An agent then learns to stop just short of the goal and go on collecting reward."""
+    preset: str | None = None
+    """Published settings instead of this project's own: see `metarl list`. Options given beside it still count."""
+    run_dir: Path | None = None
+    """Where the run is kept. Default: runs/<agent>_<suite>_s<seed>_<time>."""
+    checkpoint_every: int = 1
+    """Iterations between checkpoints."""
+    keep_checkpoints: int = 3
+    """How many of the newest checkpoints are kept; 0: all."""
+    evaluate_every: int = 0
+    """Iterations between evaluations on train goals (never on the held-out ones); 0: none."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "episodes_per_trial", "horizon", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if min(self.evaluate_every, self.keep_checkpoints, self.seed) < 0:
+            raise UserError("evaluate_every, keep_checkpoints and seed must be at least 0")
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of an iteration."""
+        return self.num_envs * self.episodes_per_trial * self.horizon
+
+    @property
+    def iterations(self) -> int:
+        """Iterations that reach `steps`."""
+        return math.ceil(self.steps / self.steps_per_iteration)
+
+
+class Setup(NamedTuple):
+    """What a configuration stands for."""
+
+    options: TrainOptions
+    suite: Suite
+    env: MetaVectorEnv
+    agent: Agent
+    source: Trials
+
+
+def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) -> Setup:
+    """Make what config.json describes: suite, environments (num_envs: another number of them), an untrained agent.
+
+    Args:
+        config: as in config.json.
+        num_envs: slots; None: as configured.
+        changed: options that replace the configured ones.
+    """
+    try:
+        options = TrainOptions(**{**config["options"], **changed})
+        agent_class, settings_class, _ = find(config["agent"])
+        settings = settings_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()})
+        made = suite(config["suite"], options.suite_seed)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"config.json does not fit this version: {error}") from None
+    device = choose_device(options.device)
+    env = make_vec(
+        made.train, num_envs or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
+        terminate_on_success=options.terminate_on_success,
+    )  # fmt: skip
+    agent = agent_class(
+        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
+        device=device, total_iterations=options.iterations,
+    )  # fmt: skip
+    source = Trials(env, made.train, options.episodes_per_trial, options.seed, device)
+    return Setup(options, made, env, agent, source)
+
+
+def configuration(agent: str, suite_name: str, options: TrainOptions, settings: Any) -> dict[str, Any]:
+    """The content of config.json, but for what `Run.create` adds."""
+    plain = {**asdict(options), "run_dir": None}
+    return {"agent": agent, "suite": suite_name, "options": plain, "settings": asdict(settings)}
+
+
+def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
+    """Train from iteration `start` to the end, with a checkpoint before the first step and at borders of iterations.
+
+    Ctrl-C and SIGTERM give the current iteration up, save the last border and raise KeyboardInterrupt; a second one
+    ends the process at once.
+
+    Raises:
+        UserError: a file could not be written, or the loss became NaN (what is needed to look into it is saved).
+        KeyboardInterrupt: interrupted; the run can be resumed.
+    """
+    options, agent, source = setup.options, setup.agent, setup.source
+    torch.set_num_threads(1)  # acting; the update takes more for itself
+    total = options.iterations
+    border = (step, start, copied(agent.state_dict()))
+    saved = start
+    if start == 0:
+        run.save(*border, options.keep_checkpoints)
+    with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
+        try:
+            for iteration in range(start, total):
+                began = time.perf_counter()
+                source.progress = lambda share, s=step: bar.within(s + 0.5 * share * options.steps_per_iteration)  # type: ignore[misc]
+                metrics = agent.iterate(source, iteration)
+                seconds = time.perf_counter() - began
+                with signals.held():
+                    report = source.report()
+                    taken = int(report.pop("steps"))
+                    step += taken
+                    border = (step, iteration + 1, copied(agent.state_dict()))
+                    line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
+                    if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
+                        with signals.released():
+                            line |= _evaluate_on_train(run, setup, border)
+                    run.log({**line, "seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)})
+                    if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
+                        run.save(*border, options.keep_checkpoints)
+                        saved = iteration + 1
+                bar.line(step, line, taken / seconds)
+        except NonFiniteError as error:
+            folder = run.path / f"failure-{iteration}"
+            _keep_failure(folder, agent, error)
+            raise UserError(
+                f"iteration {iteration}: {error}. The last checkpoint stands; weights and data of the failing minibatch "
+                f"are in {folder}"
+            ) from None
+        except KeyboardInterrupt:
+            if border[1] > saved:
+                run.save(*border, options.keep_checkpoints)
+            given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
+            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: metarl train --resume {run.path}")
+            raise
+        finally:
+            setup.env.close()
+
+
+def _evaluate_on_train(run: Run, setup: Setup, border: tuple[int, int, Any]) -> Metrics:
+    from metarl.evaluate import during_training
+
+    return during_training(run, setup, border[0])
+
+
+def _keep_failure(folder: Path, agent: Agent, error: NonFiniteError) -> None:
+    tensors = {key: value.detach().cpu().contiguous() for key, value in error.tensors.items()}
+    for key, value in agent.state_dict()["policy"].items():
+        tensors[f"policy/{key}"] = value.detach().cpu().contiguous()
+    write_atomically(folder / "tensors.safetensors", save_tensors(tensors))
+
+
+class _Signals:
+    """SIGINT and SIGTERM as KeyboardInterrupt; what must not be cut in two holds them back."""
+
+    both = (signal.SIGINT, signal.SIGTERM)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.both)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.both)
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.both)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, self.both)
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Signals]:
+    def interrupt(number: int, frame: Any) -> None:
+        for one in _Signals.both:
+            signal.signal(one, signal.SIG_DFL)  # a second one ends the process at once
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, interrupt) for one in _Signals.both}
+    try:
+        yield _Signals()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def start_training(agent: str, suite_name: str, options: TrainOptions, settings: Any) -> Run:
+    """`metarl train AGENT SUITE`: a new run, trained to its end."""
+    config = configuration(agent, suite_name, options, settings)
+    setup = set_up(config)
+    run = Run.create(options.run_dir or default_path(agent, suite_name, options.seed), config)
+    if not options.quiet:
+        _announce(run, setup)
+    train(run, setup)
+    return run
+
+
+def resume_training(path: Path, **changed: Any) -> Run:
+    """`metarl train --resume RUN`: go on from the last whole checkpoint; `changed` options replace the run's own."""
+    run, named = open_run(path)
+    run.lock()
+    checkpoint, problems = run.load(named)
+    setup = set_up(run.config, **changed)
+    options = setup.options
+    for problem in problems:
+        say(f"{problem}: going on from the one before")
+    setup.agent.load_state_dict(checkpoint.state)
+    if checkpoint.iteration >= options.iterations:
+        say(f"{run.path} is trained to its end, {checkpoint.step:,} steps; --steps trains it further")
+        setup.env.close()
+        return run
+    for later in run.checkpoints():
+        if int(later.name) > checkpoint.step and named:
+            raise UserError(f"{run.path} has later checkpoints than {named.name}: resume the run, or copy it and delete them")
+    run.config["options"] |= {key: value for key, value in asdict(options).items() if key in changed}
+    run.write_config()
+    run.drop_metrics_after(checkpoint.iteration)
+    if not options.quiet:
+        say(f"Going on at {checkpoint.step:,} steps")
+        _announce(run, setup)
+    train(run, setup, checkpoint.iteration, checkpoint.step)
+    return run
+
+
+def _announce(run: Run, setup: Setup) -> None:
+    o, total = setup.options, setup.options.iterations * setup.options.steps_per_iteration
+    rounded = f" ({o.steps:,} rounded up to whole iterations)" if total != o.steps else ""
+    say(
+        f"Training {run.config['agent']} on {run.config['suite']} ({len(setup.suite.train)} train tasks): {total:,} steps"
+        f"{rounded}, {o.iterations} iterations of {o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps.\n"
+        f"Engine {setup.env.engine.name}, device {setup.source.device}. Run directory: {run.path}"
+    )
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its last whole checkpoint, exactly as if it had never stopped."""
+
+    resume: Path
+    """The run directory."""
+    steps: Count | None = None
+    """Train to this many environment steps instead of as many as the run was made for."""
+    device: str | None = None
+    """auto, cpu or cuda, instead of the run's own."""
+    engine: str | None = None
+    """auto, native or python, instead of the run's own."""
+    checkpoint_every: int | None = None
+    """Iterations between checkpoints."""
+    keep_checkpoints: int | None = None
+    """How many of the newest checkpoints are kept; 0: all."""
+    evaluate_every: int | None = None
+    """Iterations between evaluations on train goals; 0: none."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        given = {key: value for key, value in vars(self).items() if value is not None and key not in ("resume", "debug")}
+        resume_training(self.resume, **given)
+        return 0
+
+
+def command(args: list[str]) -> int:
+    """`metarl train`: parse, train. The agent's own settings are options too; a preset moves their defaults."""
+    if any(a == "--resume" or a.startswith("--resume=") for a in args):
+        return tyro.cli(Resume, prog="metarl train", args=args).main()
+    from metarl.agents import AGENTS
+
+    if not args or args[0].startswith("-"):
+        agents = "\n".join(f"  {name:8s} {entry.help}" for name, entry in AGENTS.items())
+        say(
+            "usage: metarl train AGENT SUITE [options]      a new run\n       metarl train --resume RUN [options]     go on with one\n\n"
+            f"agents:\n{agents}\n\nmetarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
+            "For example: metarl train rl2 ml1:reach-v3"
+        )
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    agent = args[0]
+    _, settings_class, presets = find(agent)
+    preset = _value_of("--preset", args)
+    if preset is not None and preset not in presets:
+        raise unknown("preset", preset, presets)
+
+    @dataclass(frozen=True)
+    class Train:
+        suite: tyro.conf.Positional[str]
+        """What to train on: ml1:reach-v3, ml10, ... (see `metarl list`)."""
+        options: Annotated[TrainOptions, tyro.conf.arg(name="")]
+        settings: Annotated[settings_class, tyro.conf.arg(name="")] = presets[preset] if preset else settings_class()  # type: ignore[valid-type]
+
+    Train.__doc__ = f"Train {agent} on a suite: {AGENTS[agent].help}."
+    given = tyro.cli(Train, prog=f"metarl train {agent}", args=args[1:])
+    start_training(agent, given.suite, given.options, given.settings)
+    return 0
+
+
+def _value_of(option: str, args: list[str]) -> str | None:
+    for i, arg in enumerate(args):
+        if arg == option and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(option + "="):
+            return arg.partition("=")[2]
+    return None
