@@ -4,8 +4,9 @@ The hidden state lives through all episodes of a trial; PPO (Schulman et al. 201
 trial by truncated back-propagation over chunks that start from the hidden states stored while acting.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from metarl.advantages import discounted_returns, fit_linear, gae, standardise
-from metarl.devices import threads
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
@@ -53,6 +53,9 @@ class RL2Settings:
     """Steps of back-propagation through time."""
     minibatch: int = 50
     """Chunks in a minibatch."""
+    shards: int = 2
+    """Parts of a minibatch that are computed side by side on a CPU. They decide how sums round, so they do not follow the
+    machine's number of cores."""
     gamma: float = 0.95
     """Discount."""
     lam: float = 0.7
@@ -65,13 +68,28 @@ class RL2Settings:
     """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "epochs", "chunk", "minibatch"):
+        for name in ("hidden", "epochs", "chunk", "minibatch", "shards"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.gamma < 1 or not 0 <= self.lam <= 1:
             raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and lam ({self.lam}) in [0, 1]")
         if self.std <= 0 or self.min_std <= 0 or self.learning_rate < 0:
             raise UserError("std and min_std must be positive, learning_rate at least 0")
+
+
+class Chunks(NamedTuple):
+    """An iteration's steps cut into chunks; (chunk, chunks of all slots, ...), `hidden` (chunks, hidden) before each."""
+
+    x: Tensor
+    hidden: Tensor
+    action: Tensor
+    log_prob: Tensor
+    advantage: Tensor
+    valid: Tensor
+
+    def by_time(self) -> dict[str, Tensor]:
+        """All fields whose first axis is time."""
+        return {key: value for key, value in self._asdict().items() if key != "hidden"}
 
 
 PRESETS = {
@@ -107,6 +125,8 @@ class RL2(Agent):
             )  # fmt: skip
         self.policy.to(device)
         self.optimizer = torch.optim.Adam(self.policy.parameters(), settings.learning_rate, eps=settings.adam_eps)
+        # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
+        self.workers = ThreadPoolExecutor(settings.shards, "metarl-rl2")
         self._anneal(0)
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
@@ -120,14 +140,13 @@ class RL2(Agent):
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """PPO over shuffled chunks. See `Agent.update`."""
-        with threads():
-            (rollout,) = batches
-            self._anneal(iteration)
-            advantage, explained = self.advantages(rollout)
-            metrics = self._optimise(rollout, advantage, iteration)
-            self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
-            self._anneal(iteration + 1)  # what the next rollout acts with
-            return metrics | {"explained_variance": explained}
+        (rollout,) = batches
+        self._anneal(iteration)
+        advantage, explained = self.advantages(rollout)
+        metrics = self._optimise(rollout, advantage, iteration)
+        self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
+        self._anneal(iteration + 1)  # what the next rollout acts with
+        return metrics | {"explained_variance": explained}
 
     def _anneal(self, iteration: int) -> None:
         s, share = self.settings, iteration / max(1, self.total_iterations - 1)
@@ -182,41 +201,54 @@ class RL2(Agent):
         s = self.settings
         with torch.no_grad():
             x = self._chunks(self.policy.scaler(rollout.query))
-        action, old, advantage = (self._chunks(y) for y in (rollout.action, rollout.log_prob, advantage))
-        valid = self._chunks(rollout.valid)
-        hidden = torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]])
-        rng, chunks = generator(self.seed, SHUFFLE, iteration), x.shape[1]
-        sums: dict[str, Tensor] = {}
-        updates = 0
+        data = Chunks(
+            x, torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]]),
+            *(self._chunks(y) for y in (rollout.action, rollout.log_prob, advantage, rollout.valid)),
+        )  # fmt: skip
+        rng, updates = generator(self.seed, SHUFFLE, iteration), 0
+        sums = dict.fromkeys(("loss", "entropy", "grad_norm", "kl", "clip_fraction"), 0.0)
         for _ in range(s.epochs):
-            for part in torch.from_numpy(rng.permutation(chunks)).to(self.device).split(s.minibatch):
-                mask = valid[:, part]
-                if not mask.any():
-                    continue
-                prediction = self.policy.sequence(x[:, part], hidden[part])
-                log_ratio = (prediction.log_prob(action[:, part]) - old[:, part])[mask]
-                ratio, a = log_ratio.exp(), advantage[:, part][mask]
-                # L = E[min(r A, clip(r, 1 - eps, 1 + eps) A)] (Schulman et al. 2017, equation 7), plus entropy
-                surrogate = torch.minimum(ratio * a, ratio.clamp(1 - s.clip, 1 + s.clip) * a).mean()
-                entropy = prediction.entropy()[mask].mean()
-                loss = -surrogate - self.entropy * entropy
-                self.optimizer.zero_grad()
-                loss.backward()
-                norm = nn.utils.clip_grad_norm_(self.policy.parameters(), s.max_grad_norm)
-                if not torch.isfinite(loss + norm):
-                    raise NonFiniteError("the loss of RL² is not finite", {"x": x[:, part], "advantage": advantage[:, part]})
-                self.optimizer.step()
-                with torch.no_grad():
-                    found = {
-                        "loss": loss.detach(), "entropy": entropy.detach(), "grad_norm": norm,
-                        "kl": (ratio - 1 - log_ratio).mean(), "clip_fraction": ((ratio - 1).abs() > s.clip).float().mean(),
-                    }  # fmt: skip
-                    sums = {key: sums.get(key, 0.0) + value for key, value in found.items()}
+            for minibatch in np.split(rng.permutation(x.shape[1]), range(s.minibatch, x.shape[1], s.minibatch)):
+                found = self._step(data, torch.from_numpy(minibatch).to(self.device))
+                sums = {key: sums[key] + value for key, value in found.items()}
                 updates += 1
-        metrics = {key: float(value) / updates for key, value in sums.items()}
+        metrics = {key: value / updates for key, value in sums.items()}
         if not self.policy.head.discrete:
             metrics["std"] = float(rollout.prediction.std[rollout.valid].mean())  # type: ignore[union-attr]
         return metrics
+
+    def _step(self, data: "Chunks", minibatch: Tensor) -> Metrics:
+        """One step of Adam on a minibatch of chunks."""
+        count = data.valid[:, minibatch].sum().clamp(min=1)
+        parts = minibatch.tensor_split(self.settings.shards if self.device.type == "cpu" else 1)
+        results = list(self.workers.map(lambda part: self._gradient(data, part, count), parts))
+        for i, parameter in enumerate(self.policy.parameters()):
+            parameter.grad = torch.stack([gradient[i] for gradient, _ in results]).sum(0)
+        figures = torch.stack([figures for _, figures in results]).sum(0)
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
+        loss, entropy, kl, clip_fraction, norm = torch.cat([figures, norm.view(1)]).tolist()
+        if not np.isfinite(loss + norm):
+            raise NonFiniteError("the loss of RL² is not finite", {k: v[:, minibatch] for k, v in data.by_time().items()})
+        self.optimizer.step()
+        return {"loss": loss, "entropy": entropy, "kl": kl, "clip_fraction": clip_fraction, "grad_norm": norm}
+
+    def _gradient(self, data: "Chunks", part: Tensor, count: Tensor) -> tuple[list[Tensor], Tensor]:
+        """A part's share of the minibatch's gradient, and of its loss, entropy, KL and clip fraction (4,)."""
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # parts run side by side in threads of their own
+        eps, mask = self.settings.clip, data.valid[:, part]
+        prediction = self.policy.sequence(data.x[:, part], data.hidden[part])
+        log_ratio = (prediction.log_prob(data.action[:, part]) - data.log_prob[:, part])[mask]
+        ratio, a = log_ratio.exp(), data.advantage[:, part][mask]
+        # L = E[min(r A, clip(r, 1 - eps, 1 + eps) A)] (Schulman et al. 2017, equation 7), plus entropy
+        surrogate = torch.minimum(ratio * a, ratio.clamp(1 - eps, 1 + eps) * a).sum() / count
+        entropy = prediction.entropy()[mask].sum() / count
+        loss = -surrogate - self.entropy * entropy
+        gradient = torch.autograd.grad(loss, list(self.policy.parameters()))
+        with torch.no_grad():
+            # KL(old || new) = E[r - 1 - log r], with actions drawn from the old policy
+            kl, clipped = (ratio - 1 - log_ratio).sum() / count, ((ratio - 1).abs() > eps).sum() / count
+            return list(gradient), torch.stack([loss, entropy, kl, clipped])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and statistics, Adam's moments."""

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 
 from metarl.envs import kernel as k
 from metarl.envs import snapshots
+from metarl.envs.drawing import import_mujoco
 from metarl.envs.jit import formula_address
 from metarl.envs.python_engine import StepResult
 from metarl.envs.scene import STATE, Scene, get_state, load_model
 from metarl.envs.suites import Task
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
+
+mujoco = import_mujoco()
 
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 """The hand's bounds in Meta-World's observation space (`SawyerXYZEnv._HAND_SPACE`), metres."""

@@ -29,8 +29,14 @@ class Engine(Protocol):
     """What steps the slots of a `MetaVectorEnv`; it knows neither horizons nor autoreset."""
 
     name: str
-    observation_space: gymnasium.Space[Any]
-    action_space: gymnasium.Space[Any]
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Of one slot."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Of one slot."""
 
     def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
         """Put slots at the start of their tasks; returns their observations, (len(slots), ...)."""

@@ -5,10 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 
+from metarl.envs.drawing import import_mujoco
 from metarl.errors import UserError
+
+mujoco = import_mujoco()
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 """All that decides what the next steps do: positions, velocities, controls, mocap pose, warm start."""

@@ -113,14 +113,14 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._obs.copy(), {}
 
     def _start(self, slots: np.ndarray, redraw: bool) -> np.ndarray:
-        draw = [s for s in slots if self._pending[s] is None and (redraw and not self._chosen or self.tasks[s] is None)]
+        draw = [s for s in slots if self._pending[s] is None and ((redraw and not self._chosen) or self.tasks[s] is None)]
         if draw:
             for slot, task in zip(draw, self.distribution.sample(len(draw), self.np_random)):
                 self._pending[slot] = task
         for slot in slots:
             self.tasks[slot], self._pending[slot] = self._pending[slot] or self.tasks[slot], None
         seeds = self.np_random.integers(2**31, size=len(slots)).tolist()
-        obs = self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds)  # type: ignore[misc]
+        obs = self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds)
         self._ready[slots], self._steps[slots] = True, 0
         return obs
 
@@ -145,7 +145,8 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if not np.isfinite(actions).all():
             bad = np.flatnonzero(~np.isfinite(actions).reshape(self.num_envs, -1).all(1)).tolist()
             raise UserError(f"actions of slots {bad} are not finite")
-        obs, reward, terminated, truncated, info = self.engine.step(actions)
+        obs, reward, terminated, truncated, figures = self.engine.step(actions)
+        info: dict[str, Any] = dict(figures)
         self._steps += 1
         truncated |= self._steps >= self.horizon
         if self.terminate_on_success:

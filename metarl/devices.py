@@ -1,11 +1,7 @@
-"""Which device computes, and with how many threads."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Which device computes."""
 
 import torch
 
-from metarl.envs.engine import usable_cores
 from metarl.errors import UserError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -23,17 +19,3 @@ def choose_device(name: str) -> torch.device:
         why = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no GPU"
         raise UserError(f"no CUDA device: {why}; --device auto or cpu trains on the CPU")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-@contextmanager
-def threads(count: int | None = None) -> Iterator[None]:
-    """Compute with `count` threads inside (None: one a usable core).
-
-    Acting is many tiny products, which a second thread only slows down; the update is few large ones.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or usable_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,6 +6,7 @@ experience. Before each episode a copy of its state also plays one episode by it
 since a trial carried on through mean actions is one that the agent never saw.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,12 +57,13 @@ def evaluate(
     shape = (len(tasks), trials, episodes)
     curves: Curves = {mode: {measure: np.zeros(shape) for measure in MEASURES} for mode in modes}
     spread: list[np.ndarray] = []
+    keys = [_key(task) for task in tasks]
     jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]
     steps = 0
     for first in range(0, len(jobs), env.num_envs):
         batch = jobs[first : first + env.num_envs]
         filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, and are not counted
-        generators = [generator(seed, EVALUATION, goal, trial) for goal, trial in filled]
+        generators = [generator(seed, EVALUATION, keys[goal], trial) for goal, trial in filled]
         state, previous = learner.begin(env.num_envs), nothing_before(env)
         for e in range(episodes):
 
@@ -89,6 +91,11 @@ def evaluate(
         if std is not None:
             spread.append(std.mean((0, 1)).cpu().numpy())
     return curves, np.mean(spread, 0) if spread else None
+
+
+def _key(task: Task) -> int:
+    """A number that names a task wherever it stands in a list."""
+    return int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
 
 
 def summary(curves: Curves) -> dict[str, dict[str, list[statistics.Interval]]]:

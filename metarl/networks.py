@@ -235,10 +235,7 @@ class RecurrentPolicy(nn.Module):
 
     def step(self, x: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
         """One step: scaled inputs (slots, inputs), hidden (slots, hidden) to a distribution and the next hidden state."""
-        gru = self.gru
-        hidden = torch.gru_cell(
-            self.encoder(x), hidden, gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0
-        )
+        hidden = torch.gru_cell(self.encoder(x), hidden, *self.gru.all_weights[0])
         return self.head(hidden), hidden
 
     def sequence(self, x: Tensor, hidden: Tensor) -> Distribution:

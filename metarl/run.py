@@ -163,7 +163,7 @@ class Run:
         Raises:
             UserError: there is none, or the one named is damaged.
         """
-        problems = []
+        problems: list[str] = []
         for folder in [path] if path else reversed(self.checkpoints()):
             try:
                 return _read(folder), problems

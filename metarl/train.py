@@ -137,7 +137,7 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
         KeyboardInterrupt: interrupted; the run can be resumed.
     """
     options, agent, source = setup.options, setup.agent, setup.source
-    torch.set_num_threads(1)  # acting; the update takes more for itself
+    torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
     total = options.iterations
     border = (step, start, copied(agent.state_dict()))
     saved = start
@@ -247,6 +247,9 @@ def resume_training(path: Path, **changed: Any) -> Run:
     run, named = open_run(path)
     run.lock()
     checkpoint, problems = run.load(named)
+    if run.config["options"].get("device") == "cuda" and "device" not in changed and not torch.cuda.is_available():
+        say("This run was trained on a GPU and there is none here: going on on the CPU; figures will differ in the last digits")
+        changed["device"] = "auto"
     setup = set_up(run.config, **changed)
     options = setup.options
     for problem in problems:

@@ -1,0 +1,346 @@
+"""Pictures of scenes on machines without a display: which OpenGL to use, and the painter that uses it.
+
+Only this module sets `MUJOCO_GL`. It imports mujoco inside functions, because mujoco decides at its import which OpenGL
+it uses, and fails there where that one is missing.
+"""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from metarl.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from metarl.envs.scene import Scene
+
+PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
+"""The backends that need no display, in the order in which they are tried, and the Debian package of each."""
+
+DEFAULT_CAMERA = "side"
+CAMERAS = (DEFAULT_CAMERA, "topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
+"""Cameras offered. "side" is metarl's own: robot, hand and objects large, seen from the robot's right. The others are
+in all models of Meta-World."""
+
+GOAL_RADIUS = 0.05
+"""Radius of the sphere drawn at the goal, metres: within it reach counts as solved."""
+GOAL_COLOUR = (0.1, 0.95, 0.25, 0.45)
+
+MAX_PIXELS = 4096
+_MAX_GEOMS = 2000  # the largest model has about 120, and the goal is one more
+_OFF = ("disable", "disabled", "off", "false", "0")
+_DISPLAY = ("enable", "enabled", "on", "true", "1", "glx", "glfw")  # mujoco's names for the display's own OpenGL
+
+_PROBE = """
+import mujoco
+ball = "<mujoco><worldbody><light pos='0 0 3'/><geom size='1' rgba='1 1 1 1'/></worldbody></mujoco>"
+model = mujoco.MjModel.from_xml_string(ball)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    print("drawn" if renderer.render().max() > 50 else "black", flush=True)
+"""
+_COUNT_DEVICES = "from mujoco.egl import egl_ext; print(len(egl_ext.eglQueryDevicesEXT()))"
+
+
+@lru_cache(maxsize=1)
+def find_backend() -> str:
+    """The OpenGL backend that draws here: "egl", "osmesa" or, only where `MUJOCO_GL` asks for it, "glfw".
+
+    `MUJOCO_GL` decides where it is set; else the first of EGL and OSMesa that draws a picture. Each is tried in a
+    process of its own (about a second), for an OpenGL that fails can end or spoil the process that tried it.
+
+    Raises:
+        UserError: none works, `MUJOCO_GL` names one that does not, or there is no GPU `MUJOCO_EGL_DEVICE_ID`. The
+            message is one line and says what to install or set.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if not wanted:
+        for backend in PACKAGES:
+            if _draws(backend):
+                return backend
+        raise UserError(f"no OpenGL backend works here to draw with: apt-get install -y {PACKAGES['osmesa']}")
+    if wanted in _OFF:
+        raise UserError(f"MUJOCO_GL={wanted} switches drawing off: unset it, or set it to egl or osmesa")
+    backend = "glfw" if wanted in _DISPLAY else wanted
+    if backend == "glfw" or backend in PACKAGES:
+        if _draws(backend):
+            return backend
+        fault = f"MUJOCO_GL={wanted} does not work here"
+    else:
+        fault = f"MUJOCO_GL={wanted} is not a backend that mujoco knows"
+    for other in PACKAGES:
+        if other != backend and _draws(other):
+            raise UserError(f"{fault}: unset it or set MUJOCO_GL={other}, which works")
+    osmesa = PACKAGES["osmesa"]
+    if backend == "osmesa":
+        raise UserError(f"{fault}: apt-get install -y {osmesa}")
+    other_way = f"apt-get install -y {osmesa} and unset MUJOCO_GL"
+    if backend == "egl":
+        raise UserError(f"{fault}: apt-get install -y {PACKAGES['egl']} (and your GPU's driver), or {other_way}")
+    raise UserError(f"{fault}: {other_way}")
+
+
+def _draws(backend: str) -> bool:
+    """Whether the backend draws a picture that is not black, tried in another process."""
+    if _try(_PROBE, backend) == "drawn":
+        return True
+    device = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if backend == "egl" and device is not None:
+        count = int(_try(_COUNT_DEVICES, backend) or 0)
+        if count and device.strip() not in map(str, range(count)):
+            valid = "0 is the only one" if count == 1 else f"they go from 0 to {count - 1}"
+            raise UserError(f"there is no EGL device MUJOCO_EGL_DEVICE_ID={device}: {valid}")
+    return False
+
+
+def _try(code: str, backend: str) -> str:
+    """What the code prints in a Python with this backend; "" where it fails."""
+    command = [sys.executable, "-P", "-c", code]
+    environment = os.environ | _variables(backend)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _variables(backend: str) -> dict[str, str]:
+    # mujoco refuses EGL and OSMesa where PYOPENGL_PLATFORM names something else, whoever set it.
+    return {"MUJOCO_GL": backend} | ({"PYOPENGL_PLATFORM": backend} if backend in PACKAGES else {})
+
+
+def use_backend(backend: str | None = None) -> type[Any]:
+    """Make mujoco draw with this backend in this process, `mujoco.Renderer` included, imported already or not.
+
+    Args:
+        backend: what `find_backend` found, in this process or in its parent; None: find it.
+
+    Returns:
+        The class of OpenGL contexts, made by `(width, height)` in pixels.
+
+    Raises:
+        UserError: no backend works (see `find_backend`), or this process has loaded another OpenGL before.
+    """
+    backend = backend or find_backend()
+    os.environ.update(_variables(backend))
+    try:
+        import mujoco
+        from mujoco import gl_context
+
+        context: type[Any] = importlib.import_module(f"mujoco.{backend}").GLContext
+    except (ImportError, AttributeError) as error:
+        # The probe passed, so what stands in the way is in this process.
+        raise UserError(f"this process has loaded an OpenGL other than {backend}: set MUJOCO_GL={backend}") from error
+    # Both names are bound when mujoco is imported; mujoco.Renderer looks up the first when it is made.
+    gl_context.GLContext = mujoco.GLContext = context
+    return context
+
+
+def import_mujoco() -> Any:
+    """The module mujoco, imported even where `MUJOCO_GL` names an OpenGL that is missing: only drawing needs one."""
+    try:
+        import mujoco
+    except Exception:
+        # mujoco.gl_context fails while it is imported, in as many ways as there are libraries to miss.
+        wanted = os.environ.get("MUJOCO_GL")
+        os.environ["MUJOCO_GL"] = "disabled"
+        try:
+            import mujoco
+        finally:
+            if wanted is None:
+                del os.environ["MUJOCO_GL"]
+            else:
+                os.environ["MUJOCO_GL"] = wanted
+    return mujoco
+
+
+@contextmanager
+def inherited(backend: str) -> Iterator[None]:
+    """Within it, processes that are started get the environment of this backend; afterwards ours is as it was."""
+    variables = _variables(backend)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def check_view(width: int, height: int, camera: str) -> None:
+    """Raise a `UserError` where a painter could not be made with these arguments."""
+    if camera not in CAMERAS:
+        raise unknown("camera", camera, CAMERAS)
+    if not (16 <= width <= MAX_PIXELS and 16 <= height <= MAX_PIXELS):
+        raise UserError(f"pictures are 16 to {MAX_PIXELS} pixels wide and high, not {width} x {height}")
+
+
+class _Stage(NamedTuple):
+    """What MuJoCo needs to draw one model: its drawing context lives in the painter's OpenGL context."""
+
+    model_file: str
+    model: Any
+    data: Any
+    context: Any
+    geoms: Any
+
+
+class Painter:
+    """Draws scenes, whatever their models. Use it in one thread, and close it or use it as a context manager.
+
+    Drawing model A, then B, then A gives the first picture again: there is one OpenGL context, made current before each
+    use, and one drawing context in it, that of the current model, freed while the OpenGL context is current. (MuJoCo's
+    own Renderer frees its textures and meshes in whichever context happens to be current, and so spoils another
+    renderer's.)
+    """
+
+    def __init__(
+        self,
+        width: int = 320,
+        height: int = 240,
+        camera: str = DEFAULT_CAMERA,
+        depth: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        """Open an OpenGL context.
+
+        Args:
+            width: of the pictures, pixels.
+            height: of the pictures, pixels.
+            camera: one of `CAMERAS`.
+            depth: draw distances instead of colours.
+            backend: as in `use_backend`.
+
+        Raises:
+            UserError: an unknown camera, a size out of range, or no backend that works.
+        """
+        check_view(width, height, camera)
+        self.width, self.height, self.camera, self.depth = width, height, camera, depth
+        self._models: dict[str, tuple[Any, Any]] = {}
+        self._stage: _Stage | None = None
+        self._gl: Any = None
+        self._gl = use_backend(backend)(width, height)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the OpenGL context; closing twice is no error."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._leave_stage()
+            self._gl.free()
+            self._gl = None
+
+    def draw(self, scene: "Scene") -> np.ndarray:
+        """A picture of the scene, upright, with a green half-transparent sphere at the goal.
+
+        Returns:
+            A new array: uint8 (height, width, 3), or with `depth` float32 (height, width), metres along the camera's
+            axis, without the sphere.
+
+        Raises:
+            ValueError: the painter is closed.
+        """
+        if self._gl is None:
+            raise ValueError("this painter is closed")
+        import mujoco
+
+        self._gl.make_current()
+        stage = self._enter_stage(scene.model_file)
+        model, data, geoms = stage.model, stage.data, stage.geoms
+        model.body_pos[:], model.site_pos[:] = scene.body_pos, scene.site_pos
+        mujoco.mj_setState(model, data, scene.state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        camera = _camera(model, self.camera)
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, everything, geoms)
+        if not self.depth:
+            _add_sphere(geoms, scene.goal)
+        view = mujoco.MjrRect(0, 0, self.width, self.height)
+        mujoco.mjr_render(view, geoms, stage.context)
+        if self.depth:
+            picture = np.empty((self.height, self.width), np.float32)
+            mujoco.mjr_readPixels(None, picture, view, stage.context)
+            picture = _metres(picture, geoms.camera[0])
+        else:
+            picture = np.empty((self.height, self.width, 3), np.uint8)
+            mujoco.mjr_readPixels(picture, None, view, stage.context)
+        # OpenGL hands out the lowest row first. A camera that is upside down (its y axis points down: Meta-World's
+        # corner cameras) needs half a turn, both axes flipped, which leaves only the columns to flip.
+        upside_down = camera.fixedcamid >= 0 and data.cam_xmat[camera.fixedcamid].reshape(3, 3)[2, 1] < -1e-6
+        return np.ascontiguousarray(picture[:, ::-1] if upside_down else picture[::-1])
+
+    def _enter_stage(self, model_file: str) -> _Stage:
+        """Make the model the current one (about 0.4 s for another model, 0.15 s more when it is new)."""
+        if self._stage is not None and self._stage.model_file == model_file:
+            return self._stage
+        import mujoco
+
+        from metarl.envs.scene import load_model
+
+        self._leave_stage()
+        if model_file not in self._models:
+            model = load_model(model_file)
+            model.vis.global_.offwidth, model.vis.global_.offheight = self.width, self.height
+            # A quarter of the pixels of the model's own shadow map: a third faster on a CPU, with the same look.
+            model.vis.quality.shadowsize = 2048
+            self._models[model_file] = model, mujoco.MjData(model)
+        model, data = self._models[model_file]
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._stage = _Stage(model_file, model, data, context, mujoco.MjvScene(model, maxgeom=_MAX_GEOMS))
+        return self._stage
+
+    def _leave_stage(self) -> None:
+        if self._stage is not None:
+            self._stage.context.free()
+            self._stage = None
+
+
+def _camera(model: Any, name: str) -> Any:
+    """The camera of this name: the model's, or metarl's own "side" (lengths in metres, angles in degrees)."""
+    import mujoco
+
+    camera = mujoco.MjvCamera()
+    if name == "side":
+        camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        camera.lookat[:] = 0.0, 0.55, 0.2
+        camera.distance, camera.azimuth, camera.elevation = 1.4, 147.0, -25.0
+    else:
+        camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        camera.fixedcamid = model.camera(name).id
+    return camera
+
+
+def _add_sphere(geoms: Any, centre: np.ndarray) -> None:
+    """Add the goal's sphere, slightly glowing so that it shows in a shadow too."""
+    import mujoco
+
+    size, turn, colour = np.array([GOAL_RADIUS, 0.0, 0.0]), np.eye(3).ravel(), np.array(GOAL_COLOUR)
+    geom = geoms.geoms[geoms.ngeom]
+    mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, size, np.asarray(centre, float), turn, colour)
+    geom.emission = 0.5
+    geoms.ngeom += 1
+
+
+def _metres(depth: np.ndarray, camera: Any) -> np.ndarray:
+    """Distances from the depth buffer, in which the far plane is 0 and the near plane 1."""
+    # z = n f / (n + d (f - n))
+    near, far = camera.frustum_near, camera.frustum_far
+    return (near * far / (near + depth.astype(np.float64) * (far - near))).astype(np.float32)

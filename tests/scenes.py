@@ -1,0 +1,69 @@
+"""Scenes from stock Meta-World environments, for tests that draw or restore them."""
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl.envs.drawing import find_backend
+from metarl.envs.scene import Scene, assets, get_state
+from metarl.errors import UserError
+
+
+@lru_cache(maxsize=8)
+def _benchmark(task: str, seed: int) -> Any:
+    import metaworld
+
+    return metaworld.ML1(task, seed=seed)
+
+
+def stock(task: str = "reach-v3", goal: int = 0, seed: int = 1) -> Any:
+    """A stock environment of the task, reset to one of ML1's 50 train goals."""
+    benchmark = _benchmark(task, seed)
+    env = benchmark.train_classes[task]()
+    env.set_task(benchmark.train_tasks[goal])
+    env.reset()
+    return env
+
+
+def scene_of(env: Any) -> Scene:
+    """The environment's scene at this moment; later steps do not change it."""
+    return Scene(
+        model_file=os.path.relpath(env.model_name, assets()),
+        state=get_state(env.model, env.data),
+        body_pos=env.model.body_pos.copy(),
+        site_pos=env.model.site_pos.copy(),
+        goal=np.array(env._target_pos, float),
+    )
+
+
+def play(
+    env: Any, steps: int, every: int = 1, toward: tuple[float, ...] = (0.2, 0.8, 0.1, 0.0)
+) -> tuple[list[Scene], list[int], list[float], list[bool]]:
+    """Step with one constant action in [-1, 1].
+
+    Returns:
+        Scenes, step numbers (from 1), rewards of these steps and whether success has happened so far, of each step
+        whose number is a multiple of `every`.
+    """
+    scenes, numbers, rewards, successes = [], [], [], []
+    success = False
+    for step in range(1, steps + 1):
+        _, reward, _, _, info = env.step(np.array(toward, np.float32))
+        success = success or bool(info["success"])
+        if step % every == 0:
+            scenes.append(scene_of(env))
+            numbers.append(step)
+            rewards.append(float(reward))
+            successes.append(success)
+    return scenes, numbers, rewards, successes
+
+
+def need_backend() -> None:
+    """Skip the test, with the reason, where nothing can be drawn."""
+    try:
+        find_backend()
+    except UserError as error:
+        pytest.skip(str(error))

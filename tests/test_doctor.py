@@ -1,0 +1,114 @@
+"""`metarl doctor`: its rows, its exit status, and that nothing makes it fail."""
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tyro
+
+from metarl import doctor
+from metarl.doctor import EXACT, Doctor, Finding, findings
+from metarl.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache of its own, and no process to look for an OpenGL."""
+    monkeypatch.setattr("metarl.envs.drawing.find_backend", lambda: "egl")
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
+
+
+def rows(check: Callable[[], list[Finding]]) -> dict[str, Finding]:
+    return {row.check: row for row in check()}
+
+
+def test_a_sound_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tyro.cli(Doctor, args=[]).main() == 0
+    printed = capsys.readouterr().out
+    found = rows(findings)
+    packages = "metarl mujoco metaworld gymnasium numpy numba torch"
+    for name in f"platform Python {packages} libmujoco CPU GPU drawing cache disk memory".split():
+        assert name in found
+        assert name in printed
+    assert not [row for row in found.values() if "could not be checked" in row.found]
+    assert found["drawing"].found == "egl"
+    assert found["libmujoco"].found.endswith(".so.3.3.0")
+
+
+@pytest.mark.parametrize(("package", "version"), [("mujoco", "3.3.1"), ("metaworld", "3.0.0")])
+def test_another_mujoco_or_metaworld_is_a_problem(monkeypatch, capsys, package: str, version: str) -> None:  # type: ignore[no-untyped-def]
+    real = importlib.metadata.version
+    monkeypatch.setattr(doctor, "version", lambda name: version if name == package else real(name))
+    assert Doctor().main() == 2
+    printed = capsys.readouterr().out
+    assert "1 problem, " in printed
+    row = rows(findings)[package]
+    assert row.verdict == "problem"
+    assert f"{package}=={EXACT[package]}" in row.advice
+
+
+def test_other_packages_out_of_range_and_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "tyro":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return {"numpy": "1.26.4", "torch": "2.9.0+cu128"}.get(name) or real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    found = rows(doctor._packages)
+    assert found["numpy"].verdict == "warning"
+    assert "numpy" in found["numpy"].advice
+    assert found["torch"].verdict == "ok"  # a build for a GPU is a version like any other
+    assert found["tyro"].verdict == "problem"
+    assert "stable-baselines3" not in found  # an extra
+
+
+def test_no_opengl_is_a_warning_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> str:
+        raise UserError("no OpenGL backend works: apt-get install -y libosmesa6")
+
+    monkeypatch.setattr("metarl.envs.drawing.find_backend", nothing)
+    row = rows(doctor._drawing)["drawing"]
+    assert row.verdict == "warning"
+    assert "apt-get install -y libosmesa6" in row.advice
+
+
+def test_another_platform_and_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 1))
+    found = rows(doctor._platform)
+    assert found["platform"].verdict == found["Python"].verdict == "problem"
+    assert "Linux" in found["platform"].advice
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert rows(doctor._cache)["cache"].verdict == "ok"
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "file" / "cache"))
+    row = rows(doctor._cache)["cache"]
+    assert row.verdict == "warning"
+    assert "METARL_CACHE" in row.advice
+
+
+def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"cpu.max": ["max 100000", "150000 100000"], "memory.max": ["1500000000"], "memory.current": ["500000000"]}
+    monkeypatch.setattr(doctor, "_cgroup_files", files.__getitem__)
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert doctor.usable_cores() == 1.5
+    row = rows(doctor._memory)["memory"]
+    assert row.found.startswith("1.0 GB")
+    assert row.verdict == "warning"
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    assert "OMP_NUM_THREADS=1" in rows(doctor._cpu)["CPU"].advice
+
+
+def test_a_check_that_fails_becomes_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[Finding]:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(doctor, "_gpu", fail)
+    row = rows(findings)["GPU"]
+    assert row.verdict == "warning"
+    assert "RuntimeError: broken" in row.found

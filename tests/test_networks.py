@@ -1,0 +1,110 @@
+"""Distributions against torch's own, statistics against numpy's, and the two ways through the recurrent policy."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical as TorchCategorical
+from torch.distributions import Independent, Normal, kl_divergence
+
+from metarl.envs.scales import METAWORLD
+from metarl.errors import UserError
+from metarl.learner import Step, where
+from metarl.networks import ActionHead, Categorical, Gaussian, InputScaler, RecurrentPolicy, action_size
+
+BOX = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+
+
+def _gaussians():
+    rng = torch.Generator().manual_seed(0)
+    return [Gaussian(torch.randn(5, 4, generator=rng).double(), torch.randn(5, 4, generator=rng).double()) for _ in range(2)]
+
+
+def test_gaussian_equals_torch_and_sums_over_the_action():
+    ours, other = _gaussians()
+    reference, second = (Independent(Normal(g.mean, g.std), 1) for g in (ours, other))
+    action = ours.sample(torch.full((5, 4), 0.7, dtype=torch.float64))
+    np.testing.assert_allclose(action, ours.mean + 0.7 * ours.std)
+    np.testing.assert_allclose(ours.log_prob(action), reference.log_prob(action), rtol=1e-12)
+    np.testing.assert_allclose(ours.entropy(), reference.entropy(), rtol=1e-12)
+    np.testing.assert_allclose(ours.kl(other), kl_divergence(reference, second), rtol=1e-12)
+
+
+def test_categorical_equals_torch_and_samples_by_its_probabilities():
+    logits = torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 0.0]]).double()
+    ours, other = Categorical(logits), Categorical(logits.flip(-1))
+    reference, second = TorchCategorical(logits=logits), TorchCategorical(logits=logits.flip(-1))
+    action = torch.tensor([2, 0])
+    np.testing.assert_allclose(ours.log_prob(action), reference.log_prob(action), rtol=1e-12)
+    np.testing.assert_allclose(ours.entropy(), reference.entropy(), rtol=1e-12)
+    np.testing.assert_allclose(ours.kl(other), kl_divergence(reference, second), rtol=1e-12)
+    noise = torch.linspace(0, 1 - 1e-9, 100_001, dtype=torch.float64)[:, None]
+    drawn = Categorical(logits[:1].expand(100_001, -1)).sample(noise)
+    frequency = np.bincount(drawn, minlength=3) / 100_001
+    np.testing.assert_allclose(frequency, reference.probs[0], atol=1e-4)
+
+
+def test_running_statistics_equal_numpy_over_all_batches():
+    rng = np.random.default_rng(0)
+    batches = [(rng.normal(5, 3, (n, 2)), rng.normal(-2, 0.5, n)) for n in (1, 40, 7)]
+    scaler = InputScaler(2, 1, None)
+    for obs, reward in batches:
+        scaler.observe(torch.from_numpy(obs), torch.from_numpy(reward))
+    everything = np.concatenate([np.column_stack(b) for b in batches])
+    assert scaler.count == 48
+    np.testing.assert_allclose(scaler.mean, everything.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(scaler.variance, everything.var(0), rtol=1e-12)
+
+
+def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
+    scaler = InputScaler(39, 4, METAWORLD)
+    before = scaler.state_dict()["mean"].clone()
+    scaler.observe(torch.ones(9, 39), torch.ones(9))
+    assert torch.equal(scaler.state_dict()["mean"], before)
+    obs = torch.zeros(1, 39)
+    obs[0, :3], obs[0, 4] = torch.tensor([0.1, 0.6, 0.4]), 0.07
+    x = scaler(Step(obs, torch.zeros(1, 4), torch.tensor([10.0]), torch.ones(1)))[0]
+    np.testing.assert_allclose(x[:3], [1.0, 0.0, 2.0], atol=1e-5)
+    assert x[4] == pytest.approx(0.07)  # objects stay in metres
+    assert x[-2] == pytest.approx(2.0)  # (10 - 5) / 2.5
+    assert x[-1] == 1
+
+
+def test_stepping_equals_the_sequence():
+    torch.manual_seed(0)
+    space = gymnasium.spaces.Box(-1, 1, (3,), np.float64)
+    policy = RecurrentPolicy(space, BOX, None, (8,), 6, 1.0, True, 0.05)
+    x, hidden = torch.randn(20, 5, policy.scaler.output_size), torch.randn(5, 6)
+    whole = policy.sequence(x, hidden)
+    for t in range(20):
+        one, hidden = policy.step(x[t], hidden)
+        torch.testing.assert_close(one.mean, whole.mean[t], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.log_std, whole.log_std[t], rtol=1e-5, atol=1e-6)
+
+
+def test_standard_deviation_keeps_its_bounds():
+    head = ActionHead(3, BOX, std=1.0, state_std=False, min_std=0.1)
+    with torch.no_grad():
+        head.log_std.copy_(torch.tensor([-9.0, 0.0, 9.0, 1.0]))
+    head.max_log_std.fill_(np.log(2.0))
+    np.testing.assert_allclose(head(torch.zeros(3)).std.detach(), [0.1, 1.0, 2.0, 2.0], rtol=1e-6)
+
+
+def test_head_follows_the_action_space():
+    assert isinstance(ActionHead(3, gymnasium.spaces.Discrete(5), 1.0, False, 0.1)(torch.zeros(2, 3)), Categorical)
+    assert action_size(gymnasium.spaces.Discrete(5)) == 5
+    for space in (gymnasium.spaces.MultiDiscrete([2, 2]), gymnasium.spaces.Box(0, 1, (2, 2))):
+        with pytest.raises(UserError, match="Box of one dimension or Discrete"):
+            action_size(space)
+    with pytest.raises(UserError, match="observations must be"):
+        RecurrentPolicy(gymnasium.spaces.Discrete(3), BOX, None, (8,), 6, 1.0, False, 0.1)
+
+
+def test_where_keeps_rows_apart_in_nested_states():
+    new = {"a": torch.ones(3, 2), "b": (torch.ones(3), Step(*[torch.ones(3, 1)] * 4))}
+    old = {"a": torch.zeros(3, 2), "b": (torch.zeros(3), Step(*[torch.zeros(3, 1)] * 4))}
+    mixed = where(torch.tensor([True, False, True]), new, old)
+    assert mixed["a"].tolist() == [[1, 1], [0, 0], [1, 1]]
+    assert mixed["b"][0].tolist() == [1, 0, 1]
+    assert isinstance(mixed["b"][1], Step)
+    assert mixed["b"][1].obs.flatten().tolist() == [1, 0, 1]

@@ -1,0 +1,192 @@
+"""RL²: what it remembers, what its update counts, and that it learns what only memory can give."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.rl2 import RL2, RL2Settings
+from metarl.envs import suite
+from metarl.errors import UserError
+from metarl.learner import NonFiniteError
+from metarl.rollout import Rollout
+from tests.tiny import BITS, COUNTDOWNS, toy
+
+SMALL = {"layers": (16,), "hidden": 16, "chunk": 50, "minibatch": 8, "epochs": 2}
+
+
+def _reach(num_envs: int, horizon: int, episodes: int, **settings):
+    return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, **{**SMALL, **settings})
+
+
+def _collect(agent, source, iteration: int = 0) -> Rollout:
+    source.begin(iteration)
+    return source.collect(agent, agent.begin(source.num_tasks), 0)[0]
+
+
+def _shaken(agent):
+    """Weights far from their small initial values, so that a mistake shows."""
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    return agent
+
+
+def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with_the_next():
+    agent, source = _reach(2, 50, 3)
+    _shaken(agent)
+    rollout = _collect(agent, source)
+    hidden = [state["hidden"] for state in rollout.states]
+    for border in (50, 100):
+        step = type(rollout.query)(*(x[border - 1] for x in rollout.query))
+        _, after = agent.predict({"hidden": hidden[border - 1]}, step)
+        assert torch.equal(after["hidden"], hidden[border])
+        assert hidden[border].abs().max() > 0.01
+        assert rollout.query.previous_done[border].tolist() == [1, 1]
+    assert not agent.begin(2)["hidden"].any()
+    assert not _collect(agent, source, 1).states[0]["hidden"].any()
+
+
+def test_policy_sees_the_true_previous_action_reward_and_done_across_borders():
+    agent, source = _reach(2, 20, 2)
+    rollout = _collect(agent, source)
+    assert torch.equal(rollout.query.previous_reward[1:], rollout.reward[:-1])
+    assert torch.equal(rollout.query.previous_action[1:], rollout.action[:-1].clamp(-1, 1))
+    assert torch.equal(rollout.query.previous_done[1:].bool(), rollout.done[:-1])
+    assert rollout.done[:, 0].nonzero().flatten().tolist() == [19, 39]
+    assert not any(x[0].any() for x in rollout.query[1:])
+
+
+def test_first_ratio_is_one_everywhere():
+    """Recomputing a rollout from the stored states gives the collected log-probabilities, borders included."""
+    agent, source = _reach(3, 65, 2, chunk=25)
+    _shaken(agent)
+    rollout = _collect(agent, source)
+    with torch.no_grad():
+        x = agent._chunks(agent.policy.scaler(rollout.query))
+        hidden = torch.cat([state["hidden"] for state in rollout.states[::25]])
+        log_prob = agent.policy.sequence(x, hidden).log_prob(agent._chunks(rollout.action))
+    valid = agent._chunks(rollout.valid)
+    assert valid.sum() == 3 * 130
+    torch.testing.assert_close(log_prob[valid], agent._chunks(rollout.log_prob)[valid], rtol=0, atol=1e-5)
+
+
+def test_every_step_enters_the_loss_once_and_padding_never(monkeypatch):
+    agent, source = _reach(2, 130, 2, chunk=50, minibatch=100, epochs=1)
+    rollout = _collect(agent, source)
+    counted = []
+    original = RL2._gradient
+
+    def poisoned(self, data, part, count):
+        counted.append(int(data.valid[:, part].sum()))
+        for field in (data.x, data.action, data.advantage, data.log_prob):
+            field[~data.valid] = poison
+        return original(self, data, part, count)
+
+    monkeypatch.setattr(RL2, "_gradient", poisoned)
+    results = []
+    for poison in (0.0, 1e6):
+        fresh, _ = _reach(2, 130, 2, chunk=50, minibatch=100, epochs=1)
+        counted.clear()
+        metrics = fresh.update([rollout], 0)
+        assert sum(counted) == 2 * 2 * 130
+        results.append((metrics["loss"], [p.clone() for p in fresh.policy.parameters()]))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1]))
+
+
+def test_a_parts_gradients_add_up_to_the_minibatch_and_to_a_finite_difference():
+    agent, source = _reach(2, 40, 1, chunk=20)
+    _shaken(agent)
+    rollout = _collect(agent, source)
+    gradients = {}
+    for shards in (1, 2, 3):
+        one, _ = _reach(2, 40, 1, chunk=20, shards=shards, epochs=1, learning_rate=0.0, max_grad_norm=1e9)
+        one.policy.load_state_dict(agent.policy.state_dict())
+        one.update([rollout], 0)
+        gradients[shards] = torch.cat([p.grad.flatten() for p in one.policy.parameters()])
+    torch.testing.assert_close(gradients[1], gradients[2], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradients[1], gradients[3], rtol=1e-4, atol=1e-6)
+
+
+def test_resuming_an_agent_continues_it_bit_for_bit():
+    whole, source = _reach(2, 20, 2)
+    cut, source_2 = _reach(2, 20, 2)
+    whole.iterate(source, 0)
+    cut.iterate(source_2, 0)
+    state = cut.state_dict()
+    again, source_3 = _reach(2, 20, 2)
+    again.load_state_dict(state)
+    assert whole.iterate(source, 1) == again.iterate(source_3, 1)
+    assert all(torch.equal(a, b) for a, b in zip(whole.policy.parameters(), again.policy.parameters()))
+
+
+def test_what_is_annealed_reaches_its_end_and_is_part_of_the_checkpoint():
+    agent, source = _reach(
+        2, 10, 1, std=1.0, max_std_final=0.5, learning_rate_final=0.0, entropy_final=0.0
+    )
+    agent.total_iterations = 3
+    for iteration in range(3):
+        agent.iterate(source, iteration)
+    assert agent.entropy == 0
+    assert agent.optimizer.param_groups[0]["lr"] == 0
+    assert agent.state_dict()["policy"]["head.max_log_std"].item() == pytest.approx(np.log(0.5))
+    assert _collect(agent, source).prediction.std.max() <= 0.5 + 1e-6
+
+
+def test_a_loss_that_is_not_finite_stops_the_update_before_the_weights_change():
+    agent, source = _reach(2, 20, 1)
+    rollout = _collect(agent, source)
+    before = [p.clone() for p in agent.policy.parameters()]
+    reward = rollout.reward.clone()
+    reward[3, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match="not finite"):
+        agent.update([dataclasses.replace(rollout, reward=reward)], 0)
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.policy.parameters()))
+
+
+def test_episodes_that_end_early_wait_for_the_others_and_statistics_count_each_step_once():
+    agent, source = toy(COUNTDOWNS, 4, 10, 2, **{**SMALL, "chunk": 4})
+    source.begin(0)
+    lengths = [task.params for task in source.env.tasks]
+    rollout, _ = source.collect(agent, agent.begin(4), 0)
+    assert rollout.valid.sum(0).tolist() == [2 * n for n in lengths]
+    assert len(rollout.reward) == 2 * max(lengths)
+    agent.update([rollout], 0)
+    scaler = agent.policy.scaler
+    seen = np.concatenate([1000.0 + 100 * np.arange(n) for n in lengths] * 2)
+    assert scaler.count.item() == 2 * sum(lengths)
+    np.testing.assert_allclose(scaler.mean[0], seen.mean(), rtol=1e-6)
+    np.testing.assert_allclose(scaler.variance[0], seen.var(), rtol=1e-5)
+
+
+class _Forgetful(RL2):
+    """Clears the hidden state at every episode."""
+
+    def predict(self, state, query):
+        return super().predict({"hidden": state["hidden"] * (1 - query.previous_done[:, None])}, query)
+
+
+def _learn_bit(agent_class) -> float:
+    agent, source = toy(
+        BITS, 32, 2, 2, agent_class, layers=(16,), hidden=16, chunk=4, minibatch=32, epochs=8, learning_rate=2e-2,
+        gamma=0.9, lam=0.9, entropy=0.0, shards=1, bootstrap=False,
+    )  # fmt: skip
+    for iteration in range(30):
+        agent.iterate(source, iteration)
+    return float(np.mean([_collect(agent, source, 100 + i).success[2:].float().mean() for i in range(5)]))
+
+
+def test_a_bit_that_only_the_first_episode_shows_is_used_in_the_second():
+    assert _learn_bit(RL2) > 0.95
+
+
+def test_without_memory_the_bit_stays_a_guess():
+    assert 0.3 < _learn_bit(_Forgetful) < 0.7
+
+
+@pytest.mark.parametrize("wrong", [{"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(UserError):
+        RL2Settings(**wrong)

@@ -1,0 +1,91 @@
+"""The smallest training that still goes through everything, and the toy tasks that tests learn."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from metarl import cli
+from metarl.agents.rl2 import RL2, RL2Settings
+from metarl.envs import Task, TaskDistribution, make_vec
+from metarl.rollout import Trials
+
+STEPS = 2 * 2 * 20
+"""Environment steps of an iteration with `TINY`."""
+TINY = (
+    "--num-envs 2 --episodes-per-trial 2 --horizon 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 --device cpu"
+).split()
+
+
+def train(path: Path, iterations: int = 3, *more: str) -> int:
+    """Train reach in `path`; returns the exit status."""
+    return cli.run(
+        ["train", "rl2", "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet", *TINY, *more]
+    )
+
+
+class Bit(gymnasium.Env):
+    """Two actions, one of them right; what is right is hidden and paid only in the trial's second episode.
+
+    The first episode shows it as the reward of its first step, whatever the action. A trial takes three resets: one at
+    its start, and one after each of its two episodes.
+    """
+
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.resets = 0
+
+    def set_task(self, bit: int) -> None:
+        self.bit = bit
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.resets, self.t = self.resets + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        right = action == self.bit
+        second = self.resets % 3 == 2
+        if not second:
+            reward = float(self.bit) if self.t == 1 else 0.0
+        else:
+            reward = float(right)
+        return np.zeros(1, np.float32), reward, False, False, {"success": second and right}
+
+
+class Countdown(gymnasium.Env):
+    """Ends by itself after `params` steps; the observation counts them, in units of 100 around 1,000."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def set_task(self, steps: int) -> None:
+        self.length = steps
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.t = 0
+        return np.array([1000.0]), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return np.array([1000.0 + 100 * self.t]), float(action[0]), self.t == self.length, False, {}
+
+
+BITS = TaskDistribution((Task("bit", 0), Task("bit", 1)), make=lambda name: Bit())
+COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make=lambda name: Countdown())
+
+
+def toy(
+    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, agent_class: type[RL2] = RL2, seed: int = 0, **settings: Any
+) -> tuple[RL2, Trials]:
+    """An agent and its source on a toy task."""
+    env = make_vec(tasks, num_envs, horizon=horizon)
+    agent = agent_class(
+        RL2Settings(**settings), env.single_observation_space, env.single_action_space, env.input_scale, seed=seed,
+        device=torch.device("cpu"), total_iterations=100,
+    )  # fmt: skip
+    return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
