@@ -36,11 +36,11 @@ class RL2Settings:
     min_std: float = 0.05
     """Lower bound of the standard deviation."""
     max_std_final: float | None = None
-    """Where set: an upper bound of the standard deviation that falls from `std` to this over training."""
+    """Where set: an upper bound of the standard deviation that falls from `std` to this (see `anneal_from`)."""
     learning_rate: float = 5e-4
     """Learning rate of Adam."""
     learning_rate_final: float | None = None
-    """Where set: the learning rate goes to this, linearly over training."""
+    """Where set: the learning rate goes to this (see `anneal_from`)."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
     max_grad_norm: float = 1.0
@@ -63,7 +63,9 @@ class RL2Settings:
     entropy: float = 5e-3
     """Weight of the entropy bonus."""
     entropy_final: float | None = None
-    """Where set: the weight of the entropy bonus goes to this, linearly over training."""
+    """Where set: the weight of the entropy bonus goes to this (see `anneal_from`)."""
+    anneal_from: float = 0.5
+    """Share of training after which what is annealed starts to move, linearly, to reach its end with the last iteration."""
     bootstrap: bool = True
     """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
 
@@ -73,6 +75,8 @@ class RL2Settings:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.gamma < 1 or not 0 <= self.lam <= 1:
             raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and lam ({self.lam}) in [0, 1]")
+        if not 0 <= self.anneal_from < 1:
+            raise UserError(f"anneal_from must lie in [0, 1), not {self.anneal_from}")
         if self.std <= 0 or self.min_std <= 0 or self.learning_rate < 0:
             raise UserError("std and min_std must be positive, learning_rate at least 0")
 
@@ -149,10 +153,11 @@ class RL2(Agent):
         return metrics | {"explained_variance": explained}
 
     def _anneal(self, iteration: int) -> None:
-        s, share = self.settings, iteration / max(1, self.total_iterations - 1)
+        s, done = self.settings, iteration / max(1, self.total_iterations - 1)
+        share = min(1.0, max(0.0, (done - s.anneal_from) / (1 - s.anneal_from)))
 
         def between(first: float, last: float | None) -> float:
-            return first if last is None else first + (last - first) * min(1.0, share)
+            return first if last is None else first + (last - first) * share
 
         self.entropy = between(s.entropy, s.entropy_final)
         self.optimizer.param_groups[0]["lr"] = between(s.learning_rate, s.learning_rate_final)

@@ -54,7 +54,8 @@ def _mujoco_functions() -> tuple[int, int]:
         raise UserError(f"no libmujoco.so in {folder}: the native engine runs on Linux only; engine='python' runs anywhere")
     library = ctypes.CDLL(str(files[0]))
     step, forward = (ctypes.cast(function, ctypes.c_void_p).value for function in (library.mj_step, library.mj_forward))
-    assert step is not None and forward is not None
+    assert step is not None
+    assert forward is not None
     return step, forward
 
 
@@ -132,7 +133,9 @@ class NativeEngine:
         obs = np.empty((len(slots), 39))
         for row, (slot, task) in enumerate(zip(slots, tasks)):
             if task.name not in self.names:
-                raise UserError(f"{task.name} is not among the tasks that this environment was made for: {', '.join(self.names)}")
+                raise UserError(
+                    f"{task.name} is not among the tasks that this environment was made for: {', '.join(self.names)}"
+                )
             snap, c = self._snapshot(task), self.names.index(task.name)
             if self.classes[slot] != c:
                 self._take_data(slot, c)

@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache as cache_results
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def jit(function: Callable[..., Any]) -> Any:
         return numba.njit(nogil=True, cache=keep)(function)
 
 
-@lru_cache(maxsize=None)
+@cache_results
 def formula_address(function: Callable[..., Any]) -> int:
     """The address of `void function(double*, double*, double*)`, compiled now."""
     pointer = types.CPointer(types.float64)

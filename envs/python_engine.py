@@ -114,7 +114,12 @@ class PythonEngine:
     name = "python"
 
     def __init__(
-        self, make: Callable[[str], Any] | None, names: Sequence[str], num_envs: int, reward: str = "v2", info: str = "success"
+        self,
+        make: Callable[[str], Any] | None,
+        names: Sequence[str],
+        num_envs: int,
+        reward: str = "v2",
+        info: str = "success",
     ) -> None:
         self.make = make or partial(StockEnv, reward=reward)
         self.full_info = info == "full"
@@ -143,7 +148,10 @@ class PythonEngine:
             if held is None or held[0] != task.name:
                 if held is not None:
                     self.spare[held[0]].append(held[1])
-                self.slots[slot] = (task.name, self.spare[task.name].pop() if self.spare[task.name] else self.make(task.name))
+                self.slots[slot] = (
+                    task.name,
+                    self.spare[task.name].pop() if self.spare[task.name] else self.make(task.name),
+                )
             env = self._env(slot)
             env.set_task(task.params)
             observations.append(env.reset(seed=seed)[0])

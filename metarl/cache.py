@@ -4,6 +4,7 @@ The cache lies in `$METARL_CACHE`, or `$XDG_CACHE_HOME/metarl`, or `~/.cache/met
 same file at once: each writes its own temporary file and renames it, and all of them write the same content.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -40,10 +41,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def store(path: Path, content: bytes) -> None:
     """Keep `content` under a checksum. A cache that cannot be written is no error: the next start builds again."""
-    try:
+    with contextlib.suppress(OSError):
         write_atomically(path, hashlib.sha256(content).digest() + content)
-    except OSError:
-        pass
 
 
 def load(path: Path) -> bytes | None:

@@ -20,12 +20,14 @@ class Catalogue:
     def main(self) -> int:
         """Run the command."""
         for title, rows in (
-            ("suites (the goal is hidden from the agent in all of them)", [(f"{k}:TASK" if k == "ml1" else k, v) for k, v in SUITES.items()]),
+            ("suites (the goal is hidden from the agent in all of them)", list(SUITES.items())),
             ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
             ("presets (--preset)", [(p, f"{name}: {_differences(name, p)}") for name in AGENTS for p in find(name)[2]]),
             ("engines (--engine)", list(ENGINES.items())),
         ):  # fmt: skip
-            grid = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold")
+            grid = Table(
+                title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold"
+            )
             for row in rows:
                 grid.add_row(*row)
             console.print(grid, "")

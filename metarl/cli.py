@@ -19,9 +19,10 @@ def usage() -> str:
     """The help of `metarl` itself."""
     commands = "\n".join(f"  {name:9s} {text}" for name, (_, _, text) in COMMANDS.items())
     return (
-        "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well it "
-        f"does on goals it never saw, and watch it.\n\n{commands}\n\n"
-        "`metarl COMMAND --help` explains each. To begin:\n  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN"
+        "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well\n"
+        f"it does on goals that it never saw, and watch it.\n\n{commands}\n\n"
+        "`metarl COMMAND --help` explains each. To begin:\n"
+        "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN"
     )
 
 

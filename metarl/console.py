@@ -59,8 +59,9 @@ class Progress:
         shown = " ".join(
             f"{label} {metrics[key]:{form}}"
             for key, label, form in (
-                ("return", "return", "7.1f"), ("success", "success", "4.2f"), ("success_last_episode", "in last episode", "4.2f"),
-                ("std", "std", "4.2f"), ("train_success", "| on train goals", "4.2f"),
+                ("return", "return", "7.1f"), ("success", "success", "4.2f"),
+                ("success_last_episode", "in last episode", "4.2f"), ("std", "std", "4.2f"),
+                ("train_success", "| on train goals", "4.2f"),
             )
             if key in metrics
         )  # fmt: skip

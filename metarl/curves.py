@@ -27,7 +27,7 @@ def table(content: dict[str, Any]) -> None:
     for side, figures in content["sides"].items():
         goals, modes = len(figures["goals"]), figures["by_episode"]
         grid = Table(
-            title=f"\n{content['suite']}: {goals} {SIDES[side]}, {content['trials']} trial{'s' * (content['trials'] > 1)} each; "
+            title=f"\n{content['suite']}: {goals} {SIDES[side]}, trials each: {content['trials']}; "
             "mean [95 % interval over goals]; success: at any step of the episode",
             title_justify="left",
         )
@@ -44,13 +44,17 @@ def table(content: dict[str, Any]) -> None:
         blind = figures.get("goal_blind")
         if blind:
             sampled = blind["by_episode"]["sampled"]
-            cells = [_interval(sampled["success"][0]), f"{sampled['last_success'][0][0]:.2f}", _interval(sampled["return"][0], ",.0f")]
+            cells = [
+                _interval(sampled["success"][0]),
+                f"{sampled['last_success'][0][0]:.2f}",
+                _interval(sampled["return"][0], ",.0f"),
+            ]
             grid.add_section()
             grid.add_row("goal-blind", *cells, *[""] * (3 * (len(modes) - 1)))
         console.print(grid)
         say(verdict(content, side))
     if any("goal_blind" in figures for figures in content["sides"].values()):
-        say("Goal-blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
+        say("Goal-blind: hovers at the centre of the train goals with the agent's own noise, and never learns the goal.")
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")
 
 
@@ -66,7 +70,9 @@ def plot(content: dict[str, Any], path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25})
+    plt.rcParams.update(
+        {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
+    )
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     experience = list(range(content["episodes"]))
     for axis, measure, label in zip(axes, ("success", "return"), ("success (at any step)", "return of the episode")):
@@ -75,7 +81,16 @@ def plot(content: dict[str, Any], path: Path) -> None:
                 if mode not in figures["by_episode"]:
                     continue
                 mean, low, high = zip(*figures["by_episode"][mode][measure])
-                axis.plot(experience, mean, style, color=_COLORS[side], lw=2, marker="o", ms=4, label=f"{SIDES[side]}, {mode} actions")
+                axis.plot(
+                    experience,
+                    mean,
+                    style,
+                    color=_COLORS[side],
+                    lw=2,
+                    marker="o",
+                    ms=4,
+                    label=f"{SIDES[side]}, {mode} actions",
+                )
                 axis.fill_between(experience, low, high, color=_COLORS[side], alpha=0.12, lw=0)
         blind = content["sides"].get("test", {}).get("goal_blind")
         if blind:

@@ -24,7 +24,7 @@ from metarl.console import Progress, say
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution
 from metarl.errors import UserError
 from metarl.learner import Learner, Metrics
-from metarl.rollout import EVALUATION, Rollout, draw_noise, generator, nothing_before, play
+from metarl.rollout import EVALUATION, RESETS, Rollout, draw_noise, generator, nothing_before, play
 from metarl.run import Checkpoint, Run, git_commit, open_run, writing
 
 PROTOCOL = "all-goals"
@@ -66,31 +66,37 @@ def evaluate(
         generators = [generator(seed, EVALUATION, keys[goal], trial) for goal, trial in filled]
         state, previous = learner.begin(env.num_envs), nothing_before(env)
         for e in range(episodes):
-
-            def one(noise: np.ndarray | None, state: Any = state, previous: Any = previous, e: int = e) -> Any:
-                env.set_tasks([tasks[goal] for goal, _ in filled])
-                obs, _ = env.reset(seed=int(generator(seed, EVALUATION, first, e, 0).integers(2**31)))
-                return play(env, learner, state, obs, previous, episodes=1, noise=noise, device=device)
-
-            def record(mode: str, rollout: Rollout, batch: Any = batch, e: int = e) -> None:
-                nonlocal steps
-                figures = rollout.by_episode(1)
-                for slot, (goal, trial) in enumerate(batch):
-                    for measure in MEASURES:
-                        curves[mode][measure][goal, trial, e] = figures[measure][0, slot]
-                steps += len(rollout.reward) * len(batch)
-                progress(steps)
-
+            start, resets = (state, previous), int(generator(seed, RESETS, first, e).integers(2**31))
             if "mean" in modes:
-                record("mean", one(None)[0])
-            support, state, _, previous = one(draw_noise(env.single_action_space, generators, env.horizon))
-            record("sampled", support)
-            with torch.no_grad():
-                state = learner.adapt(state, support)
+                branch, *_ = _episode(learner, env, filled, tasks, start, None, resets, device)
+                _record(curves["mean"], branch, batch, e)
+            noise = draw_noise(env.single_action_space, generators, env.horizon)
+            support, state, _, previous = _episode(learner, env, filled, tasks, start, noise, resets, device)
+            _record(curves["sampled"], support, batch, e)
+            steps += env.horizon * len(batch) * len(modes)
+            progress(steps)
+            state = learner.adapt(state, support)
         std = getattr(support.prediction, "std", None)
         if std is not None:
             spread.append(std.mean((0, 1)).cpu().numpy())
     return curves, np.mean(spread, 0) if spread else None
+
+
+def _episode(
+    learner: Learner, env: MetaVectorEnv, jobs: Sequence[tuple[int, int]], tasks: Sequence[Task], start: tuple[Any, Any],
+    noise: np.ndarray | None, reset_seed: int, device: torch.device,
+) -> Any:  # fmt: skip
+    """One episode of each job from a copy of the learner's state; see `play`."""
+    env.set_tasks([tasks[goal] for goal, _ in jobs])
+    obs, _ = env.reset(seed=reset_seed)
+    state, previous = start
+    return play(env, learner, state, obs, previous, episodes=1, noise=noise, device=device)
+
+
+def _record(curves: dict[str, np.ndarray], rollout: Rollout, jobs: Sequence[tuple[int, int]], e: int) -> None:
+    for measure, values in rollout.by_episode(1).items():
+        for slot, (goal, trial) in enumerate(jobs):
+            curves[measure][goal, trial, e] = values[0, slot]
 
 
 def _key(task: Task) -> int:
@@ -137,7 +143,7 @@ def evaluate_checkpoint(
     """
     from metarl.train import set_up
 
-    setup = set_up(run.config, num_envs, device=device, engine=engine)
+    setup = set_up(run.config, 1, device=device, engine=engine)
     setup.env.close()
     setup.agent.load_state_dict(checkpoint.state)
     episodes = episodes or setup.options.episodes_per_trial
@@ -163,7 +169,7 @@ def evaluate_checkpoint(
             tasks = TaskDistribution(tuple(goals[side]), setup.suite.train.make)
             slots = min(num_envs, len(tasks) * trials)
             env = make_vec(
-                tasks, slots, engine=engine, horizon=setup.options.horizon, reward=setup.options.reward,
+                tasks, slots, engine=setup.env.engine.name, horizon=setup.options.horizon, reward=setup.options.reward,
                 terminate_on_success=setup.options.terminate_on_success,
             )  # fmt: skip
             curves, std = evaluate(
@@ -175,7 +181,14 @@ def evaluate_checkpoint(
             hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), setup.source.device)
             if hover is not None:
                 blind, _ = evaluate(
-                    hover, env, tasks.tasks, trials=trials, episodes=1, seed=seed, device=setup.source.device, modes=("sampled",)
+                    hover,
+                    env,
+                    tasks.tasks,
+                    trials=trials,
+                    episodes=1,
+                    seed=seed,
+                    device=setup.source.device,
+                    modes=("sampled",),
                 )
                 content["sides"][side]["goal_blind"] = _side(tasks.tasks, blind, None)
             env.close()
@@ -207,7 +220,7 @@ def during_training(run: Run, setup: Any, step: int) -> Metrics:
     """What `--evaluate-every` logs: train goals, one trial each, sampled actions. The held-out goals are not touched."""
     checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict())
     content = evaluate_checkpoint(
-        run, checkpoint, sides=("train",), trials=1, device=setup.options.device, engine=setup.options.engine,
+        run, checkpoint, sides=("train",), trials=1, device=setup.options.device, engine=setup.env.engine.name,
         modes=("sampled",), quiet=True,
     )  # fmt: skip
     path = run.path / "evaluations" / f"train_{content['checkpoint']}.json"

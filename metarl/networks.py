@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -219,7 +220,7 @@ class RecurrentPolicy(nn.Module):
         self.scaler = InputScaler(observation_space.shape[0], action_size(action_space), scale)
         sizes = [self.scaler.output_size, *layers]
         self.encoder = nn.Sequential()
-        for i, o in zip(sizes[:-1], sizes[1:]):
+        for i, o in pairwise(sizes):
             linear = nn.Linear(i, o)
             nn.init.orthogonal_(linear.weight, 2**0.5)
             nn.init.zeros_(linear.bias)

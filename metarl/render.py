@@ -114,7 +114,9 @@ class Render:
         setup.agent.load_state_dict(checkpoint.state)
         o, device = setup.options, setup.source.device
         tasks = some_of(setup.suite.test, self.goals)
-        env = make_vec(TaskDistribution(tuple(tasks)), len(tasks), engine=o.engine, horizon=o.horizon, reward=o.reward)
+        env = make_vec(
+            TaskDistribution(tuple(tasks)), len(tasks), engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward
+        )
         generators = [generator(self.seed, EVALUATION, goal) for goal in range(len(tasks))]
         torch.set_num_threads(1)
         shown: dict[int, _Recorder] = {}
@@ -137,5 +139,8 @@ class Render:
         env.close()
         last = o.episodes_per_trial - 1
         titles = [f"{task.name}, held-out goal {i + 1}" for i, task in enumerate(tasks)]
-        before, after_title = "episode 1: before adapting", f"episode {last + 1}: after {last} episode{'s' * (last != 1)}"
+        before, after_title = (
+            "episode 1: before adapting",
+            f"episode {last + 1}: after {last} episode{'s' * (last != 1)}",
+        )
         return [(shown[0].clip(i, before), shown[last].clip(i, after_title)) for i in range(len(tasks))], titles

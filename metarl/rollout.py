@@ -70,7 +70,11 @@ class Rollout:
 def nothing_before(env: MetaVectorEnv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Previous action, reward and done at the start of a trial: zeros."""
     n = env.num_envs
-    return np.zeros((n, action_size(env.single_action_space)), np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
+    return (
+        np.zeros((n, action_size(env.single_action_space)), np.float32),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+    )
 
 
 def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
@@ -128,7 +132,19 @@ def play(
         executed = chosen if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = env.step(executed)
         done, success = terminated | truncated, info["success"]
-        row = (seen, previous_action, previous_reward, previous_done, chosen, reward, done, success, episode, step, active)
+        row = (
+            seen,
+            previous_action,
+            previous_reward,
+            previous_done,
+            chosen,
+            reward,
+            done,
+            success,
+            episode,
+            step,
+            active,
+        )
         for key, value in zip(record, row):
             record[key].append(value)
         if watch is not None:

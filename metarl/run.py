@@ -1,9 +1,9 @@
 """A run directory: its configuration, metrics and checkpoints; written so that a crash at any moment loses no border.
 
-    config.json        every resolved setting, package versions, git commit
-    metrics.jsonl      a line an iteration
-    tensorboard/       the same, for TensorBoard
-    checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
+config.json        every resolved setting, package versions, git commit
+metrics.jsonl      a line an iteration
+tensorboard/       the same, for TensorBoard
+checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
 """
 
 import contextlib
@@ -69,7 +69,9 @@ class Run:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}") from None
+            raise UserError(
+                f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
         run = cls(path, {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
@@ -193,9 +195,11 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
     """
     if not path.exists():
         raise UserError(f"there is no run {path}")
-    path = path.resolve()
+    path = path.resolve()  # `latest` is a link
     named = path if path.parent.name == "checkpoints" else None
     root = path.parent.parent if named else path
+    if Path.cwd() in root.parents:
+        root = root.relative_to(Path.cwd())  # shorter to read
     try:
         config = json.loads((root / "config.json").read_text())
         found = config["format"], ".".join(config["metarl"].split(".")[:2])
@@ -281,7 +285,9 @@ def git_commit() -> str | None:
         return None
     try:
         git = ["git", "-C", str(root)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None

@@ -48,7 +48,7 @@ class TrainOptions:
     reward: str = "v2"
     """Meta-World's version of the reward: v2, or v1 (figures published before 2021)."""
     terminate_on_success: bool = False
-    """End episodes at their first success. An agent then learns to stop just short of the goal and go on collecting reward."""
+    """End episodes at their first success. Agents then learn to stop just short of the goal and collect reward."""
     preset: str | None = None
     """Published settings instead of this project's own: see `metarl list`. Options given beside it still count."""
     run_dir: Path | None = None
@@ -321,7 +321,8 @@ def command(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         agents = "\n".join(f"  {name:8s} {entry.help}" for name, entry in AGENTS.items())
         say(
-            "usage: metarl train AGENT SUITE [options]      a new run\n       metarl train --resume RUN [options]     go on with one\n\n"
+            "usage: metarl train AGENT SUITE [options]      a new run\n"
+            "       metarl train --resume RUN [options]     go on with one\n\n"
             f"agents:\n{agents}\n\nmetarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
             "For example: metarl train rl2 ml1:reach-v3"
         )

@@ -287,9 +287,7 @@ def _show(page: Any, layout: _Layout, side: int, clip: Clip, k: int, picture: np
 # --- Processes that draw
 
 
-def _draw_all(
-    jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]
-) -> Generator[list[np.ndarray], None, None]:
+def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
     """Pictures of all jobs, in their order: job i is drawn by process i % count, which has one job at a time.
 
     Processes of our own and not a pool: a pool waits for ever for a process that was killed for its memory.

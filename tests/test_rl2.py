@@ -81,12 +81,13 @@ def test_every_step_enters_the_loss_once_and_padding_never(monkeypatch):
     def poisoned(self, data, part, count):
         counted.append(int(data.valid[:, part].sum()))
         for field in (data.x, data.action, data.advantage, data.log_prob):
-            field[~data.valid] = poison
+            field[~data.valid] = poisons[-1]
         return original(self, data, part, count)
 
     monkeypatch.setattr(RL2, "_gradient", poisoned)
-    results = []
+    results, poisons = [], []
     for poison in (0.0, 1e6):
+        poisons.append(poison)
         fresh, _ = _reach(2, 130, 2, chunk=50, minibatch=100, epochs=1)
         counted.clear()
         metrics = fresh.update([rollout], 0)
@@ -123,9 +124,7 @@ def test_resuming_an_agent_continues_it_bit_for_bit():
 
 
 def test_what_is_annealed_reaches_its_end_and_is_part_of_the_checkpoint():
-    agent, source = _reach(
-        2, 10, 1, std=1.0, max_std_final=0.5, learning_rate_final=0.0, entropy_final=0.0
-    )
+    agent, source = _reach(2, 10, 1, std=1.0, max_std_final=0.5, learning_rate_final=0.0, entropy_final=0.0)
     agent.total_iterations = 3
     for iteration in range(3):
         agent.iterate(source, iteration)

@@ -22,7 +22,18 @@ TINY = (
 def train(path: Path, iterations: int = 3, *more: str) -> int:
     """Train reach in `path`; returns the exit status."""
     return cli.run(
-        ["train", "rl2", "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet", *TINY, *more]
+        [
+            "train",
+            "rl2",
+            "ml1:reach-v3",
+            "--run-dir",
+            str(path),
+            "--steps",
+            str(iterations * STEPS),
+            "--quiet",
+            *TINY,
+            *more,
+        ]
     )
 
 
@@ -50,10 +61,8 @@ class Bit(gymnasium.Env):
         self.t += 1
         right = action == self.bit
         second = self.resets % 3 == 2
-        if not second:
-            reward = float(self.bit) if self.t == 1 else 0.0
-        else:
-            reward = float(right)
+        shown = float(self.bit) if self.t == 1 else 0.0
+        reward = float(right) if second else shown
         return np.zeros(1, np.float32), reward, False, False, {"success": second and right}
 
 
@@ -80,7 +89,13 @@ COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make
 
 
 def toy(
-    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, agent_class: type[RL2] = RL2, seed: int = 0, **settings: Any
+    tasks: TaskDistribution,
+    num_envs: int,
+    horizon: int,
+    episodes: int,
+    agent_class: type[RL2] = RL2,
+    seed: int = 0,
+    **settings: Any,
 ) -> tuple[RL2, Trials]:
     """An agent and its source on a toy task."""
     env = make_vec(tasks, num_envs, horizon=horizon)

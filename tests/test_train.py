@@ -1,0 +1,183 @@
+"""The user's real commands, tiny: training, resuming, interrupting."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarl import cli
+from metarl.agents.rl2 import RL2
+from metarl.run import TIMES, open_run
+from tests.tiny import STEPS, TINY, train
+
+
+def _metrics(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    state = open_run(path)[0].load()[0].state
+    return {f"{kind}/{key}": value for kind in ("policy",) for key, value in state[kind].items()} | {
+        f"{i}/{key}": value for i, moments in state["optimizer"].items() for key, value in moments.items()
+    }
+
+
+def _equal(a: Path, b: Path) -> bool:
+    one, other = _weights(a), _weights(b)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one) and _metrics(a) == _metrics(b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """An uninterrupted run of four iterations."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    assert train(path, 4) == 0
+    return path
+
+
+def test_a_run_keeps_what_it_promises(whole):
+    config = json.loads((whole / "config.json").read_text())
+    assert config["options"]["terminate_on_success"] is False
+    assert config["options"]["reward"] == "v2"
+    assert config["settings"]["hidden"] == 8
+    assert config["packages"]["mujoco"] == "3.3.0"
+    metrics = _metrics(whole)
+    assert [line["step"] for line in metrics] == [STEPS * (i + 1) for i in range(4)]
+    assert {"return", "success", "last_step_success", "kl", "entropy", "std", "explained_variance"} <= metrics[0].keys()
+    assert list((whole / "tensorboard").glob("events*"))
+    run, _ = open_run(whole)
+    assert run.load()[0].iteration == 4
+
+
+def test_the_first_checkpoint_precedes_the_first_step(tmp_path):
+    assert train(tmp_path / "run", 2, "--keep-checkpoints", "0") == 0
+    assert [int(p.name) for p in open_run(tmp_path / "run")[0].checkpoints()] == [0, STEPS, 2 * STEPS]
+
+
+def test_two_equal_runs_are_equal_and_another_seed_is_not(whole, tmp_path):
+    assert train(tmp_path / "again", 4) == 0
+    assert _equal(whole, tmp_path / "again")
+    assert train(tmp_path / "other", 4, "--seed", "2") == 0
+    assert not _equal(whole, tmp_path / "other")
+
+
+def test_training_in_two_parts_equals_training_at_once(whole, tmp_path):
+    path = tmp_path / "run"
+    assert train(path, 2) == 0
+    assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
+    assert _equal(whole, path)
+
+
+def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 3) == 0
+    broken = open_run(path)[0].checkpoints()[-1] / "agent.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-5])
+    assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
+    assert "going on from the one before" in capsys.readouterr().out
+    assert _equal(whole, path)
+
+
+def _start(*args: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "metarl.cli", "train", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_the_last_border_and_says_how_to_go_on(tmp_path, number):
+    path = tmp_path / "run"
+    process = _start("rl2", "ml1:reach-v3", "--run-dir", str(path), "--steps", "1e6", *TINY, "--checkpoint-every", "1000")
+    _until(lambda: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= 3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"metarl train --resume {path}" in out
+    assert "Traceback" not in out + err
+    run, _ = open_run(path)
+    checkpoint, _ = run.load()
+    assert checkpoint.iteration == len(_metrics(path)) >= 3
+    steps = STEPS * (checkpoint.iteration + 1)
+    assert cli.run(["train", "--resume", str(path), "--steps", str(steps), "--quiet"]) == 0
+    assert train(tmp_path / "whole", checkpoint.iteration + 1) == 0
+    assert _equal(tmp_path / "whole", path)
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    """The slow version, ten random moments, is scripts/kill_and_resume."""
+    path = tmp_path / "run"
+    process = _start("rl2", "ml1:reach-v3", "--run-dir", str(path), "--steps", str(STEPS * 10_000), *TINY)
+    _until(lambda: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    steps = STEPS * (open_run(path)[0].load()[0].iteration + 2)
+    assert cli.run(["train", "--resume", str(path), "--steps", str(steps), "--quiet"]) == 0
+    assert train(tmp_path / "whole", steps // STEPS) == 0
+    assert _equal(tmp_path / "whole", path)
+
+
+def test_a_run_in_use_is_not_resumed(tmp_path, capsys):
+    assert train(tmp_path / "run", 1) == 0
+    holder, _ = open_run(tmp_path / "run")
+    holder.lock()
+    assert cli.run(["train", "--resume", str(tmp_path / "run")]) == 2
+    assert "another process is writing" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_what_is_needed_to_look_into_it(tmp_path, capsys, monkeypatch):
+    original, update = RL2.advantages, RL2.update
+    now = []
+
+    def noted(self, batches, iteration):
+        now.append(iteration)
+        return update(self, batches, iteration)
+
+    def poisoned(self, rollout):
+        advantage, explained = original(self, rollout)
+        return advantage * (float("nan") if now[-1] == 1 else 1.0), explained
+
+    monkeypatch.setattr(RL2, "update", noted)
+    monkeypatch.setattr(RL2, "advantages", poisoned)
+    assert train(tmp_path / "run", 3) == 2
+    err = capsys.readouterr().err
+    assert "iteration 1: the loss of RL² is not finite" in err
+    assert (tmp_path / "run" / "failure-1" / "tensors.safetensors").exists()
+    assert open_run(tmp_path / "run")[0].load()[0].iteration == 1
+
+
+def test_evaluations_during_training_leave_training_as_it_is_and_leak_nothing(whole, tmp_path):
+    before_threads, before_files = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    assert train(tmp_path / "run", 4, "--evaluate-every", "2") == 0
+    lines = _metrics(tmp_path / "run")
+    assert [("train_success" in line) for line in lines] == [False, True, False, True]
+    plain = [{k: v for k, v in line.items() if not k.startswith("train_")} for line in lines]
+    assert plain == _metrics(whole)
+    assert len(list((tmp_path / "run" / "evaluations").glob("train_*.json"))) == 2
+    assert len(os.listdir("/proc/self/task")) <= before_threads + 2  # the workers of the last agent
+    assert len(os.listdir("/proc/self/fd")) <= before_files + 3
+
+
+def test_a_run_from_a_machine_with_a_gpu_goes_on_without_one(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    path = tmp_path / "run"
+    assert train(path, 1) == 0
+    config = json.loads((path / "config.json").read_text())
+    config["options"]["device"] = "cuda"
+    (path / "config.json").write_text(json.dumps(config))
+    assert cli.run(["train", "--resume", str(path), "--steps", str(2 * STEPS), "--quiet"]) == 0
+    assert "there is none here" in capsys.readouterr().out
