@@ -39,7 +39,7 @@ class RL2Settings:
     """Where set: an upper bound of the standard deviation that falls from `std` to this (see `anneal_from`)."""
     learning_rate: float = 5e-4
     """Learning rate of Adam."""
-    learning_rate_final: float | None = None
+    learning_rate_final: float | None = 5e-5
     """Where set: the learning rate goes to this (see `anneal_from`)."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
@@ -62,7 +62,7 @@ class RL2Settings:
     """Lambda of generalised advantage estimation."""
     entropy: float = 5e-3
     """Weight of the entropy bonus."""
-    entropy_final: float | None = None
+    entropy_final: float | None = 0.0
     """Where set: the weight of the entropy bonus goes to this (see `anneal_from`)."""
     anneal_from: float = 0.5
     """Share of training after which what is annealed starts to move, linearly, to reach its end with the last iteration."""
@@ -98,7 +98,16 @@ class Chunks(NamedTuple):
 
 PRESETS = {
     "metaworld-plus": RL2Settings(
-        layers=(256, 256), hidden=256, state_std=True, epochs=10, chunk=250, minibatch=20, gamma=0.99, lam=0.95
+        layers=(256, 256),
+        hidden=256,
+        state_std=True,
+        epochs=10,
+        chunk=250,
+        minibatch=20,
+        gamma=0.99,
+        lam=0.95,
+        learning_rate_final=None,
+        entropy_final=None,
     )
 }
 """Published settings by name; the settings' defaults are this project's own."""

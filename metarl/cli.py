@@ -1,6 +1,7 @@
 """The command line: `metarl train|evaluate|render|list|doctor`. Each command's module is imported only when it is used."""
 
 import logging
+import signal
 import sys
 from importlib import import_module
 
@@ -28,6 +29,11 @@ def usage() -> str:
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)  # ends as cleanly as Ctrl-C does
     sys.exit(run(sys.argv[1:]))
 
 
@@ -60,6 +66,7 @@ def run(args: list[str]) -> int:
         print(f"metarl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("metarl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
+from tiny import TINY, train
 
 from metarl import cli
 from metarl.counts import parse
-from tests.tiny import TINY, train
 
 REACH = ["rl2", "ml1:reach-v3"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import train
 
 from metarl import cli
 from metarl.agents.baselines import Hover, goal_blind
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.evaluate import evaluate, gain, some_of, summary
 from metarl.networks import Gaussian
-from tests.tiny import train
 
 CPU = torch.device("cpu")
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tiny import BITS, COUNTDOWNS, toy
 
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import suite
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError
 from metarl.rollout import Rollout
-from tests.tiny import BITS, COUNTDOWNS, toy
 
 SMALL = {"layers": (16,), "hidden": 16, "chunk": 50, "minibatch": 8, "epochs": 2}
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import STEPS, TINY, train
 
 from metarl import cli
 from metarl.agents.rl2 import RL2
 from metarl.run import TIMES, open_run
-from tests.tiny import STEPS, TINY, train
 
 
 def _metrics(path: Path) -> list[dict]:
