@@ -45,6 +45,13 @@ def usable_cores() -> int:
     return cores
 
 
+def _return_memory() -> None:
+    """Give freed memory back to the system: glibc keeps what hundreds of MjData took, for allocations that never come."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @lru_cache(maxsize=1)
 def _mujoco_functions() -> tuple[int, int]:
     """Addresses of mj_step and mj_forward in the library that the `mujoco` package uses."""
@@ -79,15 +86,14 @@ class NativeEngine:
     name = "native"
 
     def __init__(self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None) -> None:
-        threads = min(num_threads or usable_cores(), num_envs)
-        if threads < 1:
+        if num_threads is not None and num_threads < 1:
             raise UserError(f"num_threads must be at least 1, not {num_threads}")
-        snapshots.prepare(tasks)
+        threads = min(num_threads or usable_cores(), num_envs)
         self.observation_space = observation_space()
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.names = list(dict.fromkeys(task.name for task in tasks))
         self.functions = _mujoco_functions()
-        self.snapshots: dict[Task, snapshots.Snapshot] = {}
+        self.snapshots = snapshots.prepare(tasks)
         self.models: list[list[Any]] = []  # [class][thread]
         self.spare: dict[int, list[Any]] = defaultdict(list)  # MjData by class, not in use
         self.held: list[Any] = [None] * num_envs  # each slot's MjData
@@ -202,3 +208,4 @@ class NativeEngine:
             self.painter.close()
         self.held, self.models, self.painter = [None] * len(self.held), [], None
         self.spare.clear()
+        _return_memory()

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from metarl import cache
@@ -59,17 +60,41 @@ def _cached() -> Iterator[bool]:
 def jit(function: Callable[..., Any]) -> Any:
     """Compile at the first call, without the interpreter's lock."""
     with _cached() as keep:
-        return numba.njit(nogil=True, cache=keep)(function)
+        dispatcher = numba.njit(nogil=True, cache=keep)(function)
+        if keep:
+            _forgive(dispatcher)
+        return dispatcher
 
 
 @cache_results
 def formula_address(function: Callable[..., Any]) -> int:
     """The address of `void function(double*, double*, double*)`, compiled now."""
     pointer = types.CPointer(types.float64)
-    with _cached() as keep:
-        compiled = numba.cfunc(types.void(pointer, pointer, pointer), cache=keep)(function)
+    with _cached() as keep:  # what numba.cfunc does, with a chance to look after its cache
+        compiled: Any = CFunc(function, ((pointer, pointer, pointer), types.void), locals={}, options={})
+        if keep:
+            compiled.enable_caching()
+            _forgive(compiled)
+        compiled.compile()
     _alive.append(compiled)
-    return compiled.address
+    address: int = compiled.address
+    return address
+
+
+def _forgive(compiled: Any) -> None:
+    """Compile again what cannot be read from the disk, where numba would fail at every start."""
+    kept = compiled._cache
+    load = kept.load_overload
+
+    def load_or_forget(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception as error:  # damaged files show in many ways
+            log.warning("compiled code in the cache is damaged (%s): compiling again", type(error).__name__)
+            kept.flush()
+            return None
+
+    kept.load_overload = load_or_forget
 
 
 _alive: list[Any] = []

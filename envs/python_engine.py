@@ -64,7 +64,7 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, name: str, reward: str = "v2") -> None:
         table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
-        self.env = table[name](reward_function_version=reward)
+        self.name, self.env = name, table[name](reward_function_version=reward)
         self.env.max_path_length = np.inf  # the horizon is MetaVectorEnv's
         self.observation_space = self.env.sawyer_observation_space
         self.action_space = self.env.action_space
@@ -75,14 +75,42 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return os.path.relpath(self.env.model_name, assets())
 
     def set_task(self, params: Any) -> None:
-        """What stock's `set_task` does with the content of its pickle; takes effect at the next reset."""
+        """What stock's `set_task` does with the content of its pickle; takes effect at the next reset.
+
+        Raises:
+            UserError: not as many finite numbers as the task has.
+        """
+        size = self.env._random_reset_space.shape[0]
+        try:
+            vector = np.array(params, np.float64)
+        except (TypeError, ValueError):
+            vector = np.array([])
+        if vector.shape != (size,) or not np.isfinite(vector).all():
+            raise UserError(f"a task of {self.name} is {size} finite numbers (Meta-World's rand_vec), not {params!r}")
         self.env._set_task_called = True
         self.env._freeze_rand_vec = True
-        self.env._last_rand_vec = np.array(params, np.float64)
+        self.env._last_rand_vec = vector
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Stock's reset: a function of the task alone (7-12 ms)."""
-        return self.env.reset()
+        """Stock's reset: a function of the task alone (7-12 ms).
+
+        Raises:
+            UserError: a goal that stock draws again, and would for ever: its object and target are too near each other.
+        """
+        draws = 0
+
+        def draw() -> np.ndarray:
+            nonlocal draws
+            draws += 1
+            if draws > 2:  # stock resets the model twice, and draws once each time
+                raise UserError(f"Meta-World refuses this task of {self.name}: {self.env._last_rand_vec.tolist()}")
+            return self.env._last_rand_vec
+
+        self.env._get_state_rand_vec = draw
+        try:
+            return self.env.reset()
+        finally:
+            del self.env._get_state_rand_vec
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Stock's step."""
@@ -98,6 +126,19 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def close(self) -> None:
         """Release the renderer that gymnasium's base class may hold."""
         self.env.close()
+
+
+def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Every entry as an array over slots, and under `_key` whose entry it is: gymnasium's convention."""
+    out: dict[str, np.ndarray] = {}
+    for key in dict.fromkeys(key for info in infos for key in info):
+        mine = np.array([key in info for info in infos])
+        plain = all(isinstance(info[key], int | float | np.number | np.bool_) for info in infos if key in info)
+        out[key] = np.zeros(len(infos), np.float64) if plain else np.full(len(infos), None, object)
+        for slot in np.flatnonzero(mine).tolist():
+            out[key][slot] = infos[slot][key]
+        out[f"_{key}"] = mine
+    return out
 
 
 class PythonEngine:
@@ -122,7 +163,7 @@ class PythonEngine:
         info: str = "success",
     ) -> None:
         self.make = make or partial(StockEnv, reward=reward)
-        self.full_info = info == "full"
+        self.names, self.full_info = list(names), info == "full"
         self.spare: dict[str, list[Any]] = defaultdict(list)
         self.slots: list[tuple[str, Any] | None] = [None] * num_envs
         self.painter: Any = None
@@ -145,6 +186,10 @@ class PythonEngine:
         observations = []
         for slot, task, seed in zip(slots, tasks, seeds):
             held = self.slots[slot]
+            if task.name not in self.names:
+                raise UserError(
+                    f"{task.name} is not among the tasks that this environment was made for: {', '.join(self.names)}"
+                )
             if held is None or held[0] != task.name:
                 if held is not None:
                     self.spare[held[0]].append(held[1])
@@ -161,9 +206,9 @@ class PythonEngine:
         """See `Engine.step`."""
         results = [self._env(slot).step(action) for slot, action in enumerate(actions)]
         obs, reward, terminated, truncated, infos = zip(*results)
-        info = {"success": np.array([bool(i.get("success", False)) for i in infos])}
-        if self.full_info:
-            info |= {key: np.array([i[key] for i in infos], np.float64) for key in infos[0] if key != "success"}
+        info = _gather(infos) if self.full_info else {}
+        info["success"] = np.array([bool(i.get("success", False)) for i in infos])
+        info.pop("_success", None)
         return StepResult(
             np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
             np.array(truncated, bool), info,

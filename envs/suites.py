@@ -121,7 +121,7 @@ def suite(name: str, seed: int = 1) -> Suite:
         raise unknown("suite", name, ["ml1", "ml10", "ml45", "ml1:reach-v3"])
     if kind == "ml1" and task not in TASKS:
         raise unknown("task", task, TASKS) if task else UserError("ml1 needs a task: for example ml1:reach-v3")
-    if kind != "ml1" and task:
+    if kind != "ml1" and name != kind:
         raise UserError(f"suite {kind} takes no task: write {kind}")
     if seed < 0 or seed > 2**32 - 2:
         raise UserError(f"the suite's seed must lie between 0 and 2**32 - 2, not {seed}")

@@ -57,7 +57,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._ready = np.zeros(num_envs, bool)
         self._steps = np.zeros(num_envs, np.int64)
         self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
-        self._chosen = False  # whether the tasks were set by hand
+        self._chosen = np.zeros(num_envs, bool)  # whose tasks were set by hand: they are not redrawn
         self._seed(seed)
 
     def _seed(self, seed: int) -> None:
@@ -78,8 +78,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if len(tasks) != len(slots):
             raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
         for slot, task in zip(slots, tasks):
-            self._pending[slot], self._ready[slot] = task, False
-        self._chosen = True
+            self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -97,6 +96,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         Returns:
             Observations of all slots, (num_envs, ...), and an empty dict.
         """
+        self._check_open()
         if isinstance(seed, list):
             raise UserError("give one seed, not a list: the slots' streams are derived from it")
         mask = np.ones(self.num_envs, bool)
@@ -106,14 +106,14 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 raise UserError(f"reset_mask must be a bool array of shape ({self.num_envs},) with at least one True")
         if seed is not None:
             self._seed(seed)
-        redraw = (seed is not None and not self._chosen) or self.resample == "episode"
+        redraw = seed is not None or self.resample == "episode"
         slots = np.flatnonzero(mask)
         self._obs = self._obs.copy()
         self._obs[slots] = self._start(slots, redraw)
         return self._obs.copy(), {}
 
     def _start(self, slots: np.ndarray, redraw: bool) -> np.ndarray:
-        draw = [s for s in slots if self._pending[s] is None and ((redraw and not self._chosen) or self.tasks[s] is None)]
+        draw = [s for s in slots if self._pending[s] is None and ((redraw and not self._chosen[s]) or self.tasks[s] is None)]
         if draw:
             for slot, task in zip(draw, self.distribution.sample(len(draw), self.np_random)):
                 self._pending[slot] = task
@@ -137,35 +137,50 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             UserError: actions of another shape, or not finite.
             gymnasium.error.ResetNeeded: a slot was not reset since it was made or given a task.
         """
+        self._check_open()
         if not self._ready.all():
             raise gymnasium.error.ResetNeeded(f"reset before stepping: slots {np.flatnonzero(~self._ready).tolist()}")
-        actions = np.ascontiguousarray(actions, self.action_space.dtype)
-        if actions.shape != self.action_space.shape:
-            raise UserError(f"actions have shape {actions.shape}, not {self.action_space.shape}")
-        if not np.isfinite(actions).all():
-            bad = np.flatnonzero(~np.isfinite(actions).reshape(self.num_envs, -1).all(1)).tolist()
-            raise UserError(f"actions of slots {bad} are not finite")
-        obs, reward, terminated, truncated, figures = self.engine.step(actions)
+        obs, reward, terminated, truncated, figures = self.engine.step(self._checked(actions))
         info: dict[str, Any] = dict(figures)
         self._steps += 1
         truncated |= self._steps >= self.horizon
         if self.terminate_on_success:
             terminated = terminated | info["success"]
         everyone = np.ones(self.num_envs, bool)
-        for key in list(info):
-            info[f"_{key}"] = everyone
+        keys = [key for key in info if not key.startswith("_")]
+        for key in keys:
+            info.setdefault(f"_{key}", everyone)
         ended = terminated | truncated
         if ended.any():
             slots = np.flatnonzero(ended)
             final = np.full(self.num_envs, None, object)
             for slot in slots:
                 final[slot] = obs[slot].copy()
-            last = {key: value.copy() for key, value in info.items() if not key.startswith("_")}
-            info |= {"final_obs": final, "_final_obs": ended, "_final_info": ended}
-            info["final_info"] = last | {f"_{key}": ended for key in last}
+            last = {key: info[key].copy() for key in keys} | {f"_{key}": info[f"_{key}"] & ended for key in keys}
+            info |= {"final_obs": final, "_final_obs": ended, "final_info": last, "_final_info": ended}
             obs[slots] = self._start(slots, self.resample == "episode")
         self._obs = obs
         return obs.copy(), reward, terminated, truncated, info
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise gymnasium.error.ClosedEnvironmentError("this environment was closed")
+
+    def _checked(self, given: np.ndarray) -> np.ndarray:
+        """The actions in the space's dtype."""
+        given = np.asarray(given)
+        if given.shape != self.action_space.shape:
+            raise UserError(f"actions have shape {given.shape}, not {self.action_space.shape}")
+        with np.errstate(invalid="ignore", over="ignore"):
+            actions = np.ascontiguousarray(given, self.action_space.dtype)
+        if actions.dtype.kind == "f":
+            wrong, what = ~np.isfinite(actions), "are not finite"
+        else:
+            wrong, what = actions != given, "are not whole numbers"
+        if wrong.any():
+            slots = np.flatnonzero(wrong.reshape(self.num_envs, -1).any(1)).tolist()
+            raise UserError(f"actions of slots {slots} {what}")
+        return actions
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Pictures of all slots as they are now, each (height, width, 3) uint8; None without a `render_mode`."""

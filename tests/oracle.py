@@ -1,0 +1,61 @@
+"""Stock Meta-World as the reference: its scripted experts, and tasks drawn by its own code."""
+
+import copy
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from metarl.envs import MetaVectorEnv, Task, TaskDistribution, suite
+from metarl.envs.python_engine import StockEnv
+from metarl.envs.scene import load_model
+from metarl.envs.tasks import NATIVE
+
+_load = lru_cache(load_model)
+
+
+def copied_model(model_file: str) -> Any:
+    """`load_model` for tests that make many environments: the XML files (0.15 s) are read once."""
+    return copy.copy(_load(model_file))
+
+
+@lru_cache
+def _policy(name: str) -> Any:
+    from metaworld.policies import ENV_POLICY_MAP
+
+    return ENV_POLICY_MAP[name]()
+
+
+def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
+    """What the scripted experts do, (num_envs, 4) float32, not clipped; they are shown the goals that `obs` hides."""
+    actions = np.zeros((env.num_envs, 4), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
+        for slot, task in enumerate(env.tasks):
+            seen = obs[slot].copy()
+            seen[36:39] = env.engine.scene(slot).goal
+            actions[slot] = _policy(task.name).get_action(seen)
+    return actions
+
+
+def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:
+    """A task as stock's own reset draws it; numpy's global state is put back."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    stock.env._set_task_called, stock.env._freeze_rand_vec = True, False
+    stock.env.reset()
+    np.random.set_state(before)  # noqa: NPY002
+    return Task(name, tuple(stock.env._last_rand_vec.tolist()))
+
+
+@lru_cache(maxsize=4)
+def native_tasks(goals: int = 3) -> TaskDistribution:
+    """The first train goals of every task that the native engine has."""
+    return TaskDistribution(tuple(task for name in NATIVE for task in suite(f"ml1:{name}").train.tasks[:goals]))
+
+
+def same_global_state(before: Any) -> bool:
+    """Whether numpy's global generator is where it was."""
+    after = np.random.get_state()  # noqa: NPY002
+    return all(np.array_equal(a, b) for a, b in zip(before, after))

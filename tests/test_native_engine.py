@@ -1,0 +1,403 @@
+"""The native engine is stock, number for number, and neither threads nor a slot's past show in its results."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from oracle import copied_model, expert, native_tasks
+
+from metarl.envs import MetaVectorEnv, Task, TaskDistribution, jit, make_vec, snapshots, suite
+from metarl.envs.engine import NativeEngine
+from metarl.envs.python_engine import StockEnv
+from metarl.envs.scene import load_model
+from metarl.envs.tasks import NATIVE
+from metarl.errors import UserError
+
+Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+GRASPING = {"push-v3", "pick-place-v3"}
+"""Tasks whose reward is float32 in stock once the gripper closes on the object with a float32 effort."""
+
+ABOVE_ONE = np.nextafter(np.float32(1), np.float32(2))
+EFFORTS = np.array([1, 1.5, 1, 0.6, 1, 0, 1, 1e-6, ABOVE_ONE, 2, 1, -1, 1, 1e-40], np.float32)
+"""Of the gripper: around 0, around 1, and enough of 1 to hold on to the object."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metarl.envs.engine.load_model", copied_model)
+
+
+@pytest.fixture
+def singles(monkeypatch: pytest.MonkeyPatch) -> set[float]:
+    """Efforts of the gripper with which stock held a reward in float32."""
+    found: set[float] = set()
+
+    def step(self: StockEnv, action: np.ndarray) -> Any:
+        result = self.env.step(action)
+        if isinstance(result[1], np.float32):
+            found.add(float(action[3]))
+        return result
+
+    monkeypatch.setattr(StockEnv, "step", step)
+    return found
+
+
+def assert_equal(native: Step, python: Step) -> None:
+    obs, reward, terminated, truncated, info = native
+    assert np.abs(obs - python[0]).max() <= 1e-12
+    assert np.abs(reward - python[1]).max() <= 1e-9
+    assert np.array_equal(terminated, python[2])
+    assert np.array_equal(truncated, python[3])
+    assert np.array_equal(info["success"], python[4]["success"])
+    if truncated.any():
+        final, reference = (np.stack(i["final_obs"][truncated]) for i in (info, python[4]))
+        assert np.abs(final - reference).max() <= 1e-12
+        assert np.array_equal(info["final_info"]["success"], python[4]["final_info"]["success"])
+
+
+def play(env: MetaVectorEnv, actions: np.ndarray) -> list[np.ndarray]:
+    """Observations, rewards and successes of (time, slot, 4) actions."""
+    steps = [env.step(a) for a in actions]
+    return [np.stack(results) for results in zip(*((s[0], s[1], s[4]["success"]) for s in steps))]
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray], slots: Any = slice(None)) -> bool:
+    """Bit for bit."""
+    return all(np.array_equal(a[:, slots], b[:, slots]) for a, b in zip(first, second))
+
+
+def random_actions(steps: int, slots: int, seed: int = 0) -> np.ndarray:
+    """Up to 1.5, beyond what stock clips to."""
+    return np.random.default_rng(seed).uniform(-1.5, 1.5, (steps, slots, 4)).astype(np.float32)
+
+
+def spread(num_envs: int) -> list[Task]:
+    """Tasks of all classes in turn."""
+    tasks = native_tasks().tasks
+    return [tasks[i * 4 % len(tasks)] for i in range(num_envs)]
+
+
+def native(num_envs: int, num_threads: int | None = 1, tasks: list[Task] | None = None) -> MetaVectorEnv:
+    """An environment on tasks of all classes, reset."""
+    env = make_vec(native_tasks(), num_envs, engine="native", num_threads=num_threads, horizon=1000)
+    env.set_tasks(tasks or spread(num_envs))
+    env.reset()
+    return env
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_equal_to_stock_across_episodes(name: str, singles: set[float]) -> None:
+    """Three players: random, the expert, and the expert with noise and an effort at the borders of float32."""
+    tasks = suite(f"ml1:{name}").train
+    envs = [make_vec(tasks, 3, engine=engine, horizon=250, seed=3) for engine in ("native", "python")]
+    obs, reference = (env.reset()[0] for env in envs)
+    assert envs[0].tasks == envs[1].tasks
+    assert np.array_equal(obs, reference)
+    rng, succeeded, borders = np.random.default_rng(1), np.zeros((3, 3), bool), 0
+    for t in range(510):
+        actions = expert(envs[0], obs)
+        actions[0] = rng.uniform(-2, 2, 4)
+        actions[2, :3] += rng.normal(0, 0.1, 3)
+        if actions[2, 3] > 0:
+            actions[2, 3] = EFFORTS[t % len(EFFORTS)]
+        steps = [env.step(actions) for env in envs]
+        assert_equal(*steps)
+        obs = steps[0][0]
+        succeeded[t // 250] |= steps[0][4]["success"]
+        borders += steps[0][3].all()
+    assert borders == 2
+    assert succeeded[:2, 1].all()
+    if name in GRASPING:
+        assert singles >= set(EFFORTS[(EFFORTS > 0) & (EFFORTS <= 1)].tolist())
+        assert max(singles) == 1.0
+        assert min(singles) > 0.0
+
+
+def test_equal_to_stock_for_an_episode_of_500_steps(singles: set[float]) -> None:
+    """Experts on all tasks at once, to the last step."""
+    envs = [make_vec(native_tasks(1), len(NATIVE), engine=engine) for engine in ("native", "python")]
+    obs, _ = (env.reset(seed=0)[0] for env in envs)
+    succeeded = np.zeros(len(NATIVE), bool)
+    for t in range(500):
+        actions = expert(envs[0], obs)
+        steps = [env.step(actions) for env in envs]
+        assert_equal(*steps)
+        obs = steps[0][0]
+        succeeded |= steps[0][4]["success"]
+        assert steps[0][3].all() == (t == 499)
+    assert succeeded.all()
+    assert singles
+
+
+@lru_cache(maxsize=1)
+def _pair() -> list[MetaVectorEnv]:
+    tasks = TaskDistribution(tuple(task for name in NATIVE for task in suite(f"ml1:{name}").train.tasks))
+    return [make_vec(tasks, 1, engine=engine, num_threads=1) for engine in ("native", "python")]
+
+
+efforts = st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, 0.5]), st.floats(-2, 2, width=32))
+
+
+@settings(derandomize=True, deadline=None, max_examples=15)
+@given(
+    st.sampled_from(list(NATIVE)),
+    st.integers(0, 49),
+    st.sampled_from([0, 60, 120]),
+    arrays(np.float32, (25, 3), elements=st.floats(-2, 2, width=32)),
+    st.lists(efforts, min_size=25, max_size=25),
+)
+def test_equal_to_stock_for_any_actions(name: str, goal: int, lead: int, moves: np.ndarray, grips: list[float]) -> None:
+    """Any goal and actions, after a lead of expert steps that brings the hand to the object."""
+    envs = _pair()
+    for env in envs:
+        env.set_tasks([suite(f"ml1:{name}").train.tasks[goal]])
+    obs, reference = (env.reset()[0] for env in envs)
+    assert np.array_equal(obs, reference)
+    for t in range(lead + 25):
+        actions = expert(envs[0], obs) if t < lead else np.array([[*moves[t - lead], grips[t - lead]]], np.float32)
+        steps = [env.step(actions) for env in envs]
+        assert_equal(*steps)
+        obs = steps[0][0]
+
+
+def test_scenes_are_those_of_stock() -> None:
+    """Of all that decides what comes next and how it looks."""
+    scenes = []
+    for engine in ("native", "python"):
+        env = make_vec(native_tasks(1), len(NATIVE), engine=engine)
+        env.reset(seed=1)
+        play(env, random_actions(20, len(NATIVE)))
+        scenes.append([env.engine.scene(slot) for slot in range(len(NATIVE))])
+    for ours, stock in zip(*scenes):
+        assert ours.model_file == stock.model_file
+        for field in ("state", "body_pos", "site_pos", "goal"):
+            assert np.array_equal(getattr(ours, field), getattr(stock, field)), field
+
+
+def test_a_mixed_batch_equals_single_environments() -> None:
+    actions, tasks = random_actions(40, 6), spread(6)
+    assert len({task.name for task in tasks}) == len(NATIVE)
+    together = play(native(6, 2), actions)
+    for slot in range(6):
+        env = make_vec(TaskDistribution((tasks[slot],)), 1, engine="native", horizon=1000)
+        env.reset()
+        alone = play(env, actions[:, slot : slot + 1])
+        assert same(alone, [result[:, slot : slot + 1] for result in together])
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    actions = random_actions(40, 32)
+    results = [play(native(32, threads), actions) for threads in (1, 2, 8)]
+    assert same(results[0], results[1])
+    assert same(results[0], results[2])
+    assert len(np.unique(results[0][0][-1, :, 0])) == 32
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_number_of_threads_is_at_least_one(threads: int) -> None:
+    with pytest.raises(UserError, match=f"num_threads must be at least 1, not {threads}"):
+        native(2, threads)
+
+
+def test_the_past_of_a_slot_leaves_no_trace() -> None:
+    """300 random steps, also on another class of task, then a reset: as fresh, and as stock with the same past."""
+    count = len(NATIVE)
+    actions, past = random_actions(60, count), random_actions(300, count, seed=1)
+    fresh_env = native(count)
+    tasks = list(fresh_env.tasks)
+    fresh_obs, fresh = fresh_env.reset()[0], play(fresh_env, actions)
+
+    lived = native(count)
+    play(lived, past)
+    assert np.array_equal(lived.reset()[0], fresh_obs)
+    assert same(play(lived, actions), fresh)
+    lived.set_tasks(tasks[1:] + tasks[:1])
+    lived.reset()
+    play(lived, past[:50])
+    lived.set_tasks(tasks)
+    assert np.array_equal(lived.reset()[0], fresh_obs)
+    assert same(play(lived, actions), fresh)
+
+    stock = make_vec(native_tasks(), count, engine="python", horizon=1000)
+    stock.set_tasks(tasks)
+    stock.reset()
+    play(stock, past)
+    assert np.array_equal(stock.reset()[0], fresh_obs)
+    obs, reward, success = play(stock, actions)
+    assert np.abs(obs - fresh[0]).max() <= 1e-12
+    assert np.abs(reward - fresh[1]).max() <= 1e-9
+    assert np.array_equal(success, fresh[2])
+
+
+def test_resetting_one_slot_leaves_its_neighbours_alone() -> None:
+    """Slots of one class share a model, into which each slot's scene is put before it is stepped."""
+    tasks, actions = [task for task in native_tasks().tasks if task.name == "push-v3"], random_actions(30, 3)
+    undisturbed = play(native(3, tasks=tasks), actions)
+    env = native(3, tasks=tasks)
+    before = play(env, actions[:10])
+    env.set_tasks([native_tasks().tasks[0]], slots=[1])
+    env.reset(options={"reset_mask": np.array([False, True, False])})
+    after = play(env, actions[10:])
+    assert same([np.concatenate(parts) for parts in zip(before, after)], undisturbed, [0, 2])
+    assert not same(after, [result[10:] for result in undisturbed], [1])
+
+
+@pytest.mark.parametrize("part", ["body", "site"])
+def test_slots_of_one_class_keep_their_own_scenes(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in several threads. Tasks of the first native classes differ in nothing that shows: here a part is moved."""
+    tasks = [task for task in native_tasks().tasks if task.name == "push-v3"][:2]
+    actions = np.repeat(random_actions(5, 1), 6, axis=1)
+    plain = play(native(1, tasks=tasks[1:]), actions[:, :1])
+
+    def moved(self: NativeEngine, task: Task) -> snapshots.Snapshot:
+        snap = snapshots.snapshot(task)
+        model, arrays = copied_model(snap.model_file), {"body": snap.body_pos.copy(), "site": snap.site_pos.copy()}
+        if task == tasks[1]:
+            arrays[part][getattr(model, part)({"body": "hand", "site": "rightEndEffector"}[part]).id] += 0.01
+        return dataclasses.replace(snap, body_pos=arrays["body"], site_pos=arrays["site"])
+
+    monkeypatch.setattr(NativeEngine, "_snapshot", moved)
+    alone = [play(native(1, tasks=[task]), actions[:, :1]) for task in tasks]
+    assert not same(alone[1], plain)
+    for threads in (1, 3):
+        together = play(native(6, threads, [tasks[slot % 2] for slot in range(6)]), actions)
+        for slot in range(6):
+            assert same(alone[slot % 2], [result[:, slot : slot + 1] for result in together])
+
+
+def test_models_do_not_grow_in_number_with_the_slots() -> None:
+    counts = [sum(map(len, native(num_envs, 2).engine.models)) for num_envs in (3, 30)]
+    assert counts == [2 * len(NATIVE)] * 2
+
+
+def test_a_task_of_another_suite_is_refused() -> None:
+    env = make_vec(suite("ml1:reach-v3").train, 1, engine="native")
+    env.set_tasks([Task("push-v3", suite("ml1:push-v3").train.tasks[0].params)])
+    with pytest.raises(UserError, match=r"push-v3 is not among the tasks .*reach-v3"):
+        env.reset()
+
+
+def test_a_new_goal_of_a_known_class_is_accepted() -> None:
+    env = make_vec(TaskDistribution(suite("ml1:reach-v3").train.tasks[:1]), 1, engine="native")
+    env.set_tasks([suite("ml1:reach-v3").test.tasks[0]])
+    env.reset()
+    assert np.array_equal(env.engine.scene(0).goal, suite("ml1:reach-v3").test.tasks[0].params[3:])
+
+
+MEMORY = """
+import gc
+import numpy as np
+from metarl.envs import make_vec, suite
+
+def megabytes(key):
+    # not getrusage: across fork and exec its maximum begins with the parent's
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(key)) / 1024
+
+tasks = suite("ml1:pick-place-v3").train
+
+def use(num_envs):
+    env = make_vec(tasks, num_envs, engine="native")
+    env.reset()
+    for _ in range(5):
+        env.step(np.zeros((num_envs, 4), np.float32))
+    env.close()
+
+use(1)
+start = megabytes("VmRSS")
+use(400)
+gc.collect()
+print(megabytes("VmHWM"), megabytes("VmRSS") - start)
+"""
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[tuple[float, float]]:
+    """MB of a process with 400 environments: the peak, and what is left above the start after `close`."""
+    native(1)  # compile once, here
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    peak, left = map(float, run.stdout.split())
+    return peak, left
+
+
+def test_400_environments_stay_below_4_gb(memory: tuple[float, float]) -> None:
+    assert 100 < memory[0] < 4000
+
+
+def test_close_gives_the_memory_back(memory: tuple[float, float]) -> None:
+    assert memory[1] < 200
+
+
+def numbers(part: Any) -> dict[str, np.ndarray]:
+    """All fields of an MjModel or MjOption that hold numbers."""
+    values = {name: getattr(part, name) for name in dir(part) if not name.startswith("_")}
+    return {name: np.asarray(v) for name, v in values.items() if isinstance(v, np.ndarray | int | float)}
+
+
+def same_numbers(a: np.ndarray, b: np.ndarray) -> bool:
+    """The mesh normals of some files hold NaN."""
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+@pytest.mark.parametrize("name", [*NATIVE, "hammer-v3", "soccer-v3", "window-close-v3"])
+def test_a_loaded_model_is_stocks(name: str) -> None:
+    """In every number; the mesh normals of some files hold NaN."""
+    env = StockEnv(name)
+    ours, stock = load_model(env.model_file), env.env.model
+    assert numbers(ours).keys() > {"geom_size", "nbody"}
+    for ours_part, stock_part in ((ours, stock), (ours.opt, stock.opt)):
+        expected = numbers(stock_part)
+        assert not [name for name, value in numbers(ours_part).items() if not same_numbers(value, expected[name])]
+
+
+SMALL = """
+import numpy as np
+from metarl.envs import Task, TaskDistribution, make_vec
+task = Task("reach-v3", (0.0, 0.65, 0.02, 0.0, 0.85, 0.2))
+env = make_vec(TaskDistribution((task,)), 1, engine="native")
+env.reset()
+print(env.step(np.zeros((1, 4)))[1][0])
+"""
+
+
+def test_damaged_compiled_code_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power cut: numba's index of a function's compilations, and another function's code."""
+    native(1)
+    shutil.copytree(jit.cache_folder(), tmp_path / "compiled" / jit.cache_folder().name)
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
+
+    def run() -> str:
+        return subprocess.run([sys.executable, "-c", SMALL], capture_output=True, text=True, check=False).stdout
+
+    reward = run()
+    assert float(reward) > 0
+    for pattern in ("reach.reach-*.nbi", "primitives.distance-*.nbc"):
+        damaged = list((tmp_path / "compiled").rglob(pattern))
+        assert damaged
+        for path in damaged:
+            path.write_bytes(path.read_bytes()[:-50])
+    assert run() == reward
+
+
+def test_a_change_in_any_source_moves_the_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba itself would go on with old code where the change is in another file."""
+    shutil.copytree(Path(jit.__file__).parent, tmp_path / "envs")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "envs" / "jit.py"))
+    find = jit.cache_folder.__wrapped__
+    folders = [find(), find()]
+    for source in ("tasks/primitives.py", "kernel.py"):
+        with (tmp_path / "envs" / source).open("a") as file:
+            file.write("# changed")
+        folders.append(find())
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3

@@ -1,0 +1,798 @@
+"""`MetaVectorEnv`: what gymnasium promises of a vector environment, and what a trial needs beyond it."""
+
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics
+from oracle import copied_model, draw, expert, native_tasks, same_global_state
+
+from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, make_vec, suite
+from metarl.envs.python_engine import StockEnv
+from metarl.envs.tasks import NATIVE
+from metarl.errors import UserError
+
+ENGINES = ["native", "python"]
+Make = Callable[..., MetaVectorEnv]
+
+
+def reach() -> TaskDistribution:
+    return suite("ml1:reach-v3").train
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """`make_vec` on reach, unless told otherwise; closes what it made."""
+    monkeypatch.setattr("metarl.envs.engine.load_model", copied_model)
+    made = []
+
+    def call(num_envs: int = 2, tasks: TaskDistribution | None = None, **options: Any) -> MetaVectorEnv:
+        made.append(make_vec(tasks or reach(), num_envs, **options))
+        return made[-1]
+
+    yield call
+    for env in made:
+        env.close()
+
+
+def random_actions(steps: int, num_envs: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, num_envs, 4)).astype(np.float32)
+
+
+STILL = np.zeros((2, 4), np.float32)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the interface
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_is_a_gymnasium_vector_env(make: Make, engine: str) -> None:
+    env = make(3, engine=engine)
+    assert isinstance(env, VectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert env.num_envs == 3
+    assert env.single_observation_space.shape == (39,)
+    assert env.single_action_space == gymnasium.spaces.Box(-1, 1, (4,), np.float32)
+    assert (env.observation_space.shape, env.action_space.shape) == ((3, 39), (3, 4))
+    obs, info = env.reset(seed=0)
+    assert (obs.shape, obs.dtype, info) == ((3, 39), np.float64, {})
+    obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    assert (obs.shape, obs.dtype) == ((3, 39), np.float64)
+    assert (reward.shape, reward.dtype) == ((3,), np.float64)
+    for array in (terminated, truncated, info["success"], info["_success"]):
+        assert (array.shape, array.dtype) == ((3,), bool)
+    assert info.keys() == {"success", "_success"}
+    assert env.render() is None
+
+
+def test_both_engines_have_the_same_spaces(make: Make) -> None:
+    native, python = (make(engine=engine) for engine in ENGINES)
+    assert native.single_observation_space == python.single_observation_space
+    assert native.observation_space == python.observation_space
+    assert native.action_space == python.action_space
+    assert native.input_scale == python.input_scale is not None
+
+
+def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> None:
+    """500 steps of all native tasks: observations in the space, goals hidden, nothing terminated by a success."""
+    env = make(len(NATIVE), native_tasks(1), engine="native")
+    obs, info = env.reset(seed=0)
+    succeeded = np.zeros(len(NATIVE), bool)
+    for t in range(500):
+        assert env.observation_space.contains(obs)
+        assert (obs[:, 36:39] == 0).all()
+        obs, _, terminated, truncated, info = env.step(expert(env, obs))
+        succeeded |= info["success"]
+        assert not terminated.any()
+        assert truncated.all() == truncated.any() == (t == 499)
+        if t < 499:
+            assert info.keys() == {"success", "_success"}
+    assert succeeded.all()
+    assert all((final[36:39] == 0).all() and env.single_observation_space.contains(final) for final in info["final_obs"])
+    assert info.keys() == {
+        "success", "_success", "final_obs", "_final_obs", "final_info", "_final_info",
+    }  # fmt: skip
+    assert info["final_info"].keys() == {"success", "_success"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_returned_arrays_are_never_overwritten(make: Make, engine: str) -> None:
+    """Over ends of episodes, resets of single slots and changes of tasks."""
+    env = make(engine=engine, horizon=3, resample="episode")
+    kept = [env.reset(seed=0)[0]]
+    for actions in random_actions(8):
+        obs, *rest, info = env.step(actions)
+        kept += [obs, *rest, info["success"]]
+        if "final_obs" in info:
+            kept += [*info["final_obs"], info["_final_obs"], info["final_info"]["success"]]
+    copies = [array.copy() for array in kept]
+    kept.append(env.reset(options={"reset_mask": np.array([True, False])})[0])
+    copies.append(kept[-1].copy())
+    for actions in random_actions(8, seed=1):
+        env.step(actions)
+    env.reset(seed=1)
+    assert len(kept) > 40
+    assert all(np.array_equal(a, b) for a, b in zip(kept, copies))
+
+
+def test_what_the_caller_does_to_arrays_does_not_reach_the_environment(make: Make) -> None:
+    env, other = make(engine="native", horizon=4), make(engine="native", horizon=4)
+    for e in (env, other):
+        e.reset(seed=0)
+    for actions in random_actions(6):
+        expected = other.step(actions)
+        given = actions.copy()
+        obs, reward, terminated, truncated, info = env.step(given)
+        assert np.array_equal(obs, expected[0])
+        assert np.array_equal(truncated, expected[3])
+        for array in (obs, reward, given):
+            array[:] = np.nan
+        for array in (terminated, truncated, info["success"]):
+            array[:] = True
+    for _ in range(2):
+        obs, expected = (e.reset(options={"reset_mask": np.array([True, False])})[0] for e in (env, other))
+        assert np.array_equal(obs, expected)
+        obs[:] = np.nan
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# ends of episodes
+
+
+def test_the_end_of_an_episode_is_kept(make: Make) -> None:
+    """Both engines agree on it, it isn't the new episode's start, and ten more steps leave it alone."""
+    finals = []
+    for engine in ENGINES:
+        env = make(engine=engine, horizon=60)
+        obs, _ = env.reset(seed=0)
+        started = obs
+        for t in range(60):
+            obs, _, terminated, truncated, info = env.step(expert(env, obs))
+            assert ("final_obs" in info) == (t == 59)
+        assert truncated.all()
+        assert not terminated.any()
+        assert info["_final_obs"].all()
+        assert info["_final_info"].all()
+        assert np.array_equal(obs, started)  # the same task again
+        final = np.stack(info["final_obs"])
+        assert (final != obs).any(1).all()
+        assert info["success"].all()
+        assert info["final_info"]["success"].all()
+        copy = final.copy()
+        for actions in random_actions(10):
+            env.step(actions)
+        assert np.array_equal(np.stack(info["final_obs"]), copy)
+        assert info["final_info"]["success"].all()
+        finals.append(final)
+    assert np.abs(finals[0] - finals[1]).max() <= 1e-12
+
+
+def test_the_final_observation_is_what_a_longer_episode_shows(make: Make) -> None:
+    short, long = make(engine="native", horizon=5), make(engine="native", horizon=6)
+    for env in (short, long):
+        env.reset(seed=0)
+    for actions in random_actions(5):
+        step, expected = short.step(actions), long.step(actions)
+    assert np.array_equal(np.stack(step[4]["final_obs"]), expected[0])
+    assert np.array_equal(step[1], expected[1])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
+    """Stock ends one after 500 steps and then refuses to step."""
+    env = make(1, engine=engine, horizon=502)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros((1, 4)))[3].item() for _ in range(502)]
+    assert ends == [False] * 501 + [True]
+
+
+def test_the_reward_normaliser_counts_every_step(make: Make) -> None:
+    """24 steps of 2 slots, though 3 episodes ended on the way."""
+    env = NormalizeReward(make(engine="native", horizon=4))
+    env.reset(seed=0)
+    before = env.return_rms.count
+    for actions in random_actions(12):
+        env.step(actions)
+    assert env.return_rms.count - before == pytest.approx(24)
+
+
+def test_episode_statistics_are_of_whole_episodes(make: Make) -> None:
+    env = RecordEpisodeStatistics(make(engine="native", horizon=4))
+    env.reset(seed=0)
+    for _ in range(2):
+        rewards = 0
+        for actions in random_actions(4):
+            _, reward, _, _, info = env.step(actions)
+            rewards = rewards + reward
+        assert info["episode"]["l"].tolist() == [4, 4]
+        assert info["episode"]["r"] == pytest.approx(rewards)
+
+
+def test_terminate_on_success(make: Make) -> None:
+    """The first success ends an episode, and only then."""
+    env = make(engine="native", terminate_on_success=True)
+    obs, _ = env.reset(seed=0)
+    started = obs
+    ended = np.zeros(2, int)
+    for _ in range(120):
+        obs, _, terminated, truncated, info = env.step(expert(env, obs))
+        assert np.array_equal(terminated, info["success"])
+        assert not truncated.any()
+        if terminated.any():
+            assert np.array_equal(info["_final_obs"], terminated)
+            assert np.array_equal(obs[terminated], started[terminated])
+            assert all((final is not None) == end for final, end in zip(info["final_obs"], terminated))
+        ended += terminated
+    assert (ended >= 2).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tasks and resets
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_reset_mask_resets_only_these_slots(make: Make, engine: str) -> None:
+    env, undisturbed = make(engine=engine, horizon=10), make(engine=engine, horizon=10)
+    started = env.reset(seed=0)[0]
+    undisturbed.reset(seed=0)
+    actions = random_actions(13)
+    for a in actions[:4]:
+        last, expected = env.step(a)[0], undisturbed.step(a)
+    obs, _ = env.reset(options={"reset_mask": np.array([False, True])})
+    assert np.array_equal(obs[0], last[0])
+    assert np.array_equal(obs[1], started[1])
+    for t, a in enumerate(actions[4:], 5):
+        step, expected = env.step(a), undisturbed.step(a)
+        assert np.array_equal(step[0][0], expected[0][0])
+        assert step[3].tolist() == [t == 10, False]  # slot 1 began anew after step 4
+    assert env.step(STILL)[3].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("mask", [np.zeros(2, bool), np.ones(3, bool), np.array([0, 1]), True], ids=str)
+def test_a_wrong_reset_mask_is_refused(make: Make, mask: Any) -> None:
+    with pytest.raises(UserError, match="reset_mask"):
+        make(engine="native").reset(options={"reset_mask": mask})
+
+
+def test_set_tasks_takes_effect_at_the_next_reset(make: Make) -> None:
+    env = make(3, engine="native")
+    with pytest.raises(ResetNeeded, match=r"\[0, 1, 2\]"):
+        env.step(np.zeros((3, 4)))
+    env.reset(seed=0)
+    first, wanted = list(env.tasks), list(reach().tasks[:3])
+    env.set_tasks([wanted[1]], slots=[1])
+    assert env.tasks == first
+    with pytest.raises(ResetNeeded, match=r"\[1\]"):
+        env.step(np.zeros((3, 4)))
+    env.reset(options={"reset_mask": np.array([True, False, False])})
+    with pytest.raises(ResetNeeded, match=r"\[1\]"):
+        env.step(np.zeros((3, 4)))
+    env.reset(options={"reset_mask": np.array([False, True, False])})
+    assert env.tasks == [first[0], wanted[1], first[2]]
+    env.step(np.zeros((3, 4)))
+    env.set_tasks(wanted)
+    env.reset()
+    assert env.tasks == wanted
+    for slot, task in enumerate(wanted):
+        assert np.array_equal(env.engine.scene(slot).goal, task.params[3:])
+
+
+@pytest.mark.parametrize(("count", "slots"), [(1, None), (3, None), (2, [0]), (0, [1])])
+def test_a_wrong_number_of_tasks_is_refused(make: Make, count: int, slots: list[int] | None) -> None:
+    env = make(engine="native")
+    env.reset(seed=0)
+    with pytest.raises(UserError, match=f"{count} tasks for"):
+        env.set_tasks(reach().tasks[:count], slots)
+    env.step(STILL)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_task_of_a_name_that_does_not_exist_is_refused(make: Make, engine: str) -> None:
+    env = make(engine=engine)
+
+    def use(task: Task) -> None:
+        env.set_tasks([task] * 2)
+        env.reset()
+
+    with pytest.raises(UserError, match="raech-v3"):
+        use(Task("raech-v3", reach().tasks[0].params))
+
+
+def test_tasks_stay_with_resample_never(make: Make) -> None:
+    env = make(20, engine="native", horizon=2)
+    env.reset()
+    first = list(env.tasks)
+    assert len(set(first)) == 20
+    for _ in range(5):
+        env.step(np.zeros((20, 4)))
+    assert env.tasks == first
+    env.reset()
+    assert env.tasks == first
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tasks_change_with_resample_episode(make: Make, engine: str) -> None:
+    """At autoreset and at reset; the first observation is that of the new task."""
+    env = make(3, native_tasks(), engine=engine, horizon=2, resample="episode")
+    env.reset(seed=0)
+    seen = [list(env.tasks)]
+    for t in range(6):
+        obs, *_ = env.step(np.zeros((3, 4)))
+        if t % 2:
+            seen.append(list(env.tasks))
+        assert env.tasks == seen[-1]
+    env.reset()
+    seen.append(list(env.tasks))
+    assert all(before != after for before, after in pairwise(seen))
+    fresh = make(3, native_tasks(), engine="native")
+    fresh.set_tasks(seen[-2])
+    assert np.array_equal(obs, fresh.reset()[0])
+
+
+def test_only_slots_whose_episode_ended_get_another_task(make: Make) -> None:
+    env = make(6, engine="native", horizon=4, resample="episode")
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    env.reset(options={"reset_mask": np.arange(6) < 3})
+    before = list(env.tasks)
+    for _ in range(3):
+        truncated = env.step(np.zeros((6, 4)))[3]
+    assert truncated.tolist() == [False] * 3 + [True] * 3
+    assert env.tasks[:3] == before[:3]
+    assert env.tasks[3:] != before[3:]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_seed_decides_the_tasks(make: Make, engine: str) -> None:
+    env, other = make(3, engine=engine, seed=1), make(3, engine=engine, seed=2)
+    draws = {}
+    for seed in (5, 6):
+        draws[seed] = env.reset(seed=seed)[0], list(env.tasks)
+    assert draws[5][1] != draws[6][1]
+    obs, _ = env.reset(seed=5)
+    assert (list(env.tasks), obs.tolist()) == (draws[5][1], draws[5][0].tolist())
+    other.reset(seed=5)
+    assert other.tasks == draws[5][1]
+
+
+def test_the_seed_of_make_vec_decides_the_first_tasks(make: Make) -> None:
+    envs = [make(4, engine="native", seed=seed) for seed in (1, 1, 2)]
+    for env in envs:
+        env.reset()
+    assert envs[0].tasks == envs[1].tasks != envs[2].tasks
+
+
+def test_the_seed_decides_later_episodes_too(make: Make) -> None:
+    env = make(4, engine="native", horizon=1, resample="episode")
+    runs = []
+    for _ in range(2):
+        env.reset(seed=5)
+        runs.append([env.step(np.zeros((4, 4)))[0] for _ in range(5)])
+    assert np.array_equal(*runs)
+
+
+def test_set_tasks_wins_over_a_seed(make: Make) -> None:
+    env, tasks = make(engine="native"), list(reach().tasks[:2])
+    env.set_tasks(tasks)
+    env.reset(seed=5)
+    assert env.tasks == tasks
+    env.reset(seed=6)
+    assert env.tasks == tasks
+
+
+def test_a_seed_draws_again_for_slots_whose_task_was_not_set(make: Make) -> None:
+    """`set_tasks(slots=[0])` says nothing about the other slots."""
+    env, other = make(8, engine="native"), make(8, engine="native")
+    chosen = reach().tasks[:1]
+    for e in (env, other):
+        e.set_tasks(chosen, slots=[0])
+    env.reset(seed=5)
+    first = list(env.tasks)
+    env.reset(seed=6)
+    assert env.tasks[0] == first[0] == chosen[0]
+    other.reset(seed=6)
+    assert env.tasks == other.tasks != first
+
+
+def test_slots_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
+    env = make(8, engine="native", horizon=1, resample="episode")
+    env.set_tasks(reach().tasks[:1], slots=[0])
+    env.reset(seed=5)
+    first = list(env.tasks)
+    env.step(np.zeros((8, 4)))
+    assert env.tasks[1:] != first[1:]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_numpys_global_generator_is_left_alone_and_not_used(make: Make, engine: str) -> None:
+    results = []
+    for seed in (0, 123):
+        np.random.seed(seed)  # noqa: NPY002
+        before = np.random.get_state()  # noqa: NPY002
+        env = make(engine=engine, horizon=4, resample="episode", seed=3)
+        obs = [env.reset()[0]] + [env.step(a)[0] for a in random_actions(6)] + [env.reset(seed=5)[0]]
+        assert same_global_state(before)
+        results.append((np.stack(obs), list(env.tasks)))
+    assert np.array_equal(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+def test_a_list_of_seeds_is_refused(make: Make) -> None:
+    with pytest.raises(UserError, match="one seed"):
+        make(engine="native").reset(seed=[1, 2])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# actions and options
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3), (2, 4, 1), (8,)])
+def test_actions_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]) -> None:
+    env = make(engine="native")
+    env.reset()
+    with pytest.raises(UserError, match=r"not \(2, 4\)"):
+        env.step(np.zeros(shape))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_actions_that_are_not_finite_are_refused(make: Make, engine: str) -> None:
+    """The slot is named, and nothing has moved."""
+    env, undisturbed = make(engine=engine, horizon=3), make(engine=engine, horizon=3)
+    for e in (env, undisturbed):
+        e.reset(seed=0)
+    for actions, value in zip(random_actions(4), [np.nan, np.inf, -np.inf, np.nan]):
+        bad = actions.copy()
+        bad[1, 2] = value
+        with pytest.raises(UserError, match=r"slots \[1\]"):
+            env.step(bad)
+        step, expected = env.step(actions), undisturbed.step(actions)
+        assert np.array_equal(step[0], expected[0])
+        assert np.array_equal(step[3], expected[3])
+
+
+def test_actions_may_be_float64_lists_or_strided(make: Make) -> None:
+    """Box actions are taken as float32, as stock's action space says."""
+    envs = [make(engine="native") for _ in range(4)]
+    for env in envs:
+        env.reset(seed=0)
+    actions = random_actions(1)[0]
+    wide = np.zeros((2, 8), np.float32)
+    wide[:, ::2] = actions
+    results = [e.step(a)[0] for e, a in zip(envs, [actions, actions.astype(float), actions.tolist(), wide[:, ::2]])]
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "natvie"}, "unknown engine 'natvie'. Did you mean native"),
+        ({"resample": "always"}, "resample must be 'never' or 'episode'"),
+        ({"reward": "v3"}, "reward must be 'v2' or 'v1'"),
+        ({"info": "all"}, "info must be"),
+        ({"render_mode": "human"}, "render_mode must be"),
+        ({"horizon": 0}, "horizon"),
+        ({"num_envs": 0}, "num_envs"),
+        ({"engine": "native", "reward": "v1"}, "no reward v1.*'python'"),
+        ({"engine": "native", "info": "full"}, "no full info"),
+    ],
+)
+def test_wrong_options_are_refused(make: Make, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**options)
+
+
+def test_an_engine_is_chosen_and_said(make: Make, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, "metarl")
+    assert make().engine.name == "native"
+    monkeypatch.delitem(NATIVE, "reach-v3")
+    assert make().engine.name == "python"
+    assert "engine: python (it has no reach-v3)" in caplog.text
+    assert make(reward="v1").engine.name == "python"
+    assert make(info="full").engine.name == "python"
+    with pytest.raises(UserError, match="it has no reach-v3; engine='python'"):
+        make(engine="native")
+
+
+def test_reward_v1_is_stocks(make: Make) -> None:
+    """And another one than v2."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    v1, v2 = (make(1, engine="python", reward=reward) for reward in ("v1", "v2"))
+    obs = v1.reset(seed=0)[0]
+    v2.reset(seed=0)
+    stock = StockEnv("reach-v3")
+    stock.env = ALL_V3_ENVIRONMENTS["reach-v3"](reward_function_version="v1")
+    stock.set_task(v1.tasks[0].params)
+    stock.reset()
+    for _ in range(60):
+        actions = expert(v1, obs)
+        expected = stock.step(actions[0])
+        obs, reward, *_ = v1.step(actions)
+        assert reward[0] == expected[1]
+        assert reward[0] != v2.step(actions)[1][0]
+
+
+def test_full_info_is_stocks(make: Make) -> None:
+    env = make(2, native_tasks(1), engine="python", info="full", horizon=5)
+    env.reset(seed=0)
+    keys = {
+        "success", "near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target", "unscaled_reward",
+    }  # fmt: skip
+    for actions in random_actions(5):
+        _, reward, _, _, info = env.step(actions)
+        assert {key for key in info if not key.startswith("_")} - {"final_obs", "final_info"} == keys
+        assert np.array_equal(info["unscaled_reward"], reward)
+        assert (info["obj_to_target"] > 0).all()
+    assert {key for key in info["final_info"] if not key.startswith("_")} == keys
+    assert np.array_equal(info["final_info"]["unscaled_reward"], reward)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# closing and pickling
+
+
+def test_close_ends_the_threads() -> None:
+    before = set(threading.enumerate())
+    env = make_vec(reach(), 4, engine="native", num_threads=4)
+    env.reset()
+    env.step(np.zeros((4, 4)))
+    started = set(threading.enumerate()) - before
+    assert started
+    env.close()
+    assert not [thread for thread in started if thread.is_alive()]
+    env.close()
+
+
+CLOSED = """
+import numpy as np
+from metarl.envs import make_vec, suite
+env = make_vec(suite("ml1:reach-v3").train, 2, engine="native", num_threads=1)
+env.reset()
+env.close()
+try:
+    print(env.step(np.zeros((2, 4))))
+except Exception as error:
+    print("refused")
+"""
+
+
+def test_a_closed_environment_refuses_to_step() -> None:
+    """In a process of its own: the simulator's memory is gone."""
+    run = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "refused\n")
+
+
+def test_task_distributions_can_be_pickled() -> None:
+    distribution = TaskDistribution(walks().tasks, make=Walk)
+    assert distribution.names == ("walk",)
+    again = pickle.loads(pickle.dumps(distribution))
+    assert again == distribution
+    assert again.names == distribution.names
+    assert pickle.loads(pickle.dumps(suite("ml1:reach-v3"))) == suite("ml1:reach-v3")
+    assert [field.name for field in fields(again)] == ["tasks", "make"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# environments other than Meta-World's
+
+
+class Walk(gymnasium.Env):
+    """Ends by itself after as many steps as its task says; rewards the last action; starts at random."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space: gymnasium.Space[Any] = gymnasium.spaces.Box(-2, 2, (1,), np.float64)
+
+    def __init__(self, name: str = "walk") -> None:
+        self.length, self.closed = 0, False
+
+    def set_task(self, length: int) -> None:
+        self.pending = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.length, self.t = self.pending, 0
+        self.start = self.np_random.random()
+        return self._obs(), {}
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.t, self.start], np.float32)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.t += 1
+        info = {"success": self.t == 2, "twice": 2 * self.t}
+        return self._obs(), float(np.sum(action)), self.t >= self.length, False, info
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Choice(Walk):
+    """The same with three actions."""
+
+    action_space = gymnasium.spaces.Discrete(3)
+
+
+class Diary(Walk):
+    """Says more at the end of an episode than before, and not only numbers."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if terminated:
+            info |= {"length": self.t, "note": "done"}
+        return obs, reward, terminated, truncated, info
+
+
+def walks(make: Callable[[str], Any] | None = None) -> TaskDistribution:
+    return TaskDistribution((Task("walk", 3), Task("walk", 5)), make=make or Walk)
+
+
+def test_own_environments_may_end_early(make: Make) -> None:
+    env = make(tasks=walks(), horizon=4)
+    assert env.engine.name == "python"
+    assert env.input_scale is None
+    assert (env.observation_space.shape, env.observation_space.dtype) == ((2, 2), np.float32)
+    env.set_tasks([Task("walk", 3), Task("walk", 5)])
+    obs, _ = env.reset(seed=0)
+    assert obs.dtype == np.float32
+    ends = []
+    for t in range(12):
+        obs, reward, terminated, truncated, info = env.step(np.full((2, 1), 0.5))
+        assert reward.tolist() == [0.5, 0.5]
+        assert info["success"].tolist() == [t % 3 == 1, t % 4 == 1]
+        ended = terminated | truncated
+        ends.append((terminated.tolist(), truncated.tolist()))
+        assert obs[:, 0].tolist() == [(t + 1) % 3, (t + 1) % 4]
+        if ended.any():
+            assert np.array_equal(info["_final_obs"], ended)
+            assert [f if f is None else f[0] for f in info["final_obs"]] == [3 if ended[0] else None, 4 if ended[1] else None]
+            assert np.array_equal(info["final_info"]["_success"], ended)
+            assert not info["final_info"]["success"][ended].any()
+        else:
+            assert "final_obs" not in info
+    assert ends[:4] == [([False] * 2, [False] * 2)] * 2 + [([True, False], [False] * 2), ([False] * 2, [False, True])]
+
+
+def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
+    env = make(1, walks(), horizon=3)
+    env.set_tasks([Task("walk", 3)])
+    env.reset()
+    for _ in range(3):
+        _, _, terminated, truncated, _ = env.step(np.zeros((1, 1)))
+    assert (terminated.tolist(), truncated.tolist()) == ([True], [True])
+
+
+def test_own_environments_are_seeded(make: Make) -> None:
+    """Differently a slot, again the same from the same seed, and anew at autoreset."""
+    env = make(2, walks(), horizon=2)
+    runs = []
+    for seed in (5, 5, 6):
+        runs.append([env.reset(seed=seed)[0]] + [env.step(np.zeros((2, 1)))[0] for _ in range(4)])
+    assert np.array_equal(runs[0], runs[1])
+    starts = np.stack(runs[0])[[0, 2, 4], :, 1]
+    assert len(np.unique(starts)) == 6
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_discrete_actions(make: Make) -> None:
+    env = make(2, walks(Choice))
+    assert env.single_action_space == gymnasium.spaces.Discrete(3)
+    env.reset(seed=0)
+    for actions in (np.array([0, 2]), [2, 1], env.action_space.sample()):
+        assert env.step(actions)[1].tolist() == list(actions)
+
+
+@pytest.mark.parametrize("actions", [[0.0, np.nan], [0.0, np.inf], [0.0, 1.5]], ids=str)
+def test_discrete_actions_that_are_no_integers_are_refused(make: Make, actions: list[float]) -> None:
+    """And not cast to an action that nobody chose."""
+    env = make(2, walks(Choice))
+    env.reset(seed=0)
+    with pytest.raises(UserError, match=r"slots \[1\]"):
+        env.step(np.array(actions))
+
+
+def test_full_info_of_own_environments(make: Make) -> None:
+    env = make(2, walks(), info="full", horizon=2)
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 1)))[4]["twice"].tolist() == [2, 2]
+    assert env.step(np.zeros((2, 1)))[4]["final_info"]["twice"].tolist() == [4, 4]
+
+
+def test_full_info_may_differ_from_step_to_step_and_slot_to_slot(make: Make) -> None:
+    """gymnasium's convention: `_key` says whose entry is meant."""
+    env = make(2, walks(Diary), info="full")
+    env.set_tasks([Task("walk", 3), Task("walk", 5)])
+    env.reset(seed=0)
+    for t in range(5):
+        info = env.step(np.zeros((2, 1)))[4]
+        if t in (2, 4):
+            last = info["final_info"]
+            assert last["_length"].tolist() == [t == 2, t == 4]
+            assert last["length"][int(t == 4)] == t + 1
+
+
+def test_success_is_false_where_an_environment_does_not_tell(make: Make) -> None:
+    class Silent(Walk):
+        def step(self, action: Any) -> Any:
+            return (*super().step(action)[:4], {})
+
+    env = make(2, walks(Silent))
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 1)))[4]["success"].tolist() == [False, False]
+
+
+def test_environments_of_other_spaces_cannot_share_a_batch(make: Make) -> None:
+    tasks = TaskDistribution((Task("walk", 3), Task("choice", 3)), make=lambda name: {"walk": Walk, "choice": Choice}[name]())
+    with pytest.raises(UserError, match="choice has other observation or action spaces than walk"):
+        make(2, tasks)
+
+
+def test_close_closes_own_environments() -> None:
+    made = []
+
+    def counted(name: str) -> Walk:
+        made.append(Walk())
+        return made[-1]
+
+    env = make_vec(walks(counted), 3)
+    env.reset()
+    env.close()
+    assert len(made) == 3
+    assert all(walk.closed for walk in made)
+
+
+def test_environments_are_used_again_when_slots_change_their_class_of_task(make: Make) -> None:
+    made = []
+
+    def named(name: str) -> Walk:
+        made.append(name)
+        return Walk()
+
+    tasks = [Task(name, 3) for name in ("a", "b", "c")]
+    env = make(2, TaskDistribution(tuple(tasks), make=named))
+    for i in range(20):
+        env.set_tasks([tasks[i % 3], tasks[(i + 1) % 3]])
+        env.reset()
+        assert env.step(np.zeros((2, 1)))[0][:, 0].tolist() == [1, 1]
+    assert max(Counter(made).values()) <= 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# all 50 tasks
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_steps(make: Make, name: str) -> None:
+    """In the python engine, twice the same from the same reset, and inside what the spaces and the reward promise."""
+    np.random.seed(0)  # noqa: NPY002
+    before = np.random.get_state()  # noqa: NPY002
+    stock = StockEnv(name)
+    env = make(1, TaskDistribution((draw(stock, name),), make=lambda _: stock), horizon=2)
+    episodes = []
+    for _ in range(2):
+        obs = env.reset(seed=0)[0]
+        assert env.observation_space.contains(obs)
+        assert (obs[:, 36:39] == 0).all()
+        obs, first, *_ = env.step(np.ones((1, 4)))
+        assert env.observation_space.contains(obs)
+        _, second, terminated, truncated, info = env.step(-np.ones((1, 4)))
+        final = info["final_obs"][0]
+        assert env.single_observation_space.contains(final)
+        assert not (final == obs[0]).all()
+        assert 0 <= first[0] <= 10
+        assert (terminated[0], truncated[0], info["success"].dtype) == (False, True, bool)
+        episodes.append([*obs[0], *final, first[0], second[0]])
+    assert episodes[0] == episodes[1]
+    assert same_global_state(before)
