@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -18,3 +20,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the cache, unless it was there before (a CI's own)."""
     if _made:
         shutil.rmtree(_made, ignore_errors=True)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`make_vec` on reach, unless told otherwise; closes what it made."""
+    from oracle import copied_model, reach
+
+    from metarl.envs import make_vec
+
+    monkeypatch.setattr("metarl.envs.engine.load_model", copied_model)
+    made: list[Any] = []
+
+    def call(num_envs: int = 2, tasks: Any = None, **options: Any) -> Any:
+        made.append(make_vec(tasks or reach(), num_envs, **options))
+        return made[-1]
+
+    yield call
+    for env in made:
+        env.close()

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,15 @@ _load = lru_cache(load_model)
 def copied_model(model_file: str) -> Any:
     """`load_model` for tests that make many environments: the XML files (0.15 s) are read once."""
     return copy.copy(_load(model_file))
+
+
+ENGINES = ["native", "python"]
+Make = Callable[..., MetaVectorEnv]
+
+
+def reach() -> TaskDistribution:
+    """The train goals of reach."""
+    return suite("ml1:reach-v3").train
 
 
 @lru_cache
