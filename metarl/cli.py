@@ -66,7 +66,6 @@ def run(args: list[str]) -> int:
         print(f"metarl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("metarl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

@@ -140,7 +140,7 @@ class Render:
         last = o.episodes_per_trial - 1
         titles = [f"{task.name}, held-out goal {i + 1}" for i, task in enumerate(tasks)]
         before, after_title = (
-            "episode 1: before adapting",
+            "episode 1: no experience yet",
             f"episode {last + 1}: after {last} episode{'s' * (last != 1)}",
         )
         return [(shown[0].clip(i, before), shown[last].clip(i, after_title)) for i in range(len(tasks))], titles

@@ -66,12 +66,9 @@ class Run:
         Raises:
             UserError: it exists already, or cannot be written.
         """
+        refuse_existing(path)
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
-            raise UserError(
-                f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
-            ) from None
         except OSError as error:
             raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
         run = cls(path, {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
@@ -130,7 +127,7 @@ class Run:
         """
         folder = self.path / "checkpoints"
         final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.{os.getpid()}"
-        tensors, rest = _split(state)
+        tensors, rest = split(state)
         content = save_tensors(tensors)
         note = {
             "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
@@ -176,6 +173,12 @@ class Run:
         if path or problems:
             raise UserError("; ".join(problems) + ("" if path else "; there is no whole one"))
         raise UserError(f"{self.path} has no checkpoint")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise a `UserError` where a new run directory could not be made because something is there."""
+    if path.exists():
+        raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}")
 
 
 @contextlib.contextmanager
@@ -233,13 +236,13 @@ def _reason(error: Exception) -> str:
     return "checkpoint.json is not what was written" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)
 
 
-def _split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of nested dicts by their path, and the rest."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, dict):
-            inner, others = _split(value, f"{prefix}{key}/")
+            inner, others = split(value, f"{prefix}{key}/")
             tensors |= inner
             rest |= others
         elif isinstance(value, Tensor):

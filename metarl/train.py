@@ -22,7 +22,7 @@ from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
 from metarl.errors import UserError, unknown
 from metarl.learner import Agent, Metrics, NonFiniteError
 from metarl.rollout import Trials
-from metarl.run import Run, copied, default_path, open_run
+from metarl.run import Run, copied, default_path, open_run, refuse_existing, split
 
 
 @dataclass(frozen=True)
@@ -150,15 +150,14 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
                 source.progress = lambda share, s=step: bar.within(s + 0.5 * share * options.steps_per_iteration)  # type: ignore[misc]
                 metrics = agent.iterate(source, iteration)
                 seconds = time.perf_counter() - began
+                report = source.report()
+                taken = int(report.pop("steps"))
+                if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
+                    metrics |= _evaluate_on_train(run, setup, step + taken)
                 with signals.held():
-                    report = source.report()
-                    taken = int(report.pop("steps"))
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
-                    if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
-                        with signals.released():
-                            line |= _evaluate_on_train(run, setup, border)
                     run.log({**line, "seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
                         run.save(*border, options.keep_checkpoints)
@@ -181,51 +180,50 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
             setup.env.close()
 
 
-def _evaluate_on_train(run: Run, setup: Setup, border: tuple[int, int, Any]) -> Metrics:
-    from metarl.evaluate import during_training
+def _evaluate_on_train(run: Run, setup: Setup, step: int) -> Metrics:
+    from metarl.evaluate import during_training  # which needs this module
 
-    return during_training(run, setup, border[0])
+    return during_training(run, setup, step)
 
 
 def _keep_failure(folder: Path, agent: Agent, error: NonFiniteError) -> None:
-    tensors = {key: value.detach().cpu().contiguous() for key, value in error.tensors.items()}
-    for key, value in agent.state_dict()["policy"].items():
-        tensors[f"policy/{key}"] = value.detach().cpu().contiguous()
+    tensors, _ = split({"data": error.tensors, "agent": agent.state_dict()})
     write_atomically(folder / "tensors.safetensors", save_tensors(tensors))
 
 
 class _Signals:
-    """SIGINT and SIGTERM as KeyboardInterrupt; what must not be cut in two holds them back."""
+    """SIGINT and SIGTERM as KeyboardInterrupt; what must not be cut in two holds it back.
 
-    both = (signal.SIGINT, signal.SIGTERM)
+    A mask of signals would not do: another thread would take the signal, and Python hand it to this one.
+    """
+
+    def __init__(self) -> None:
+        self.holding = self.pending = False
+
+    def handle(self, number: int, frame: Any) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_DFL)  # a second one ends the process at once
+        if not self.holding:
+            raise KeyboardInterrupt
+        self.pending = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        signal.pthread_sigmask(signal.SIG_BLOCK, self.both)
+        self.holding = True
         try:
             yield
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.both)
-
-    @contextmanager
-    def released(self) -> Iterator[None]:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.both)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, self.both)
+            self.holding = False
+        if self.pending:
+            raise KeyboardInterrupt
 
 
 @contextmanager
 def _interruptible() -> Iterator[_Signals]:
-    def interrupt(number: int, frame: Any) -> None:
-        for one in _Signals.both:
-            signal.signal(one, signal.SIG_DFL)  # a second one ends the process at once
-        raise KeyboardInterrupt
-
-    before = {one: signal.signal(one, interrupt) for one in _Signals.both}
+    signals = _Signals()
+    before = {one: signal.signal(one, signals.handle) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield _Signals()
+        yield signals
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
@@ -234,8 +232,10 @@ def _interruptible() -> Iterator[_Signals]:
 def start_training(agent: str, suite_name: str, options: TrainOptions, settings: Any) -> Run:
     """`metarl train AGENT SUITE`: a new run, trained to its end."""
     config = configuration(agent, suite_name, options, settings)
+    path = options.run_dir or default_path(agent, suite_name, options.seed)
+    refuse_existing(path)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
-    run = Run.create(options.run_dir or default_path(agent, suite_name, options.seed), config)
+    run = Run.create(path, config)
     if not options.quiet:
         _announce(run, setup)
     train(run, setup)
@@ -267,6 +267,8 @@ def resume_training(path: Path, **changed: Any) -> Run:
     run.drop_metrics_after(checkpoint.iteration)
     if not options.quiet:
         say(f"Going on at {checkpoint.step:,} steps")
+        if "steps" in changed:
+            say("Another length than before: what falls over training (learning rate, entropy bonus) follows the new one")
         _announce(run, setup)
     train(run, setup, checkpoint.iteration, checkpoint.step)
     return run

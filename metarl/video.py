@@ -35,7 +35,7 @@ class Clip:
     """The shown frames of one episode.
 
     Attributes:
-        title: what the viewer sees, such as "episode 1, before adapting".
+        title: what the viewer sees, such as "episode 1: no experience yet".
         scenes: one scene a frame.
         steps: the control step of each frame.
         rewards: the reward of that step.

@@ -14,8 +14,10 @@ from metarl.rollout import Trials
 
 STEPS = 2 * 2 * 20
 """Environment steps of an iteration with `TINY`."""
+# Nothing is annealed, so that a run's beginning doesn't depend on how long it is to be.
 TINY = (
-    "--num-envs 2 --episodes-per-trial 2 --horizon 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 --device cpu"
+    "--num-envs 2 --episodes-per-trial 2 --horizon 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 "
+    "--device cpu --learning-rate-final None --entropy-final None"
 ).split()
 
 
