@@ -6,7 +6,6 @@ arrays are copied into the model, so memory does not grow by a model a slot (21 
 
 import copy
 import ctypes
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,23 +25,12 @@ from metarl.envs.scene import STATE, Scene, get_state, load_model
 from metarl.envs.suites import Task
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
+from metarl.machine import worker_count
 
 mujoco = import_mujoco()
 
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 """The hand's bounds in Meta-World's observation space (`SawyerXYZEnv._HAND_SPACE`), metres."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity and the CPU limit of its control group."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(int(quota) / int(period) + 0.5)))
-    except (OSError, ValueError):
-        pass
-    return cores
 
 
 def _return_memory() -> None:
@@ -88,7 +76,7 @@ class NativeEngine:
     def __init__(self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None) -> None:
         if num_threads is not None and num_threads < 1:
             raise UserError(f"num_threads must be at least 1, not {num_threads}")
-        threads = min(num_threads or usable_cores(), num_envs)
+        threads = min(num_threads or worker_count(), num_envs)
         self.observation_space = observation_space()
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.names = list(dict.fromkeys(task.name for task in tasks))

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metarl import cache
+from metarl import cache, machine
 from metarl.errors import UserError
 
 EXACT = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
@@ -149,32 +149,10 @@ def _libmujoco() -> list[Finding]:
     return [Finding("libmujoco", str(files[0]))]
 
 
-def usable_cores() -> float:
-    """Cores that this process may use: its affinity, or the quota of its control groups where that is less."""
-    cores: float = len(os.sched_getaffinity(0))
-    for text in _cgroup_files("cpu.max"):
-        quota, period = text.split()
-        if quota != "max":
-            cores = min(cores, int(quota) / int(period))
-    return cores
-
-
-def _cgroup_files(name: str) -> list[str]:
-    """Contents of this file in the process's control group (version 2) and in all above it."""
-    try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return []
-    root = Path("/sys/fs/cgroup")
-    folder = root / line[3:].lstrip("/")
-    files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
-    return [file.read_text().strip() for file in files if file.is_file()]
-
-
 def _cpu() -> list[Finding]:
     import torch
 
-    cores, threads = usable_cores(), torch.get_num_threads()
+    cores, threads = machine.usable_cores(), torch.get_num_threads()
     row = Finding("CPU", f"{cores:g} of {os.cpu_count()} cores usable, {_count(threads, 'torch thread')}")
     if threads > max(1, cores):
         advice = f"export OMP_NUM_THREADS={max(1, int(cores))}: more threads than cores wait for each other"
@@ -228,7 +206,7 @@ def _disk() -> list[Finding]:
 def _memory() -> list[Finding]:
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    for limit, used in zip(_cgroup_files("memory.max"), _cgroup_files("memory.current")):
+    for limit, used in zip(machine.cgroup_files("memory.max"), machine.cgroup_files("memory.current")):
         if limit != "max":
             available = min(available, int(limit) - int(used))
     row = Finding("memory", f"{_size(available)} available")

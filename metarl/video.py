@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view, find_backend, inherited
 from metarl.envs.scene import Scene
 from metarl.errors import UserError
+from metarl.machine import worker_count
 
 HOLD = 0.7
 """Seconds for which the last picture of a row stands still."""
@@ -97,7 +98,7 @@ def write_video(
         for start in range(0, max(len(clip.scenes) for clip in row), _CHUNK)
         for clip in row
     ]
-    count = min(processes or len(os.sched_getaffinity(0)), len(jobs))
+    count = min(processes or worker_count(), len(jobs))
     with _whole_file(path) as partial, closing(_draw_all(jobs, count, (width, height, camera))) as pictures:
         film = imageio_ffmpeg.write_frames(
             str(partial),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from metarl import doctor
+from metarl import doctor, machine
 from metarl.doctor import EXACT, Doctor, Finding, findings
 from metarl.errors import UserError
 
@@ -94,9 +94,9 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"cpu.max": ["max 100000", "150000 100000"], "memory.max": ["1500000000"], "memory.current": ["500000000"]}
-    monkeypatch.setattr(doctor, "_cgroup_files", files.__getitem__)
-    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    assert doctor.usable_cores() == 1.5
+    monkeypatch.setattr(machine, "cgroup_files", files.__getitem__)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert machine.usable_cores() == 1.5
     row = rows(doctor._memory)["memory"]
     assert row.found.startswith("1.0 GB")
     assert row.verdict == "warning"

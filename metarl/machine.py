@@ -1,0 +1,31 @@
+"""What of the machine this process may use."""
+
+import os
+from pathlib import Path
+
+
+def usable_cores() -> float:
+    """Cores that this process may use: its affinity, or the quota of its control groups where that is less."""
+    cores: float = len(os.sched_getaffinity(0))
+    for text in cgroup_files("cpu.max"):
+        quota, period = text.split()
+        if quota != "max":
+            cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def cgroup_files(name: str) -> list[str]:
+    """Contents of this file in the process's control group (version 2) and in all above it."""
+    try:
+        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    root = Path("/sys/fs/cgroup")
+    folder = root / line[3:].lstrip("/")
+    files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
+    return [file.read_text().strip() for file in files if file.is_file()]
+
+
+def worker_count() -> int:
+    """How many threads or processes keep the usable cores busy, at least 1."""
+    return max(1, round(usable_cores()))
