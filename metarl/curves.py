@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metarl.console import console, say
@@ -16,51 +17,41 @@ def verdict(content: dict[str, Any], side: str) -> str:
     figures, measures = content["sides"][side], []
     for measure, name, form in (("success", "success", "+.2f"), ("return", "return", "+,.0f")):
         difference, low, high = figures["gain"]["sampled"][measure]
-        word = "better" if low > 0 else "WORSE" if high < 0 else "neither better nor worse beyond doubt"
+        word = "better" if low > 0 else "WORSE" if high < 0 else "no clear difference"
         measures.append(f"{name} {difference:{form}} [{low:{form}}, {high:{form}}], {word}")
     k = content["episodes"] - 1
     return f"{SIDES[side].capitalize()}, after {k} episodes of experience against none: " + "; ".join(measures) + "."
 
 
 def table(content: dict[str, Any]) -> None:
-    """Print success and return by episode of the trial, with 95 % intervals over goals."""
+    """Print success and return by episode of the trial, with 95 % intervals over goals; fits 80 columns."""
     for side, figures in content["sides"].items():
-        goals, modes = len(figures["goals"]), figures["by_episode"]
-        grid = Table(
-            title=f"\n{content['suite']}: {goals} {SIDES[side]}, trials each: {content['trials']}; "
-            "mean [95 % interval over goals]; success: at any step of the episode",
-            title_justify="left",
-        )
-        grid.add_column("episode", justify="right")
+        modes, trials = figures["by_episode"], content["trials"]
+        say(f"\n{content['suite']}, {len(figures['goals'])} {SIDES[side]}, {trials} trial{'s' * (trials > 1)} each")
+        grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
-            for name in ("success", "last step", "return"):
-                grid.add_column(f"{mode} actions\n{name}", justify="right")
+            grid.add_column(f"{mode} actions:\nsuccess [95 %]", no_wrap=True)
+            grid.add_column("last\nstep", no_wrap=True)
+            grid.add_column("\nreturn", no_wrap=True)
         for e in range(content["episodes"]):
-            row = [str(e + 1)]
-            for by_measure in modes.values():
-                row += [_interval(by_measure["success"][e]), f"{by_measure['last_success'][e][0]:.2f}"]
-                row.append(_interval(by_measure["return"][e], ",.0f"))
-            grid.add_row(*row)
+            grid.add_row(str(e + 1), *[cell for measures in modes.values() for cell in _cells(measures, e)])
         blind = figures.get("goal_blind")
         if blind:
-            sampled = blind["by_episode"]["sampled"]
-            cells = [
-                _interval(sampled["success"][0]),
-                f"{sampled['last_success'][0][0]:.2f}",
-                _interval(sampled["return"][0], ",.0f"),
-            ]
             grid.add_section()
-            grid.add_row("goal-blind", *cells, *[""] * (3 * (len(modes) - 1)))
+            grid.add_row("blind", *_cells(blind["by_episode"]["sampled"], 0), *[""] * (3 * (len(modes) - 1)))
         console.print(grid)
         say(verdict(content, side))
+    say("\nep.: episode of the trial. Success: at any step of the episode; beside it at its last step. Intervals: over goals.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
-        say("Goal-blind: hovers at the centre of the train goals with the agent's own noise, and never learns the goal.")
+        say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")
 
 
-def _interval(triple: list[float], form: str = ".2f") -> str:
-    mean, low, high = triple
-    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+def _cells(measures: dict[str, Any], e: int) -> list[str]:
+    mean, low, high = measures["success"][e]
+    middle, _, top = measures["return"][e]
+    return [f"{mean:.2f} [{low:.2f},{high:.2f}]", f"{measures['last_success'][e][0]:.2f}", f"{middle:,.0f}±{top - middle:,.0f}"]
 
 
 def plot(content: dict[str, Any], path: Path) -> None:
@@ -100,8 +91,7 @@ def plot(content: dict[str, Any], path: Path) -> None:
         axis.set_title(label, loc="left", fontsize=11)
         axis.set_xticks(experience)
     axes[0].set_ylim(-0.03, 1.03)
-    axes[1].set_ylim(bottom=0)
-    axes[0].legend(frameon=False, fontsize=9, loc="lower right")
+    axes[0].legend(frameon=False, fontsize=9, loc="lower right", handlelength=3.5)
     figure.suptitle(
         f"{content['agent']} on {content['suite']}, {content['step']:,} steps, seed {content['run_seed']}; "
         "bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11,
