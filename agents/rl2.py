@@ -6,6 +6,7 @@ trial by truncated back-propagation over chunks that start from the hidden state
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -137,10 +138,14 @@ class RL2(Agent):
                 settings.state_std, settings.min_std,
             )  # fmt: skip
         self.policy.to(device)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), settings.learning_rate, eps=settings.adam_eps)
         # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
         self.workers = ThreadPoolExecutor(settings.shards, "metarl-rl2")
         self._anneal(0)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Adam:
+        """Adam, made when it is first needed: what torch imports with it takes two seconds."""
+        return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate, eps=self.settings.adam_eps)
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
         """A hidden state of zeros a task."""
@@ -155,6 +160,7 @@ class RL2(Agent):
         """PPO over shuffled chunks. See `Agent.update`."""
         (rollout,) = batches
         self._anneal(iteration)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate
         advantage, explained = self.advantages(rollout)
         metrics = self._optimise(rollout, advantage, iteration)
         self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
@@ -169,7 +175,7 @@ class RL2(Agent):
             return first if last is None else first + (last - first) * share
 
         self.entropy = between(s.entropy, s.entropy_final)
-        self.optimizer.param_groups[0]["lr"] = between(s.learning_rate, s.learning_rate_final)
+        self.learning_rate = between(s.learning_rate, s.learning_rate_final)
         if s.max_std_final is not None and not self.policy.head.discrete:
             self.policy.head.max_log_std.fill_(np.log(between(s.std, s.max_std_final)))
 
@@ -266,12 +272,15 @@ class RL2(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and statistics, Adam's moments."""
-        optimizer = {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()}
+        made = "optimizer" in vars(self)
+        optimizer = {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()} if made else {}
         return {"policy": self.policy.state_dict(), "optimizer": optimizer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         self.policy.load_state_dict(state["policy"])
-        groups = self.optimizer.state_dict()["param_groups"]
         moments = {int(i): value for i, value in state.get("optimizer", {}).items()}
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        vars(self).pop("optimizer", None)
+        if moments:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

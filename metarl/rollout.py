@@ -113,7 +113,6 @@ def play(
                             "episode", "step", "valid")
     }  # fmt: skip
     predictions: list[Any] = []
-    log_probs: list[Tensor] = []
     states: list[State] = []
     noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)
     previous_action, previous_reward, previous_done = previous
@@ -127,7 +126,6 @@ def play(
         state = new_state if active.all() else where(torch.from_numpy(active).to(device), new_state, state)
         action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
         predictions.append(prediction)
-        log_probs.append(prediction.log_prob(action))
         chosen = action.cpu().numpy()
         executed = chosen if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = env.step(executed)
@@ -166,7 +164,8 @@ def play(
     query = Step(*(tensor(key) for key in Step._fields))
     fields = {key: tensor(key) for key in list(record)[4:]}
     stacked = type(predictions[0]).stack(predictions)
-    rollout = Rollout(query=query, log_prob=torch.stack(log_probs), prediction=stacked, states=states, final=final, **fields)
+    log_prob = stacked.log_prob(fields["action"])
+    rollout = Rollout(query=query, log_prob=log_prob, prediction=stacked, states=states, final=final, **fields)
     return rollout, state, obs, previous
 
 
