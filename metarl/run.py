@@ -94,6 +94,14 @@ class Run:
         except BlockingIOError:
             raise UserError(f"another process is writing to {self.path}") from None
 
+    def close(self) -> None:
+        """Let go of the lock and of TensorBoard's writer, which has a thread of its own."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
+        self._writer = self._lock = None
+
     def log(self, line: dict[str, Any]) -> None:
         """Append a line of metrics; `step` is the axis in environment steps."""
         with writing(f"{self.path}/metrics.jsonl"), open(self.path / "metrics.jsonl", "a") as file:

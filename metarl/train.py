@@ -178,6 +178,7 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
             raise
         finally:
             setup.env.close()
+            run.close()
 
 
 def _evaluate_on_train(run: Run, setup: Setup, step: int) -> Metrics:
