@@ -1,11 +1,12 @@
 """The native engine: many MjData stepped by compiled code through libmujoco, in several threads.
 
-A slot owns its MjData, body_pos and site_pos. Models belong to (class of task, thread): before a slot is stepped its two
-arrays are copied into the model, so memory does not grow by a model a slot (21 MB each).
+A slot owns its MjData. Of the model it owns the struct and the two arrays in which tasks of one class differ; all else,
+20 MB, belongs to the class.
 """
 
-import copy
 import ctypes
+import os
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,19 +19,22 @@ import numpy as np
 
 from metarl.envs import kernel as k
 from metarl.envs import snapshots
-from metarl.envs.drawing import import_mujoco
+from metarl.envs.drawing import Painter, import_mujoco
 from metarl.envs.jit import formula_address
 from metarl.envs.python_engine import StepResult
-from metarl.envs.scene import STATE, Scene, get_state, load_model
+from metarl.envs.scales import HAND_HIGH, HAND_LOW, observation_space
+from metarl.envs.scene import STATE, Scene, get_state, physics_model
+from metarl.envs.structs import OwnModels, data_offsets
 from metarl.envs.suites import Task
-from metarl.envs.tasks import NATIVE
-from metarl.errors import UserError
+from metarl.envs.tasks import NATIVE, NativeTask
+from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
+from metarl.errors import UserError, unknown
 from metarl.machine import worker_count
 
 mujoco = import_mujoco()
 
-HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
-"""The hand's bounds in Meta-World's observation space (`SawyerXYZEnv._HAND_SPACE`), metres."""
+MEMORY_SIZE = 32
+"""Room for what a slot remembers of its reset, numbers."""
 
 
 def _return_memory() -> None:
@@ -54,70 +58,110 @@ def _mujoco_functions() -> tuple[int, int]:
     return step, forward
 
 
-def observation_space() -> gymnasium.spaces.Box:
-    """Meta-World's observation space with a hidden goal: hand, gripper, objects; the same one step earlier; zeros."""
-    low = np.concatenate([HAND_LOW, [-1.0], np.full(14, -np.inf)])
-    high = np.concatenate([HAND_HIGH, [1.0], np.full(14, np.inf)])
-    zeros = np.zeros(3)
-    return gymnasium.spaces.Box(np.concatenate([low, low, zeros]), np.concatenate([high, high, zeros]), dtype=np.float64)
+def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
+    """A row of `layouts` and one of `seen_offsets`, see `kernel`."""
+    columns = {"body": k.XPOS, "geom": k.GEOM_XPOS, "site": k.SITE_XPOS}
+    turns = {"body": k.XMAT, "geom": k.GEOM_XMAT, "site": k.SITE_XMAT}
+    row, offsets = np.full(k.LAYOUT_SIZE, -1, np.int64), np.zeros((2, 3))
+    bodies = [model.body(b).id for b in ("hand", "leftpad", "rightpad", "leftclaw", "rightclaw")]
+    sites = [model.site(s).id for s in ("leftEndEffector", "rightEndEffector")]
+    row[: k.OBJECTS] = [*bodies, *sites, formula_address(native.formula)]
+    for i, seen in enumerate(native.objects):
+        kind, name = seen.position
+        turn, turned = seen.quaternion
+        entry = [columns[kind], getattr(model, kind)(name).id, k.NO_TURN, -1, -1, -1]
+        if turn == "identity":
+            entry[k.SEEN_TURN] = k.IDENTITY_TURN
+        elif turn == "xquat":
+            entry[k.SEEN_TURN : k.SEEN_HINGE] = [k.QUATERNION_TURN, k.XQUAT, model.body(turned).id]
+        elif turn != "none":
+            entry[k.SEEN_TURN : k.SEEN_HINGE] = [k.MATRIX_TURN, turns[turn], getattr(model, turn)(turned).id]
+        if seen.hinge:
+            entry[k.SEEN_HINGE] = model.joint(seen.hinge).qposadr[0]
+        row[k.OBJECTS + i * k.SEEN_SIZE :][: k.SEEN_SIZE], offsets[i] = entry, seen.offset
+    assert len(native.readings) <= MAX_READINGS
+    for i, (kind, name) in enumerate(native.readings):
+        thing = getattr(model, kind)(name)
+        where = (k.QPOS, thing.qposadr[0]) if kind == "joint" else (columns[kind], thing.id)
+        row[k.READING_COLUMNS + 2 * i :][:2] = where
+    if native.touched:
+        row[k.LEFT_GEOM : k.TOUCHED_GEOM + 1] = [
+            model.geom(g).id for g in ("leftpad_geom", "rightpad_geom", native.touched)
+        ]  # fmt: skip
+    row[k.TOUCH_DECIDES] = native.touch_decides
+    return row, offsets
 
 
 class NativeEngine:
-    """Steps tasks of `metarl.envs.tasks.NATIVE`, equal to stock number for number.
+    """Steps Meta-World's tasks, equal to stock number for number.
 
     Args:
-        tasks: all tasks that may be asked for: their snapshots are made ready.
+        tasks: the tasks that will be asked for: their snapshots are made ready. Others may be asked for too.
         num_envs: number of slots.
         num_threads: None: one a usable core. Results do not depend on it.
+        goal_visible: whether observations end with the goal; else with zeros.
+        all_info: fill stock's whole info, not success alone.
     """
 
     name = "native"
 
-    def __init__(self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None, *, goal_visible: bool = False,
+        all_info: bool = False,
+    ) -> None:  # fmt: skip
         if num_threads is not None and num_threads < 1:
             raise UserError(f"num_threads must be at least 1, not {num_threads}")
-        threads = min(num_threads or worker_count(), num_envs)
-        self.observation_space = observation_space()
+        self.threads = min(num_threads or worker_count(), num_envs)
+        self.observation_space = observation_space(goal_visible)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        self.names = list(dict.fromkeys(task.name for task in tasks))
-        self.functions = _mujoco_functions()
-        self.snapshots = snapshots.prepare(tasks)
-        self.models: list[list[Any]] = []  # [class][thread]
+        self.goal_visible, self.all_info = goal_visible, all_info
+        self.functions, self.offsets = _mujoco_functions(), data_offsets()
+        self.prepare(tasks)
+        self.snapshots: dict[Task, snapshots.Snapshot] = {}
+        self.names: list[str] = []  # classes of tasks met so far
+        self.models: dict[str, Any] = {}  # by file: some classes share one
         self.spare: dict[int, list[Any]] = defaultdict(list)  # MjData by class, not in use
         self.held: list[Any] = [None] * num_envs  # each slot's MjData
-        self.scenes: list[tuple[np.ndarray, ...]] = [()] * num_envs  # each slot's body_pos, site_pos, memory
-        self.painter: Any = None
+        self.scenes: list[Any] = [None] * num_envs  # each slot's snapshot
 
-        classes = len(self.names)
+        self.own_models = OwnModels(num_envs)
         self.classes = np.full(num_envs, -1, np.int64)
         self.addresses = np.zeros((num_envs, k.MEMORY + 1), np.int64)
-        self.previous = np.zeros((num_envs, 18))
-        self.model_addresses = np.zeros((threads, classes, 3), np.int64)
-        self.layouts = np.zeros((classes, k.LAYOUT_SIZE), np.int64)
-        self.mocap_low, self.mocap_high = np.zeros((classes, 3)), np.zeros((classes, 3))
-        for c, name in enumerate(self.names):
-            self._add_class(c, next(task for task in tasks if task.name == name))
-        self.pool = ThreadPoolExecutor(threads - 1, "metarl-engine") if threads > 1 else None
-        self.shares: list[np.ndarray] | None = None
+        self.memory = np.zeros((num_envs, MEMORY_SIZE))
+        self.addresses[:, k.MEMORY] = self.memory.ctypes.data + np.arange(num_envs) * self.memory.strides[0]
+        self.previous = np.zeros((num_envs, OBSERVED))
+        self.layouts = np.zeros((0, k.LAYOUT_SIZE), np.int64)
+        self.seen_offsets, self.limits, self.costs = np.zeros((0, 2, 3)), np.zeros((0, 4, 3)), np.zeros(0)
+        self.order: np.ndarray | None = None
+        self.counter = np.zeros(1, np.int64)
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
 
-    def _add_class(self, c: int, task: Task) -> None:
-        snap, native, threads = self._snapshot(task), NATIVE[task.name], len(self.model_addresses)
-        model = load_model(snap.model_file)
-        copies = [model] + [copy.copy(model) for _ in range(threads - 1)]
-        self.models.append(copies)
-        for thread, m in enumerate(copies):
-            self.model_addresses[thread, c] = m._address, m.body_pos.ctypes.data, m.site_pos.ctypes.data
-        bodies = [model.body(b).id for b in ("hand", "leftpad", "rightpad", "leftclaw", "rightclaw")]
-        sites = [model.site(s).id for s in ("leftEndEffector", "rightEndEffector")]
-        kind, thing = native.position
-        column = {"body": k.XPOS, "geom": k.GEOM_XPOS, "site": k.SITE_XPOS}[kind]
-        self.layouts[c] = [
-            model.nbody, model.nsite, *bodies, *sites,
-            column, getattr(model, kind)(thing).id, model.geom(native.quaternion).id, formula_address(native.formula),
-        ]  # fmt: skip
-        self.mocap_low[c], self.mocap_high[c] = snap.mocap_low, snap.mocap_high
+    def _class_of(self, task: Task, snap: snapshots.Snapshot) -> int:
+        """Index of the task's class; a new one is added."""
+        if task.name in self.names:
+            return self.names.index(task.name)
+        c = len(self.names)
+        if snap.model_file not in self.models:
+            self.models[snap.model_file] = physics_model(snap.model_file)
+        model = self.models[snap.model_file]
+        row, offsets = _layout(model, NATIVE[task.name])
+        limits = [snap.mocap_low, snap.mocap_high, snap.goal_low, snap.goal_high]
+        data = mujoco.MjData(model)
+        mujoco.mj_setState(model, data, snap.state, STATE)
+        began = time.perf_counter()
+        mujoco.mj_step(model, data, nstep=10)
+        self.costs = np.append(self.costs, time.perf_counter() - began)  # decides the order of work, not its results
+        self.layouts = np.vstack([self.layouts, row])
+        self.seen_offsets = np.concatenate([self.seen_offsets, offsets[None]])
+        self.limits = np.concatenate([self.limits, np.array(limits)[None]])
+        self.spare[c].append(data)
+        self.names.append(task.name)
+        return c
 
     def _snapshot(self, task: Task) -> snapshots.Snapshot:
+        if task.name not in NATIVE:
+            raise unknown("task of Meta-World", task.name, NATIVE)
         if task not in self.snapshots:
             self.snapshots[task] = snapshots.snapshot(task)
         return self.snapshots[task]
@@ -126,74 +170,82 @@ class NativeEngine:
         """See `Engine.reset`. Resets are deterministic: the seeds are not used."""
         obs = np.empty((len(slots), 39))
         for row, (slot, task) in enumerate(zip(slots, tasks)):
-            if task.name not in self.names:
-                raise UserError(
-                    f"{task.name} is not among the tasks that this environment was made for: {', '.join(self.names)}"
-                )
-            snap, c = self._snapshot(task), self.names.index(task.name)
-            if self.classes[slot] != c:
-                self._take_data(slot, c)
-            model, data = self.models[c][0], self.held[slot]
-            self.scenes[slot] = snap.body_pos, snap.site_pos, snap.memory
-            self.addresses[slot, k.BODY_POS :] = [array.ctypes.data for array in self.scenes[slot]]
+            snap = self._snapshot(task)
+            if self.scenes[slot] is not snap:
+                self._set_scene(slot, self._class_of(task, snap), snap)
             # no mj_forward: stock calls none between a reset and the first step, and it would change the warm start
-            mujoco.mj_setState(model, data, snap.state, STATE)
+            mujoco.mj_setState(self.models[snap.model_file], self.held[slot], snap.state, STATE)
+            self.memory[slot, : len(snap.memory)] = snap.memory
             self.previous[slot], obs[row] = snap.previous, snap.obs
+            if self.goal_visible:
+                obs[row, 2 * OBSERVED :] = snap.memory[:3]
         return obs
 
-    def _take_data(self, slot: int, c: int) -> None:
-        if self.held[slot] is not None:
-            self.spare[int(self.classes[slot])].append(self.held[slot])
-        data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[c][0])
-        self.held[slot], self.classes[slot], self.shares = data, c, None
-        arrays = (
-            data.ctrl, data.mocap_pos, data.mocap_quat, data.xpos, data.geom_xpos, data.site_xpos, data.geom_xmat,
-        )  # fmt: skip
-        self.addresses[slot, : k.BODY_POS] = [data._address, *(array.ctypes.data for array in arrays)]
+    def _set_scene(self, slot: int, c: int, snap: snapshots.Snapshot) -> None:
+        if self.classes[slot] != c:
+            if self.held[slot] is not None:
+                self.spare[int(self.classes[slot])].append(self.held[slot])
+            data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
+            self.held[slot], self.classes[slot], self.order = data, c, None
+            arrays = (
+                data.qpos, data.ctrl, data.mocap_pos, data.mocap_quat, data.xpos, data.geom_xpos, data.site_xpos, data.xquat,
+                data.xmat, data.geom_xmat, data.site_xmat,
+            )  # fmt: skip
+            self.addresses[slot, k.DATA : k.MEMORY] = [data._address, *(array.ctypes.data for array in arrays)]
+        self.addresses[slot, k.MODEL] = self.own_models.put(slot, self.models[snap.model_file], snap.body_pos, snap.site_pos)
+        self.scenes[slot] = snap
 
     def step(self, actions: np.ndarray) -> StepResult:
         """See `Engine.step`. Actions are float32, as stock's action space says."""
-        n, threads = len(self.classes), len(self.model_addresses)
-        if self.shares is None:  # slots of one class are dealt out evenly: classes differ 4-fold in cost
-            order = np.argsort(self.classes, kind="stable")
-            self.shares = [order[thread::threads] for thread in range(threads)]
-        obs, reward, success = np.empty((n, 39)), np.empty(n), np.empty(n, bool)
+        n = len(self.classes)
+        if self.order is None:  # what takes longest first, so that the threads end together
+            self.order = np.argsort(-self.costs[self.classes], kind="stable")
+        obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
+        figures = np.empty((len(INFO), n if self.all_info else 0))
+        self.counter[0] = 0
+        work = (
+            self.counter, self.order, self.classes, self.addresses, self.layouts, self.seen_offsets, self.limits,
+            HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
+            obs, reward, success, figures, unstable,
+        )  # fmt: skip
+        helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
+        k.step_slots(*work)
+        for helper in helpers:
+            helper.result()
+        info = {"success": success}
+        if self.all_info:
+            info |= {key: figures[i] for i, key in enumerate(INFO) if i > 0} | {"unscaled_reward": reward.copy()}
+        if unstable.any():
+            info["unstable"] = unstable
+            for slot in np.flatnonzero(unstable):
+                self.held[slot].warning.number[:] = 0
+        return StepResult(obs, reward, np.zeros(n, bool), unstable.copy(), info)
 
-        def run(thread: int) -> None:
-            k.step_slots(
-                self.shares[thread], self.classes, self.addresses, self.model_addresses[thread], self.layouts,  # type: ignore[index]
-                self.mocap_low, self.mocap_high, HAND_LOW, HAND_HIGH, actions, self.previous, *self.functions,
-                obs, reward, success,
-            )  # fmt: skip
-
-        futures = [self.pool.submit(run, thread) for thread in range(1, threads)] if self.pool else []
-        run(0)
-        for future in futures:
-            future.result()
-        never = np.zeros(n, bool)
-        return StepResult(obs, reward, never, never.copy(), {"success": success})
+    def _helpers(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+            self._pool, self._process = ThreadPoolExecutor(self.threads - 1, "metarl-engine"), os.getpid()
+        return self._pool
 
     def scene(self, slot: int) -> Scene:
         """See `Engine.scene`."""
-        c = int(self.classes[slot])
-        body_pos, site_pos, memory = self.scenes[slot]
-        model_file = next(s.model_file for t, s in self.snapshots.items() if t.name == self.names[c])
-        return Scene(model_file, get_state(self.models[c][0], self.held[slot]), body_pos, site_pos, memory[:3])
+        snap = self.scenes[slot]
+        state = get_state(self.models[snap.model_file], self.held[slot])
+        return Scene(snap.model_file, state, snap.body_pos, snap.site_pos, snap.memory[:3])
 
-    def render(self, slot: int) -> np.ndarray:
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See `Engine.prepare`."""
+        snapshots.prepare(tasks)
+
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""
-        if self.painter is None:
-            from metarl.envs.drawing import Painter
-
-            self.painter = Painter()
-        return self.painter.draw(self.scene(slot))
+        assert painter is not None
+        return painter.draw(self.scene(slot))
 
     def close(self) -> None:
         """Stop the threads and let go of the simulator's memory."""
-        if self.pool:
-            self.pool.shutdown()
-        if self.painter is not None:
-            self.painter.close()
-        self.held, self.models, self.painter = [None] * len(self.held), [], None
+        if self._pool and self._process == os.getpid():
+            self._pool.shutdown()
+        self.held = [None] * len(self.held)
+        self.models.clear()
         self.spare.clear()
         _return_memory()

@@ -122,6 +122,38 @@ def _call_codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 @intrinsic
+def fetch_and_add(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address, and one more from then on, atomically: threads share out work by it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def read_pointer(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def read_int(typingctx: Any, address: Any) -> Any:
+    """The C int at an address, as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
+        return builder.sext(value, ir.IntType(64))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def doubles(typingctx: Any, address: Any) -> Any:
     """An address as `double*`, for `numba.carray`."""
 

@@ -7,17 +7,42 @@ operations is `SawyerXYZEnv.step`'s; what that does in float32 is done in float3
 import numba as nb
 import numpy as np
 
-from metarl.envs.jit import call_with_three, call_with_two, doubles, jit
-from metarl.envs.tasks.primitives import GRIP, LEFT_PAD, NOW_SIZE, OBSERVED, OUT_SIZE, RIGHT_PAD, TCP
+from metarl.envs.jit import call_with_three, call_with_two, doubles, fetch_and_add, jit, read_int, read_pointer
+from metarl.envs.tasks.primitives import (
+    ACTION,
+    INFO,
+    LEFT_PAD,
+    MAX_READINGS,
+    NOW_SIZE,
+    OBSERVED,
+    OUT_SIZE,
+    READINGS,
+    RIGHT_PAD,
+    TARGET,
+    TCP,
+    TOUCHING,
+)
 
-# columns of `slot_addresses`: MjData, some of its arrays, and the slot's own arrays
-DATA, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, GEOM_XMAT, BODY_POS, SITE_POS, MEMORY = range(11)
-# columns of `models`: mjModel and the two arrays in which tasks of one class differ
-MODEL, MODEL_BODY_POS, MODEL_SITE_POS = range(3)
-# columns of `layouts`: array sizes, ids, and the address of the task's formula
-N_BODY, N_SITE, HAND_ID, LEFT_ID, RIGHT_ID, LEFT_CLAW, RIGHT_CLAW, LEFT_TIP, RIGHT_TIP = range(9)
-OBJECT_COLUMN, OBJECT_ID, QUATERNION_ID, FORMULA = range(9, 13)
-LAYOUT_SIZE = 13
+# columns of `addresses`, a row a slot: mjModel and MjData of the slot, some arrays of that MjData, what the slot remembers
+MODEL, DATA, QPOS, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, XQUAT, XMAT, GEOM_XMAT, SITE_XMAT, MEMORY = (
+    range(14)
+)
+
+# columns of `layouts`, a row a class of task: ids, where the observation and the readings come from, and its formula
+HAND_ID, LEFT_ID, RIGHT_ID, LEFT_CLAW, RIGHT_CLAW, LEFT_TIP, RIGHT_TIP, FORMULA = range(8)
+OBJECTS, SEEN_SIZE = 8, 6  # two objects of six columns each, as follows; a kind of -1: no such object
+SEEN_COLUMN, SEEN_ID, SEEN_TURN, SEEN_TURN_COLUMN, SEEN_TURN_ID, SEEN_HINGE = range(6)
+READING_COLUMNS = OBJECTS + 2 * SEEN_SIZE  # five readings of two columns each: column and id; -1: no such reading
+LEFT_GEOM, RIGHT_GEOM, TOUCHED_GEOM, TOUCH_DECIDES = range(
+    READING_COLUMNS + 2 * MAX_READINGS, READING_COLUMNS + 2 * MAX_READINGS + 4
+)
+LAYOUT_SIZE = TOUCH_DECIDES + 1
+NO_TURN, IDENTITY_TURN, QUATERNION_TURN, MATRIX_TURN = range(4)  # values of SEEN_TURN
+
+# entries of `offsets`: where things are within MuJoCo's own structs, bytes
+NCON, CONTACT, EFC_FORCE, CONTACT_SIZE, CONTACT_GEOM, CONTACT_EFC, BAD_QPOS, WARNING_SIZE = range(8)
+
+DIAL_RADIUS = 0.05
 
 
 @jit
@@ -45,6 +70,53 @@ def quaternion_of(matrix, out):
 
 
 @jit
+def numbers(row, column, index, size):
+    """The `size` numbers of entry `index` of one of the slot's arrays."""
+    return nb.carray(doubles(row[column] + 8 * size * index), size)
+
+
+@jit
+def look_at(row, seen, offset, out):
+    """Position and quaternion of an object, as the observation shows them: seven numbers."""
+    position = numbers(row, seen[SEEN_COLUMN], seen[SEEN_ID], 3)
+    for i in range(3):
+        out[i] = position[i] + offset[i]
+    if seen[SEEN_HINGE] >= 0:
+        angle = numbers(row, QPOS, seen[SEEN_HINGE], 1)[0]
+        out[0] = position[0] + np.sin(angle) * DIAL_RADIUS
+        out[1] = position[1] + -np.cos(angle) * DIAL_RADIUS
+    turn = seen[SEEN_TURN]
+    if turn == MATRIX_TURN:
+        quaternion_of(numbers(row, seen[SEEN_TURN_COLUMN], seen[SEEN_TURN_ID], 9), out[3:7])
+    elif turn == QUATERNION_TURN:
+        out[3:7] = numbers(row, seen[SEEN_TURN_COLUMN], seen[SEEN_TURN_ID], 4)
+    else:
+        out[3:7] = 0.0
+        if turn == IDENTITY_TURN:
+            out[3] = 1.0
+
+
+@jit
+def touching(data, ids, offsets):
+    """`SawyerXYZEnv.touching_object`: each pad presses the geom with a force above 0."""
+    contacts, forces = read_pointer(data + offsets[CONTACT]), read_pointer(data + offsets[EFC_FORCE])
+    left, right, thing = 0.0, 0.0, ids[TOUCHED_GEOM]
+    for i in range(read_int(data + offsets[NCON])):
+        contact = contacts + i * offsets[CONTACT_SIZE]
+        first, second = read_int(contact + offsets[CONTACT_GEOM]), read_int(contact + offsets[CONTACT_GEOM] + 4)
+        if first == thing or second == thing:
+            other = second if first == thing else first
+            if other == ids[LEFT_GEOM] or other == ids[RIGHT_GEOM]:
+                # the elliptic cone: the first force of a contact is the normal one
+                force = nb.carray(doubles(forces + 8 * read_int(contact + offsets[CONTACT_EFC])), 1)[0]
+                if other == ids[LEFT_GEOM]:
+                    left += force
+                else:
+                    right += force
+    return left > 0.0 and right > 0.0
+
+
+@jit
 def clipped_hand(source, low, high, out):
     """Copy 18 observed numbers; the hand's position, the first three, is clipped to the observation space."""
     for i in range(3):
@@ -54,68 +126,93 @@ def clipped_hand(source, low, high, out):
 
 
 @jit
+def observe(row, ids, seen_offsets, out):
+    """`SawyerXYZEnv._get_curr_obs_combined_no_goal`: hand, opening of the gripper, objects; 18 numbers."""
+    out[0:3] = numbers(row, XPOS, ids[HAND_ID], 3)
+    left, right = numbers(row, XPOS, ids[LEFT_CLAW], 3), numbers(row, XPOS, ids[RIGHT_CLAW], 3)
+    x, y, z = right[0] - left[0], right[1] - left[1], right[2] - left[2]
+    out[3] = min(max(np.sqrt(x * x + y * y + z * z) / 0.1, 0.0), 1.0)
+    look_at(row, ids[OBJECTS : OBJECTS + SEEN_SIZE], seen_offsets[0], out[4:11])
+    if ids[OBJECTS + SEEN_SIZE] >= 0:
+        look_at(row, ids[OBJECTS + SEEN_SIZE : OBJECTS + 2 * SEEN_SIZE], seen_offsets[1], out[11:18])
+    else:
+        out[11:18] = 0.0
+
+
+@jit
 def step_slots(
-    slots, classes, slot_addresses, models, layouts, mocap_low, mocap_high, hand_low, hand_high, actions, previous,
-    mj_step, mj_forward, obs, reward, success,
+    counter, order, classes, addresses, layouts, seen_offsets, limits, hand_low, hand_high, offsets, mj_step, mj_forward,
+    actions, previous, show_goal, all_info, obs, reward, success, info, unstable,
 ):  # fmt: skip
-    """One control step (12.5 ms) of each of `slots`.
+    """One control step (12.5 ms) of slots, one after the other, until none is left.
 
     Args:
-        slots: indices of the slots that this thread steps.
+        counter: (1,) index into `order` of the next slot; all threads draw from it.
+        order: (num_envs,) the slots, those that take longest first.
         classes: (num_envs,) index of each slot's class of task.
-        slot_addresses, models, layouts: see the columns above; a row a slot, a class, a class. `models` are this thread's.
-        mocap_low, mocap_high: (classes, 3) where the hand's target may go.
+        addresses, layouts, offsets: see the columns above; a row a slot, a row a class, one row.
+        seen_offsets: (classes, 2, 3) added to the objects' positions, metres.
+        limits: (classes, 4, 3) lowest and highest positions of the hand's target, and of the goal that is shown.
         hand_low, hand_high: (3,) the hand's bounds in the observation space.
+        mj_step, mj_forward: addresses of MuJoCo's functions.
         actions: (num_envs, 4) float32.
         previous: (num_envs, 18) the last observation, not clipped; updated.
-        mj_step, mj_forward: addresses of MuJoCo's functions.
-        obs, reward, success: results, (num_envs, 39), (num_envs,), (num_envs,).
+        show_goal: whether the last three observed numbers are the goal; else zeros.
+        all_info: whether `info` is wanted beyond success.
+        obs, reward, success, info, unstable: results, (num_envs, 39), (num_envs,), (num_envs,), (6, num_envs) as in
+            `INFO`, (num_envs,): MuJoCo found the simulation unstable and put it back to its model's default.
     """
-    now, out, current = np.empty(NOW_SIZE), np.empty(OUT_SIZE), np.empty(OBSERVED)
-    for slot in slots:
+    now, out = np.zeros(NOW_SIZE), np.zeros(OUT_SIZE)
+    while True:
+        turn = fetch_and_add(counter.ctypes.data)
+        if turn >= len(order):
+            return
+        slot = order[turn]
         c = classes[slot]
-        row, model, ids = slot_addresses[slot], models[c], layouts[c]
-        # models are shared by all slots of a class that this thread steps: put this slot's scene into it
-        n_body, n_site = ids[N_BODY] * 3, ids[N_SITE] * 3
-        nb.carray(doubles(model[MODEL_BODY_POS]), n_body)[:] = nb.carray(doubles(row[BODY_POS]), n_body)
-        nb.carray(doubles(model[MODEL_SITE_POS]), n_site)[:] = nb.carray(doubles(row[SITE_POS]), n_site)
+        row, ids, data = addresses[slot], layouts[c], addresses[slot, DATA]
 
-        mocap = nb.carray(doubles(row[MOCAP_POS]), 3)
-        quat = nb.carray(doubles(row[MOCAP_QUAT]), 4)
-        ctrl = nb.carray(doubles(row[CTRL]), 2)
+        mocap, quat, ctrl = numbers(row, MOCAP_POS, 0, 3), numbers(row, MOCAP_QUAT, 0, 4), numbers(row, CTRL, 0, 2)
         for i in range(3):
             shift = min(max(actions[slot, i], np.float32(-1)), np.float32(1)) * np.float32(0.01)
-            mocap[i] = min(max(mocap[i] + np.float64(shift), mocap_low[c, i]), mocap_high[c, i])
+            mocap[i] = min(max(mocap[i] + np.float64(shift), limits[c, 0, i]), limits[c, 1, i])
         quat[0], quat[1], quat[2], quat[3] = 1.0, 0.0, 1.0, 0.0
         grip = np.float64(actions[slot, 3])
         ctrl[0], ctrl[1] = grip, -grip
         for _ in range(5):
-            call_with_two(mj_step, model[MODEL], row[DATA])
-        call_with_two(mj_forward, model[MODEL], row[DATA])
+            call_with_two(mj_step, row[MODEL], data)
+        call_with_two(mj_forward, row[MODEL], data)
+        bad = 0
+        for i in range(3):  # position, velocity, acceleration
+            bad += read_int(data + offsets[BAD_QPOS] + i * offsets[WARNING_SIZE])
+        unstable[slot] = bad > 0
 
-        xpos = nb.carray(doubles(row[XPOS]), (ids[N_BODY], 3))
-        tips = nb.carray(doubles(row[SITE_XPOS]), (ids[N_SITE], 3))
-        position = nb.carray(doubles(row[ids[OBJECT_COLUMN]]), (ids[OBJECT_ID] + 1, 3))[ids[OBJECT_ID]]
-        matrix = nb.carray(doubles(row[GEOM_XMAT]), (ids[QUATERNION_ID] + 1, 9))[ids[QUATERNION_ID]]
-
-        current[:] = 0.0
-        current[0:3] = xpos[ids[HAND_ID]]
-        apart = xpos[ids[RIGHT_CLAW]] - xpos[ids[LEFT_CLAW]]
-        opening = np.sqrt(apart[0] * apart[0] + apart[1] * apart[1] + apart[2] * apart[2])
-        current[3] = min(max(opening / 0.1, 0.0), 1.0)
-        current[4:7] = position
-        quaternion_of(matrix, current[7:11])
-
-        clipped_hand(current, hand_low, hand_high, obs[slot, :OBSERVED])
+        memory = numbers(row, MEMORY, 0, TARGET + 3)
         clipped_hand(previous[slot], hand_low, hand_high, obs[slot, OBSERVED : 2 * OBSERVED])
-        obs[slot, 2 * OBSERVED :] = 0.0  # the goal: hidden
-        previous[slot] = current
+        observe(row, ids, seen_offsets[c], previous[slot])
+        clipped_hand(previous[slot], hand_low, hand_high, obs[slot, :OBSERVED])
+        for i in range(3):
+            goal = min(max(memory[TARGET + i], limits[c, 2, i]), limits[c, 3, i])
+            obs[slot, 2 * OBSERVED + i] = goal if show_goal else 0.0
 
         now[:OBSERVED] = obs[slot, :OBSERVED]
-        now[TCP : TCP + 3] = (tips[ids[RIGHT_TIP]] + tips[ids[LEFT_TIP]]) / 2.0
-        now[LEFT_PAD : LEFT_PAD + 3] = xpos[ids[LEFT_ID]]
-        now[RIGHT_PAD : RIGHT_PAD + 3] = xpos[ids[RIGHT_ID]]
-        now[GRIP] = grip
+        right, left = numbers(row, SITE_XPOS, ids[RIGHT_TIP], 3), numbers(row, SITE_XPOS, ids[LEFT_TIP], 3)
+        for i in range(3):
+            now[TCP + i] = (right[i] + left[i]) / 2.0
+        now[LEFT_PAD : LEFT_PAD + 3] = numbers(row, XPOS, ids[LEFT_ID], 3)
+        now[RIGHT_PAD : RIGHT_PAD + 3] = numbers(row, XPOS, ids[RIGHT_ID], 3)
+        for i in range(4):
+            now[ACTION + i] = np.float64(actions[slot, i])
+        if ids[TOUCHED_GEOM] >= 0 and (all_info or ids[TOUCH_DECIDES]):
+            now[TOUCHING] = touching(data, ids, offsets)
+        for i in range(MAX_READINGS):
+            column, index = ids[READING_COLUMNS + 2 * i], ids[READING_COLUMNS + 2 * i + 1]
+            if column == QPOS:
+                now[READINGS + 3 * i] = numbers(row, QPOS, index, 1)[0]
+            elif column >= 0:
+                now[READINGS + 3 * i : READINGS + 3 * i + 3] = numbers(row, column, index, 3)
         call_with_three(ids[FORMULA], now.ctypes.data, row[MEMORY], out.ctypes.data)
         reward[slot] = out[0]
         success[slot] = out[1] != 0.0
+        if all_info:
+            for i in range(len(INFO)):
+                info[i, slot] = out[1 + i]

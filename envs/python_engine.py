@@ -10,9 +10,16 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium
 import numpy as np
 
+from metarl.envs.drawing import Painter, import_mujoco
+from metarl.envs.scales import observation_space
 from metarl.envs.scene import Scene, assets, get_state
 from metarl.envs.suites import Task
-from metarl.errors import UserError
+from metarl.errors import UserError, unknown
+
+mujoco = import_mujoco()
+
+UNSTABLE = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
+"""MuJoCo's warnings that a simulation went unstable: it then puts the state back to its model's default."""
 
 
 class StepResult(NamedTuple):
@@ -44,11 +51,14 @@ class Engine(Protocol):
     def step(self, actions: np.ndarray) -> StepResult:
         """Step all slots."""
 
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Make ready what these tasks will need."""
+
     def scene(self, slot: int) -> Scene:
         """The slot as it is now."""
 
-    def render(self, slot: int) -> np.ndarray:
-        """A picture of the slot as it is now, (height, width, 3) uint8."""
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+        """A picture of the slot as it is now, by the painter; environments without a scene draw themselves."""
 
     def close(self) -> None:
         """Release what the engine holds."""
@@ -60,13 +70,22 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     Args:
         name: one of `metarl.envs.TASKS`.
         reward: "v2", or "v1" (figures published before 2021).
+        goal_visible: whether observations end with the goal; else with zeros.
+
+    Raises:
+        UserError: no such environment.
     """
 
-    def __init__(self, name: str, reward: str = "v2") -> None:
+    def __init__(self, name: str, reward: str = "v2", goal_visible: bool = False) -> None:
         table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
+        if name not in table:
+            raise unknown("task of Meta-World", name, table)
         self.name, self.env = name, table[name](reward_function_version=reward)
         self.env.max_path_length = np.inf  # the horizon is MetaVectorEnv's
-        self.observation_space = self.env.sawyer_observation_space
+        if goal_visible:  # what stock's `set_task` does, which has its bounds computed anew
+            self.env._partially_observable = False
+            del self.env.sawyer_observation_space
+        self.observation_space = observation_space(goal_visible)
         self.action_space = self.env.action_space
 
     @property
@@ -115,6 +134,9 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Stock's step."""
         obs, reward, terminated, truncated, info = self.env.step(action)
+        warnings = self.env.data.warning.number
+        if warnings[UNSTABLE].any():
+            warnings[:], truncated, info = 0, True, info | {"unstable": True}
         return obs, float(reward), terminated, truncated, info
 
     def scene(self) -> Scene:
@@ -150,6 +172,7 @@ class PythonEngine:
         num_envs: number of slots.
         reward: Meta-World's version of the reward.
         info: "success", or "full": every entry of stock's info.
+        goal_visible: whether Meta-World's observations end with the goal.
     """
 
     name = "python"
@@ -161,20 +184,26 @@ class PythonEngine:
         num_envs: int,
         reward: str = "v2",
         info: str = "success",
+        goal_visible: bool = False,
     ) -> None:
-        self.make = make or partial(StockEnv, reward=reward)
+        self.make = make or partial(StockEnv, reward=reward, goal_visible=goal_visible)
         self.names, self.full_info = list(names), info == "full"
         self.spare: dict[str, list[Any]] = defaultdict(list)
         self.slots: list[tuple[str, Any] | None] = [None] * num_envs
-        self.painter: Any = None
-        for name in names:
-            self.spare[name].append(self.make(name))
-        first = self.spare[names[0]][0]
+        first = self.make(names[0])
         self.observation_space, self.action_space = first.observation_space, first.action_space
-        for name in names:
-            env = self.spare[name][0]
-            if env.observation_space.shape != self.observation_space.shape or env.action_space != self.action_space:
-                raise UserError(f"{name} has other observation or action spaces than {names[0]}: they cannot share a batch")
+        self.spare[names[0]].append(first)
+        for name in names[1:]:
+            self.spare[name].append(self._made(name))
+
+    def _made(self, name: str) -> Any:
+        env = self.make(name)
+        if env.observation_space.shape != self.observation_space.shape or env.action_space != self.action_space:
+            raise UserError(f"{name} has other observation or action spaces than {self.names[0]}: they cannot share a batch")
+        return env
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See `Engine.prepare`: environments are made when they are needed."""
 
     def _env(self, slot: int) -> Any:
         held = self.slots[slot]
@@ -186,17 +215,11 @@ class PythonEngine:
         observations = []
         for slot, task, seed in zip(slots, tasks, seeds):
             held = self.slots[slot]
-            if task.name not in self.names:
-                raise UserError(
-                    f"{task.name} is not among the tasks that this environment was made for: {', '.join(self.names)}"
-                )
             if held is None or held[0] != task.name:
+                env = self.spare[task.name].pop() if self.spare[task.name] else self._made(task.name)
                 if held is not None:
                     self.spare[held[0]].append(held[1])
-                self.slots[slot] = (
-                    task.name,
-                    self.spare[task.name].pop() if self.spare[task.name] else self.make(task.name),
-                )
+                self.slots[slot] = task.name, env
             env = self._env(slot)
             env.set_task(task.params)
             observations.append(env.reset(seed=seed)[0])
@@ -209,6 +232,10 @@ class PythonEngine:
         info = _gather(infos) if self.full_info else {}
         info["success"] = np.array([bool(i.get("success", False)) for i in infos])
         info.pop("_success", None)
+        unstable = np.array([bool(i.get("unstable", False)) for i in infos])
+        if unstable.any():
+            info["unstable"] = unstable
+            info.pop("_unstable", None)
         return StepResult(
             np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
             np.array(truncated, bool), info,
@@ -218,22 +245,14 @@ class PythonEngine:
         """See `Engine.scene`. Only Meta-World's environments have one."""
         return self._env(slot).scene()
 
-    def render(self, slot: int) -> np.ndarray:
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""
         env = self._env(slot)
-        if not isinstance(env, StockEnv):
-            return env.render()
-        if self.painter is None:
-            from metarl.envs.drawing import Painter
-
-            self.painter = Painter()
-        return self.painter.draw(env.scene())
+        return painter.draw(env.scene()) if painter else env.render()
 
     def close(self) -> None:
         """Close every environment."""
-        if self.painter is not None:
-            self.painter.close()
         for env in [held[1] for held in self.slots if held] + [env for spare in self.spare.values() for env in spare]:
             env.close()
-        self.slots, self.painter = [None] * len(self.slots), None
+        self.slots = [None] * len(self.slots)
         self.spare.clear()

@@ -1,22 +1,27 @@
 """Tasks, task distributions, and the suites of Meta-World: which goals are trained on and which are held out."""
 
-import json
-from collections.abc import Callable, Hashable, Sequence
+import importlib
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from metarl import cache
+from metarl.envs.goals import draw_goals
 from metarl.errors import UserError, unknown
 
 SUITES = {
     "ml1:TASK": "one task, 50 train goals and 50 held-out goals: ml1:reach-v3, ml1:push-v3, ...",
     "ml10": "10 train tasks and 5 held-out tasks, 50 goals each",
-    "ml45": "45 train tasks and 5 held-out tasks, 50 goals each",
+    "ml25": "25 train tasks and 5 held-out tasks (Meta-World's list: basketball is in both)",
+    "ml45": "45 train tasks and 5 held-out tasks",
+    "mt1:TASK": "one task, goal visible, nothing held out",
+    "mt10": "10 tasks, goal visible, nothing held out",
+    "mt25": "25 tasks, goal visible, nothing held out",
+    "mt50": "all 50 tasks, goal visible, nothing held out",
+    "custom:train=A,B;test=C": "your own lists of tasks, goal hidden; ;overlap=yes where both may share a task",
 }
 
 TASKS = tuple(
@@ -52,16 +57,23 @@ class TaskDistribution:
 
     Attributes:
         tasks: all tasks, in a fixed order.
+        goal_visible: whether Meta-World's observations end with the goal; else with zeros.
+        task_ids: names whose one-hot index follows each observation, as in Meta-World's `OneHotWrapper`; (): none.
         make: for environments other than Meta-World's: makes the environment of a name, an object of
             `gymnasium.Env` that also has `set_task(params)`, taking effect at the next reset. None: Meta-World.
     """
 
     tasks: tuple[Task, ...]
     make: Callable[[str], gymnasium.Env[Any, Any]] | None = None
+    goal_visible: bool = False
+    task_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise UserError("a task distribution needs at least one task")
+        missing = [name for name in self.names if self.task_ids and name not in self.task_ids]
+        if missing:
+            raise UserError(f"no task id for {', '.join(missing)}")
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -93,65 +105,97 @@ class Suite:
     Attributes:
         name: as given to `suite`.
         seed: decides the goals; equal to the seed of Meta-World's own benchmark class.
+        train: what an agent learns from.
+        test: what it is evaluated on; None in the multi-task suites, which hold nothing out.
     """
 
     name: str
     seed: int
     train: TaskDistribution
-    test: TaskDistribution
+    test: TaskDistribution | None
 
 
 @lru_cache(maxsize=32)
-def suite(name: str, seed: int = 1) -> Suite:
+def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> Suite:
     """A suite of Meta-World with the goals that Meta-World itself draws for this seed.
 
-    Built from Meta-World's benchmark classes (their registered gymnasium ids serve the test goals under the name of
-    train goals), once; from the cache afterwards. Note that Meta-World draws the test goals of ML1 with `seed + 1`: the
-    test goals of seed 1 are the train goals of seed 2.
+    Equal to Meta-World's benchmark classes (its registered gymnasium ids serve the test goals under the name of train
+    goals), without their minute of resets. Note that Meta-World draws the test goals of ML1 with `seed + 1`: the test
+    goals of seed 1 are the train goals of seed 2.
 
     Args:
-        name: "ml1:<task>", "ml10" or "ml45".
+        name: see `SUITES`.
         seed: at least 0. It decides the goals and has nothing to do with the seed of a run.
+        goals: of each task. Where it is not Meta-World's 50, the goals are those that it would draw then: the first task's
+            are the first of the 50, later tasks' are others.
+        task_id: whether observations end with the task as one-hot; only where train and test share their tasks.
 
     Raises:
-        UserError: no such suite or task, or a negative seed.
+        UserError: no such suite or task, a negative seed, no goals, or lists that are empty or overlap.
     """
-    kind, _, task = name.partition(":")
-    if kind not in ("ml1", "ml10", "ml45"):
-        raise unknown("suite", name, ["ml1", "ml10", "ml45", "ml1:reach-v3"])
-    if kind == "ml1" and task not in TASKS:
-        raise unknown("task", task, TASKS) if task else UserError("ml1 needs a task: for example ml1:reach-v3")
-    if kind != "ml1" and name != kind:
-        raise UserError(f"suite {kind} takes no task: write {kind}")
+    kind, _, rest = name.partition(":")
+    if kind not in {key.partition(":")[0] for key in SUITES}:
+        raise unknown("suite", name, ["ml1", "ml10", "ml25", "ml45", "mt1", "mt10", "mt25", "mt50", "custom", "ml1:reach-v3"])
     if seed < 0 or seed > 2**32 - 2:
         raise UserError(f"the suite's seed must lie between 0 and 2**32 - 2, not {seed}")
-    path = cache.directory("goals", f"metaworld-{version('metaworld')}", f"{name.replace(':', '-')}-s{seed}.json")
-    content = cache.load(path)
-    if content is None:
-        content = json.dumps(_goals_of_stock(kind, task, seed)).encode()
-        cache.store(path, content)
-    sides = json.loads(content)
-    train, test = (TaskDistribution(tuple(Task(n, tuple(p)) for n, p in sides[side])) for side in ("train", "test"))
-    return Suite(name, seed, train, test)
+    if not 1 <= goals <= 100_000:
+        raise UserError(f"goals must lie between 1 and 100,000, not {goals}")
+    if kind in ("ml1", "mt1"):
+        if rest not in TASKS:
+            raise unknown("task", rest, TASKS) if rest else UserError(f"{kind} needs a task: for example {kind}:reach-v3")
+        train = test = (rest,)
+    elif kind == "custom":
+        train, test = _custom(rest)
+    elif rest or ":" in name:
+        raise UserError(f"suite {kind} takes no task: write {kind}")
+    else:
+        train, test = _names(kind)
+
+    if task_id and not set(test) <= set(train):
+        raise UserError(f"{name} holds out tasks that an agent never saw: their task ids would say nothing to it")
+
+    def drawn(names: tuple[str, ...], seed: int) -> TaskDistribution:
+        tasks = tuple(Task(task, tuple(params)) for task, params in draw_goals(names, goals, seed))
+        return TaskDistribution(tasks, goal_visible=kind.startswith("mt"), task_ids=train if task_id else ())
+
+    # a task on both sides would get equal goals from equal seeds
+    shared = kind == "ml1" or (kind == "custom" and not set(train).isdisjoint(test))
+    held_out = None if kind.startswith("mt") else drawn(test, seed + 1 if shared else seed)
+    return Suite(name, seed, drawn(train, seed), held_out)
 
 
-def _goals_of_stock(kind: str, task: str, seed: int) -> dict[str, list[tuple[str, list[float]]]]:
-    """Draw the goals with Meta-World's own code: seconds for ml1, about a minute for ml45."""
-    import pickle
+def _names(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Meta-World's own lists of train and test tasks."""
+    table = importlib.import_module("metaworld.env_dict")
+    if kind.startswith("mt"):
+        return tuple(getattr(table, f"{kind.upper()}_V3")), ()
+    sides = getattr(table, f"{kind.upper()}_V3")
+    return tuple(sides["train"]), tuple(sides["test"])
 
-    import metaworld
 
-    before = np.random.get_state()  # noqa: NPY002
-    try:
-        if kind == "ml1":
-            benchmark = metaworld.ML1(task, seed=seed)
-        else:
-            benchmark = {"ml10": metaworld.ML10, "ml45": metaworld.ML45}[kind](seed=seed)
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
-
-    def plain(tasks: Sequence[Any]) -> list[tuple[str, list[float]]]:
-        # Meta-World keeps the goal of a task pickled; these pickles were made in this process a moment ago.
-        return [(t.env_name, pickle.loads(t.data)["rand_vec"].tolist()) for t in tasks]
-
-    return {"train": plain(benchmark.train_tasks), "test": plain(benchmark.test_tasks)}
+def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lists of `custom:train=a,b;test=c`."""
+    form = "custom:train=reach-v3,push-v3;test=pick-place-v3"
+    given: dict[str, str] = {}
+    for part in text.split(";"):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() not in ("train", "test", "overlap") or key.strip() in given:
+            raise UserError(f"a custom suite is written {form} (and ;overlap=yes where both may share a task), not {text!r}")
+        given[key.strip()] = value.strip()
+    if given.get("overlap", "no") not in ("yes", "no"):
+        raise UserError(f"overlap must be yes or no, not {given['overlap']!r}")
+    lists = []
+    for side in ("train", "test"):
+        names = tuple(name.strip() for name in given.get(side, "").split(",") if name.strip())
+        if not names:
+            raise UserError(f"a custom suite needs {side} tasks: {form}")
+        for name in names:
+            if name not in TASKS:
+                raise unknown("task", name, TASKS)
+        if len(set(names)) < len(names):
+            raise UserError(f"the {side} tasks name one twice: {', '.join(names)}")
+        lists.append(names)
+    shared = sorted(set(lists[0]) & set(lists[1]))
+    if shared and given.get("overlap") != "yes":
+        raise UserError(f"{', '.join(shared)} would be trained on and held out too; if you mean that, add ;overlap=yes")
+    return lists[0], lists[1]

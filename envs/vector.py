@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -9,8 +10,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view
 from metarl.envs.python_engine import Engine, PythonEngine
-from metarl.envs.scales import METAWORLD
+from metarl.envs.scales import metaworld_scale
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
@@ -19,8 +21,8 @@ log = logging.getLogger("metarl")
 
 ENGINES = {
     "auto": "native where every task of the suite has it, else python",
-    "native": "compiled stepping of many simulations, equal to stock: " + ", ".join(NATIVE),
-    "python": "stock Meta-World objects (all 50 tasks), or any gymnasium environment: the reference",
+    "native": "compiled stepping of many simulations, equal to stock",
+    "python": "stock Meta-World objects, or any gymnasium environment: the reference",
 }
 
 
@@ -32,7 +34,9 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     observation and `info["final_obs"][slot]`, `info["final_info"]` the end of the old one. `info["success"]` always
     belongs to the step just taken. Arrays that were returned are never written to again.
 
-    Use `make_vec` to make one.
+    Where MuJoCo found a slot's simulation unstable, its episode ends there (`truncated`), and `info["unstable"]` names it.
+
+    Use `make_vec` to make one. Pickling it pickles how it was made: the copy is a new environment, not reset.
 
     Attributes:
         tasks: the task that each slot is on (None before the first reset).
@@ -42,16 +46,28 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __init__(
         self, distribution: TaskDistribution, engine: Engine, num_envs: int, *, seed: int, horizon: int, resample: str,
-        terminate_on_success: bool, render_mode: str | None,
+        terminate_on_success: bool, render_mode: str | None, camera: str, width: int, height: int,
+        description: "partial[MetaVectorEnv]",
     ) -> None:  # fmt: skip
         self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
         self.horizon, self.resample, self.terminate_on_success = horizon, resample, terminate_on_success
-        self.render_mode = render_mode
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 80}
+        self.render_mode, self._view, self._painter = render_mode, (width, height, camera), None
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array", "depth_array"], "render_fps": 80,
+        }  # fmt: skip
+        self._description = description
+        self._ids = {name: i for i, name in enumerate(distribution.task_ids)}
         self.single_observation_space, self.single_action_space = engine.observation_space, engine.action_space
-        self.observation_space = batch_space(engine.observation_space, num_envs)
+        if self._ids:
+            box, ids = engine.observation_space, np.ones(len(self._ids))
+            assert isinstance(box, gymnasium.spaces.Box)
+            self.single_observation_space = gymnasium.spaces.Box(
+                np.concatenate([box.low, 0 * ids]), np.concatenate([box.high, ids]), dtype=np.float64
+            )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(engine.action_space, num_envs)
-        self.input_scale = METAWORLD if distribution.make is None else None
+        meta_world = distribution.make is None
+        self.input_scale = metaworld_scale(distribution.goal_visible, len(self._ids)) if meta_world else None
         self.tasks: list[Task | None] = [None] * num_envs
         self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
         self._ready = np.zeros(num_envs, bool)
@@ -59,6 +75,9 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
         self._chosen = np.zeros(num_envs, bool)  # whose tasks were set by hand: they are not redrawn
         self._seed(seed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._description, ()
 
     def _seed(self, seed: int) -> None:
         self._np_random = np.random.default_rng(np.random.SeedSequence(seed))
@@ -71,14 +90,45 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             tasks: one a slot.
             slots: None: all.
 
+        The tasks need not be of the distribution that the environment was made for.
+
         Raises:
-            UserError: as many tasks as slots are needed.
+            UserError: as many tasks as slots are needed; or a task that Meta-World does not have.
         """
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
             raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
+        self._check_names({task.name for task in tasks})
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
+
+    def set_pool(self, distribution: TaskDistribution) -> None:
+        """Draw tasks from another distribution from now on; slots keep theirs until they are redrawn or set.
+
+        Raises:
+            UserError: it differs in what an observation shows, or in what makes its environments.
+        """
+        for what in ("make", "goal_visible", "task_ids"):
+            if getattr(distribution, what) != getattr(self.distribution, what):
+                raise UserError(f"the new tasks' {what} differs: make a new environment for them")
+        self._check_names(set(distribution.names))
+        self.engine.prepare(distribution.tasks)
+        self.distribution = distribution
+        self._description = partial(self._description.func, distribution, *self._description.args[1:], **self._description.keywords)
+
+    def _check_names(self, names: set[str]) -> None:
+        for name in sorted(names):
+            if self.distribution.make is None and name not in NATIVE:
+                raise unknown("task of Meta-World", name, NATIVE)
+            if self._ids and name not in self._ids:
+                raise UserError(f"{name} has no task id here: the ids are of {', '.join(self._ids)}")
+
+    def _with_ids(self, obs: np.ndarray, slots: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Observations of these slots, and each slot's task as one-hot where that is shown."""
+        if not self._ids:
+            return obs
+        which = np.array([self._ids[self.tasks[slot].name] for slot in slots])  # type: ignore[union-attr]
+        return np.hstack([obs, np.eye(len(self._ids))[which]])
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -120,7 +170,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for slot in slots:
             self.tasks[slot], self._pending[slot] = self._pending[slot] or self.tasks[slot], None
         seeds = self.np_random.integers(2**31, size=len(slots)).tolist()
-        obs = self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds)
+        obs = self._with_ids(self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds), slots)
         self._ready[slots], self._steps[slots] = True, 0
         return obs
 
@@ -141,7 +191,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if not self._ready.all():
             raise gymnasium.error.ResetNeeded(f"reset before stepping: slots {np.flatnonzero(~self._ready).tolist()}")
         obs, reward, terminated, truncated, figures = self.engine.step(self._checked(actions))
-        info: dict[str, Any] = dict(figures)
+        obs, info = self._with_ids(obs, range(self.num_envs)), dict[str, Any](figures)
         self._steps += 1
         truncated |= self._steps >= self.horizon
         if self.terminate_on_success:
@@ -182,21 +232,40 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UserError(f"actions of slots {slots} {what}")
         return actions
 
-    def render(self) -> tuple[np.ndarray, ...] | None:
-        """Pictures of all slots as they are now, each (height, width, 3) uint8; None without a `render_mode`."""
+    def render(self, slots: Sequence[int] | None = None) -> tuple[np.ndarray, ...] | None:
+        """Pictures of slots as they are now, upright; None without a `render_mode`.
+
+        Args:
+            slots: None: all.
+
+        Returns:
+            One a slot: (height, width, 3) uint8, or with "depth_array" (height, width) float32, metres.
+
+        Raises:
+            UserError: no OpenGL works here, see `metarl doctor`.
+        """
+        self._check_open()
         if self.render_mode is None:
             return None
-        return tuple(self.engine.render(slot) for slot in range(self.num_envs))
+        slots = range(self.num_envs) if slots is None else slots
+        if not self._ready[list(slots)].all():
+            raise gymnasium.error.ResetNeeded("reset before rendering")
+        if self._painter is None and self.distribution.make is None:
+            self._painter = Painter(*self._view, depth=self.render_mode == "depth_array")
+        return tuple(self.engine.render(slot, self._painter) for slot in slots)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Release the engine."""
+        """Release the engine and the painter."""
         self.engine.close()
+        if self._painter is not None:
+            self._painter.close()
 
 
 def make_vec(
     tasks: TaskDistribution, num_envs: int, *, engine: str = "auto", seed: int = 0, horizon: int = 500,
     resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, info: str = "success",
-    render_mode: str | None = None, num_threads: int | None = None,
+    render_mode: str | None = None, camera: str = DEFAULT_CAMERA, width: int = 320, height: int = 240,
+    num_threads: int | None = None,
 ) -> MetaVectorEnv:  # fmt: skip
     """Make a vector environment over a task distribution.
 
@@ -211,8 +280,10 @@ def make_vec(
         reward: "v2", or "v1": the reward of figures published before 2021.
         terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and go
             on collecting reward.
-        info: "success", or "full": every entry of stock's info (python engine).
-        render_mode: None or "rgb_array".
+        info: "success", or "full": every entry of stock's info.
+        render_mode: None, "rgb_array" or "depth_array".
+        camera: one of `metarl.envs.drawing.CAMERAS`.
+        width, height: of pictures, pixels.
         num_threads: of the native engine; None: one a usable core.
 
     Raises:
@@ -222,37 +293,43 @@ def make_vec(
         raise unknown("engine", engine, ENGINES)
     for option, value, known in (
         ("resample", resample, ("never", "episode")), ("reward", reward, ("v2", "v1")), ("info", info, ("success", "full")),
-        ("render_mode", render_mode, (None, "rgb_array")),
+        ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
     ):  # fmt: skip
         if value not in known:
             raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
     if num_envs < 1 or horizon < 1:
         raise UserError(f"num_envs ({num_envs}) and horizon ({horizon}) must be at least 1")
-    reason = _not_native(tasks, reward, info)
+    check_view(width, height, camera)
+    if tasks.make is None:
+        for name in tasks.names:
+            if name not in NATIVE:
+                raise unknown("task of Meta-World", name, NATIVE)
+    reason = _not_native(tasks, reward)
     if engine == "native" and reason:
         raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
     made: Engine
     if engine == "python" or reason:
-        made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info)
+        made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info, tasks.goal_visible)
     else:
         from metarl.envs.engine import NativeEngine
 
-        made = NativeEngine(tasks.tasks, num_envs, num_threads)
+        made = NativeEngine(
+            tasks.tasks, num_envs, num_threads, goal_visible=tasks.goal_visible, all_info=info == "full",
+        )  # fmt: skip
     if engine == "auto":
         log.info("engine: %s%s", made.name, f" ({reason})" if reason else "")
-    return MetaVectorEnv(
-        tasks, made, num_envs, seed=seed, horizon=horizon, resample=resample, terminate_on_success=terminate_on_success,
-        render_mode=render_mode,
-    )  # fmt: skip
+    view: dict[str, Any] = {"render_mode": render_mode, "camera": camera, "width": width, "height": height}
+    play: dict[str, Any] = {
+        "seed": seed, "horizon": horizon, "resample": resample, "terminate_on_success": terminate_on_success,
+    }  # fmt: skip
+    description = partial(
+        make_vec, tasks, num_envs, engine=engine, reward=reward, info=info, num_threads=num_threads, **view, **play
+    )
+    return MetaVectorEnv(tasks, made, num_envs, description=description, **view, **play)
 
 
-def _not_native(tasks: TaskDistribution, reward: str, info: str) -> str:
+def _not_native(tasks: TaskDistribution, reward: str) -> str:
     """Why the native engine cannot step these tasks; empty if it can."""
     if tasks.make is not None:
         return "these are not Meta-World's environments"
-    if reward != "v2":
-        return f"it has no reward {reward}"
-    if info != "success":
-        return "it has no full info"
-    missing = [name for name in tasks.names if name not in NATIVE]
-    return f"it has no {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
+    return f"it has no reward {reward}" if reward != "v2" else ""

@@ -1,11 +1,31 @@
-"""Observation and reward of the tasks that the native engine steps: a new task is one formula and one entry here."""
+"""Observation and reward of every task of Meta-World: a task is one formula and one entry here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metarl.envs.tasks.pick_place import pick_place, push
-from metarl.envs.tasks.reach import reach
+from metarl.envs.tasks import buttons, doors, handles, pegs, pick_place, push, reach, wrench
+
+Formula = Callable[[Any, Any, Any], None]
+"""Reward and info, a function of three vectors (see `primitives`)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object of the observation: seven numbers, its position and its quaternion.
+
+    Attributes:
+        position: ("body" | "geom" | "site", name).
+        quaternion: ("xquat", body) in the order w, x, y, z; ("body" | "geom" | "site", name) in scipy's, x, y, z, w;
+            ("identity", "") 1, 0, 0, 0; ("none", "") zeros.
+        offset: added to the position, metres.
+        hinge: a joint around which the point turns, 5 cm away (the dial); "": none.
+    """
+
+    position: tuple[str, str]
+    quaternion: tuple[str, str] = ("none", "")
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    hinge: str = ""
 
 
 @dataclass(frozen=True)
@@ -13,18 +33,125 @@ class NativeTask:
     """What the native engine needs to know of a task.
 
     Attributes:
-        formula: reward and success, a function of three vectors (see `primitives`).
-        position: what the observation shows as the object's position: ("body" | "geom" | "site", name).
-        quaternion: geom whose orientation it shows, as scipy's (x, y, z, w).
+        formula: reward v2 and info.
+        objects: what the observation shows, one or two.
+        readings: what the formula reads besides, at most five: ("body" | "geom" | "site" | "joint", name).
+        remembers: attributes of the stock environment after its reset that the formula reads, in this order. None
+            among them becomes NaN.
+        touched: the geom that both pads must press for stock to count it as touched; "": it does not ask.
+        touch_decides: whether success depends on that, and not grasp_success alone.
     """
 
-    formula: Callable[..., Any]
-    position: tuple[str, str] = ("body", "obj")
-    quaternion: str = "objGeom"
+    formula: Formula
+    objects: tuple[Seen, ...]
+    readings: tuple[tuple[str, str], ...] = ()
+    remembers: tuple[str, ...] = ()
+    touched: str = ""
+    touch_decides: bool = False
+
+
+GEOM, XQUAT = ("geom", "objGeom"), ("xquat", "obj")
+BODY_GEOM = (Seen(("body", "obj"), GEOM),)
+GEOM_GEOM = (Seen(GEOM, GEOM),)
+BODY_XQUAT = (Seen(("body", "obj"), XQUAT),)
+PUCK = (Seen(("geom", "puck"), ("geom", "puck")),)
+MUG = (Seen(("body", "obj"), ("geom", "mug")),)
+HANDLE = (Seen(("geom", "handle"), ("geom", "handle")),)
+WRENCH = (Seen(("site", "RoundNut-8"), ("xquat", "RoundNut")),)
+RING = (("site", "RoundNut"),)
+BUTTON = (Seen(("body", "button"), ("xquat", "button"), (0.0, -0.193, 0.0)),)
+BUTTON_ON_TOP = (Seen(("body", "button"), ("xquat", "button"), (0.0, 0.0, 0.193)),)
+TRAVEL = ("_obj_to_target_init",)
+STICK = Seen(("body", "stick"), ("body", "stick"))
+PEG_BOXES = tuple(
+    ("site", f"{corner}_corner_collision_box_{i}") for i in (1, 2) for corner in ("bottom_right", "top_left")
+)
+
+
+def _faucet(site: str) -> tuple[Seen, ...]:
+    return (Seen(("site", site), ("xquat", "faucetBase"), (0.0, 0.0, -0.01)),)
 
 
 NATIVE = {
-    "reach-v3": NativeTask(reach),
-    "push-v3": NativeTask(push),
-    "pick-place-v3": NativeTask(pick_place),
-}
+    "assembly-v3": NativeTask(wrench.assembly, WRENCH, RING),
+    "basketball-v3": NativeTask(pick_place.basketball, (Seen(("body", "bsktball"), ("xquat", "bsktball")),)),
+    "bin-picking-v3": NativeTask(pick_place.bin_picking, BODY_XQUAT, remembers=("_target_to_obj_init",)),
+    "box-close-v3": NativeTask(doors.box_close, (Seen(("body", "top_link"), ("xquat", "top_link")),)),
+    "button-press-topdown-v3": NativeTask(buttons.button_press_topdown, BUTTON_ON_TOP, remembers=TRAVEL),
+    "button-press-topdown-wall-v3": NativeTask(buttons.button_press_topdown_wall, BUTTON_ON_TOP, remembers=TRAVEL),
+    "button-press-v3": NativeTask(buttons.button_press, BUTTON, remembers=TRAVEL),
+    "button-press-wall-v3": NativeTask(buttons.button_press_wall, BUTTON, remembers=TRAVEL),
+    "coffee-button-v3": NativeTask(buttons.coffee_button, (Seen(("site", "buttonStart"), ("identity", "")),)),
+    "coffee-pull-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
+    "coffee-push-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
+    "dial-turn-v3": NativeTask(
+        handles.dial_turn, (Seen(("body", "dial"), ("xquat", "dial"), hinge="knob_Joint_1"),),
+        remembers=("dial_push_position",),
+    ),
+    "disassemble-v3": NativeTask(wrench.disassemble, WRENCH, RING),
+    "door-close-v3": NativeTask(doors.door_close, HANDLE),
+    "door-lock-v3": NativeTask(doors.door_lock, (Seen(("site", "lockStartLock"), ("xquat", "door_link")),)),
+    "door-open-v3": NativeTask(doors.door_open, HANDLE, (("joint", "doorjoint"),)),
+    "door-unlock-v3": NativeTask(doors.door_unlock, (Seen(("site", "lockStartUnlock"), ("xquat", "door_link")),)),
+    "drawer-close-v3": NativeTask(
+        handles.drawer_close, (Seen(("body", "drawer_link"), offset=(0.0, -0.16, 0.05)),)
+    ),
+    "drawer-open-v3": NativeTask(
+        handles.drawer_open, (Seen(("body", "drawer_link"), ("xquat", "drawer_link"), (0.0, -0.16, 0.0)),)
+    ),
+    "faucet-close-v3": NativeTask(handles.faucet_close, _faucet("handleStartClose")),
+    "faucet-open-v3": NativeTask(handles.faucet_open, _faucet("handleStartOpen")),
+    "hammer-v3": NativeTask(
+        wrench.hammer,
+        (Seen(("body", "hammer"), ("xquat", "hammer")), Seen(("body", "nail_link"), ("xquat", "nail_link"))),
+        (("joint", "NailSlideJoint"),),
+    ),
+    "hand-insert-v3": NativeTask(pick_place.hand_insert, BODY_XQUAT, touched="objGeom"),
+    "handle-press-side-v3": NativeTask(
+        handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)
+    ),
+    "handle-press-v3": NativeTask(
+        handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)
+    ),
+    "handle-pull-side-v3": NativeTask(handles.handle_pull_side, (Seen(("site", "handleCenter")),)),
+    "handle-pull-v3": NativeTask(handles.handle_pull, (Seen(("site", "handleRight")),)),
+    "lever-pull-v3": NativeTask(
+        handles.lever_pull, (Seen(("site", "leverStart"), GEOM),), (("joint", "LeverAxis"),), ("_lever_pos_init",)
+    ),
+    "peg-insert-side-v3": NativeTask(
+        pegs.peg_insert_side, (Seen(("site", "pegGrasp"), ("site", "pegGrasp")),),
+        (("site", "pegHead"), *PEG_BOXES), ("peg_head_pos_init",),
+    ),
+    "peg-unplug-side-v3": NativeTask(pegs.peg_unplug_side, (Seen(("site", "pegEnd"), ("xquat", "plug1")),)),
+    "pick-out-of-hole-v3": NativeTask(pick_place.pick_out_of_hole, BODY_XQUAT),
+    "pick-place-v3": NativeTask(pick_place.pick_place, BODY_GEOM, touched="objGeom"),
+    "pick-place-wall-v3": NativeTask(pick_place.pick_place_wall, GEOM_GEOM, touched="objGeom"),
+    "plate-slide-back-side-v3": NativeTask(handles.plate_slide_back, PUCK),
+    "plate-slide-back-v3": NativeTask(handles.plate_slide_back, PUCK),
+    "plate-slide-side-v3": NativeTask(handles.plate_slide_back, PUCK),
+    "plate-slide-v3": NativeTask(handles.plate_slide, PUCK),
+    "push-back-v3": NativeTask(push.push_back, GEOM_GEOM, touched="objGeom"),
+    "push-v3": NativeTask(push.push, BODY_GEOM, touched="objGeom"),
+    "push-wall-v3": NativeTask(push.push_wall, GEOM_GEOM, touched="objGeom"),
+    "reach-v3": NativeTask(reach.reach, BODY_GEOM),
+    "reach-wall-v3": NativeTask(reach.reach_wall, BODY_GEOM),
+    "shelf-place-v3": NativeTask(pick_place.shelf_place, BODY_GEOM, touched="objGeom"),
+    "soccer-v3": NativeTask(
+        push.soccer, (Seen(("body", "soccer_ball"), ("body", "soccer_ball")),), touched="objGeom"
+    ),
+    "stick-pull-v3": NativeTask(
+        pegs.stick_pull, (STICK, Seen(("site", "insertion"))), (("site", "stick_end"),), ("stick_init_pos",), "objGeom"
+    ),
+    "stick-push-v3": NativeTask(
+        pegs.stick_push, (STICK, Seen(("site", "insertion"), offset=(0.0, 0.09, 0.0))), (), ("stick_init_pos",), "objGeom",
+        touch_decides=True,
+    ),
+    "sweep-into-v3": NativeTask(push.sweep_into, BODY_GEOM, touched="objGeom"),
+    "sweep-v3": NativeTask(push.sweep, BODY_XQUAT, touched="objGeom"),
+    "window-close-v3": NativeTask(
+        handles.window_close, (Seen(("site", "handleCloseStart")),), remembers=("window_handle_pos_init",)
+    ),
+    "window-open-v3": NativeTask(
+        handles.window_open, (Seen(("site", "handleOpenStart")),), remembers=("window_handle_pos_init",)
+    ),
+}  # fmt: skip

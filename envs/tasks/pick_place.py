@@ -1,71 +1,189 @@
-"""Push and pick-place: grasp the object and bring it to the goal."""
+"""Grasp an object and bring it to the goal.
 
-import numba as nb
+Pick-place, pick-place-wall, hand-insert, shelf-place, basketball, coffee-pull, coffee-push, bin-picking,
+pick-out-of-hole. Most are hamacher(grasp, in place), more once the object is held, and 10 at the goal.
+"""
+
+import numpy as np
 
 from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
-    LEFT_PAD,
-    MEMORY_SIZE,
-    NOW_SIZE,
+    HAND,
     OBJECT,
     OBJECT_START,
     OPEN,
-    OUT_SIZE,
-    REWARD,
-    RIGHT_PAD,
-    SUCCESS,
+    REMEMBERED,
     TARGET,
     TCP,
     TCP_START,
+    TOUCHING,
+    caged_grasp,
     caging,
     distance,
-    distance_xz,
-    grasped,
+    distance_xy,
+    grasping,
+    gripping,
     hamacher,
+    point,
+    report,
     rounded,
+    scaled_distance,
+    signed_caging,
     tolerance,
+    total,
+    touched_and_lifted,
 )
 
 
-def push(now_, memory_, out_):
-    """`SawyerPushEnvV3`."""
-    now, memory, out = nb.carray(now_, NOW_SIZE), nb.carray(memory_, MEMORY_SIZE), nb.carray(out_, OUT_SIZE)
-    to_target = distance(now, OBJECT, memory, TARGET)
-    in_place = tolerance(to_target, 0.0, 0.05, distance(memory, OBJECT_START, memory, TARGET))
-    grasp, single = grasped(caging(now, memory, 0.015, 0.05, 0.005), now[GRIP], 1.0)
-    reward = rounded(2.0 * grasp, single)
-    if distance(now, OBJECT, now, TCP) < 0.02 and now[OPEN] > 0.0:
-        bonus = rounded(rounded(1.0 + reward, single) + rounded(5.0 * in_place, single), single)
-        reward = rounded(reward + bonus, single)
-    out[REWARD] = 10.0 if to_target < 0.05 else reward
-    out[SUCCESS] = to_target <= 0.05
-
-
-def pick_place(now_, memory_, out_):
+def pick_place(now, memory, out):
     """`SawyerPickPlaceEnvV3`."""
-    now, memory, out = nb.carray(now_, NOW_SIZE), nb.carray(memory_, MEMORY_SIZE), nb.carray(out_, OUT_SIZE)
-    to_target = distance(now, OBJECT, memory, TARGET)
-    in_place = tolerance(to_target, 0.0, 0.05, distance(memory, OBJECT_START, memory, TARGET))
-    grasp, single = grasped(_signed_caging(now, memory), now[GRIP], 1.0)
+    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
+    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
+    in_place = tolerance(to_target, 0.05, distance(start, target))
+    caged = signed_caging(now, memory, obj, 0.015, 0.005)
+    grasp, single = grasping(caged, caged, now[GRIP], 1.0)
     reward = hamacher(grasp, in_place, single)
-    lifted = now[OBJECT + 2] - 0.01 > memory[OBJECT_START + 2]
-    if distance(now, OBJECT, now, TCP) < 0.02 and now[OPEN] > 0.0 and lifted:
-        reward = rounded(reward + rounded(1.0 + 5.0 * in_place, single), single)
-    out[REWARD] = 10.0 if to_target < 0.05 else reward
-    out[SUCCESS] = to_target <= 0.07
+    if to_tcp < 0.02 and now[OPEN] > 0.0 and obj[2] - 0.01 > start[2]:
+        reward = total(reward, 1.0 + 5.0 * in_place, single)
+    if to_target < 0.05:
+        reward = 10.0
+    lifted = touched_and_lifted(now, start)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, lifted, grasp, in_place, to_target)
+
+
+def hand_insert(now, memory, out):
+    """`SawyerHandInsertEnvV3`."""
+    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
+    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
+    in_place = tolerance(to_target, 0.05, distance(start, target))
+    grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
+    reward = hamacher(grasp, in_place, single)
+    if to_tcp < 0.02 and now[OPEN] > 0.0:
+        reward = total(reward, 1.0 + 7.0 * in_place, single)
+    if to_target < 0.05:
+        reward = 10.0
+    lifted = touched_and_lifted(now, start)
+    report(out, reward, to_target <= 0.05, to_tcp <= 0.03, lifted, grasp, in_place, to_target)
+
+
+def pick_place_wall(now, memory, out):
+    """`SawyerPickPlaceWallEnvV3`: first above the wall, then to the goal."""
+    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
+    middle, scale = (target[0], 0.77, 0.25), (1.0, 1.0, 3.0)
+    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
+    at_middle = tolerance(scaled_distance(obj, middle, scale), 0.05, scaled_distance(start, middle, scale))
+    in_place = tolerance(to_target, 0.05, distance(start, target))
+    grasp, single = gripping(caging(now, memory, obj, start, 0.015, 0.05, 0.005), now[GRIP], 1.0)
+    reward = hamacher(grasp, at_middle, single)
+    if to_tcp < 0.02 and now[OPEN] > 0.0 and obj[2] - 0.015 > start[2]:
+        if obj[1] > 0.75:
+            reward = total(total(total(reward, 1.0, single), 4.0, single), 3.0 * in_place, single)
+        else:
+            reward = total(total(reward, 1.0, single), 4.0 * at_middle, single)
+    if to_target < 0.05:
+        reward = 10.0
+    lifted = touched_and_lifted(now, start)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, lifted, grasp, in_place, to_target)
+
+
+def shelf_place(now, memory, out):
+    """`SawyerShelfPlaceEnvV3`: under the shelf's board, in_place falls off."""
+    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
+    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
+    in_place = tolerance(to_target, 0.05, distance(start, target))
+    grasp, single = gripping(caging(now, memory, obj, start, 0.02, 0.05, 0.01), now[GRIP], 1.0)
+    reward = hamacher(grasp, in_place, single)
+    if 0.0 < obj[2] < 0.24 and target[0] - 0.15 < obj[0] < target[0] + 0.15:
+        front = target[1] - 3.0 * 0.05
+        if front < obj[1] < target[1]:
+            loss = hamacher((obj[1] - front) / (3.0 * 0.05), (0.24 - obj[2]) / 0.24)
+            in_place = min(max(in_place - loss, 0.0), 1.0)
+            single = False  # numpy's clip gives a float64, which is not weak
+        elif obj[1] > target[1]:
+            in_place = 0.0
+    if to_tcp < 0.025 and now[OPEN] > 0.0 and obj[2] - 0.01 > start[2]:
+        reward = total(reward, 1.0 + 5.0 * in_place, single)
+    if to_target < 0.05:
+        reward = 10.0
+    lifted = touched_and_lifted(now, start)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, lifted, grasp, in_place, to_target)
+
+
+def basketball(now, memory, out):
+    """`SawyerBasketballEnvV3`: the target is 30 cm above the table, in the hoop."""
+    obj, start, scale = point(now, OBJECT), point(memory, OBJECT_START), (1.0, 1.0, 2.0)
+    target = (memory[TARGET], memory[TARGET + 1], 0.3)
+    to_tcp, to_target = distance(obj, point(now, TCP)), scaled_distance(obj, target, scale)
+    in_place = tolerance(to_target, 0.08, scaled_distance(start, target, scale))
+    grasp, single = caged_grasp(now, memory, obj, 0.025, 0.06, 0.005)
+    if to_tcp < 0.035 and now[OPEN] > 0.0 and obj[2] - 0.01 > start[2]:
+        grasp = 1.0
+        reward = hamacher(grasp, in_place) + (1.0 + 5.0 * in_place)
+    else:
+        reward = hamacher(grasp, in_place, single)
+    if to_target < 0.08:
+        reward = 10.0
+    lifted = now[OPEN] > 0.0 and obj[2] - 0.03 > start[2]
+    report(out, reward, to_target <= 0.08, to_tcp <= 0.05, lifted, grasp, in_place, to_target)
+
+
+def coffee(now, memory, out):
+    """`SawyerCoffeePullEnvV3` and `SawyerCoffeePushEnvV3`: move the mug."""
+    obj, target, start, scale = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), (2.0, 2.0, 1.0)
+    to_tcp, scaled = distance(obj, point(now, TCP)), scaled_distance(obj, target, scale)
+    in_place = tolerance(scaled, 0.05, scaled_distance(start, target, scale))
+    reach = tolerance(to_tcp, 0.04, abs(distance(start, point(memory, TCP_START)) - 0.04))
+    grasp, single = grasping(caging(now, memory, obj, start, 0.02, 0.05, 0.05), reach, now[GRIP], 0.7)
+    reward = hamacher(grasp, in_place, single)
+    if to_tcp < 0.04 and now[OPEN] > 0.0:
+        reward = total(reward, 1.0 + 5.0 * in_place, single)
+    if scaled < 0.05:
+        reward = 10.0
+    to_target = distance(obj, target)
+    touched = now[TOUCHING] > 0.0 and now[OPEN] > 0.0
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, touched, grasp, in_place, to_target)
+
+
+def bin_picking(now, memory, out):
+    """`SawyerBinPickingEnvV3`; the margin is the first distance that the episode showed, remembered from then on."""
+    obj, target, start, hand = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), point(now, HAND)
+    to_target = distance(obj, target)
+    if np.isnan(memory[REMEMBERED]):
+        memory[REMEMBERED] = to_target
+    in_place = tolerance(to_target, 0.05, memory[REMEMBERED])
+    # above both bins the hand may be low, elsewhere it should be high
+    floor = min(_floor(distance_xy(hand, start), 0.02, 0.2), _floor(distance_xy(hand, target), 0.02, 0.2))
+    above = 1.0 if hand[2] >= floor else tolerance(max(floor - hand[2], 0.0), 0.01, 0.05)
+    grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.01, 0.7)
+    reward = hamacher(grasp, in_place, single)
+    near = distance(obj, hand) < 0.04
+    held = near and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.43
+    if held:
+        reward = total(reward, 1.0 + 5.0 * hamacher(above, in_place), single)
+    if to_target < 0.05:
+        reward = 10.0
+    report(out, reward, to_target <= 0.05, near, held, grasp, in_place, to_target)
+
+
+def pick_out_of_hole(now, memory, out):
+    """`SawyerPickOutOfHoleEnvV3`."""
+    obj, target, start, tcp = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), point(now, TCP)
+    to_tcp, to_target = distance(obj, tcp), distance(obj, target)
+    floor = _floor(distance_xy(tcp, start), 0.015, 0.15)
+    above = 1.0 if tcp[2] >= floor else tolerance(max(floor - tcp[2], 0.0), 0.01, 0.02)
+    grasp, single = caged_grasp(now, memory, obj, 0.015, 0.02, 0.03, 0.1)
+    in_place = tolerance(to_target, 0.02, distance(start, target))
+    reward = hamacher(grasp, in_place, single)
+    held = to_tcp < 0.04 and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.33
+    if held:
+        reward = total(reward, 1.0 + 5.0 * hamacher(in_place, above), single)
+    if to_target < 0.05:
+        reward = 10.0
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, held, grasp, in_place, to_target)
 
 
 @jit
-def _signed_caging(now, memory):
-    """Pick-place's own caging: signed distances, and margins from the pads' "initial" positions.
-
-    Stock holds these as live views of the simulator's arrays, so they are the current positions, always.
-    """
-    y, left, right = now[OBJECT + 1], now[LEFT_PAD + 1], now[RIGHT_PAD + 1]
-    in_y = hamacher(
-        tolerance(left - y, 0.015, 0.05, abs(abs(y - left) - 0.05)),
-        tolerance(y - right, 0.015, 0.05, abs(abs(y - right) - 0.05)),
-    )
-    margin = distance_xz(memory, OBJECT_START, memory, TCP_START) - 0.005
-    return hamacher(in_y, tolerance(distance_xz(now, TCP, now, OBJECT), 0.0, 0.005, margin))
+def _floor(radius, steepness, height):
+    """A funnel: the height below which the hand should not be, this far from the centre."""
+    return steepness * np.log(radius - 0.03) + height if radius > 0.03 else 0.0

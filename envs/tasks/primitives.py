@@ -1,7 +1,8 @@
 """What the rewards of Meta-World are made of, written beside its `reward_utils` and `SawyerXYZEnv`.
 
 A formula is a function of three vectors of float64: what the simulator shows `now`, what the slot remembers of its
-reset (`memory`), and where the results go (`out`). The constants below say where each quantity stands.
+reset (`memory`), and where the results go (`out`). The constants below say where each quantity stands. Points are
+tuples of three numbers, metres.
 """
 
 import numpy as np
@@ -9,34 +10,82 @@ import numpy as np
 from metarl.envs.jit import jit
 
 # now: the observation as the reward sees it (clipped), then what it reads from the simulator itself (not clipped)
-HAND, OPEN, OBJECT, OBSERVED = 0, 3, 4, 18
-TCP, LEFT_PAD, RIGHT_PAD, GRIP = 18, 21, 24, 27
-NOW_SIZE = 28
+HAND, OPEN, OBJECT, QUATERNION, SECOND, OBSERVED = 0, 3, 4, 7, 11, 18
+TCP, LEFT_PAD, RIGHT_PAD, ACTION, GRIP, TOUCHING = 18, 21, 24, 27, 30, 31  # the action not clipped, GRIP its last entry
+READINGS, MAX_READINGS = 32, 5  # three numbers each, as `NativeTask.readings` says; of a joint only the first
+NOW_SIZE = READINGS + 3 * MAX_READINGS
 
-# memory: `_target_pos`, `obj_init_pos`, `init_tcp`, `hand_init_pos` of the stock environment after its reset
-TARGET, OBJECT_START, TCP_START, HAND_START = 0, 3, 6, 9
-MEMORY_SIZE = 12
+# memory: `_target_pos`, `obj_init_pos`, `init_tcp`, `hand_init_pos` of the stock environment after its reset, then what
+# `NativeTask.remembers` names
+TARGET, OBJECT_START, TCP_START, HAND_START, REMEMBERED = 0, 3, 6, 9, 12
 
-REWARD, SUCCESS = 0, 1
-OUT_SIZE = 2
+# out: the reward, then the entries of stock's info
+REWARD, SUCCESS, NEAR_OBJECT, GRASP_SUCCESS, GRASP_REWARD, IN_PLACE_REWARD, OBJ_TO_TARGET = range(7)
+OUT_SIZE = 7
+INFO = ("success", "near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
+"""Names of out[1:] in stock's info."""
 
 
 @jit
-def distance(a, i, b, j):
-    """Euclidean distance of the points a[i:i+3] and b[j:j+3]."""
-    x, y, z = a[i] - b[j], a[i + 1] - b[j + 1], a[i + 2] - b[j + 2]
+def report(out, reward, success, near_object, grasp_success, grasp_reward, in_place_reward, obj_to_target):
+    """Write the results."""
+    out[REWARD] = reward
+    out[SUCCESS] = success
+    out[NEAR_OBJECT] = near_object
+    out[GRASP_SUCCESS] = grasp_success
+    out[GRASP_REWARD] = grasp_reward
+    out[IN_PLACE_REWARD] = in_place_reward
+    out[OBJ_TO_TARGET] = obj_to_target
+
+
+@jit
+def point(vector, i):
+    """The three numbers from i on."""
+    return vector[i], vector[i + 1], vector[i + 2]
+
+
+@jit
+def plus(p, q):
+    """p + q."""
+    return p[0] + q[0], p[1] + q[1], p[2] + q[2]
+
+
+@jit
+def minus(p, q):
+    """p - q."""
+    return p[0] - q[0], p[1] - q[1], p[2] - q[2]
+
+
+@jit
+def distance(p, q):
+    """Euclidean distance."""
+    x, y, z = p[0] - q[0], p[1] - q[1], p[2] - q[2]
     return np.sqrt(x * x + y * y + z * z)
 
 
 @jit
-def distance_xz(a, i, b, j):
-    """Distance of two points in the plane of x and z."""
-    x, z = a[i] - b[j], a[i + 2] - b[j + 2]
+def scaled_distance(p, q, scale):
+    """Length of (p - q) * scale."""
+    x, y, z = (p[0] - q[0]) * scale[0], (p[1] - q[1]) * scale[1], (p[2] - q[2]) * scale[2]
+    return np.sqrt(x * x + y * y + z * z)
+
+
+@jit
+def distance_xy(p, q):
+    """Distance in the plane of x and y."""
+    x, y = p[0] - q[0], p[1] - q[1]
+    return np.sqrt(x * x + y * y)
+
+
+@jit
+def distance_xz(p, q):
+    """Distance in the plane of x and z."""
+    x, z = p[0] - q[0], p[2] - q[2]
     return np.sqrt(x * x + z * z)
 
 
 @jit
-def tolerance(x, lower, upper, margin):
+def tolerance_between(x, lower, upper, margin):
     """`reward_utils.tolerance` with the long-tailed sigmoid: 1 within the bounds, 0.1 at the margin."""
     if lower <= x <= upper:
         return 1.0
@@ -44,6 +93,23 @@ def tolerance(x, lower, upper, margin):
         return 0.0
     d = 3.0 * ((lower - x if x < lower else x - upper) / margin)  # 3 = sqrt(1 / 0.1 - 1)
     return 1.0 / (d * d + 1.0)
+
+
+@jit
+def tolerance(x, radius, margin):
+    """The same with the bounds 0 and `radius`."""
+    return tolerance_between(x, 0.0, radius, margin)
+
+
+@jit
+def gaussian(x, radius, margin):
+    """The same with the Gaussian sigmoid."""
+    if 0.0 <= x <= radius:
+        return 1.0
+    if margin == 0.0:
+        return 0.0
+    d = np.sqrt(-2.0 * np.log(0.1)) * ((0.0 - x if x < 0.0 else x - radius) / margin)
+    return np.exp(-0.5 * (d * d))
 
 
 @jit
@@ -66,28 +132,100 @@ def hamacher(a, b, single=False):
 
 
 @jit
-def grasped(caging, grip, effort):
-    """The end of every dense caging reward: the gripper counts as closing once it cages the object.
-
-    Returns:
-        (hamacher(caging, closing) + caging) / 2, and whether stock holds it as float32: where caging exceeds 0.97 and
-        the action's last entry, a float32, is itself the closing term.
-    """
-    if caging > 0.97 and grip > 0.0:
-        single = grip <= rounded(effort, True)
-        closing = rounded(grip / rounded(effort, True), True) if single else 1.0
-        return rounded(rounded(hamacher(caging, closing, single) + rounded(caging, single), single) / 2.0, single), single
-    return (hamacher(caging, 0.0) + caging) / 2.0, False
+def total(a, b, single):
+    """a + b in the precision in which stock holds it."""
+    return rounded(rounded(a, single) + rounded(b, single), single)
 
 
 @jit
-def caging(now, memory, object_radius, pad_threshold, xz_threshold):
-    """`SawyerXYZEnv._gripper_caging_reward` up to its closing term: the pads beside the object, the hand at its x, z."""
-    y, y_start = now[OBJECT + 1], memory[OBJECT_START + 1]
+def closing(grip, effort):
+    """How far the action's last entry, a float32, closes the gripper: min(max(0, grip), effort) / effort.
+
+    Returns:
+        The closing term, and whether stock holds it as float32: where it is the action itself, not one of the bounds.
+    """
+    if grip <= 0.0:
+        return 0.0, False
+    if grip > rounded(effort, True):
+        return 1.0, False
+    return rounded(grip / rounded(effort, True), True), True
+
+
+@jit
+def gripping(caged, grip, effort):
+    """The end of every caging reward: the gripper counts as closing once it cages the object.
+
+    Returns:
+        hamacher(caged, closing), and whether stock holds it as float32.
+    """
+    if caged > 0.97:
+        closed, single = closing(grip, effort)
+        return hamacher(caged, closed, single), single
+    return hamacher(caged, 0.0), False
+
+
+@jit
+def grasping(caged, other, grip, effort):
+    """Dense caging rewards: (gripping + other) / 2; other is `caged` itself (high density) or the reach (medium)."""
+    grasp, single = gripping(caged, grip, effort)
+    return rounded(total(grasp, other, single) / 2.0, single), single
+
+
+@jit
+def caging(now, memory, obj, start, object_radius, pad_threshold, xz_threshold):
+    """`SawyerXYZEnv._gripper_caging_reward` up to its closing term: the pads beside the object, the hand at its x, z.
+
+    Args:
+        obj: the point to grasp.
+        start: where it was after the reset.
+    """
     left, right = now[LEFT_PAD + 1], now[RIGHT_PAD + 1]
     in_y = hamacher(
-        tolerance(abs(left - y), object_radius, pad_threshold, abs(abs(left - y_start) - pad_threshold)),
-        tolerance(abs(right - y), object_radius, pad_threshold, abs(abs(right - y_start) - pad_threshold)),
+        tolerance_between(abs(left - obj[1]), object_radius, pad_threshold, abs(abs(left - start[1]) - pad_threshold)),
+        tolerance_between(abs(right - obj[1]), object_radius, pad_threshold, abs(abs(right - start[1]) - pad_threshold)),
     )
-    margin = distance_xz(memory, OBJECT_START, memory, TCP_START) - xz_threshold
-    return hamacher(in_y, tolerance(distance_xz(now, TCP, now, OBJECT), 0.0, xz_threshold, margin))
+    margin = distance_xz(start, point(memory, TCP_START)) - xz_threshold
+    return hamacher(in_y, tolerance(distance_xz(point(now, TCP), obj), xz_threshold, margin))
+
+
+@jit
+def caged_grasp(now, memory, obj, object_radius, pad_threshold, xz_threshold, effort=1.0):
+    """The base's caging reward of high density: its value, and whether stock holds it as float32."""
+    caged = caging(now, memory, obj, point(memory, OBJECT_START), object_radius, pad_threshold, xz_threshold)
+    return grasping(caged, caged, now[GRIP], effort)
+
+
+@jit
+def beside_in_y(now, obj, lower, upper):
+    """The pads' signed distances from the object in y, both within the bounds.
+
+    Their margins come from the pads' "initial" positions, which stock holds as live views of the simulator's arrays:
+    they are the current positions, always.
+    """
+    y, left, right = obj[1], now[LEFT_PAD + 1], now[RIGHT_PAD + 1]
+    return hamacher(
+        tolerance_between(left - y, lower, upper, abs(abs(y - left) - 0.05)),
+        tolerance_between(y - right, lower, upper, abs(abs(y - right) - 0.05)),
+    )
+
+
+@jit
+def signed_caging(now, memory, obj, object_radius, xz_threshold):
+    """The caging of pick-place, push-back, sweep, sweep-into and soccer, up to its closing term."""
+    margin = distance_xz(point(memory, OBJECT_START), point(memory, TCP_START)) - xz_threshold
+    in_xz = tolerance(distance_xz(point(now, TCP), obj), xz_threshold, margin)
+    return hamacher(beside_in_y(now, obj, object_radius, 0.05), in_xz)
+
+
+@jit
+def pinching(now, memory, obj, object_radius, extra, xz_threshold):
+    """The caging reward of push-back, sweep, sweep-into and soccer: the pads close to the object instead of closing."""
+    caged = signed_caging(now, memory, obj, object_radius, xz_threshold)
+    pinched = beside_in_y(now, obj, object_radius, object_radius + extra) if caged > 0.95 else 0.0
+    return (caged + pinched) / 2.0
+
+
+@jit
+def touched_and_lifted(now, start):
+    """The usual grasp_success: both pads press the object, and it is 2 cm above its start."""
+    return now[TOUCHING] > 0.0 and now[OPEN] > 0.0 and now[OBJECT + 2] - 0.02 > start[2]

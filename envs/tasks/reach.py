@@ -1,24 +1,23 @@
-"""Reach: bring the hand to the goal."""
+"""Reach and reach-wall: bring the hand to the goal."""
 
-import numba as nb
-
-from metarl.envs.tasks.primitives import (
-    HAND_START,
-    MEMORY_SIZE,
-    NOW_SIZE,
-    OUT_SIZE,
-    REWARD,
-    SUCCESS,
-    TARGET,
-    TCP,
-    distance,
-    tolerance,
-)
+from metarl.envs.jit import jit
+from metarl.envs.tasks.primitives import HAND_START, TARGET, TCP, distance, point, report, tolerance
 
 
-def reach(now_, memory_, out_):
+@jit
+def _reaching(now, memory):
+    target = point(memory, TARGET)
+    to_target = distance(point(now, TCP), target)
+    return to_target, tolerance(to_target, 0.05, distance(point(memory, HAND_START), target))
+
+
+def reach(now, memory, out):
     """`SawyerReachEnvV3`."""
-    now, memory, out = nb.carray(now_, NOW_SIZE), nb.carray(memory_, MEMORY_SIZE), nb.carray(out_, OUT_SIZE)
-    to_target = distance(now, TCP, memory, TARGET)
-    out[REWARD] = 10.0 * tolerance(to_target, 0.0, 0.05, distance(memory, HAND_START, memory, TARGET))
-    out[SUCCESS] = to_target <= 0.05
+    to_target, in_place = _reaching(now, memory)
+    report(out, 10.0 * in_place, to_target <= 0.05, to_target, 1.0, to_target, in_place, to_target)
+
+
+def reach_wall(now, memory, out):
+    """`SawyerReachWallEnvV3`."""
+    to_target, in_place = _reaching(now, memory)
+    report(out, 10.0 * in_place, to_target <= 0.05, 0.0, 0.0, 0.0, in_place, to_target)

@@ -1,0 +1,98 @@
+"""Long tools: assembly and disassemble (a wrench on a peg), hammer."""
+
+import numpy as np
+
+from metarl.envs.jit import jit
+from metarl.envs.tasks.primitives import (
+    GRIP,
+    HAND,
+    OBJECT,
+    OBJECT_START,
+    QUATERNION,
+    READINGS,
+    TARGET,
+    TCP,
+    TCP_START,
+    caged_grasp,
+    caging,
+    distance,
+    distance_xy,
+    grasping,
+    plus,
+    point,
+    report,
+    rounded,
+    scaled_distance,
+    tolerance,
+    total,
+)
+
+LAID_DOWN = (0.707, 0.0, 0.0, 0.707)
+"""Orientation of a wrench, and of the lid in box-close, that is held as it lay, w, x, y, z."""
+
+
+@jit
+def upright(now, ideal, tolerated):
+    """1 where the object is turned as in the ideal, 0 where its quaternion is `tolerated` away from that or more."""
+    error = 0.0
+    for i in range(4):
+        error += (now[QUATERNION + i] - ideal[i]) * (now[QUATERNION + i] - ideal[i])
+    return max(1.0 - np.sqrt(error) / tolerated, 0.0)
+
+
+@jit
+def _handle(now, half_length):
+    """The point of the handle to grasp: beside the hand where that is over the handle."""
+    x = now[HAND] if abs(now[OBJECT] - now[HAND]) < half_length else now[OBJECT]
+    return x, now[OBJECT + 1], now[OBJECT + 2]
+
+
+@jit
+def _reward(grasp, in_place, turned, single):
+    """(2 grasp + 6 in_place) turned."""
+    summed = total(rounded(2.0 * grasp, single), 6.0 * in_place, single)
+    return rounded(summed * rounded(turned, single), single)
+
+
+def assembly(now, memory, out):
+    """`SawyerNutAssemblyEnvV3`: put the wrench's ring over the peg; reading: the ring's centre."""
+    centre, target, start = point(now, READINGS), point(memory, TARGET), point(memory, OBJECT_START)
+    turned, handle = upright(now, LAID_DOWN, 0.4), _handle(now, 0.01)
+    reach = tolerance(distance(handle, point(now, TCP)), 0.01, abs(distance(start, point(memory, TCP_START)) - 0.01))
+    grasp, single = grasping(caging(now, memory, handle, start, 0.015, 0.02, 0.01), reach, now[GRIP], 1.0)
+    radius = distance_xy(target, centre)
+    success = radius < 0.02 and target[2] - centre[2] > 0.0
+    threshold = 0.02 if success else 0.01
+    # a funnel around the peg: the ring should be above it until it is over it
+    height = 0.02 * np.log(radius - threshold) + 0.2 if radius > threshold else 0.0
+    error = scaled_distance((target[0], target[1], height), centre, (1.0, 1.0, 3.0))
+    lifted = 1.0 if centre[2] > 0.02 or radius < threshold else 0.0
+    in_place = 0.1 * lifted + 0.9 * tolerance(error, 0.02, 0.4)
+    reward = 10.0 if success else _reward(grasp, in_place, turned, single)
+    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
+
+
+def disassemble(now, memory, out):
+    """`SawyerNutDisassembleEnvV3`: lift the wrench off the peg; reading: the ring's centre."""
+    centre, target = point(now, READINGS), point(memory, TARGET)
+    turned = upright(now, LAID_DOWN, 0.4)
+    grasp, single = caged_grasp(now, memory, _handle(now, 0.01), 0.015, 0.02, 0.01)
+    lifted = 1.0 if centre[2] > 0.02 else 0.0
+    in_place = 0.1 * lifted + 0.9 * tolerance(distance(plus(target, (0.0, 0.0, 0.1)), centre), 0.02, 0.2)
+    success = now[OBJECT + 2] > target[2]
+    reward = 10.0 if success else _reward(grasp, in_place, turned, single)
+    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
+
+
+def hammer(now, memory, out):
+    """`SawyerHammerEnvV3`: drive the nail in; reading: how far it is in."""
+    head = plus(point(now, OBJECT), (0.16, 0.06, 0.0))
+    turned = upright(now, (1.0, 0.0, 0.0, 0.0), 0.4)
+    grasp, single = caged_grasp(now, memory, _handle(now, 0.07), 0.015, 0.02, 0.01)
+    lifted = 1.0 if head[2] > 0.02 else 0.0
+    in_place = 0.1 * lifted + 0.9 * tolerance(distance(point(memory, TARGET), head), 0.02, 0.2)
+    reward = _reward(grasp, in_place, turned, single)
+    success = now[READINGS] > 0.09
+    if success and reward > 5.0:
+        reward = 10.0
+    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
