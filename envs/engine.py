@@ -203,7 +203,7 @@ class NativeEngine:
         obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
         figures = np.empty((len(INFO), n if self.all_info else 0))
         self.counter[0] = 0
-        work = (
+        work: tuple[Any, ...] = (
             self.counter, self.order, self.classes, self.addresses, self.layouts, self.seen_offsets, self.limits,
             HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
             obs, reward, success, figures, unstable,

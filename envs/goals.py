@@ -73,7 +73,7 @@ def draw_goals(names: tuple[str, ...], goals: int, seed: int) -> list[tuple[str,
     Returns:
         Pairs of a name and a `rand_vec`, metres.
     """
-    generator = np.random.RandomState(seed)  # noqa: NPY002, the generator that numpy.random.seed seeds
+    generator = np.random.RandomState(seed)  # the generator that numpy.random.seed seeds
     tasks = []
     for name in names:
         low, high, least = _BOXES[name]

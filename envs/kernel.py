@@ -24,8 +24,8 @@ from metarl.envs.tasks.primitives import (
 )
 
 # columns of `addresses`, a row a slot: mjModel and MjData of the slot, some arrays of that MjData, what the slot remembers
-MODEL, DATA, QPOS, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, XQUAT, XMAT, GEOM_XMAT, SITE_XMAT, MEMORY = (
-    range(14)
+MODEL, DATA, QPOS, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, XQUAT, XMAT, GEOM_XMAT, SITE_XMAT, MEMORY = range(
+    14
 )
 
 # columns of `layouts`, a row a class of task: ids, where the observation and the readings come from, and its formula

@@ -16,9 +16,7 @@ def observation_space(goal_visible: bool) -> gymnasium.spaces.Box:
     low = np.concatenate([HAND_LOW, [-1.0], np.full(14, -np.inf)])
     high = np.concatenate([HAND_HIGH, [1.0], np.full(14, np.inf)])
     goal_low, goal_high = (GOAL_LOW, GOAL_HIGH) if goal_visible else (np.zeros(3), np.zeros(3))
-    return gymnasium.spaces.Box(
-        np.concatenate([low, low, goal_low]), np.concatenate([high, high, goal_high]), dtype=np.float64
-    )
+    return gymnasium.spaces.Box(np.concatenate([low, low, goal_low]), np.concatenate([high, high, goal_high]), dtype=np.float64)
 
 
 @dataclass(frozen=True)

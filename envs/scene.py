@@ -74,10 +74,11 @@ def physics_model(model_file: str) -> Any:
     for texture in list(spec.textures):
         texture.delete()
     model = _with_welds(spec.compile())
-    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, content)
+    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    content = buffer.tobytes()
     with contextlib.suppress(OSError):
-        cache.write_atomically(path, content.tobytes())
+        cache.write_atomically(path, content)
         cache.write_atomically(path.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode())
     return model
 

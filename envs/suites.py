@@ -140,6 +140,8 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
         raise UserError(f"the suite's seed must lie between 0 and 2**32 - 2, not {seed}")
     if not 1 <= goals <= 100_000:
         raise UserError(f"goals must lie between 1 and 100,000, not {goals}")
+    train: tuple[str, ...]
+    test: tuple[str, ...]
     if kind in ("ml1", "mt1"):
         if rest not in TASKS:
             raise unknown("task", rest, TASKS) if rest else UserError(f"{kind} needs a task: for example {kind}:reach-v3")

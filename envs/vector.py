@@ -51,7 +51,8 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> None:  # fmt: skip
         self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
         self.horizon, self.resample, self.terminate_on_success = horizon, resample, terminate_on_success
-        self.render_mode, self._view, self._painter = render_mode, (width, height, camera), None
+        self.render_mode, self._view = render_mode, (width, height, camera)
+        self._painter: Painter | None = None
         self.metadata = {
             "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array", "depth_array"], "render_fps": 80,
         }  # fmt: skip
@@ -114,7 +115,8 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._check_names(set(distribution.names))
         self.engine.prepare(distribution.tasks)
         self.distribution = distribution
-        self._description = partial(self._description.func, distribution, *self._description.args[1:], **self._description.keywords)
+        made = self._description
+        self._description = partial(made.func, distribution, self.num_envs, **made.keywords)
 
     def _check_names(self, names: set[str]) -> None:
         for name in sorted(names):

@@ -7,7 +7,6 @@ from rich.table import Table
 from metarl.agents import AGENTS, find
 from metarl.console import console
 from metarl.envs import ENGINES, SUITES, TASKS
-from metarl.envs.tasks import NATIVE
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Catalogue:
     def main(self) -> int:
         """Run the command."""
         for title, rows in (
-            ("suites (the goal is hidden from the agent in all of them)", list(SUITES.items())),
+            ("suites (the goal is hidden from the agent, but for mt*)", list(SUITES.items())),
             ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
             ("presets (--preset)", [(p, f"{name}: {_differences(name, p)}") for name in AGENTS for p in find(name)[2]]),
             ("engines (--engine)", list(ENGINES.items())),
@@ -31,8 +30,8 @@ class Catalogue:
             for row in rows:
                 grid.add_row(*row)
             console.print(grid, "")
-        console.print("[bold]tasks[/bold] (* native engine)")
-        names = [name + ("*" if name in NATIVE else "") for name in TASKS]
+        console.print("[bold]tasks[/bold] (all of them on both engines)")
+        names = TASKS
         grid = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         columns = max(1, min(4, console.width // 32))
         rows_needed = -(-len(names) // columns)

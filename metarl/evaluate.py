@@ -9,7 +9,7 @@ since a trial carried on through mean actions is one that the agent never saw.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +132,17 @@ def some_of(tasks: TaskDistribution, count: int) -> list[Task]:
 
 
 def evaluate_checkpoint(
-    run: Run, checkpoint: Checkpoint, *, sides: Sequence[str], trials: int, episodes: int | None = None, seed: int = 0,
-    train_goals: int = 50, num_envs: int = 50, device: str = "auto", engine: str = "auto", modes: Sequence[str] = MODES,
-    quiet: bool = False,
+    run: Run, checkpoint: Checkpoint, *, trials: int, sides: Sequence[str] | None = None, episodes: int | None = None,
+    seed: int = 0, train_goals: int = 50, num_envs: int = 50, device: str = "auto", engine: str = "auto",
+    modes: Sequence[str] = MODES, quiet: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a checkpoint; returns the content of evaluation.json.
 
+    Args:
+        sides: "train", "test"; None: both, as far as there are goals.
+
     Raises:
-        UserError: held-out goals that the run trained on.
+        UserError: held-out goals that the run trained on, or nothing to evaluate on.
     """
     from metarl.train import set_up
 
@@ -147,9 +150,13 @@ def evaluate_checkpoint(
     setup.env.close()
     setup.agent.load_state_dict(checkpoint.state)
     episodes = episodes or setup.options.episodes_per_trial
-    goals = {"train": some_of(setup.suite.train, train_goals), "test": list(setup.suite.test.tasks)}
+    held_out = setup.suite.test
+    goals = {"train": some_of(setup.suite.train, train_goals), "test": list(held_out.tasks) if held_out else []}
     if set(goals["test"]) & set(setup.suite.train.tasks):
         raise UserError("the held-out goals are among those that the run trained on: nothing would be learned of adaptation")
+    sides = [side for side in sides or ("train", "test") if goals[side]]
+    if not sides:
+        raise UserError(f"{run.config['suite']} holds nothing out: evaluate on train goals (--train-goals)")
     content: dict[str, Any] = {
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "suite_seed": setup.options.suite_seed, "run_seed": setup.options.seed, "checkpoint": checkpoint.path.name,
@@ -166,7 +173,7 @@ def evaluate_checkpoint(
         for side in sides:
             from metarl.envs import make_vec
 
-            tasks = TaskDistribution(tuple(goals[side]), setup.suite.train.make)
+            tasks = replace(setup.suite.train, tasks=tuple(goals[side]))
             slots = min(num_envs, len(tasks) * trials)
             env = make_vec(
                 tasks, slots, engine=setup.env.engine.name, horizon=setup.options.horizon, reward=setup.options.reward,
@@ -274,9 +281,8 @@ class Evaluate:
         if not self.quiet:
             say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
         content = evaluate_checkpoint(
-            run, checkpoint, sides=("train", "test") if self.train_goals else ("test",), trials=self.trials,
-            episodes=self.episodes, seed=self.seed, train_goals=self.train_goals, num_envs=self.num_envs,
-            device=self.device, engine=self.engine, quiet=self.quiet,
+            run, checkpoint, trials=self.trials, episodes=self.episodes, seed=self.seed, train_goals=self.train_goals,
+            num_envs=self.num_envs, device=self.device, engine=self.engine, quiet=self.quiet,
         )  # fmt: skip
         path = store(run, content, default=named is None)
         from metarl.curves import plot, table

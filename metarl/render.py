@@ -1,6 +1,6 @@
 """`metarl render`: a video of the robot in the first and in the last episode of a trial, on held-out goals."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class _Recorder:
 class Render:
     """Draw the robot before and after it adapted: the first and the last episode of a trial side by side.
 
-    On held-out goals, in real time. The green sphere is the goal; the agent cannot see it, only the viewer can.
+    On held-out goals (a multi-task suite has none: on train goals), in real time. The
+    green sphere is the goal; the agent cannot see it, only the viewer can.
     """
 
     run: tyro.conf.Positional[Path]
@@ -105,7 +106,7 @@ class Render:
 
     def play(self, run: Any, checkpoint: Any) -> tuple[list[tuple[Clip, Clip]], list[str]]:
         """Play a trial on each goal; returns the pairs of clips and their titles."""
-        from metarl.envs import TaskDistribution, make_vec
+        from metarl.envs import make_vec
         from metarl.evaluate import some_of
         from metarl.train import set_up
 
@@ -113,9 +114,15 @@ class Render:
         setup.env.close()
         setup.agent.load_state_dict(checkpoint.state)
         o, device = setup.options, setup.source.device
-        tasks = some_of(setup.suite.test, self.goals)
+        shown_side = setup.suite.test or setup.suite.train
+        side = "held-out" if setup.suite.test else "train"
+        tasks = some_of(shown_side, self.goals)
         env = make_vec(
-            TaskDistribution(tuple(tasks)), len(tasks), engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward
+            replace(shown_side, tasks=tuple(tasks)),
+            len(tasks),
+            engine=setup.env.engine.name,
+            horizon=o.horizon,
+            reward=o.reward,
         )
         generators = [generator(self.seed, EVALUATION, goal) for goal in range(len(tasks))]
         torch.set_num_threads(1)
@@ -138,7 +145,7 @@ class Render:
                 shown[e] = recorder
         env.close()
         last = o.episodes_per_trial - 1
-        titles = [f"{task.name}, held-out goal {i + 1}" for i, task in enumerate(tasks)]
+        titles = [f"{task.name}, {side} goal {i + 1}" for i, task in enumerate(tasks)]
         before, after_title = (
             "episode 1: no experience yet",
             f"episode {last + 1}: after {last} episode{'s' * (last != 1)}",

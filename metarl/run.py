@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -225,7 +226,8 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
 
 def default_path(agent: str, suite: str, seed: int) -> Path:
     """runs/<agent>_<suite>_s<seed>_<time>."""
-    return Path("runs", f"{agent}_{suite.replace(':', '-')}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
+    plain = re.sub(r"[^\w.-]+", "-", suite)[:80]
+    return Path("runs", f"{agent}_{plain}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _read(folder: Path) -> Checkpoint:

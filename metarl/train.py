@@ -33,6 +33,10 @@ class TrainOptions:
     """Of weights, sampling and exploration. It does not move the goals."""
     suite_seed: int = 1
     """Decides the goals, train and held out."""
+    goals: Count = 50
+    """Goals of each task; Meta-World's own number is 50."""
+    task_id: bool = False
+    """Show the task as one-hot (multi-task suites)."""
     steps: Count = 2_000_000
     """Environment steps over all slots, such as 2e6; rounded up to whole iterations."""
     num_envs: int = 20
@@ -104,7 +108,7 @@ def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) 
         options = TrainOptions(**{**config["options"], **changed})
         agent_class, settings_class, _ = find(config["agent"])
         settings = settings_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()})
-        made = suite(config["suite"], options.suite_seed)
+        made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     except (TypeError, KeyError) as error:
         raise UserError(f"config.json does not fit this version: {error}") from None
     device = choose_device(options.device)

@@ -63,9 +63,7 @@ BUTTON = (Seen(("body", "button"), ("xquat", "button"), (0.0, -0.193, 0.0)),)
 BUTTON_ON_TOP = (Seen(("body", "button"), ("xquat", "button"), (0.0, 0.0, 0.193)),)
 TRAVEL = ("_obj_to_target_init",)
 STICK = Seen(("body", "stick"), ("body", "stick"))
-PEG_BOXES = tuple(
-    ("site", f"{corner}_corner_collision_box_{i}") for i in (1, 2) for corner in ("bottom_right", "top_left")
-)
+PEG_BOXES = tuple(("site", f"{corner}_corner_collision_box_{i}") for i in (1, 2) for corner in ("bottom_right", "top_left"))
 
 
 def _faucet(site: str) -> tuple[Seen, ...]:

@@ -82,7 +82,7 @@ def stick_push(now, memory, out):
     stick_in_place = tolerance(distance(stick, target), 0.12, distance(stick_start, target) - 0.12)
     in_place = tolerance(to_target, 0.12, distance(start, target) - 0.12)
     caged = caging(now, memory, stick, stick_start, 0.04, 0.05, 0.01)
-    grasp, single = grasping(caged, caged, now[GRIP], 1.0)
+    grasp, _ = grasping(caged, caged, now[GRIP], 1.0)
     reward = grasp
     if to_tcp < 0.02 and now[OPEN] > 0.0 and stick[2] - 0.01 > stick_start[2]:
         grasp = 1.0

@@ -27,7 +27,6 @@ from metarl.envs.tasks.primitives import (
     hamacher,
     point,
     report,
-    rounded,
     scaled_distance,
     signed_caging,
     tolerance,
