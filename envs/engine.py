@@ -29,19 +29,12 @@ from metarl.envs.suites import Task
 from metarl.envs.tasks import NATIVE, NativeTask
 from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
 from metarl.errors import UserError, unknown
-from metarl.machine import worker_count
+from metarl.machine import return_memory, worker_count
 
 mujoco = import_mujoco()
 
 MEMORY_SIZE = 32
 """Room for what a slot remembers of its reset, numbers."""
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps what hundreds of MjData took, for allocations that never come."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 @lru_cache(maxsize=1)
@@ -133,7 +126,7 @@ class NativeEngine:
         self.layouts = np.zeros((0, k.LAYOUT_SIZE), np.int64)
         self.seen_offsets, self.limits, self.costs = np.zeros((0, 2, 3)), np.zeros((0, 4, 3)), np.zeros(0)
         self.order: np.ndarray | None = None
-        self.counter = np.zeros(1, np.int64)
+        self.counter = np.zeros(2, np.int64)
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
@@ -202,7 +195,7 @@ class NativeEngine:
             self.order = np.argsort(-self.costs[self.classes], kind="stable")
         obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
         figures = np.empty((len(INFO), n if self.all_info else 0))
-        self.counter[0] = 0
+        self.counter[:] = 0
         work: tuple[Any, ...] = (
             self.counter, self.order, self.classes, self.addresses, self.layouts, self.seen_offsets, self.limits,
             HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
@@ -215,11 +208,12 @@ class NativeEngine:
         info = {"success": success}
         if self.all_info:
             info |= {key: figures[i] for i, key in enumerate(INFO) if i > 0} | {"unscaled_reward": reward.copy()}
-        if unstable.any():
-            info["unstable"] = unstable
+        truncated = np.zeros(n, bool)
+        if self.counter[1]:
+            info["unstable"], truncated = unstable, unstable.copy()
             for slot in np.flatnonzero(unstable):
                 self.held[slot].warning.number[:] = 0
-        return StepResult(obs, reward, np.zeros(n, bool), unstable.copy(), info)
+        return StepResult(obs, reward, np.zeros(n, bool), truncated, info)
 
     def _helpers(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
@@ -248,4 +242,4 @@ class NativeEngine:
         self.held = [None] * len(self.held)
         self.models.clear()
         self.spare.clear()
-        _return_memory()
+        return_memory()

@@ -6,7 +6,6 @@ cache's folder is named by a hash of all the engine's sources, the versions of n
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache as cache_results
@@ -37,13 +36,10 @@ def cache_folder() -> Path | None:
     digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     folder = cache.directory("compiled", digest.hexdigest()[:16])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        log.warning("compiled code is not kept, every start compiles again: %s", error)
-        return None
+    if cache.writable(folder):
+        return folder
+    log.warning("compiled code is not kept, every start compiles again: %s cannot be written", folder)
+    return None
 
 
 @contextmanager
@@ -62,7 +58,7 @@ def jit(function: Callable[..., Any]) -> Any:
     with _cached() as keep:
         dispatcher = numba.njit(nogil=True, cache=keep)(function)
         if keep:
-            _forgive(dispatcher)
+            _forgive(dispatcher, "the engine's loop" if function.__name__ == "step_slots" else "")
         return dispatcher
 
 
@@ -74,21 +70,24 @@ def formula_address(function: Callable[..., Any]) -> int:
         compiled: Any = CFunc(function, ((pointer, pointer, pointer), types.void), locals={}, options={})
         if keep:
             compiled.enable_caching()
-            _forgive(compiled)
+            _forgive(compiled, f"the reward {function.__name__}")
         compiled.compile()
     _alive.append(compiled)
     address: int = compiled.address
     return address
 
 
-def _forgive(compiled: Any) -> None:
-    """Compile again what cannot be read from the disk, where numba would fail at every start."""
+def _forgive(compiled: Any, what: str) -> None:
+    """Compile again what cannot be read from the disk, where numba would fail at every start; say `what` is compiled."""
     kept = compiled._cache
     load = kept.load_overload
 
     def load_or_forget(*arguments: Any) -> Any:
         try:
-            return load(*arguments)
+            found = load(*arguments)
+            if found is None and what:
+                log.info("compiling %s, once", what)
+            return found
         except Exception as error:  # damaged files show in many ways
             log.warning("compiled code in the cache is damaged (%s): compiling again", type(error).__name__)
             kept.flush()

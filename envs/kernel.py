@@ -147,7 +147,7 @@ def step_slots(
     """One control step (12.5 ms) of slots, one after the other, until none is left.
 
     Args:
-        counter: (1,) index into `order` of the next slot; all threads draw from it.
+        counter: (2,) index into `order` of the next slot, all threads draw from it; then whether a slot went unstable.
         order: (num_envs,) the slots, those that take longest first.
         classes: (num_envs,) index of each slot's class of task.
         addresses, layouts, offsets: see the columns above; a row a slot, a row a class, one row.
@@ -185,6 +185,8 @@ def step_slots(
         for i in range(3):  # position, velocity, acceleration
             bad += read_int(data + offsets[BAD_QPOS] + i * offsets[WARNING_SIZE])
         unstable[slot] = bad > 0
+        if bad > 0:
+            counter[1] = 1
 
         memory = numbers(row, MEMORY, 0, TARGET + 3)
         clipped_hand(previous[slot], hand_low, hand_high, obs[slot, OBSERVED : 2 * OBSERVED])

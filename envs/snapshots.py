@@ -5,6 +5,7 @@ two arrays of the model in which tasks of one class differ, the observation that
 older than the state), and what the reward remembers.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -27,6 +28,7 @@ import numpy as np
 from metarl import cache
 from metarl.envs.suites import Task
 from metarl.envs.tasks import NATIVE
+from metarl.errors import UserError
 from metarl.machine import worker_count
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Snapshot:
 
 def prepare(tasks: Iterable[Task]) -> None:
     """Build the snapshots that are missing on disk: about 10 ms each and 0.3 s a class of task, in several processes."""
+    if not cache.writable(_folder("")):
+        return  # each will be built when it is asked for, and kept in memory
     missing = [task for task in dict.fromkeys(tasks) if task.name in NATIVE and not _path(task).exists()]
     order = {name: i for i, name in enumerate(dict.fromkeys(task.name for task in missing))}
     missing.sort(key=lambda task: order[task.name])
@@ -101,8 +105,8 @@ def prepare(tasks: Iterable[Task]) -> None:
                         break
                     process.stdin.write(json.dumps([[task.name, list(task.params)] for task in chunk]) + "\n")  # type: ignore[call-overload]
                     process.stdin.flush()
-                    if process.stdout.readline() != "built\n":
-                        break  # what it left is built when it is asked for, and says then what was wrong
+                    if not process.stdout.readline():
+                        break  # it died; what it left is built when it is asked for, and says then what was wrong
                     with lock:
                         done += len(chunk)
                         if time.monotonic() - said > 5:
@@ -135,9 +139,10 @@ def work() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked decides
     for line in sys.stdin:
-        for task, content in _build_all([Task(name, tuple(params)) for name, params in json.loads(line)]):
-            cache.store(_path(task), content)
-        print("built", flush=True)
+        with contextlib.suppress(UserError):  # said when the task is asked for
+            for task, content in _build_all([Task(name, tuple(params)) for name, params in json.loads(line)]):
+                cache.store(_path(task), content)
+        print("done", flush=True)
 
 
 def snapshot(task: Task) -> Snapshot:

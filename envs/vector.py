@@ -223,8 +223,11 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         given = np.asarray(given)
         if given.shape != self.action_space.shape:
             raise UserError(f"actions have shape {given.shape}, not {self.action_space.shape}")
-        with np.errstate(invalid="ignore", over="ignore"):
-            actions = np.ascontiguousarray(given, self.action_space.dtype)
+        if given.dtype == self.action_space.dtype:
+            actions = np.ascontiguousarray(given)
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                actions = np.ascontiguousarray(given, self.action_space.dtype)
         if actions.dtype.kind == "f":
             wrong, what = ~np.isfinite(actions), "are not finite"
         else:

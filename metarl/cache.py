@@ -39,6 +39,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def writable(folder: Path) -> bool:
+    """Whether files can be kept in a folder; it is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def store(path: Path, content: bytes) -> None:
     """Keep `content` under a checksum. A cache that cannot be written is no error: the next start builds again."""
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The command line: `metarl train|evaluate|render|list|doctor`. Each command's module is imported only when it is used."""
+"""The command line: `metarl train|evaluate|render|bench|list|doctor`. A command's module is imported only when it is used."""
 
 import logging
 import signal
@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
     "evaluate": ("metarl.evaluate", "Evaluate", "measure adaptation on train goals and on held-out goals"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
+    "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }

@@ -25,11 +25,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`make_vec` on reach, unless told otherwise; closes what it made."""
-    from oracle import copied_model, reach
+    from oracle import model_once, reach
 
     from metarl.envs import make_vec
 
-    monkeypatch.setattr("metarl.envs.engine.load_model", copied_model)
+    monkeypatch.setattr("metarl.envs.engine.physics_model", model_once)
     made: list[Any] = []
 
     def call(num_envs: int = 2, tasks: Any = None, **options: Any) -> Any:

@@ -22,7 +22,6 @@ REACH = ["rl2", "ml1:reach-v3"]
         (["train", "rl2", "ml11"], "Did you mean ml1"),
         (["train", "rl2", "ml1"], "ml1 needs a task"),
         (["train", *REACH, "--engine", "nativ"], "Did you mean native"),
-        (["train", "rl2", "ml1:door-open-v3", "--engine", "native"], "it has no door-open-v3"),
         (["train", *REACH, "--preset", "metaworld"], "Did you mean metaworld-plus"),
         (["train", *REACH, "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["train", *REACH, "--steps", "0"], "steps must be at least 1"),

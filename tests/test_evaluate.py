@@ -162,7 +162,7 @@ def test_an_evaluation_in_training_is_repeated_by_the_command(tmp_path):
 def test_goals_that_the_run_trained_on_are_refused_as_held_out(tmp_path, monkeypatch, capsys):
     assert train(tmp_path / "run", 1) == 0
     s = suite("ml1:reach-v3", 1)
-    monkeypatch.setattr("metarl.train.suite", lambda name, seed: type(s)(name, seed, s.train, s.train))
+    monkeypatch.setattr("metarl.train.suite", lambda name, seed, *_: type(s)(name, seed, s.train, s.train))
     assert cli.run(["evaluate", str(tmp_path / "run"), "--quiet"]) == 2
     assert "trained on" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.envs.scales import METAWORLD
+from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
 from metarl.learner import Step, where
 from metarl.networks import ActionHead, Categorical, Gaussian, InputScaler, RecurrentPolicy, action_size
@@ -57,7 +57,7 @@ def test_running_statistics_equal_numpy_over_all_batches():
 
 
 def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
-    scaler = InputScaler(39, 4, METAWORLD)
+    scaler = InputScaler(39, 4, metaworld_scale())
     before = scaler.state_dict()["mean"].clone()
     scaler.observe(torch.ones(9, 39), torch.ones(9))
     assert torch.equal(scaler.state_dict()["mean"], before)

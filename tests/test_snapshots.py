@@ -17,6 +17,7 @@ from metarl.envs import Task, TaskDistribution, jit, make_vec, snapshots
 from metarl.envs.python_engine import StockEnv
 from metarl.envs.scene import STATE, get_state
 from metarl.envs.snapshots import Snapshot, prepare, snapshot
+from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
 
 STALE = ["dial-turn-v3", "window-close-v3", "drawer-open-v3"]
@@ -40,6 +41,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on no stock environment can be made."""
     monkeypatch.setattr("metarl.envs.python_engine.StockEnv", None)
+    snapshots._stock.cache_clear()
 
 
 def equal(a: Snapshot, b: Snapshot) -> bool:
@@ -74,8 +76,12 @@ def test_a_snapshot_is_a_stock_reset(name: str) -> None:
     assert np.array_equal(built.state, get_state(env.model, env.data))
     assert np.array_equal(built.body_pos, env.model.body_pos)
     assert np.array_equal(built.site_pos, env.model.site_pos)
-    assert np.array_equal(built.memory, np.hstack([env._target_pos, env.obj_init_pos, env.init_tcp, env.hand_init_pos]))
+    special = [getattr(env, attribute) for attribute in NATIVE[name].remembers]
+    assert np.array_equal(
+        built.memory, np.hstack([env._target_pos, env.obj_init_pos, env.init_tcp, env.hand_init_pos, *special])
+    )
     assert np.array_equal([built.mocap_low, built.mocap_high], [env.mocap_low, env.mocap_high])
+    assert np.array_equal([built.goal_low, built.goal_high], [env.goal_space.low, env.goal_space.high])
     assert Path(env.model_name).as_posix().endswith(built.model_file)
     mujoco.mj_forward(env.model, env.data)
     assert np.array_equal(env._get_curr_obs_combined_no_goal(), obs[:18]) != (name in STALE)
@@ -119,6 +125,7 @@ def test_snapshots_are_built_with_one_stock_object_a_class(monkeypatch: pytest.M
             super().__init__(name)
 
     monkeypatch.setattr("metarl.envs.python_engine.StockEnv", Counted)
+    snapshots._stock.cache_clear()
     prepare([*reach_tasks(3), *reach_tasks(3)])
     for task in reach_tasks(3):
         snapshot(task)
@@ -146,17 +153,42 @@ def whole() -> tuple[Snapshot, bytes]:
     ids=["truncated", "altered", "empty", "only-checksum"],
 )
 def test_a_damaged_file_is_rebuilt(monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]) -> None:
-    """By whoever needs it first."""
+    """When it is asked for."""
     (task,), (expected, content) = reach_tasks(1), whole()
     path = snapshots._path(task)
-    for build in (prepare, lambda tasks: snapshot(*tasks)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(damage(content))
-        assert path.read_bytes() != content
-        build([task])
-        with monkeypatch.context() as patch:
-            poison(patch)
-            assert equal(snapshot(task), expected)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(damage(content))
+    assert path.read_bytes() != content
+    prepare([task])
+    assert equal(snapshot(task), expected)
+    poison(monkeypatch)
+    assert equal(snapshot(task), expected)
+
+
+def test_many_snapshots_are_built_in_several_processes(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """From a script without a main guard, say, as from here: nothing of this process is imported there."""
+    monkeypatch.setattr(snapshots, "worker_count", lambda: 2)
+    monkeypatch.setattr(snapshots, "_CHUNK", 4)
+    tasks = [*reach_tasks(9), *(Task("push-v3", task.params) for task in reach_tasks(9))]
+    (expected,) = [snapshot(task) for task in reach_tasks(1)]
+    caplog.set_level("INFO", "metarl")
+    poison(monkeypatch)
+    prepare(tasks)
+    assert "building 17 snapshots" in caplog.text
+    assert equal(snapshot(tasks[0]), expected)
+    assert len({snapshot(task).memory[0] for task in tasks}) == 9
+    assert {snapshot(task).model_file for task in tasks} == {
+        "sawyer_xyz/sawyer_reach_v3.xml", "sawyer_xyz/sawyer_push_v3.xml",
+    }  # fmt: skip
+
+
+def test_what_a_process_could_not_build_says_why_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "worker_count", lambda: 2)
+    monkeypatch.setattr(snapshots, "_CHUNK", 1)
+    near = Task("push-v3", (0.0, 0.6, 0.02, 0.0, 0.62, 0.02))
+    prepare([near, *reach_tasks(1)])
+    with pytest.raises(UserError, match="refuses this task"):
+        snapshot(near)
 
 
 def _prepare_at_once(start: Any, results: Any) -> None:

@@ -2,8 +2,6 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import metaworld
@@ -11,46 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import same_global_state
+from oracle import draw, same_global_state
 
-from metarl.envs import TASKS, Suite, Task, TaskDistribution, suite, suites
+from metarl.envs import SUITES, TASKS, Task, TaskDistribution, suite
+from metarl.envs.goals import draw_goals
+from metarl.envs.python_engine import StockEnv
 from metarl.errors import UserError
-
-Built = tuple[Suite, Any]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Built]:
-    """Makes a suite without a cache; returns it and the benchmark object of Meta-World that was made for it."""
-    made: dict[tuple[str, int], Built] = {}
-
-    def make(name: str, seed: int) -> Built:
-        if (name, seed) not in made:
-            objects = []
-
-            def recorded(kind: str) -> Callable[..., Any]:
-                stock = getattr(metaworld, kind)
-
-                def call(*args: Any, **kwargs: Any) -> Any:
-                    assert (*args, kwargs) == (*([name[4:]] if kind == "ML1" else []), {"seed": seed})
-                    objects.append(stock(*args, **kwargs))
-                    return objects[-1]
-
-                return call
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("METARL_CACHE", str(tmp_path_factory.mktemp("goals")))
-                for kind in ("ML1", "ML10"):
-                    patch.setattr(metaworld, kind, recorded(kind))
-                np.random.seed(0)  # noqa: NPY002
-                before = np.random.get_state()  # noqa: NPY002
-                suite.cache_clear()
-                made[name, seed] = suite(name, seed), objects[0]
-                assert same_global_state(before)
-        return made[name, seed]
-
-    yield make
-    suite.cache_clear()
 
 
 def goals(tasks: Any) -> list[tuple[str, tuple[float, ...]]]:
@@ -58,129 +22,144 @@ def goals(tasks: Any) -> list[tuple[str, tuple[float, ...]]]:
     return [(t.env_name, tuple(pickle.loads(t.data)["rand_vec"].tolist())) for t in tasks]
 
 
-def ours(distribution: TaskDistribution) -> list[tuple[str, Any]]:
-    return [(task.name, task.params) for task in distribution.tasks]
+def ours(distribution: TaskDistribution | None) -> list[tuple[str, Any]]:
+    return [(task.name, task.params) for task in distribution.tasks] if distribution else []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("task", ["reach-v3", "push-v3"])
-def test_ml1_has_metaworlds_goals(build: Callable[..., Built], task: str, seed: int) -> None:
-    made, stock = build(f"ml1:{task}", seed)
+@pytest.mark.parametrize(("task", "seed"), [("reach-v3", 1), ("push-v3", 2), ("sweep-into-v3", 0)])
+def test_ml1_has_metaworlds_goals(task: str, seed: int) -> None:
+    made, stock = suite(f"ml1:{task}", seed), metaworld.ML1(task, seed=seed)
     assert ours(made.train) == goals(stock.train_tasks)
     assert ours(made.test) == goals(stock.test_tasks)
     assert len(set(made.train.tasks)) == len(set(made.test.tasks)) == 50
     assert not set(made.train.tasks) & set(made.test.tasks)
     assert made.train.names == made.test.names == (task,)
     assert (made.name, made.seed) == (f"ml1:{task}", seed)
+    assert not made.train.goal_visible
 
 
-def test_ml10_has_metaworlds_goals(build: Callable[..., Built]) -> None:
-    made, stock = build("ml10", 1)
+def test_ml10_has_metaworlds_goals() -> None:
+    made, stock = suite("ml10", 1), metaworld.ML10(seed=1)
     assert ours(made.train) == goals(stock.train_tasks)
     assert ours(made.test) == goals(stock.test_tasks)
     assert (len(set(made.train.tasks)), len(set(made.test.tasks))) == (500, 250)
-    assert made.train.names == tuple(stock.train_classes)
-    assert made.test.names == tuple(stock.test_classes)
     assert not set(made.train.names) & set(made.test.names)
     assert set(Counter(task.name for task in made.train.tasks).values()) == {50}
 
 
-def test_test_goals_of_one_seed_are_train_goals_of_the_next(build: Callable[..., Built]) -> None:
+@pytest.mark.parametrize("kind", ["ML10", "ML25", "ML45", "MT10", "MT25", "MT50"])
+def test_suites_have_metaworlds_classes_in_its_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the arguments that its benchmark class draws goals for, so without a minute of resets."""
+    asked: list[tuple[tuple[str, ...], dict[str, bool], int]] = []
+
+    def record(classes: Any, args: Any, override: dict[str, bool], seed: int) -> list[Any]:
+        asked.append((tuple(args), override, seed))
+        return []
+
+    monkeypatch.setattr(metaworld, "_make_tasks", record)
+    getattr(metaworld, kind)(seed=7)
+    made = suite(kind.lower(), 7)
+    sides = [side for side in (made.train, made.test) if side]
+    assert [side.names for side in sides] == [names for names, _, _ in asked]
+    assert [{"partially_observable": not side.goal_visible} for side in sides] == [override for _, override, _ in asked]
+    for side, (names, _, seed) in zip(sides, asked):
+        assert ours(side) == [(name, tuple(vector)) for name, vector in draw_goals(names, 50, seed)]
+        assert set(Counter(task.name for task in side.tasks).values()) == {50}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_draws_are_those_of_a_stock_environment(name: str) -> None:
+    """Three resets in a row, from numpy's global generator: each draws twice, and again where two points are too near."""
+    stock, before = StockEnv(name), np.random.get_state()  # noqa: NPY002
+    wanted = draw_goals((name,), 3, 11)
+    assert same_global_state(before)
+    np.random.seed(11)  # noqa: NPY002
+    stock.env._set_task_called, stock.env._freeze_rand_vec = True, False
+    for _, vector in wanted:
+        stock.env.reset()
+        assert stock.env._last_rand_vec.tolist() == vector
+    np.random.set_state(before)  # noqa: NPY002
+
+
+def test_another_number_of_goals_is_what_metaworld_would_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metaworld, "_N_GOALS", 3)
+    stock = metaworld.ML1("push-v3", seed=4)
+    made = suite("ml1:push-v3", 4, goals=3)
+    assert (ours(made.train), ours(made.test)) == (goals(stock.train_tasks), goals(stock.test_tasks))
+
+
+def test_test_goals_of_one_seed_are_train_goals_of_the_next() -> None:
     """Meta-World draws ML1's test goals with seed + 1: hence evaluation compares goals, not seeds, before it starts."""
-    first, second = build("ml1:reach-v3", 1)[0], build("ml1:reach-v3", 2)[0]
-    assert first.test.tasks == second.train.tasks
-    assert len(second.train) == 50
+    first, second = suite("ml1:reach-v3", 1), suite("ml1:reach-v3", 2)
+    assert ours(first.test) == ours(second.train)
     assert not set(first.train.tasks) & set(second.train.tasks)
 
 
-def test_goals_do_not_depend_on_numpys_global_generator(build: Callable[..., Built]) -> None:
-    """`build` seeded it with 0."""
-    made, _ = build("ml1:reach-v3", 1)
+def test_goals_neither_depend_on_numpys_global_generator_nor_move_it() -> None:
+    np.random.seed(0)  # noqa: NPY002
+    first = draw_goals(("reach-v3",), 50, 1)
     np.random.seed(123)  # noqa: NPY002
     before = np.random.get_state()  # noqa: NPY002
-    again = suites._goals_of_stock("ml1", "reach-v3", 1)
+    assert draw_goals(("reach-v3",), 50, 1) == first
     assert same_global_state(before)
-    assert [Task(name, tuple(params)) for name, params in again["train"] + again["test"]] == [
-        *made.train.tasks, *made.test.tasks,
-    ]  # fmt: skip
+    assert draw(StockEnv("reach-v3"), "reach-v3", 1) == Task(first[0][0], tuple(first[0][1]))
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str, int]]:
-    """An empty cache, and instead of Meta-World a source of goals that counts its calls."""
-    calls = []
-
-    def drawn(kind: str, task: str, seed: int) -> dict[str, list[tuple[str, list[float]]]]:
-        calls.append((kind, task, seed))
-        return {"train": [("reach-v3", [0.1, seed / 7])], "test": [("reach-v3", [1 / 3])]}
-
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(suites, "_goals_of_stock", drawn)
-    suite.cache_clear()
-    yield calls
-    suite.cache_clear()
+def test_multi_task_suites_show_the_goal_and_hold_nothing_out() -> None:
+    made = suite("mt1:reach-v3", 3)
+    assert made.train.goal_visible
+    assert made.test is None
+    assert ours(made.train) == ours(suite("ml1:reach-v3", 3).train)
+    assert suite("mt10").train.task_ids == ()
+    assert suite("mt10", task_id=True).train.task_ids == suite("mt10").train.names
 
 
-def test_the_second_call_reads_the_cache(fake: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = suite("ml1:reach-v3", 5)
-    assert fake == [("ml1", "reach-v3", 5)]
-    suite.cache_clear()
-    monkeypatch.setattr(suites, "_goals_of_stock", None)
-    assert suite("ml1:reach-v3", 5) == first
-    assert first.train.tasks == (Task("reach-v3", (0.1, 5 / 7)),)
-
-
-def test_suites_and_seeds_do_not_share_a_file(fake: list[Any]) -> None:
-    wanted = [("ml1:reach-v3", 1), ("ml1:reach-v3", 11), ("ml1:push-v3", 1), ("ml10", 1), ("ml45", 1)]
-    made = [suite(name, seed) for name, seed in wanted]
-    assert len(fake) == len(made)
+def test_custom_suites() -> None:
+    made = suite("custom:train=reach-v3, push-v3;test=pick-place-v3", 5)
+    stock = metaworld.CustomML(["reach-v3", "push-v3"], ["pick-place-v3"], seed=5)
+    assert ours(made.train) == goals(stock.train_tasks)
+    assert ours(made.test) == goals(stock.test_tasks)
+    shared = suite("custom:train=reach-v3;test=reach-v3;overlap=yes", 5)
+    assert not set(shared.train.tasks) & set(shared.test.tasks)  # a task on both sides, but other goals
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-3] + b"9" + c[-2:], lambda c: c[:32], lambda c: c[32:]],
-    ids=["truncated", "empty", "altered", "only-checksum", "no-checksum"],
-)
-def test_a_damaged_file_is_rebuilt(fake: list[Any], tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    first = suite("ml1:reach-v3", 5)
-    (path,) = (tmp_path / "cache").rglob("*.json")
-    whole = path.read_bytes()
-    assert damage(whole) != whole
-    path.write_bytes(damage(whole))
-    suite.cache_clear()
-    assert suite("ml1:reach-v3", 5) == first
-    assert len(fake) == 2
-    assert path.read_bytes() == whole
-
-
-def test_an_unwritable_cache_is_no_error(fake: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Below a file, since root may write into any folder."""
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "file" / "below"))
-    assert len(suite("ml1:reach-v3", 5).train) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "seed", "message"),
+    ("name", "options", "message"),
     [
-        ("ml11", 1, "unknown suite 'ml11'. Did you mean .*ml10"),
-        ("ML10", 1, "Did you mean .*ml10"),
-        ("mujoco", 1, "There are: ml1, "),
-        ("", 1, "unknown suite"),
-        ("ml1:raech-v3", 1, "unknown task 'raech-v3'. Did you mean reach-v3"),
-        ("ml1:reach", 1, "reach-v3"),
-        ("ml1", 1, "ml1 needs a task"),
-        ("ml1:", 1, "ml1 needs a task"),
-        ("ml10:reach-v3", 1, "ml10 takes no task"),
-        ("ml10:", 1, "ml10"),
-        ("ml10", -1, "seed.*-1"),
-        ("ml10", 2**32 - 1, "seed"),
+        ("ml11", {}, "unknown suite 'ml11'. Did you mean .*ml10"),
+        ("ML10", {}, "Did you mean .*ml10"),
+        ("mujoco", {}, "There are: ml1, "),
+        ("", {}, "unknown suite"),
+        ("ml1:raech-v3", {}, "unknown task 'raech-v3'. Did you mean reach-v3"),
+        ("mt1:reach", {}, "reach-v3"),
+        ("ml1", {}, "ml1 needs a task"),
+        ("mt1:", {}, "mt1 needs a task"),
+        ("ml10:reach-v3", {}, "ml10 takes no task"),
+        ("ml10:", {}, "ml10"),
+        ("ml10", {"seed": -1}, "seed.*-1"),
+        ("ml10", {"seed": 2**32 - 1}, "seed"),
+        ("ml10", {"goals": 0}, "goals"),
+        ("ml10", {"task_id": True}, "task ids would say nothing"),
+        ("custom", {}, "custom suite is written custom:train="),
+        ("custom:reach-v3", {}, "custom suite is written"),
+        ("custom:train=reach-v3", {}, "needs test tasks"),
+        ("custom:train=;test=reach-v3", {}, "needs train tasks"),
+        ("custom:train=reach-v3,reach-v3;test=push-v3", {}, "twice"),
+        ("custom:train=raech-v3;test=push-v3", {}, "Did you mean reach-v3"),
+        ("custom:train=reach-v3,push-v3;test=push-v3", {}, "push-v3 would be trained on and held out .*overlap=yes"),
+        ("custom:train=reach-v3;test=reach-v3;overlap=maybe", {}, "overlap must be yes or no"),
+        ("custom:train=reach-v3;train=push-v3;test=sweep-v3", {}, "custom suite is written"),
     ],
 )
-def test_wrong_input_is_answered_with_what_is_right(fake: list[Any], name: str, seed: int, message: str) -> None:
+def test_wrong_input_is_answered_with_what_is_right(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        suite(name, seed)
-    assert not fake
+        suite(name, **options)
+
+
+def test_every_kind_of_suite_is_listed() -> None:
+    for key in SUITES:
+        name = {"ml1:TASK": "ml1:reach-v3", "mt1:TASK": "mt1:reach-v3"}.get(key, key)
+        assert suite(name.replace("A,B", "reach-v3,push-v3").replace("=C", "=sweep-v3"), goals=1).train.tasks
 
 
 def test_all_names_of_tasks_are_metaworlds() -> None:
