@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,12 @@ class Scene:
     goal: np.ndarray
 
 
+@lru_cache(maxsize=1)
+def stock_versions() -> str:
+    """What results depend on: the versions of Meta-World and MuJoCo."""
+    return f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}"
+
+
 def assets() -> Path:
     """Meta-World's folder of assets, found without importing Meta-World."""
     spec = find_spec("metaworld")
@@ -62,8 +69,7 @@ def _with_welds(model: Any) -> Any:
 
 def physics_model(model_file: str) -> Any:
     """The same without textures, a quarter smaller; from the cache (about 0.03 s), where it is kept at first use."""
-    versions = f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}"
-    path = cache.directory("models", versions, model_file).with_suffix(".mjb")
+    path = cache.directory("models", stock_versions(), model_file).with_suffix(".mjb")
     with contextlib.suppress(OSError, ValueError):
         if hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text():
             return mujoco.MjModel.from_binary_path(str(path))

@@ -19,13 +19,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metarl import cache
+from metarl.envs.scene import physics_model, stock_versions
 from metarl.envs.suites import Task
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
@@ -161,14 +161,12 @@ def _path(task: Task) -> Path:
 
 
 def _folder(name: str) -> Path:
-    versions = f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}-{_FORMAT}"
-    return cache.directory("snapshots", versions, name)
+    return cache.directory("snapshots", f"{stock_versions()}-{_FORMAT}", name)
 
 
 @lru_cache(maxsize=1)
 def _stock(name: str) -> "StockEnv":
     from metarl.envs.python_engine import StockEnv
-    from metarl.envs.scene import physics_model
 
     env = StockEnv(name)
     physics_model(env.model_file)  # the engine will need it: keep it on disk
@@ -182,8 +180,16 @@ def _build_all(tasks: Iterable[Task]) -> Iterator[tuple[Task, bytes]]:
 
 def _build(env: "StockEnv", task: Task) -> Snapshot:
     env.set_task(task.params)
-    obs, _ = env.reset()
-    scene, stock = env.scene(), env.env
+    stock = env.env
+    # A reset sets the model up, clears the data, and sets up again. Of the first pass only the model's edits remain,
+    # which do not depend on where the hand is: so the hand moves in the second pass only (checked for all tasks).
+    moves = iter((lambda: type(stock)._reset_hand(stock, steps=0), lambda: type(stock)._reset_hand(stock)))
+    stock._reset_hand = lambda: next(moves)()
+    try:
+        obs, _ = env.reset()
+    finally:
+        del stock._reset_hand
+    scene = env.scene()
     common = [stock._target_pos, stock.obj_init_pos, stock.init_tcp, stock.hand_init_pos]
     special = [getattr(stock, name) for name in NATIVE[task.name].remembers]
     memory = np.concatenate([np.atleast_1d(np.nan if value is None else value) for value in common + special])
