@@ -26,7 +26,7 @@ from metarl.envs.scales import HAND_HIGH, HAND_LOW, observation_space
 from metarl.envs.scene import STATE, Scene, get_state, physics_model
 from metarl.envs.structs import OwnModels, data_offsets
 from metarl.envs.suites import Task
-from metarl.envs.tasks import NATIVE, NativeTask
+from metarl.envs.tasks import BY_REWARD, NATIVE, NativeTask
 from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
 from metarl.errors import UserError, unknown
 from metarl.machine import return_memory, worker_count
@@ -92,6 +92,7 @@ class NativeEngine:
         tasks: the tasks that will be asked for: their snapshots are made ready. Others may be asked for too.
         num_envs: number of slots.
         num_threads: None: one a usable core. Results do not depend on it.
+        reward: Meta-World's version of the reward.
         goal_visible: whether observations end with the goal; else with zeros.
         all_info: fill stock's whole info, not success alone.
     """
@@ -99,15 +100,15 @@ class NativeEngine:
     name = "native"
 
     def __init__(
-        self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None, *, goal_visible: bool = False,
-        all_info: bool = False,
+        self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None, *, reward: str = "v2",
+        goal_visible: bool = False, all_info: bool = False,
     ) -> None:  # fmt: skip
         if num_threads is not None and num_threads < 1:
             raise UserError(f"num_threads must be at least 1, not {num_threads}")
         self.threads = min(num_threads or worker_count(), num_envs)
         self.observation_space = observation_space(goal_visible)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
-        self.goal_visible, self.all_info = goal_visible, all_info
+        self.reward, self.goal_visible, self.all_info = reward, goal_visible, all_info
         self.functions, self.offsets = _mujoco_functions(), data_offsets()
         self.prepare(tasks)
         self.snapshots: dict[Task, snapshots.Snapshot] = {}
@@ -138,7 +139,7 @@ class NativeEngine:
         if snap.model_file not in self.models:
             self.models[snap.model_file] = physics_model(snap.model_file)
         model = self.models[snap.model_file]
-        row, offsets = _layout(model, NATIVE[task.name])
+        row, offsets = _layout(model, BY_REWARD[self.reward][task.name])
         limits = [snap.mocap_low, snap.mocap_high, snap.goal_low, snap.goal_high]
         data = mujoco.MjData(model)
         mujoco.mj_setState(model, data, snap.state, STATE)
@@ -156,7 +157,7 @@ class NativeEngine:
         if task.name not in NATIVE:
             raise unknown("task of Meta-World", task.name, NATIVE)
         if task not in self.snapshots:
-            self.snapshots[task] = snapshots.snapshot(task)
+            self.snapshots[task] = snapshots.snapshot(task, self.reward)
         return self.snapshots[task]
 
     def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
@@ -228,7 +229,7 @@ class NativeEngine:
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """See `Engine.prepare`."""
-        snapshots.prepare(tasks)
+        snapshots.prepare(tasks, self.reward)
 
     def render(self, slot: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""

@@ -27,7 +27,7 @@ import numpy as np
 from metarl import cache
 from metarl.envs.scene import physics_model, stock_versions
 from metarl.envs.suites import Task
-from metarl.envs.tasks import NATIVE
+from metarl.envs.tasks import BY_REWARD
 from metarl.errors import UserError
 from metarl.machine import worker_count
 
@@ -70,17 +70,23 @@ class Snapshot:
     goal_high: np.ndarray
 
 
-def prepare(tasks: Iterable[Task]) -> None:
-    """Build the snapshots that are missing on disk: about 10 ms each and 0.3 s a class of task, in several processes."""
+def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
+    """Build the snapshots that are missing on disk: about 6 ms each and 0.3 s a class of task, in several processes.
+
+    Args:
+        tasks: tasks of Meta-World.
+        reward: whose formulas are to find in them what they remember.
+    """
     if not cache.writable(_folder("")):
         return  # each will be built when it is asked for, and kept in memory
-    missing = [task for task in dict.fromkeys(tasks) if task.name in NATIVE and not _path(task).exists()]
+    known = [task for task in dict.fromkeys(tasks) if task.name in BY_REWARD[reward] and isinstance(task.params, tuple)]
+    missing = [task for task in known if not _path(task, reward).exists()]
     order = {name: i for i, name in enumerate(dict.fromkeys(task.name for task in missing))}
     missing.sort(key=lambda task: order[task.name])
     workers = min(worker_count(), len(missing) // _CHUNK)
     if workers < 2:
-        for task, content in _build_all(missing):
-            cache.store(_path(task), content)
+        for task, content in _build_all(missing, reward):
+            cache.store(_path(task, reward), content)
         return
     log.info("building %d snapshots of Meta-World tasks, once", len(missing))
     chunks = [list(chunk) for _, group in itertools.groupby(missing, lambda task: task.name) for chunk in _parts(group)]
@@ -103,7 +109,8 @@ def prepare(tasks: Iterable[Task]) -> None:
                         chunk = next(waiting, None)
                     if chunk is None:
                         break
-                    process.stdin.write(json.dumps([[task.name, list(task.params)] for task in chunk]) + "\n")  # type: ignore[call-overload]
+                    order = [reward, [[task.name, list(task.params)] for task in chunk]]  # type: ignore[call-overload]
+                    process.stdin.write(json.dumps(order, default=str) + "\n")
                     process.stdin.flush()
                     if not process.stdout.readline():
                         break  # it died; what it left is built when it is asked for, and says then what was wrong
@@ -139,24 +146,26 @@ def work() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked decides
     for line in sys.stdin:
+        reward, tasks = json.loads(line)
         with contextlib.suppress(UserError):  # said when the task is asked for
-            for task, content in _build_all([Task(name, tuple(params)) for name, params in json.loads(line)]):
-                cache.store(_path(task), content)
+            for task, content in _build_all([Task(name, tuple(params)) for name, params in tasks], reward):
+                cache.store(_path(task, reward), content)
         print("done", flush=True)
 
 
-def snapshot(task: Task) -> Snapshot:
+def snapshot(task: Task, reward: str = "v2") -> Snapshot:
     """The snapshot of a task: from disk; where nothing whole is there, built anew."""
-    content = cache.load(_path(task))
+    content = cache.load(_path(task, reward))
     if content is None:
-        [(_, content)] = _build_all([task])
-        cache.store(_path(task), content)
+        [(_, content)] = _build_all([task], reward)
+        cache.store(_path(task, reward), content)
     return _decode(content)
 
 
-def _path(task: Task) -> Path:
-    # what the task remembers is part of the name: a formula that asks for more must not find less
-    text = f"{task.params!r} {' '.join(NATIVE[task.name].remembers)}"
+def _path(task: Task, reward: str = "v2") -> Path:
+    # what the task remembers is part of the name: a formula that asks for more must not find less. In nothing else do the
+    # rewards' snapshots differ
+    text = f"{task.params!r} {' '.join(BY_REWARD[reward][task.name].remembers)}"
     return _folder(task.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
 
 
@@ -165,17 +174,17 @@ def _folder(name: str) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _stock(name: str) -> "StockEnv":
+def _stock(name: str, reward: str) -> "StockEnv":
     from metarl.envs.python_engine import StockEnv
 
-    env = StockEnv(name)
+    env = StockEnv(name, reward)
     physics_model(env.model_file)  # the engine will need it: keep it on disk
     return env
 
 
-def _build_all(tasks: Iterable[Task]) -> Iterator[tuple[Task, bytes]]:
+def _build_all(tasks: Iterable[Task], reward: str) -> Iterator[tuple[Task, bytes]]:
     for task in tasks:
-        yield task, _encode(_build(_stock(task.name), task))
+        yield task, _encode(_build(_stock(task.name, reward), task))
 
 
 def _build(env: "StockEnv", task: Task) -> Snapshot:
@@ -191,7 +200,7 @@ def _build(env: "StockEnv", task: Task) -> Snapshot:
         del stock._reset_hand
     scene = env.scene()
     common = [stock._target_pos, stock.obj_init_pos, stock.init_tcp, stock.hand_init_pos]
-    special = [getattr(stock, name) for name in NATIVE[task.name].remembers]
+    special = [getattr(stock, name) for name in BY_REWARD[stock.reward_function_version][task.name].remembers]
     memory = np.concatenate([np.atleast_1d(np.nan if value is None else value) for value in common + special])
     limits: list[Any] = [stock.mocap_low, stock.mocap_high, stock.goal_space.low, stock.goal_space.high]
     return Snapshot(

@@ -309,7 +309,7 @@ def make_vec(
         for name in tasks.names:
             if name not in NATIVE:
                 raise unknown("task of Meta-World", name, NATIVE)
-    reason = _not_native(tasks, reward)
+    reason = "these are not Meta-World's environments" if tasks.make else ""
     if engine == "native" and reason:
         raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
     made: Engine
@@ -319,7 +319,7 @@ def make_vec(
         from metarl.envs.engine import NativeEngine
 
         made = NativeEngine(
-            tasks.tasks, num_envs, num_threads, goal_visible=tasks.goal_visible, all_info=info == "full",
+            tasks.tasks, num_envs, num_threads, reward=reward, goal_visible=tasks.goal_visible, all_info=info == "full",
         )  # fmt: skip
     if engine == "auto":
         log.info("engine: %s%s", made.name, f" ({reason})" if reason else "")
@@ -331,10 +331,3 @@ def make_vec(
         make_vec, tasks, num_envs, engine=engine, reward=reward, info=info, num_threads=num_threads, **view, **play
     )
     return MetaVectorEnv(tasks, made, num_envs, description=description, **view, **play)
-
-
-def _not_native(tasks: TaskDistribution, reward: str) -> str:
-    """Why the native engine cannot step these tasks; empty if it can."""
-    if tasks.make is not None:
-        return "these are not Meta-World's environments"
-    return f"it has no reward {reward}" if reward != "v2" else ""

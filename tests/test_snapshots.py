@@ -120,9 +120,9 @@ def test_snapshots_are_built_with_one_stock_object_a_class(monkeypatch: pytest.M
     made = []
 
     class Counted(StockEnv):
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, reward: str) -> None:
             made.append(name)
-            super().__init__(name)
+            super().__init__(name, reward)
 
     monkeypatch.setattr("metarl.envs.python_engine.StockEnv", Counted)
     snapshots._stock.cache_clear()
@@ -144,7 +144,7 @@ def test_building_leaves_numpys_global_generator_alone() -> None:
 def whole() -> tuple[Snapshot, bytes]:
     """A snapshot of `reach_tasks(1)`, and its file."""
     (task,) = reach_tasks(1)
-    return snapshot(task), snapshots._path(task).read_bytes()
+    return snapshot(task), snapshots._path(task, "v2").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def whole() -> tuple[Snapshot, bytes]:
 def test_a_damaged_file_is_rebuilt(monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]) -> None:
     """When it is asked for."""
     (task,), (expected, content) = reach_tasks(1), whole()
-    path = snapshots._path(task)
+    path = snapshots._path(task, "v2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(damage(content))
     assert path.read_bytes() != content

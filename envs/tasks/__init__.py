@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metarl.envs.tasks import buttons, doors, handles, pegs, pick_place, push, reach, wrench
+from metarl.envs.tasks import buttons, doors, handles, pegs, pick_place, push, reach, v1_a, v1_b, wrench
 
 Formula = Callable[[Any, Any, Any], None]
 """Reward and info, a function of three vectors (see `primitives`)."""
@@ -33,7 +33,7 @@ class NativeTask:
     """What the native engine needs to know of a task.
 
     Attributes:
-        formula: reward v2 and info.
+        formula: reward and info.
         objects: what the observation shows, one or two.
         readings: what the formula reads besides, at most five: ("body" | "geom" | "site" | "joint", name).
         remembers: attributes of the stock environment after its reset that the formula reads, in this order. None
@@ -153,3 +153,6 @@ NATIVE = {
         handles.window_open, (Seen(("site", "handleOpenStart")),), remembers=("window_handle_pos_init",)
     ),
 }  # fmt: skip
+
+BY_REWARD = {"v2": NATIVE, "v1": v1_a.table(NATIVE) | v1_b.table(NATIVE)}
+"""Tables of all tasks by version of the reward: v1 is that of figures published before 2021."""
