@@ -23,7 +23,7 @@ from metarl.envs.drawing import Painter, import_mujoco
 from metarl.envs.jit import formula_address
 from metarl.envs.python_engine import StepResult
 from metarl.envs.scales import HAND_HIGH, HAND_LOW, observation_space
-from metarl.envs.scene import STATE, Scene, get_state, physics_model
+from metarl.envs.scene import STATE, Scene, get_state, load_model
 from metarl.envs.structs import OwnModels, data_offsets
 from metarl.envs.suites import Task
 from metarl.envs.tasks import BY_REWARD, NATIVE, NativeTask
@@ -136,8 +136,6 @@ class NativeEngine:
         if task.name in self.names:
             return self.names.index(task.name)
         c = len(self.names)
-        if snap.model_file not in self.models:
-            self.models[snap.model_file] = physics_model(snap.model_file)
         model = self.models[snap.model_file]
         row, offsets = _layout(model, BY_REWARD[self.reward][task.name])
         limits = [snap.mocap_low, snap.mocap_high, snap.goal_low, snap.goal_high]
@@ -162,9 +160,12 @@ class NativeEngine:
 
     def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
         """See `Engine.reset`. Resets are deterministic: the seeds are not used."""
-        obs = np.empty((len(slots), 39))
-        for row, (slot, task) in enumerate(zip(slots, tasks)):
-            snap = self._snapshot(task)
+        obs, snaps = np.empty((len(slots), 39)), [self._snapshot(task) for task in tasks]
+        new = {snap.model_file for snap in snaps} - self.models.keys()
+        if new:
+            with ThreadPoolExecutor(self.threads) as pool:
+                self.models |= zip(new, pool.map(load_model, new))
+        for row, (slot, task, snap) in enumerate(zip(slots, tasks, snaps)):
             if self.scenes[slot] is not snap:
                 self._set_scene(slot, self._class_of(task, snap), snap)
             # no mj_forward: stock calls none between a reset and the first step, and it would change the warm start
@@ -179,6 +180,9 @@ class NativeEngine:
         if self.classes[slot] != c:
             if self.held[slot] is not None:
                 self.spare[int(self.classes[slot])].append(self.held[slot])
+                most = max(self.spare.values(), key=len)
+                if sum(map(len, self.spare.values())) > len(self.held):  # else they would grow with the classes met
+                    most.pop()
             data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
             self.held[slot], self.classes[slot], self.order = data, c, None
             arrays = (

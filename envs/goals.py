@@ -1,4 +1,4 @@
-"""How Meta-World draws a task's goals: the boxes of its 50 environments, and the order of the draws.
+"""How Meta-World draws goals: the boxes of its 50 environments, the lists of its benchmarks, and the order of the draws.
 
 Meta-World finds the 50 goals of a class by resetting an environment 50 times, a minute for all classes. A reset draws
 from numpy's global generator alone, so the draws can be had without it, equal bit for bit.
@@ -60,6 +60,66 @@ _BOXES: dict[str, tuple[list[float], list[float], float]] = {
 }
 """For each environment the lowest and highest values of its `rand_vec`, and the least distance in x and y between its
 first and its second point: a nearer draw is drawn again. 0: none is refused."""
+
+
+_LISTS = {
+    "ml10": (
+        ("reach push pick-place door-open drawer-close button-press-topdown peg-insert-side window-open sweep basketball"),
+        ("drawer-open door-close shelf-place sweep-into lever-pull"),
+    ),
+    "ml25": (
+        (
+            "reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side window-open "
+            "window-close coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull button-press-wall "
+            "faucet-open door-lock lever-pull sweep-into faucet-close coffee-button button-press-topdown-wall dial-turn"
+        ),
+        ("basketball door-close shelf-place sweep button-press"),
+    ),
+    "ml45": (
+        (
+            "assembly basketball button-press-topdown button-press-topdown-wall button-press button-press-wall coffee-button "
+            "coffee-pull coffee-push dial-turn disassemble door-close door-open drawer-close drawer-open faucet-open "
+            "faucet-close hammer handle-press-side handle-press handle-pull-side handle-pull lever-pull pick-place-wall "
+            "pick-out-of-hole push-back pick-place plate-slide plate-slide-side plate-slide-back plate-slide-back-side "
+            "peg-insert-side peg-unplug-side soccer stick-push stick-pull push-wall push reach-wall reach shelf-place "
+            "sweep-into sweep window-open window-close"
+        ),
+        ("bin-picking box-close hand-insert door-lock door-unlock"),
+    ),
+    "mt10": (
+        (
+            "reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side window-open "
+            "window-close"
+        ),
+        "",
+    ),
+    "mt25": (
+        (
+            "reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side window-open "
+            "window-close coffee-pull pick-out-of-hole disassemble pick-place-wall basketball stick-pull button-press-wall "
+            "faucet-open door-lock lever-pull sweep-into faucet-close coffee-button button-press-topdown-wall dial-turn"
+        ),
+        "",
+    ),
+    "mt50": (
+        (
+            "assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press "
+            "button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock door-open "
+            "door-unlock hand-insert drawer-close drawer-open faucet-open faucet-close hammer handle-press-side handle-press "
+            "handle-pull-side handle-pull lever-pull pick-place-wall pick-out-of-hole pick-place plate-slide plate-slide-side "
+            "plate-slide-back plate-slide-back-side peg-insert-side peg-unplug-side soccer stick-push stick-pull push "
+            "push-wall push-back reach reach-wall shelf-place sweep-into sweep window-open window-close"
+        ),
+        "",
+    ),
+}
+"""Train and test environments of Meta-World's benchmark classes, in the order in which it draws their goals."""
+
+
+def benchmark(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the train and of the test environments of "ml10", "ml25", "ml45", "mt10", "mt25" or "mt50"."""
+    train, test = (tuple(f"{task}-v3" for task in names.split()) for names in _LISTS[name])
+    return train, test
 
 
 def draw_goals(names: tuple[str, ...], goals: int, seed: int) -> list[tuple[str, list[float]]]:

@@ -56,37 +56,40 @@ def assets() -> Path:
 
 
 def load_model(model_file: str) -> Any:
-    """The model as Meta-World's environment objects hold it, from its XML file (about 0.15 s)."""
-    return _with_welds(mujoco.MjModel.from_xml_path(str(assets() / model_file)))
-
-
-def _with_welds(model: Any) -> Any:
+    """The model as Meta-World's environment objects hold it: from the cache (0.03 s), or from its XML files (0.15 s)."""
+    path = _kept(model_file)
+    with contextlib.suppress(OSError, ValueError):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest == path.with_suffix(".sha256").read_text():
+            return mujoco.MjModel.from_binary_path(str(path))
+        log.warning("a model in the cache is damaged, building it again: %s", path)
+    model = mujoco.MjModel.from_xml_path(str(assets() / model_file))
     # SawyerMocapBase.reset_mocap_welds: the welds pull the hand to the mocap body without an offset.
     weld = model.eq_type == mujoco.mjtEq.mjEQ_WELD
     model.eq_data[weld] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0]
+    _keep(model_file, model)
     return model
 
 
-def physics_model(model_file: str) -> Any:
-    """The same without textures, a quarter smaller; from the cache (about 0.03 s), where it is kept at first use."""
-    path = cache.directory("models", stock_versions(), model_file).with_suffix(".mjb")
-    with contextlib.suppress(OSError, ValueError):
-        if hashlib.sha256(path.read_bytes()).hexdigest() == path.with_suffix(".sha256").read_text():
-            return mujoco.MjModel.from_binary_path(str(path))
-        log.warning("a model in the cache is damaged, building it again: %s", path)
-    spec = mujoco.MjSpec.from_file(str(assets() / model_file))
-    for material in spec.materials:
-        material.textures = [""] * len(material.textures)
-    for texture in list(spec.textures):
-        texture.delete()
-    model = _with_welds(spec.compile())
-    buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+def keep_model(model_file: str, model: Any) -> None:
+    """Keep a stock environment's model, before its first reset, for `load_model` to find."""
+    if not _kept(model_file).exists():
+        _keep(model_file, model)
+
+
+def _keep(model_file: str, model: Any) -> None:
+    path, buffer = _kept(model_file), np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     content = buffer.tobytes()
     with contextlib.suppress(OSError):
-        cache.write_atomically(path, content)
-        cache.write_atomically(path.with_suffix(".sha256"), hashlib.sha256(content).hexdigest().encode())
-    return model
+        cache.write_atomically(path, content, durable=False)
+        digest = hashlib.sha256(content).hexdigest().encode()
+        cache.write_atomically(path.with_suffix(".sha256"), digest, durable=False)
+
+
+def _kept(model_file: str) -> Path:
+    return cache.directory("models", stock_versions(), model_file).with_suffix(".mjb")
 
 
 def get_state(model: Any, data: Any) -> np.ndarray:

@@ -7,17 +7,17 @@ older than the state), and what the reward remembers.
 
 import contextlib
 import hashlib
-import io
 import itertools
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metarl import cache
-from metarl.envs.scene import physics_model, stock_versions
+from metarl.envs.scene import keep_model, stock_versions
 from metarl.envs.suites import Task
 from metarl.envs.tasks import BY_REWARD
 from metarl.errors import UserError
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("metarl")
 
-_FORMAT = 2
-_CHUNK = 25
+_FORMAT = 3
+_CHUNK = 50
 """Tasks that a process builds before it asks for more: a class's first costs 0.2 s more than the others."""
 
 
@@ -166,7 +166,7 @@ def _path(task: Task, reward: str = "v2") -> Path:
     # what the task remembers is part of the name: a formula that asks for more must not find less. In nothing else do the
     # rewards' snapshots differ
     text = f"{task.params!r} {' '.join(BY_REWARD[reward][task.name].remembers)}"
-    return _folder(task.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.npz"
+    return _folder(task.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.snapshot"
 
 
 def _folder(name: str) -> Path:
@@ -178,7 +178,7 @@ def _stock(name: str, reward: str) -> "StockEnv":
     from metarl.envs.python_engine import StockEnv
 
     env = StockEnv(name, reward)
-    physics_model(env.model_file)  # the engine will need it: keep it on disk
+    keep_model(env.model_file, env.env.model)  # the engine will need it
     return env
 
 
@@ -210,12 +210,18 @@ def _build(env: "StockEnv", task: Task) -> Snapshot:
 
 
 def _encode(snap: Snapshot) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **asdict(snap))
-    return buffer.getvalue()
+    """A line of JSON, then the numbers: numpy's archives take 30 times as long to read."""
+    arrays = {name: value for name, value in vars(snap).items() if name != "model_file"}
+    head = {"model_file": snap.model_file, "shapes": {name: array.shape for name, array in arrays.items()}}
+    return json.dumps(head).encode() + b"\n" + b"".join(array.tobytes() for array in arrays.values())
 
 
 def _decode(content: bytes) -> Snapshot:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        values = {field.name: arrays[field.name] for field in fields(Snapshot)}
-    return Snapshot(**{**values, "model_file": str(values["model_file"])})
+    end = content.index(b"\n") + 1
+    head, numbers, first = json.loads(content[:end]), np.frombuffer(bytearray(content[end:]), np.float64), 0
+    arrays = {}
+    for name, shape in head["shapes"].items():
+        last = first + math.prod(shape)
+        arrays[name] = numbers[first:last].reshape(shape)
+        first = last
+    return Snapshot(head["model_file"], **arrays)

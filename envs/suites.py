@@ -1,6 +1,5 @@
 """Tasks, task distributions, and the suites of Meta-World: which goals are trained on and which are held out."""
 
-import importlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -9,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from metarl.envs.goals import draw_goals
+from metarl.envs.goals import benchmark, draw_goals
 from metarl.errors import UserError, unknown
 
 SUITES = {
@@ -151,7 +150,7 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
     elif rest or ":" in name:
         raise UserError(f"suite {kind} takes no task: write {kind}")
     else:
-        train, test = _names(kind)
+        train, test = benchmark(kind)
 
     if task_id and not set(test) <= set(train):
         raise UserError(f"{name} holds out tasks that an agent never saw: their task ids would say nothing to it")
@@ -164,15 +163,6 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
     shared = kind == "ml1" or (kind == "custom" and not set(train).isdisjoint(test))
     held_out = None if kind.startswith("mt") else drawn(test, seed + 1 if shared else seed)
     return Suite(name, seed, drawn(train, seed), held_out)
-
-
-def _names(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Meta-World's own lists of train and test tasks."""
-    table = importlib.import_module("metaworld.env_dict")
-    if kind.startswith("mt"):
-        return tuple(getattr(table, f"{kind.upper()}_V3")), ()
-    sides = getattr(table, f"{kind.upper()}_V3")
-    return tuple(sides["train"]), tuple(sides["test"])
 
 
 def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

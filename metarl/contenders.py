@@ -23,7 +23,7 @@ import numpy as np
 from metarl.envs import Task, TaskDistribution, make_vec
 from metarl.envs.drawing import import_mujoco
 from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import STATE, physics_model
+from metarl.envs.scene import STATE, load_model
 from metarl.envs.snapshots import snapshot
 from metarl.errors import UserError
 
@@ -182,7 +182,7 @@ class Bare(Contender):
         self.snaps = [snapshot(task) for task in tasks]
         self.low, self.high = (np.array([getattr(s, side) for s in self.snaps]) for side in ("mocap_low", "mocap_high"))
         files = {task.name: snap.model_file for task, snap in zip(tasks, self.snaps)}
-        first = {name: physics_model(file) for name, file in files.items()}
+        first = {name: load_model(file) for name, file in files.items()}
         models = [first, *({name: copy.copy(model) for name, model in first.items()} for _ in range(threads - 1))]
         self.models = [{name: (m, _bytes(m.body_pos), _bytes(m.site_pos)) for name, m in own.items()} for own in models]
         self.data = [mujoco.MjData(first[task.name]) for task in tasks]

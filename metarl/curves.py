@@ -45,6 +45,8 @@ def table(content: dict[str, Any]) -> None:
     say("\nep.: episode of the trial. Success: at any step of the episode; beside it at its last step. Intervals: over goals.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
         say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
+    if "test" not in content["sides"]:
+        say("Nothing here was held out: the figures say how well it learned its tasks, not how well it adapts to new ones.")
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")
 
 

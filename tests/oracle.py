@@ -9,10 +9,10 @@ import numpy as np
 
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, suite
 from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import physics_model
+from metarl.envs.scene import load_model
 
-model_once = lru_cache(physics_model)
-"""`physics_model` for tests that make many environments: nothing changes a class's model, so they may share it."""
+model_once = lru_cache(load_model)
+"""`load_model` for tests that make many environments: nothing changes a class's model, so they may share it."""
 
 SOME = ("reach-v3", "push-v3", "pick-place-v3", "bin-picking-v3", "peg-insert-side-v3", "dial-turn-v3")
 """Tasks that differ in what the engine must know of them: memory that changes, readings, a hinge."""

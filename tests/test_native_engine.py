@@ -1,7 +1,6 @@
 """The native engine is stock, number for number, and neither threads nor a slot's past show in its results."""
 
 import dataclasses
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import metarl
 from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, jit, make_vec, scene, snapshots, suite
 from metarl.envs.engine import NativeEngine
 from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import load_model, physics_model
+from metarl.envs.scene import keep_model, load_model
 from metarl.errors import UserError
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
@@ -43,7 +42,7 @@ EFFORTS = np.array([1, 1.5, 1, 0.6, 1, 0, 1, 1e-6, ABOVE_ONE, 2, 1, -1, 1, 1e-40
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl.envs.engine.physics_model", model_once)
+    monkeypatch.setattr("metarl.envs.engine.load_model", model_once)
 
 
 @pytest.fixture
@@ -134,6 +133,23 @@ def test_equal_to_stock_across_episodes(name: str, singles: set[float]) -> None:
         assert singles
         assert min(singles) > 0.0
         assert max(singles) <= 1.0
+
+
+@pytest.mark.parametrize("name", ["reach", "sweep-into", "pick-place", "bin-picking", "assembly", "hammer"])
+def test_the_old_reward_is_stocks_too(name: str) -> None:
+    """One task of each family of v1, played by its expert; `scripts/exactness --reward v1` plays all."""
+    tasks = TaskDistribution(suite(f"ml1:{name}-v3").train.tasks[:2])
+    envs = [make_vec(tasks, 2, engine=engine, horizon=110, info="full", reward="v1") for engine in ("native", "python")]
+    for env in envs:
+        env.set_tasks(tasks.tasks)
+    (obs, _), best = (env.reset()[0] for env in envs), 0.0
+    for t in range(120):
+        actions = expert(envs[0], obs)
+        actions[1, 3] = EFFORTS[t % len(EFFORTS)]
+        steps = [env.step(actions) for env in envs]
+        assert_equal(*steps)
+        obs, best = steps[0][0], max(best, steps[0][1].max())
+    assert best > 10.0  # no v2 reward is
 
 
 def test_equal_to_stock_for_an_episode_of_500_steps() -> None:
@@ -287,6 +303,18 @@ def test_slots_of_one_class_keep_their_own_scenes(part: str, monkeypatch: pytest
             assert same(alone[slot % 2], [result[:, slot : slot + 1] for result in together])
 
 
+def test_memory_does_not_grow_with_the_classes_met() -> None:
+    """A slot that changes its class leaves its MjData to the next one of that class, but not for ever."""
+    tasks = native_tasks(1).tasks
+    env = make_vec(native_tasks(1), 4, engine="native")
+    for i in range(3 * len(tasks)):
+        env.set_tasks([tasks[i % len(tasks)]] * 4)
+        env.reset()
+        assert sum(map(len, env.engine.spare.values())) <= 4
+    assert {id(data) for data in env.engine.held}.isdisjoint(id(d) for spare in env.engine.spare.values() for d in spare)
+    env.step(np.zeros((4, 4)))
+
+
 def test_slots_share_their_classs_model() -> None:
     """And classes that are made from one file share that."""
     tasks = [suite(f"ml1:{name}-v3").train.tasks[0] for name in ("drawer-open", "drawer-close", "reach")]
@@ -356,35 +384,35 @@ def same_numbers(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-TEXTURES = re.compile("n?tex|mat_texid|ntex|nnames|nbuffer|name_|names|npaths|paths")
-"""Fields of a model that say something of its textures, or lie behind those that do."""
-
-
 @pytest.mark.parametrize("name", [*SOME, "hammer-v3", "soccer-v3", "window-close-v3", "coffee-pull-v3"])
-def test_a_loaded_model_is_stocks(name: str) -> None:
-    """In every number, and without textures, from its cache too, in every number but those of textures."""
+def test_a_loaded_model_is_stocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every number: from its XML files, and as it was kept then, or by a stock environment."""
     env = StockEnv(name)
-    stock = env.env.model
-    for ours, textures in ((load_model(env.model_file), True), *[(physics_model(env.model_file), False)] * 2):
+    stock, models = env.env.model, []
+    for cache in ("xml", "stock"):
+        monkeypatch.setenv("METARL_CACHE", str(tmp_path / cache))
+        if cache == "stock":
+            keep_model(env.model_file, stock)
+        models += [load_model(env.model_file), load_model(env.model_file)]
+    for ours in models:
         assert numbers(ours).keys() > {"geom_size", "nbody"}
         for ours_part, stock_part in ((ours, stock), (ours.opt, stock.opt)):
             expected = numbers(stock_part)
-            differing = [key for key, value in numbers(ours_part).items() if not same_numbers(value, expected[key])]
-            assert not [key for key in differing if textures or not TEXTURES.match(key)]
+            assert not [key for key, value in numbers(ours_part).items() if not same_numbers(value, expected[key])]
 
 
 def test_a_damaged_model_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
-    first = physics_model("sawyer_xyz/sawyer_reach_v3.xml")
+    first = load_model("sawyer_xyz/sawyer_reach_v3.xml")
     (path,) = tmp_path.rglob("*.mjb")
     whole = path.read_bytes()
     path.write_bytes(whole[:-8] + b"somewhat")
-    again = physics_model("sawyer_xyz/sawyer_reach_v3.xml")
+    again = load_model("sawyer_xyz/sawyer_reach_v3.xml")
     assert "damaged" in caplog.text
     assert np.array_equal(again.geom_size, first.geom_size)
     assert path.read_bytes() == whole
-    monkeypatch.setattr(scene.mujoco, "MjSpec", None)
-    physics_model("sawyer_xyz/sawyer_reach_v3.xml")
+    monkeypatch.setattr(scene, "assets", None)
+    load_model("sawyer_xyz/sawyer_reach_v3.xml")
 
 
 def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_two_processes_may_build_at_once(folder: Path, monkeypatch: pytest.Monke
     assert len(set(found[0])) == 6
     files = [path.name for path in (folder / "snapshots").rglob("*") if path.is_file()]
     assert len(files) == 6
-    assert all(name.endswith(".npz") and not name.startswith(".") for name in files)
+    assert all(name.endswith(".snapshot") and not name.startswith(".") for name in files)
     poison(monkeypatch)
     assert [hashlib.sha256(snapshots._encode(snapshot(task))).hexdigest() for task in reach_tasks(6)] == found[0]
 
@@ -226,7 +226,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(folder: Path, monke
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metarl.cache.os.fsync", full)
+    monkeypatch.setattr("metarl.cache.os.replace", full)
     cache.store(path, b"new")
     assert cache.load(path) == b"old"
     assert list(folder.iterdir()) == [path]

@@ -1,0 +1,290 @@
+"""The old reward, v1, of tasks without lifting: reach, press, push, pull, turn, slide.
+
+Minus the distance from the hand to the object, metres, and thousands for bringing the object nearer to its goal, counted
+only with the hand beside it. Stock sets its flag `reachCompleted` anew in every step before it is read: what v1 remembers
+is distances at the reset.
+"""
+
+import numpy as np
+
+from metarl.envs.jit import jit
+from metarl.envs.tasks.primitives import (
+    OBJECT,
+    OBJECT_START,
+    READINGS,
+    REMEMBERED,
+    TARGET,
+    TCP,
+    TCP_START,
+    distance,
+    distance_xy,
+    point,
+    report,
+)
+
+X, Y, Z = 0, 1, 2
+
+
+@jit
+def progress(left, start, wide=0.01, narrow=0.001, scale=1000.0, bonus=1000.0):
+    """Of a distance that was `start` and of which this much is left: what is gained, and two bells around 0."""
+    square = left * left
+    return scale * (start - left) + bonus * (np.exp(-square / wide) + np.exp(-square / narrow))
+
+
+@jit
+def coming(left, start):
+    """The usual such term, at least 0."""
+    return max(progress(left, start), 0.0)
+
+
+@jit
+def report_near(out, reward, success, grasp_success, to_target):
+    """Most tasks report the hand at a distance of 0, hence as near the object, and terms of 0."""
+    report(out, reward, success, 1.0, grasp_success, 0.0, 0.0, to_target)
+
+
+@jit
+def _touching(now, hand, earned):
+    """The reward: `earned` counts with the hand within 5 cm of the object."""
+    reach = distance(point(now, OBJECT), hand)
+    return -reach + (earned if reach < 0.05 else 0.0)
+
+
+@jit
+def _moving(now, out, hand, left, earned, radius, grasp_success):
+    """Success is the object within this radius of the goal, from which it is `left` away."""
+    report_near(out, _touching(now, hand, earned), left <= radius, grasp_success, left)
+
+
+@jit
+def _along(now, memory, axis):
+    """Distance to the goal along one axis."""
+    return abs(now[OBJECT + axis] - memory[TARGET + axis])
+
+
+@jit
+def _aside(now, memory):
+    """Distance to the goal in the plane of x and y."""
+    return distance_xy(point(now, OBJECT), point(memory, TARGET))
+
+
+@jit
+def _away(now, memory):
+    """Distance to the goal."""
+    return distance(point(now, OBJECT), point(memory, TARGET))
+
+
+def reach_v1(now, memory, out):
+    """`SawyerReachEnvV3`; remembers the hand's distance at the reset."""
+    left = distance(point(now, TCP), point(memory, TARGET))
+    report(out, coming(left, memory[REMEMBERED]), left <= 0.05, left, 1.0, left, 0.0, left)
+
+
+def reach_wall_v1(now, memory, out):
+    """`SawyerReachWallEnvV3`; remembers the same."""
+    left = distance(point(now, TCP), point(memory, TARGET))
+    report(out, coming(left, memory[REMEMBERED]), left <= 0.05, 0.0, 0.0, 0.0, 0.0, left)
+
+
+def hand_insert_v1(now, memory, out):
+    """`SawyerHandInsertEnvV3`: the hand alone goes to the goal; "success" is about the object's start, and does not change."""
+    tcp, target = point(now, TCP), point(memory, TARGET)
+    reach = distance_xy(tcp, target)
+    reward = -reach + (coming(abs(tcp[2] - target[2]), memory[REMEMBERED]) if reach < 0.05 else 0.0)
+    to_target = distance(point(memory, OBJECT_START), target)
+    report_near(out, reward, to_target <= 0.05, 0.0, to_target)
+
+
+def button_press_v1(now, memory, out):
+    """`SawyerButtonPressEnvV3` and `SawyerCoffeeButtonEnvV3`; reading: the left finger."""
+    left = _along(now, memory, Y)
+    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.02, 0.0)
+
+
+def button_press_wall_v1(now, memory, out):
+    """`SawyerButtonPressWallEnvV3`; reading: the left finger. Stock's `maxDist` is along z, the pressing along y."""
+    left = _along(now, memory, Y)
+    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.03, 0.0)
+
+
+def button_press_topdown_v1(now, memory, out):
+    """`SawyerButtonPressTopdownEnvV3` and `SawyerButtonPressTopdownWallEnvV3`."""
+    left = _along(now, memory, Z)
+    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.024, 0.0)
+
+
+def handle_press_v1(now, memory, out):
+    """`SawyerHandlePressEnvV3` and `SawyerHandlePressSideEnvV3`; reading: the left finger."""
+    left = _along(now, memory, Z)
+    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.02, 1.0)
+
+
+def handle_pull_v1(now, memory, out):
+    """`SawyerHandlePullEnvV3`; reading: the left finger."""
+    left = _along(now, memory, Z)
+    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.05, 0.0)
+
+
+def handle_pull_side_v1(now, memory, out):
+    """`SawyerHandlePullSideEnvV3`; reading: the left finger."""
+    left = _along(now, memory, Z)
+    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.08, 0.0)
+
+
+def drawer_close_v1(now, memory, out):
+    """`SawyerDrawerCloseEnvV3`."""
+    left = _along(now, memory, Y)
+    _moving(now, out, point(now, TCP), left, coming(left, 0.15), 0.05 + 0.015, 1.0)
+
+
+def drawer_open_v1(now, memory, out):
+    """`SawyerDrawerOpenEnvV3`."""
+    left = _along(now, memory, Y)
+    _moving(now, out, point(now, TCP), left, coming(left, 0.2), 0.03, 0.0)
+
+
+def window_v1(now, memory, out):
+    """`SawyerWindowOpenEnvV3` and `SawyerWindowCloseEnvV3`: the progress may be negative."""
+    left = _along(now, memory, X)
+    _moving(now, out, point(now, TCP), left, progress(left, memory[REMEMBERED]), 0.05, 1.0)
+
+
+def dial_turn_v1(now, memory, out):
+    """`SawyerDialTurnEnvV3`: narrower bells."""
+    left = _along(now, memory, Y)
+    _moving(now, out, point(now, TCP), left, max(progress(left, memory[REMEMBERED], 0.001, 0.0001), 0.0), 0.07, 1.0)
+
+
+def faucet_v1(now, memory, out):
+    """`SawyerFaucetOpenEnvV3` and `SawyerFaucetCloseEnvV3`."""
+    left = _away(now, memory)
+    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.07, 1.0)
+
+
+def door_lock_v1(now, memory, out):
+    """`SawyerDoorLockEnvV3` and `SawyerDoorUnlockEnvV3`."""
+    left = _away(now, memory)
+    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.02, 0.0)
+
+
+def door_close_v1(now, memory, out):
+    """`SawyerDoorCloseEnvV3`."""
+    left = _aside(now, memory)
+    reward = _touching(now, point(now, TCP), coming(left, memory[REMEMBERED]))
+    report(out, reward, left <= 0.08, 0.0, 1.0, 1.0, 0.0, left)
+
+
+def door_open_v1(now, memory, out):
+    """`SawyerDoorEnvV3`: success is in x alone."""
+    reward = _touching(now, point(now, TCP), coming(_aside(now, memory), memory[REMEMBERED]))
+    report(out, reward, _along(now, memory, X) <= 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def lever_pull_v1(now, memory, out):
+    """`SawyerLeverPullEnvV3`: stock takes the distance for the angle that decides success."""
+    left = _away(now, memory)
+    reward = _touching(now, point(now, TCP), coming(left, memory[REMEMBERED]))
+    report(out, reward, left <= np.pi / 24.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def push_v1(now, memory, out):
+    """`SawyerPushEnvV3`."""
+    left = _aside(now, memory)
+    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.05, 0.0)
+
+
+def push_wall_v1(now, memory, out):
+    """`SawyerPushWallEnvV3`, `SawyerPushBackEnvV3`, `SawyerSoccerEnvV3` and the four plate-slides."""
+    left = _aside(now, memory)
+    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.07, 0.0)
+
+
+def coffee_push_v1(now, memory, out):
+    """`SawyerCoffeePushEnvV3`."""
+    reward = _touching(now, point(now, TCP), coming(_aside(now, memory), memory[REMEMBERED]))
+    to_target = _away(now, memory)
+    report_near(out, reward, to_target <= 0.07, 0.0, to_target)
+
+
+def coffee_pull_v1(now, memory, out):
+    """`SawyerCoffeePullEnvV3`.
+
+    Stock takes the length of (object's x, y, hand's initial z) for the reach, which is never within its 5 cm.
+    """
+    obj = point(now, OBJECT)
+    reward = -distance((obj[0], obj[1], memory[TCP_START + 2]), (0.0, 0.0, 0.0))
+    if distance(obj, point(now, TCP)) < 0.05:
+        reward += coming(_aside(now, memory), memory[REMEMBERED])
+    to_target = _away(now, memory)
+    report_near(out, reward, to_target <= 0.07, 0.0, to_target)
+
+
+@jit
+def _sweeping(now, memory, out, fallen):
+    """What has fallen is at the goal, the hand at it; but whether the hand is there, stock asks before."""
+    reach = distance(point(now, OBJECT), point(now, TCP))
+    left = 0.0 if fallen else _aside(now, memory)
+    reward = (0.0 if fallen else -reach) + (coming(left, memory[REMEMBERED]) if reach < 0.05 else 0.0)
+    report_near(out, reward, left <= 0.05, 0.0, left)
+
+
+@jit
+def _below(now, memory):
+    """Whether the object is 5 cm below its start."""
+    return now[OBJECT + 2] < memory[OBJECT_START + 2] - 0.05
+
+
+def sweep_v1(now, memory, out):
+    """`SawyerSweepEnvV3`: fallen is below the table."""
+    _sweeping(now, memory, out, _below(now, memory))
+
+
+def sweep_into_v1(now, memory, out):
+    """`SawyerSweepIntoGoalEnvV3`: fallen is below the table, but not beyond it."""
+    _sweeping(now, memory, out, _below(now, memory) and 0.4 < now[OBJECT + 1] < 1.0)
+
+
+FINGER = (("site", "leftEndEffector"),)
+"""The reading that stands for the hand where stock measures from the left finger."""
+REACH, PRESS, PUSH, PULL = ("maxReachDist",), ("maxDist",), ("maxPushDist",), ("maxPullDist",)
+
+TABLE = {
+    "button-press-topdown-v3": (button_press_topdown_v1, (), PRESS),
+    "button-press-topdown-wall-v3": (button_press_topdown_v1, (), PRESS),
+    "button-press-v3": (button_press_v1, FINGER, PRESS),
+    "button-press-wall-v3": (button_press_wall_v1, FINGER, PRESS),
+    "coffee-button-v3": (button_press_v1, FINGER, PRESS),
+    "coffee-pull-v3": (coffee_pull_v1, (), PULL),
+    "coffee-push-v3": (coffee_push_v1, (), PUSH),
+    "dial-turn-v3": (dial_turn_v1, (), PULL),
+    "door-close-v3": (door_close_v1, (), PULL),
+    "door-lock-v3": (door_lock_v1, (), PULL),
+    "door-open-v3": (door_open_v1, (), PULL),
+    "door-unlock-v3": (door_lock_v1, (), PULL),
+    "drawer-close-v3": (drawer_close_v1, (), ()),
+    "drawer-open-v3": (drawer_open_v1, (), ()),
+    "faucet-close-v3": (faucet_v1, (), PULL),
+    "faucet-open-v3": (faucet_v1, (), PULL),
+    "hand-insert-v3": (hand_insert_v1, (), REACH),
+    "handle-press-side-v3": (handle_press_v1, FINGER, PRESS),
+    "handle-press-v3": (handle_press_v1, FINGER, PRESS),
+    "handle-pull-side-v3": (handle_pull_side_v1, FINGER, PRESS),
+    "handle-pull-v3": (handle_pull_v1, FINGER, PRESS),
+    "lever-pull-v3": (lever_pull_v1, (), PULL),
+    "plate-slide-back-side-v3": (push_wall_v1, (), PRESS),
+    "plate-slide-back-v3": (push_wall_v1, (), PRESS),
+    "plate-slide-side-v3": (push_wall_v1, (), PRESS),
+    "plate-slide-v3": (push_wall_v1, (), PRESS),
+    "push-back-v3": (push_wall_v1, (), PUSH),
+    "push-v3": (push_v1, (), PUSH),
+    "push-wall-v3": (push_wall_v1, (), PUSH),
+    "reach-v3": (reach_v1, (), REACH),
+    "reach-wall-v3": (reach_wall_v1, (), REACH),
+    "soccer-v3": (push_wall_v1, (), PUSH),
+    "sweep-into-v3": (sweep_into_v1, (), PUSH),
+    "sweep-v3": (sweep_v1, (), PUSH),
+    "window-close-v3": (window_v1, (), PULL),
+    "window-open-v3": (window_v1, (), PULL),
+}
+"""Of every task here: formula, readings, what it remembers: how far the goal was at the reset, or the longest way there."""
