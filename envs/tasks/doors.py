@@ -16,8 +16,10 @@ from metarl.envs.tasks.primitives import (
     TARGET,
     TCP,
     TCP_START,
+    above,
     distance,
     distance_xy,
+    funnel,
     gaussian,
     hamacher,
     plus,
@@ -39,9 +41,8 @@ def _effort(grip):
 @jit
 def _above_floor(hand, centre, threshold):
     """A funnel: away from the centre the hand should be high."""
-    radius = distance_xy(hand, centre)
-    floor = 0.0 if radius <= threshold else 0.04 * np.log(radius - threshold) + 0.4
-    return 1.0 if hand[2] >= floor else tolerance(floor - hand[2], 0.01, floor / 2.0)
+    floor = funnel(distance_xy(hand, centre), threshold, 0.04, 0.4)
+    return above(floor, hand[2], floor / 2.0)
 
 
 def box_close(now, memory, out):

@@ -18,6 +18,7 @@ from metarl.envs.tasks.primitives import (
     TARGET,
     TCP,
     TCP_START,
+    bringing,
     caged_grasp,
     closing,
     distance,
@@ -34,18 +35,22 @@ from metarl.envs.tasks.primitives import (
 
 
 @jit
-def _along(now, memory, axis, start, radius):
-    """Distance to the goal along one axis, and its term."""
+def _sliding(now, memory, axis, start, radius):
+    """Of a handle that slides along one axis and remembers where it was.
+
+    Returns:
+        Its distances from the hand and from the goal, the term of bringing it there, and the margin of reaching it.
+    """
     to_target = abs(now[OBJECT + axis] - memory[TARGET + axis])
-    return to_target, tolerance(to_target, radius, abs(abs(start - memory[TARGET + axis]) - radius))
+    in_place = tolerance(to_target, radius, abs(abs(start - memory[TARGET + axis]) - radius))
+    margin = abs(distance(point(memory, REMEMBERED), point(memory, TCP_START)) - 0.02)
+    return distance(point(now, OBJECT), point(now, TCP)), to_target, in_place, margin
 
 
 def handle_press(now, memory, out):
-    """`SawyerHandlePressEnvV3` and `SawyerHandlePressSideEnvV3`; remembers where the handle was."""
-    obj, start = point(now, OBJECT), point(memory, REMEMBERED)
-    to_target, in_place = _along(now, memory, 2, start[2], 0.02)
-    to_tcp = distance(obj, point(now, TCP))
-    reach = tolerance(to_tcp, 0.02, abs(distance(start, point(memory, TCP_START)) - 0.02))
+    """`SawyerHandlePressEnvV3` and `SawyerHandlePressSideEnvV3`."""
+    to_tcp, to_target, in_place, margin = _sliding(now, memory, 2, memory[REMEMBERED + 2], 0.02)
+    reach = tolerance(to_tcp, 0.02, margin)
     reward = 10.0 * (1.0 if to_target <= 0.02 else hamacher(reach, in_place))
     report(out, reward, to_target <= 0.02, to_tcp <= 0.05, 1.0, reach, in_place, to_target)
 
@@ -67,9 +72,7 @@ def handle_pull(now, memory, out):
 
 def handle_pull_side(now, memory, out):
     """`SawyerHandlePullSideEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.032, 0.06, 0.01)
     reward = hamacher(grasp, in_place, single)
     if to_tcp < 0.035 and now[OPEN] > 0.0 and obj[2] - 0.01 > start[2]:
@@ -81,19 +84,15 @@ def handle_pull_side(now, memory, out):
 
 
 def window_open(now, memory, out):
-    """`SawyerWindowOpenEnvV3`; remembers where the handle was."""
-    to_target, in_place = _along(now, memory, 0, memory[OBJECT_START], 0.05)
-    to_tcp = distance(point(now, OBJECT), point(now, TCP))
-    margin = abs(distance(point(memory, REMEMBERED), point(memory, TCP_START)) - 0.02)
+    """`SawyerWindowOpenEnvV3`."""
+    to_tcp, to_target, in_place, margin = _sliding(now, memory, 0, memory[OBJECT_START], 0.05)
     reach = tolerance(to_tcp, 0.02, margin)
     report(out, 10.0 * hamacher(reach, in_place), to_target <= 0.05, to_tcp <= 0.05, 1.0, reach, in_place, to_target)
 
 
 def window_close(now, memory, out):
-    """`SawyerWindowCloseEnvV3`; remembers where the handle was."""
-    to_target, in_place = _along(now, memory, 0, memory[REMEMBERED], 0.05)
-    to_tcp = distance(point(now, OBJECT), point(now, TCP))
-    margin = abs(distance(point(memory, REMEMBERED), point(memory, TCP_START)) - 0.02)
+    """`SawyerWindowCloseEnvV3`."""
+    to_tcp, to_target, in_place, margin = _sliding(now, memory, 0, memory[REMEMBERED], 0.05)
     reach = gaussian(to_tcp, 0.02, margin)
     report(out, 10.0 * hamacher(reach, in_place), to_target <= 0.05, to_tcp <= 0.05, 1.0, reach, in_place, to_target)
 
@@ -174,22 +173,25 @@ def lever_pull(now, memory, out):
     report(out, reward, error <= np.pi / 24.0, shoulder < 0.03, ready > 0.9, ready, engaged, shoulder)
 
 
-def plate_slide(now, memory, out):
-    """`SawyerPlateSlideEnvV3`."""
+@jit
+def _plate(now, memory, inset):
+    """Distances of the hand and of the goal, and the terms of reaching and of bringing there, margins less `inset`."""
     obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
     to_tcp, to_target = distance(point(now, TCP), obj), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
-    grasp = tolerance(to_tcp, 0.05, distance(point(memory, TCP_START), start))
+    reach = tolerance(to_tcp, 0.05, distance(point(memory, TCP_START), start) - inset)
+    return to_tcp, to_target, reach, tolerance(to_target, 0.05, distance(start, target) - inset)
+
+
+def plate_slide(now, memory, out):
+    """`SawyerPlateSlideEnvV3`."""
+    to_tcp, to_target, grasp, in_place = _plate(now, memory, 0.0)
     reward = 10.0 if to_target < 0.05 else 8.0 * hamacher(grasp, in_place)
     report(out, reward, to_target <= 0.07, to_tcp <= 0.03, 0.0, grasp, in_place, to_target)
 
 
 def plate_slide_back(now, memory, out):
     """`SawyerPlateSlideBackEnvV3`, `SawyerPlateSlideSideEnvV3` and `SawyerPlateSlideBackSideEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(point(now, TCP), obj), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target) - 0.05)
-    grasp = tolerance(to_tcp, 0.05, distance(point(memory, TCP_START), start) - 0.05)
+    to_tcp, to_target, grasp, in_place = _plate(now, memory, 0.05)
     reward = 1.5 * grasp
     if now[TCP + 2] <= 0.03 and to_tcp < 0.07:
         reward = 2.0 + 7.0 * in_place

@@ -11,7 +11,7 @@ from metarl.envs.tasks.primitives import (
     SECOND,
     TARGET,
     TCP,
-    TOUCHING,
+    bringing,
     caged_grasp,
     caging,
     distance,
@@ -24,6 +24,7 @@ from metarl.envs.tasks.primitives import (
     scaled_distance,
     tolerance,
     total,
+    touched,
 )
 
 
@@ -61,10 +62,8 @@ def peg_insert_side(now, memory, out):
 
 def peg_unplug_side(now, memory, out):
     """`SawyerPegUnplugSideEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.025, 0.05, 0.005, 0.8)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
     held = now[OPEN] > 0.5 and obj[0] - start[0] > 0.015
     reward = rounded(2.0 * grasp, single)
     if held and to_tcp < 0.035:
@@ -87,7 +86,7 @@ def stick_push(now, memory, out):
     if to_tcp < 0.02 and now[OPEN] > 0.0 and stick[2] - 0.01 > stick_start[2]:
         grasp = 1.0
         reward = 10.0 if to_target <= 0.12 else 2.0 + 5.0 * stick_in_place + 3.0 * in_place
-    held = now[TOUCHING] > 0.0 and now[OPEN] > 0.0 and now[OBJECT + 2] - 0.01 > stick_start[2]
+    held = touched(now) and now[OBJECT + 2] - 0.01 > stick_start[2]
     report(out, reward, held and to_target <= 0.12, to_tcp <= 0.03, held, grasp, stick_in_place, to_target)
 
 
@@ -111,6 +110,6 @@ def stick_pull(now, memory, out):
             reward = 10.0 if to_target <= 0.12 else 1.0 + both + 5.0 + 2.0 * stick_at_target + 1.0 * in_place
     else:
         reward = hamacher(grasp, stick_in_place, single)
-    held = now[TOUCHING] > 0.0 and now[OPEN] > 0.0 and stick[2] - 0.02 > start[2]
+    held = touched(now) and stick[2] - 0.02 > start[2]
     success = to_target <= 0.12 and inserted
     report(out, reward, success, to_tcp <= 0.03, held, grasp, stick_in_place, to_target)

@@ -6,7 +6,6 @@ pick-out-of-hole. Most are hamacher(grasp, in place), more once the object is he
 
 import numpy as np
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
     HAND,
@@ -17,29 +16,31 @@ from metarl.envs.tasks.primitives import (
     TARGET,
     TCP,
     TCP_START,
-    TOUCHING,
+    above,
+    bringing,
     caged_grasp,
     caging,
     distance,
     distance_xy,
+    funnel,
     grasping,
     gripping,
     hamacher,
+    past_wall,
     point,
     report,
     scaled_distance,
     signed_caging,
     tolerance,
     total,
+    touched,
     touched_and_lifted,
 )
 
 
 def pick_place(now, memory, out):
     """`SawyerPickPlaceEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     caged = signed_caging(now, memory, obj, 0.015, 0.005)
     grasp, single = grasping(caged, caged, now[GRIP], 1.0)
     reward = hamacher(grasp, in_place, single)
@@ -53,9 +54,7 @@ def pick_place(now, memory, out):
 
 def hand_insert(now, memory, out):
     """`SawyerHandInsertEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
     reward = hamacher(grasp, in_place, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0:
@@ -68,18 +67,13 @@ def hand_insert(now, memory, out):
 
 def pick_place_wall(now, memory, out):
     """`SawyerPickPlaceWallEnvV3`: first above the wall, then to the goal."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    middle, scale = (target[0], 0.77, 0.25), (1.0, 1.0, 3.0)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    at_middle = tolerance(scaled_distance(obj, middle, scale), 0.05, scaled_distance(start, middle, scale))
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    wall, scale = (memory[TARGET], 0.77, 0.25), (1.0, 1.0, 3.0)
+    at_wall = tolerance(scaled_distance(obj, wall, scale), 0.05, scaled_distance(start, wall, scale))
     grasp, single = gripping(caging(now, memory, obj, start, 0.015, 0.05, 0.005), now[GRIP], 1.0)
-    reward = hamacher(grasp, at_middle, single)
+    reward = hamacher(grasp, at_wall, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0 and obj[2] - 0.015 > start[2]:
-        if obj[1] > 0.75:
-            reward = total(total(total(reward, 1.0, single), 4.0, single), 3.0 * in_place, single)
-        else:
-            reward = total(total(reward, 1.0, single), 4.0 * at_middle, single)
+        reward = past_wall(reward, obj, at_wall, in_place, single)
     if to_target < 0.05:
         reward = 10.0
     lifted = touched_and_lifted(now, start)
@@ -88,9 +82,8 @@ def pick_place_wall(now, memory, out):
 
 def shelf_place(now, memory, out):
     """`SawyerShelfPlaceEnvV3`: under the shelf's board, in_place falls off."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    target = point(memory, TARGET)
     grasp, single = gripping(caging(now, memory, obj, start, 0.02, 0.05, 0.01), now[GRIP], 1.0)
     reward = hamacher(grasp, in_place, single)
     if 0.0 < obj[2] < 0.24 and target[0] - 0.15 < obj[0] < target[0] + 0.15:
@@ -140,8 +133,7 @@ def coffee(now, memory, out):
     if scaled < 0.05:
         reward = 10.0
     to_target = distance(obj, target)
-    touched = now[TOUCHING] > 0.0 and now[OPEN] > 0.0
-    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, touched, grasp, in_place, to_target)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, touched(now), grasp, in_place, to_target)
 
 
 def bin_picking(now, memory, out):
@@ -152,14 +144,14 @@ def bin_picking(now, memory, out):
         memory[REMEMBERED] = to_target
     in_place = tolerance(to_target, 0.05, memory[REMEMBERED])
     # above both bins the hand may be low, elsewhere it should be high
-    floor = min(_floor(distance_xy(hand, start), 0.02, 0.2), _floor(distance_xy(hand, target), 0.02, 0.2))
-    above = 1.0 if hand[2] >= floor else tolerance(max(floor - hand[2], 0.0), 0.01, 0.05)
+    floor = min(funnel(distance_xy(hand, start), 0.03, 0.02, 0.2), funnel(distance_xy(hand, target), 0.03, 0.02, 0.2))
+    high = above(floor, hand[2], 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.01, 0.7)
     reward = hamacher(grasp, in_place, single)
     near = distance(obj, hand) < 0.04
     held = near and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.43
     if held:
-        reward = total(reward, 1.0 + 5.0 * hamacher(above, in_place), single)
+        reward = total(reward, 1.0 + 5.0 * hamacher(high, in_place), single)
     if to_target < 0.05:
         reward = 10.0
     report(out, reward, to_target <= 0.05, near, held, grasp, in_place, to_target)
@@ -167,22 +159,14 @@ def bin_picking(now, memory, out):
 
 def pick_out_of_hole(now, memory, out):
     """`SawyerPickOutOfHoleEnvV3`."""
-    obj, target, start, tcp = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), point(now, TCP)
-    to_tcp, to_target = distance(obj, tcp), distance(obj, target)
-    floor = _floor(distance_xy(tcp, start), 0.015, 0.15)
-    above = 1.0 if tcp[2] >= floor else tolerance(max(floor - tcp[2], 0.0), 0.01, 0.02)
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.02)
+    tcp = point(now, TCP)
+    high = above(funnel(distance_xy(tcp, start), 0.03, 0.015, 0.15), tcp[2], 0.02)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.02, 0.03, 0.1)
-    in_place = tolerance(to_target, 0.02, distance(start, target))
     reward = hamacher(grasp, in_place, single)
     held = to_tcp < 0.04 and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.33
     if held:
-        reward = total(reward, 1.0 + 5.0 * hamacher(in_place, above), single)
+        reward = total(reward, 1.0 + 5.0 * hamacher(in_place, high), single)
     if to_target < 0.05:
         reward = 10.0
     report(out, reward, to_target <= 0.07, to_tcp <= 0.03, held, grasp, in_place, to_target)
-
-
-@jit
-def _floor(radius, steepness, height):
-    """A funnel: the height below which the hand should not be, this far from the centre."""
-    return steepness * np.log(radius - 0.03) + height if radius > 0.03 else 0.0

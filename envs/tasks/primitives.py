@@ -226,6 +226,41 @@ def pinching(now, memory, obj, object_radius, extra, xz_threshold):
 
 
 @jit
+def bringing(now, memory, radius):
+    """The object, its start, its distances from the hand and from the goal, and the term of bringing it there."""
+    obj, start, target = point(now, OBJECT), point(memory, OBJECT_START), point(memory, TARGET)
+    to_target = distance(obj, target)
+    in_place = tolerance(to_target, radius, distance(start, target))
+    return obj, start, distance(obj, point(now, TCP)), to_target, in_place
+
+
+@jit
+def past_wall(reward, obj, at_wall, in_place, single):
+    """The bonus of push-wall and pick-place-wall: in front of the wall for being at it, behind it for being in place."""
+    if obj[1] > 0.75:
+        return total(total(total(reward, 1.0, single), 4.0, single), 3.0 * in_place, single)
+    return total(total(reward, 1.0, single), 4.0 * at_wall, single)
+
+
+@jit
+def funnel(radius, threshold, steepness, height):
+    """The height below which something should not be, this far from the centre."""
+    return steepness * np.log(radius - threshold) + height if radius > threshold else 0.0
+
+
+@jit
+def above(floor, z, margin):
+    """1 above the floor, less below it."""
+    return 1.0 if z >= floor else tolerance(floor - z, 0.01, margin)
+
+
+@jit
+def touched(now):
+    """Both pads press the object."""
+    return now[TOUCHING] > 0.0 and now[OPEN] > 0.0
+
+
+@jit
 def touched_and_lifted(now, start):
     """The usual grasp_success: both pads press the object, and it is 2 cm above its start."""
-    return now[TOUCHING] > 0.0 and now[OPEN] > 0.0 and now[OBJECT + 2] - 0.02 > start[2]
+    return touched(now) and now[OBJECT + 2] - 0.02 > start[2]

@@ -7,10 +7,11 @@ from metarl.envs.tasks.primitives import (
     OPEN,
     TARGET,
     TCP,
-    TOUCHING,
+    bringing,
     caged_grasp,
     distance,
     hamacher,
+    past_wall,
     pinching,
     point,
     report,
@@ -18,15 +19,14 @@ from metarl.envs.tasks.primitives import (
     scaled_distance,
     tolerance,
     total,
+    touched,
     touched_and_lifted,
 )
 
 
 def push(now, memory, out):
     """`SawyerPushEnvV3`."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
     reward = rounded(2.0 * grasp, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0:
@@ -54,18 +54,13 @@ def push_back(now, memory, out):
 
 def push_wall(now, memory, out):
     """`SawyerPushWallEnvV3`: first beside the wall, then to the goal."""
-    obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    middle, scale = (-0.05, 0.77, obj[2]), (3.0, 1.0, 1.0)
-    to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
-    at_middle = tolerance(scaled_distance(obj, middle, scale), 0.05, scaled_distance(start, middle, scale))
-    in_place = tolerance(to_target, 0.05, distance(start, target))
+    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    wall, scale = (-0.05, 0.77, obj[2]), (3.0, 1.0, 1.0)
+    at_wall = tolerance(scaled_distance(obj, wall, scale), 0.05, scaled_distance(start, wall, scale))
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
     reward = rounded(2.0 * grasp, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0:
-        if obj[1] > 0.75:
-            reward = total(total(total(reward, 1.0, single), 4.0, single), 3.0 * in_place, single)
-        else:
-            reward = total(total(reward, 1.0, single), 4.0 * at_middle, single)
+        reward = past_wall(reward, obj, at_wall, in_place, single)
     if to_target < 0.05:
         reward = 10.0
     lifted = touched_and_lifted(now, start)
@@ -79,8 +74,7 @@ def _sweeping(now, memory, out, target, extra, xz_threshold):
     in_place = tolerance(to_target, 0.05, distance(point(memory, OBJECT_START), target))
     grasp = pinching(now, memory, obj, 0.02, extra, xz_threshold)
     reward = 10.0 if to_target < 0.05 else 2.0 * grasp + 6.0 * hamacher(grasp, in_place)
-    touched = now[TOUCHING] > 0.0 and now[OPEN] > 0.0
-    report(out, reward, to_target <= 0.05, to_tcp <= 0.03, touched, grasp, in_place, to_target)
+    report(out, reward, to_target <= 0.05, to_tcp <= 0.03, touched(now), grasp, in_place, to_target)
 
 
 def sweep(now, memory, out):

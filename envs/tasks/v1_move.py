@@ -58,6 +58,12 @@ def _moving(now, out, hand, left, earned, radius, grasp_success):
 
 
 @jit
+def _bringing(now, memory, out, hand, left, radius, grasp_success):
+    """The same for a task that remembers how far the goal was."""
+    _moving(now, out, hand, left, coming(left, memory[REMEMBERED]), radius, grasp_success)
+
+
+@jit
 def _along(now, memory, axis):
     """Distance to the goal along one axis."""
     return abs(now[OBJECT + axis] - memory[TARGET + axis])
@@ -98,38 +104,32 @@ def hand_insert_v1(now, memory, out):
 
 def button_press_v1(now, memory, out):
     """`SawyerButtonPressEnvV3` and `SawyerCoffeeButtonEnvV3`; reading: the left finger."""
-    left = _along(now, memory, Y)
-    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.02, 0.0)
+    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Y), 0.02, 0.0)
 
 
 def button_press_wall_v1(now, memory, out):
     """`SawyerButtonPressWallEnvV3`; reading: the left finger. Stock's `maxDist` is along z, the pressing along y."""
-    left = _along(now, memory, Y)
-    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.03, 0.0)
+    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Y), 0.03, 0.0)
 
 
 def button_press_topdown_v1(now, memory, out):
     """`SawyerButtonPressTopdownEnvV3` and `SawyerButtonPressTopdownWallEnvV3`."""
-    left = _along(now, memory, Z)
-    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.024, 0.0)
+    _bringing(now, memory, out, point(now, TCP), _along(now, memory, Z), 0.024, 0.0)
 
 
 def handle_press_v1(now, memory, out):
     """`SawyerHandlePressEnvV3` and `SawyerHandlePressSideEnvV3`; reading: the left finger."""
-    left = _along(now, memory, Z)
-    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.02, 1.0)
+    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.02, 1.0)
 
 
 def handle_pull_v1(now, memory, out):
     """`SawyerHandlePullEnvV3`; reading: the left finger."""
-    left = _along(now, memory, Z)
-    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.05, 0.0)
+    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.05, 0.0)
 
 
 def handle_pull_side_v1(now, memory, out):
     """`SawyerHandlePullSideEnvV3`; reading: the left finger."""
-    left = _along(now, memory, Z)
-    _moving(now, out, point(now, READINGS), left, coming(left, memory[REMEMBERED]), 0.08, 0.0)
+    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.08, 0.0)
 
 
 def drawer_close_v1(now, memory, out):
@@ -158,14 +158,12 @@ def dial_turn_v1(now, memory, out):
 
 def faucet_v1(now, memory, out):
     """`SawyerFaucetOpenEnvV3` and `SawyerFaucetCloseEnvV3`."""
-    left = _away(now, memory)
-    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.07, 1.0)
+    _bringing(now, memory, out, point(now, TCP), _away(now, memory), 0.07, 1.0)
 
 
 def door_lock_v1(now, memory, out):
     """`SawyerDoorLockEnvV3` and `SawyerDoorUnlockEnvV3`."""
-    left = _away(now, memory)
-    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.02, 0.0)
+    _bringing(now, memory, out, point(now, TCP), _away(now, memory), 0.02, 0.0)
 
 
 def door_close_v1(now, memory, out):
@@ -190,14 +188,12 @@ def lever_pull_v1(now, memory, out):
 
 def push_v1(now, memory, out):
     """`SawyerPushEnvV3`."""
-    left = _aside(now, memory)
-    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.05, 0.0)
+    _bringing(now, memory, out, point(now, TCP), _aside(now, memory), 0.05, 0.0)
 
 
 def push_wall_v1(now, memory, out):
     """`SawyerPushWallEnvV3`, `SawyerPushBackEnvV3`, `SawyerSoccerEnvV3` and the four plate-slides."""
-    left = _aside(now, memory)
-    _moving(now, out, point(now, TCP), left, coming(left, memory[REMEMBERED]), 0.07, 0.0)
+    _bringing(now, memory, out, point(now, TCP), _aside(now, memory), 0.07, 0.0)
 
 
 def coffee_push_v1(now, memory, out):

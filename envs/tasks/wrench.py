@@ -17,6 +17,7 @@ from metarl.envs.tasks.primitives import (
     caging,
     distance,
     distance_xy,
+    funnel,
     grasping,
     plus,
     point,
@@ -64,7 +65,7 @@ def assembly(now, memory, out):
     success = radius < 0.02 and target[2] - centre[2] > 0.0
     threshold = 0.02 if success else 0.01
     # a funnel around the peg: the ring should be above it until it is over it
-    height = 0.02 * np.log(radius - threshold) + 0.2 if radius > threshold else 0.0
+    height = funnel(radius, threshold, 0.02, 0.2)
     error = scaled_distance((target[0], target[1], height), centre, (1.0, 1.0, 3.0))
     lifted = 1.0 if centre[2] > 0.02 or radius < threshold else 0.0
     in_place = 0.1 * lifted + 0.9 * tolerance(error, 0.02, 0.4)
