@@ -53,12 +53,12 @@ def _cached() -> Iterator[bool]:
         numba.config.CACHE_DIR = before
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile at the first call, without the interpreter's lock."""
+def jit(function: Callable[..., Any], what: str = "") -> Any:
+    """Compile at the first call, without the interpreter's lock; say that `what` is compiled."""
     with _cached() as keep:
         dispatcher = numba.njit(nogil=True, cache=keep)(function)
         if keep:
-            _forgive(dispatcher, "the engine's loop" if function.__name__ == "step_slots" else "")
+            _forgive(dispatcher, what)
         return dispatcher
 
 

@@ -4,6 +4,8 @@ Everything is handed over as numbers and addresses, so that numba can keep the c
 operations is `SawyerXYZEnv.step`'s; what that does in float32 is done in float32 here.
 """
 
+from functools import partial
+
 import numba as nb
 import numpy as np
 
@@ -139,7 +141,7 @@ def observe(row, ids, seen_offsets, out):
         out[11:18] = 0.0
 
 
-@jit
+@partial(jit, what="the engine's loop")
 def step_slots(
     counter, order, classes, addresses, layouts, seen_offsets, limits, hand_low, hand_high, offsets, mj_step, mj_forward,
     actions, previous, show_goal, all_info, obs, reward, success, info, unstable,

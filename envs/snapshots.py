@@ -7,7 +7,6 @@ older than the state), and what the reward remembers.
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import math
@@ -16,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,22 +79,27 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
     """
     if not cache.writable(_folder("")):
         return  # each will be built when it is asked for, and kept in memory
-    known = [task for task in dict.fromkeys(tasks) if task.name in BY_REWARD[reward] and isinstance(task.params, tuple)]
-    missing = [task for task in known if not _path(task, reward).exists()]
-    order = {name: i for i, name in enumerate(dict.fromkeys(task.name for task in missing))}
-    missing.sort(key=lambda task: order[task.name])
-    workers = min(worker_count(), len(missing) // _CHUNK)
+    missing: dict[str, list[Task]] = defaultdict(list)  # by class: a process makes a stock environment of each
+    for task in dict.fromkeys(tasks):
+        if isinstance(task.params, tuple) and not _path(task, reward).exists():
+            missing[task.name].append(task)
+    chunks = [some[i : i + _CHUNK] for some in missing.values() for i in range(0, len(some), _CHUNK)]
+    total = sum(map(len, chunks))
+    workers = min(worker_count(), total // _CHUNK)
     if workers < 2:
-        for task, content in _build_all(missing, reward):
-            cache.store(_path(task, reward), content)
-        return
-    log.info("building %d snapshots of Meta-World tasks, once", len(missing))
-    chunks = [list(chunk) for _, group in itertools.groupby(missing, lambda task: task.name) for chunk in _parts(group)]
-    waiting, lock, failed = iter(chunks), threading.Lock(), False
+        for chunk in chunks:
+            _build_all(chunk, reward)
+    else:
+        log.info("building %d snapshots of Meta-World tasks, once", total)
+        _build_in_processes(chunks, reward, workers, total)
+
+
+def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, total: int) -> None:
+    waiting, lock, interrupted = iter(chunks), threading.Lock(), False
     done, said = 0, time.monotonic()
 
     def feed() -> None:
-        nonlocal done, said, failed
+        nonlocal done, said
         # a process of its own, not multiprocessing: that would import the user's script again
         search = os.pathsep.join(path for path in sys.path if path)
         with subprocess.Popen(
@@ -104,13 +109,13 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                while not failed:
+                while not interrupted:
                     with lock:
                         chunk = next(waiting, None)
                     if chunk is None:
                         break
-                    order = [reward, [[task.name, list(task.params)] for task in chunk]]  # type: ignore[call-overload]
-                    process.stdin.write(json.dumps(order, default=str) + "\n")
+                    line = json.dumps([reward, [[task.name, task.params] for task in chunk]], default=str)
+                    process.stdin.write(line + "\n")
                     process.stdin.flush()
                     if not process.stdout.readline():
                         break  # it died; what it left is built when it is asked for, and says then what was wrong
@@ -118,7 +123,7 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
                         done += len(chunk)
                         if time.monotonic() - said > 5:
                             said = time.monotonic()
-                            log.info("%d of %d snapshots", done, len(missing))
+                            log.info("%d of %d snapshots", done, total)
             finally:
                 process.stdin.close()
 
@@ -129,15 +134,8 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
         for thread in threads:
             thread.join()
     except BaseException:  # an interrupt: the processes end after their chunk, and what was built stays
-        failed = True
+        interrupted = True
         raise
-
-
-def _parts(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    rest = list(tasks)
-    while rest:
-        part, rest = rest[:_CHUNK], rest[_CHUNK:]
-        yield part
 
 
 def work() -> None:
@@ -148,8 +146,7 @@ def work() -> None:
     for line in sys.stdin:
         reward, tasks = json.loads(line)
         with contextlib.suppress(UserError):  # said when the task is asked for
-            for task, content in _build_all([Task(name, tuple(params)) for name, params in tasks], reward):
-                cache.store(_path(task, reward), content)
+            _build_all([Task(name, tuple(params)) for name, params in tasks], reward)
         print("done", flush=True)
 
 
@@ -157,8 +154,7 @@ def snapshot(task: Task, reward: str = "v2") -> Snapshot:
     """The snapshot of a task: from disk; where nothing whole is there, built anew."""
     content = cache.load(_path(task, reward))
     if content is None:
-        [(_, content)] = _build_all([task], reward)
-        cache.store(_path(task, reward), content)
+        [content] = _build_all([task], reward)
     return _decode(content)
 
 
@@ -182,9 +178,13 @@ def _stock(name: str, reward: str) -> "StockEnv":
     return env
 
 
-def _build_all(tasks: Iterable[Task], reward: str) -> Iterator[tuple[Task, bytes]]:
+def _build_all(tasks: Iterable[Task], reward: str) -> list[bytes]:
+    """Build, and keep on disk."""
+    contents = []
     for task in tasks:
-        yield task, _encode(_build(_stock(task.name, reward), task))
+        contents.append(_encode(_build(_stock(task.name, reward), task)))
+        cache.store(_path(task, reward), contents[-1])
+    return contents
 
 
 def _build(env: "StockEnv", task: Task) -> Snapshot:

@@ -30,12 +30,16 @@ _TOUCHING = """<mujoco><worldbody><geom type='plane' size='1 1 1'/>
 <body pos='0 0 0.09'><freejoint/><geom size='0.1'/><site/></body></worldbody></mujoco>"""
 
 
+def _strange() -> UserError:
+    return UserError(f"MuJoCo {mujoco.__version__} keeps its data otherwise than expected: use engine='python'")
+
+
 def _find(base: int, start: int, end: int, address: int) -> int:
     """Offset from `base`, between `start` and `end`, of a pointer to `address`."""
     words = np.ctypeslib.as_array((ctypes.c_int64 * ((end - start) // 8)).from_address(base + start))
     found = np.flatnonzero(words == address)
     if len(found) != 1:
-        raise UserError(f"MuJoCo {mujoco.__version__} keeps its data otherwise than expected: use engine='python'")
+        raise _strange()
     return start + 8 * int(found[0])
 
 
@@ -72,7 +76,7 @@ def data_offsets() -> np.ndarray:
     offsets[WARNING_SIZE] = warning.strides[0]
     counts = [ctypes.c_int.from_address(base + int(offsets[NCON]) + 4 * i).value for i in (0, 4)]
     if counts != [data.ncon, data.nefc] or data.ncon != 1:
-        raise UserError(f"MuJoCo {mujoco.__version__} keeps its data otherwise than expected: use engine='python'")
+        raise _strange()
     return offsets
 
 

@@ -1,7 +1,7 @@
 """`MetaVectorEnv`: many slots, each on its own task, as one `gymnasium.vector.VectorEnv`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,7 +99,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
             raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
-        self._check_names({task.name for task in tasks})
+        _check_names(self.distribution, {task.name for task in tasks})
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
 
@@ -112,18 +112,11 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for what in ("make", "goal_visible", "task_ids"):
             if getattr(distribution, what) != getattr(self.distribution, what):
                 raise UserError(f"the new tasks' {what} differs: make a new environment for them")
-        self._check_names(set(distribution.names))
+        _check_names(self.distribution, distribution.names)
         self.engine.prepare(distribution.tasks)
         self.distribution = distribution
         made = self._description
         self._description = partial(made.func, distribution, self.num_envs, **made.keywords)
-
-    def _check_names(self, names: set[str]) -> None:
-        for name in sorted(names):
-            if self.distribution.make is None and name not in NATIVE:
-                raise unknown("task of Meta-World", name, NATIVE)
-            if self._ids and name not in self._ids:
-                raise UserError(f"{name} has no task id here: the ids are of {', '.join(self._ids)}")
 
     def _with_ids(self, obs: np.ndarray, slots: Sequence[int] | np.ndarray) -> np.ndarray:
         """Observations of these slots, and each slot's task as one-hot where that is shown."""
@@ -266,6 +259,15 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._painter.close()
 
 
+def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
+    """Refuse tasks that cannot stand beside the distribution's."""
+    for name in sorted(names):
+        if distribution.make is None and name not in NATIVE:
+            raise unknown("task of Meta-World", name, NATIVE)
+        if distribution.task_ids and name not in distribution.task_ids:
+            raise UserError(f"{name} has no task id here: the ids are of {', '.join(distribution.task_ids)}")
+
+
 def make_vec(
     tasks: TaskDistribution, num_envs: int, *, engine: str = "auto", seed: int = 0, horizon: int = 500,
     resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, info: str = "success",
@@ -305,10 +307,7 @@ def make_vec(
     if num_envs < 1 or horizon < 1:
         raise UserError(f"num_envs ({num_envs}) and horizon ({horizon}) must be at least 1")
     check_view(width, height, camera)
-    if tasks.make is None:
-        for name in tasks.names:
-            if name not in NATIVE:
-                raise unknown("task of Meta-World", name, NATIVE)
+    _check_names(tasks, tasks.names)
     reason = "these are not Meta-World's environments" if tasks.make else ""
     if engine == "native" and reason:
         raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
