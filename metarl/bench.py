@@ -10,13 +10,11 @@ import logging
 import math
 import os
 import platform
-import resource
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +152,8 @@ def machine_facts() -> dict[str, Any]:
         "cpu": models[0] if models else platform.machine(),
         "usable_cores": machine.usable_cores(),
         "load": os.getloadavg()[0],
-        "versions": dict(_versions()),
+        "versions": machine.versions(PACKAGES),
     }
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            yield name, version(name)
 
 
 def random_actions(round_number: int, steps: int, slots: int) -> np.ndarray:
@@ -295,7 +287,7 @@ def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> Non
 def resident() -> int:
     """Bytes of memory that this process has in use, less what the C library keeps for later allocations."""
     machine.return_memory()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return machine.resident()
 
 
 def spread(ratio: dict[str, float] | None) -> str:

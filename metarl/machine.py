@@ -2,6 +2,10 @@
 
 import ctypes
 import os
+import resource
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -25,6 +29,20 @@ def cgroup_files(name: str) -> list[str]:
     folder = root / line[3:].lstrip("/")
     files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
     return [file.read_text().strip() for file in files if file.is_file()]
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The version of each of these packages that is installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def return_memory() -> None:

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from torch import Tensor
 import metarl
 from metarl.cache import write_atomically
 from metarl.errors import UserError
+from metarl.machine import versions
 
 FORMAT = 1
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
@@ -281,12 +281,8 @@ def copied(state: Any) -> Any:
 
 
 def _provenance() -> dict[str, Any]:
-    packages = {}
-    for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            packages[name] = version(name)
     return {
-        "packages": packages, "python": platform.python_version(), "git_commit": git_commit(),
+        "packages": versions(PACKAGES), "python": platform.python_version(), "git_commit": git_commit(),
         "cuda": torch.version.cuda, "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from tiny import TINY, train
+from tiny import TINY, refused, train
 
 from metarl import cli
 from metarl.counts import parse
@@ -39,16 +39,7 @@ REACH = ["rl2", "ml1:reach-v3"]
     ],
 )
 def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    try:
-        status = cli.run(args)
-    except SystemExit as ended:  # tyro's own refusals
-        status = int(ended.code or 0)
-    output = "".join(capsys.readouterr())
-    assert status == 2
-    assert says in " ".join(output.replace("│", " ").split())
-    assert "Traceback" not in output
-    assert not list(tmp_path.iterdir())
+    refused(args, says, tmp_path, monkeypatch, capsys)
 
 
 def test_commands_without_their_argument_end_with_2(capsys):

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 import torch
 
 from metarl import cli
@@ -37,6 +38,20 @@ def train(path: Path, iterations: int = 3, *more: str) -> int:
             *more,
         ]
     )
+
+
+def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A command ends with status 2 and one clear line, and writes nothing."""
+    monkeypatch.chdir(folder)
+    try:
+        status = cli.run(args)
+    except SystemExit as ended:  # tyro's own refusals
+        status = int(ended.code or 0)
+    output = "".join(capsys.readouterr())
+    assert status == 2
+    assert says in " ".join(output.replace("│", " ").split())
+    assert "Traceback" not in output
+    assert not list(folder.iterdir())
 
 
 class Bit(gymnasium.Env):
