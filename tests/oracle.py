@@ -45,6 +45,11 @@ def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
     return actions
 
 
+def random_actions(steps: int, slots: int = 2, seed: int = 0, most: float = 1.0) -> np.ndarray:
+    """(steps, slots, 4) float32; stock clips them to 1."""
+    return np.random.default_rng(seed).uniform(-most, most, (steps, slots, 4)).astype(np.float32)
+
+
 def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:
     """A task as stock's own reset draws it; numpy's global state is put back."""
     before = np.random.get_state()  # noqa: NPY002

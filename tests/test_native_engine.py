@@ -1,11 +1,10 @@
 """The native engine is stock, number for number, and neither threads nor a slot's past show in its results."""
 
 import dataclasses
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracle import SOME, expert, model_once, native_tasks
+from oracle import random_actions as actions_up_to
 
-import metarl
-from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, jit, make_vec, scene, snapshots, suite
+from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, make_vec, snapshots, suite
 from metarl.envs.engine import NativeEngine
 from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import keep_model, load_model
 from metarl.errors import UserError
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
@@ -87,9 +85,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray], slots: Any = slice(N
     return all(np.array_equal(a[:, slots], b[:, slots]) for a, b in zip(first, second))
 
 
-def random_actions(steps: int, slots: int, seed: int = 0) -> np.ndarray:
-    """Up to 1.5, beyond what stock clips to."""
-    return np.random.default_rng(seed).uniform(-1.5, 1.5, (steps, slots, 4)).astype(np.float32)
+random_actions = partial(actions_up_to, most=1.5)
 
 
 def spread(num_envs: int) -> list[Task]:
@@ -373,48 +369,6 @@ def test_close_gives_the_memory_back(memory: tuple[float, float]) -> None:
     assert memory[1] < 200
 
 
-def numbers(part: Any) -> dict[str, np.ndarray]:
-    """All fields of an MjModel or MjOption that hold numbers."""
-    values = {name: getattr(part, name) for name in dir(part) if not name.startswith("_")}
-    return {name: np.asarray(v) for name, v in values.items() if isinstance(v, np.ndarray | int | float)}
-
-
-def same_numbers(a: np.ndarray, b: np.ndarray) -> bool:
-    """The mesh normals of some files hold NaN."""
-    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-
-
-@pytest.mark.parametrize("name", [*SOME, "hammer-v3", "soccer-v3", "window-close-v3", "coffee-pull-v3"])
-def test_a_loaded_model_is_stocks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every number: from its XML files, and as it was kept then, or by a stock environment."""
-    env = StockEnv(name)
-    stock, models = env.env.model, []
-    for cache in ("xml", "stock"):
-        monkeypatch.setenv("METARL_CACHE", str(tmp_path / cache))
-        if cache == "stock":
-            keep_model(env.model_file, stock)
-        models += [load_model(env.model_file), load_model(env.model_file)]
-    for ours in models:
-        assert numbers(ours).keys() > {"geom_size", "nbody"}
-        for ours_part, stock_part in ((ours, stock), (ours.opt, stock.opt)):
-            expected = numbers(stock_part)
-            assert not [key for key, value in numbers(ours_part).items() if not same_numbers(value, expected[key])]
-
-
-def test_a_damaged_model_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
-    first = load_model("sawyer_xyz/sawyer_reach_v3.xml")
-    (path,) = tmp_path.rglob("*.mjb")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-8] + b"somewhat")
-    again = load_model("sawyer_xyz/sawyer_reach_v3.xml")
-    assert "damaged" in caplog.text
-    assert np.array_equal(again.geom_size, first.geom_size)
-    assert path.read_bytes() == whole
-    monkeypatch.setattr(scene, "assets", None)
-    load_model("sawyer_xyz/sawyer_reach_v3.xml")
-
-
 def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its slot alone, on both engines alike; the others go on as if nothing had happened."""
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file where it stands
@@ -452,67 +406,3 @@ def test_an_object_may_leave_the_table() -> None:
         steps = [env.step(a) for env in envs]
         assert_equal(*steps)
     assert steps[0][0][0, 6] < -0.8
-
-
-SMALL = """
-import numpy as np
-from metarl.envs import Task, TaskDistribution, make_vec
-task = Task("reach-v3", (0.0, 0.65, 0.02, 0.0, 0.85, 0.2))
-env = make_vec(TaskDistribution((task,)), 1, engine="native")
-env.reset()
-print(env.step(np.zeros((1, 4)))[1][0])
-"""
-
-
-def test_damaged_compiled_code_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a power cut: numba's index of a function's compilations, and another function's code."""
-    native(1)
-    shutil.copytree(jit.cache_folder(), tmp_path / "compiled" / jit.cache_folder().name)
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
-
-    def run() -> str:
-        return subprocess.run([sys.executable, "-c", SMALL], capture_output=True, text=True, check=False).stdout
-
-    reward = run()
-    assert float(reward) > 0
-    for pattern in ("reach.reach-*.nbi", "primitives.distance-*.nbc"):
-        damaged = list((tmp_path / "compiled").rglob(pattern))
-        assert damaged
-        for path in damaged:
-            path.write_bytes(path.read_bytes()[:-50])
-    assert run() == reward
-
-
-def test_editing_a_tasks_file_changes_its_result_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled code of before is there, and not used: not for the formula, nor where it calls what was edited."""
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + SMALL
-
-    def run() -> float:
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-        return float(done.stdout)
-
-    native(1)
-    shutil.copytree(Path(metarl.__file__).parent, tmp_path / "metarl", ignore=shutil.ignore_patterns("__pycache__"))
-    before = run()
-    for name, old, new in (("reach.py", "10.0 * in_place", "20.0 * in_place"), ("primitives.py", "d = 3.0 *", "d = 4.0 *")):
-        path = tmp_path / "metarl" / "envs" / "tasks" / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-        if name == "reach.py":
-            assert run() == pytest.approx(2 * before)
-    assert run() != pytest.approx(2 * before)
-
-
-def test_a_change_in_any_source_moves_the_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numba itself would go on with old code where the change is in another file."""
-    shutil.copytree(Path(jit.__file__).parent, tmp_path / "envs")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "envs" / "jit.py"))
-    find = jit.cache_folder.__wrapped__
-    folders = [find(), find()]
-    for source in ("tasks/primitives.py", "kernel.py"):
-        with (tmp_path / "envs" / source).open("a") as file:
-            file.write("# changed")
-        folders.append(find())
-    assert folders[0] == folders[1]
-    assert len(set(folders)) == 3
