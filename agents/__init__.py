@@ -1,6 +1,8 @@
 """Agents, by name. Their modules are imported only where one is used."""
 
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from metarl.errors import unknown
@@ -11,23 +13,39 @@ class AgentEntry(NamedTuple):
 
     module: str
     name: str
-    settings: str
     help: str
 
 
+class Preset(NamedTuple):
+    """Settings under a name.
+
+    Attributes:
+        settings: the agent's.
+        options: what differs from the defaults of `metarl.train.TrainOptions`.
+    """
+
+    settings: Any
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
 AGENTS = {
-    "rl2": AgentEntry("metarl.agents.rl2", "RL2", "RL2Settings", "RL²: recurrent PPO that adapts by remembering the trial"),
+    "rl2": AgentEntry("metarl.agents.rl2", "RL2", "RL²: recurrent PPO that adapts by remembering the trial"),
+    "maml-trpo": AgentEntry("metarl.agents.maml", "MAML", "MAML-TRPO: a policy that adapts by a gradient step"),
+    "promp": AgentEntry("metarl.agents.maml", "MAML", "ProMP: MAML with a clipped surrogate and Adam"),
+    "multitask-ppo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by PPO; it does not adapt"),
+    "multitask-trpo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
+    "random": AgentEntry("metarl.agents.baselines", "Random", "uniformly random actions; learns nothing"),
+    "scripted": AgentEntry("metarl.agents.baselines", "Scripted", "Meta-World's expert, shown the goal; learns nothing"),
 }
 
 
-def find(name: str) -> tuple[type[Any], type[Any], dict[str, Any]]:
-    """The agent's class, its settings' class and its presets (settings by name).
+def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
+    """The agent's class and its presets; "default" is this project's own.
 
     Raises:
         UserError: no such agent.
     """
     if name not in AGENTS:
         raise unknown("agent", name, AGENTS)
-    entry = AGENTS[name]
-    module = import_module(entry.module)
-    return getattr(module, entry.name), getattr(module, entry.settings), module.PRESETS
+    module = import_module(AGENTS[name].module)
+    return getattr(module, AGENTS[name].name), module.PRESETS[name]

@@ -1,11 +1,117 @@
-"""Baselines that know nothing of a trial's goal: what adaptation has to beat."""
+"""Baselines that learn nothing: random actions, a hand that hovers blind to the goal, Meta-World's scripted experts."""
 
+import importlib
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import gymnasium
+import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs import TaskDistribution
-from metarl.learner import Step
-from metarl.networks import Gaussian
+from metarl.agents import Preset
+from metarl.envs import MetaVectorEnv, TaskDistribution
+from metarl.envs.scales import InputScale
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, State, Step
+from metarl.networks import Categorical, Gaussian, Uniform, action_size
+
+
+@dataclass(frozen=True)
+class RandomSettings:
+    """Random actions have no settings."""
+
+
+@dataclass(frozen=True)
+class ScriptedSettings:
+    """Settings of the scripted expert."""
+
+    std: float = 0.0
+    """Standard deviation of the noise on its actions."""
+
+    def __post_init__(self) -> None:
+        if self.std < 0:
+            raise UserError(f"std must be at least 0, not {self.std}")
+
+
+_ONCE = {"episodes_per_trial": 2, "steps": 20_000}
+PRESETS = {
+    "random": {"default": Preset(RandomSettings(), _ONCE)},
+    "scripted": {"default": Preset(ScriptedSettings(), _ONCE)},
+}
+"""Settings by agent and name."""
+
+
+class _Fixed(Agent):
+    """An agent that has nothing to learn; its runs are there to be evaluated and seen like any other's."""
+
+    def __init__(
+        self, settings: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
+        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
+    ) -> None:  # fmt: skip
+        self.settings, self.space, self.device = settings, action_space, device
+        self.size = action_size(action_space)
+
+    def begin(self, num_tasks: int) -> State:
+        """Nothing to know."""
+        return {}
+
+    def update(self, batches: list[Any], iteration: int) -> Metrics:
+        """Nothing to learn."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take over."""
+
+
+class Random(_Fixed):
+    """Each action as likely as any other."""
+
+    def predict(self, state: State, query: Step) -> tuple[Uniform | Categorical, State]:
+        """The same whatever is asked."""
+        if isinstance(self.space, gymnasium.spaces.Discrete):
+            return Categorical(torch.zeros(*query.previous_reward.shape, self.size, device=self.device)), state
+        assert isinstance(self.space, gymnasium.spaces.Box)
+        bounds = [torch.from_numpy(np.asarray(b, np.float32)).to(self.device) for b in (self.space.low, self.space.high)]
+        return Uniform(*(bound.expand(*query.previous_reward.shape, self.size) for bound in bounds)), state
+
+
+class Scripted(_Fixed):
+    """Meta-World's expert of each task (`metaworld.policies`), which is shown the goal that it hides from agents."""
+
+    _SMALL = 1e-6
+
+    def meet(self, env: MetaVectorEnv) -> None:
+        """Look up each slot's task and goal.
+
+        Raises:
+            UserError: the tasks are not Meta-World's.
+        """
+        if env.distribution.make is not None:
+            raise UserError("the scripted expert knows Meta-World's tasks only")
+        self.names = [task.name for task in env.tasks if task is not None]
+        self.goals = np.array([env.engine.scene(slot).goal for slot in range(env.num_envs)])
+
+    def predict(self, state: State, query: Step) -> tuple[Gaussian, State]:
+        """What each slot's expert does."""
+        obs = query.obs.cpu().numpy().astype(np.float64)[:, :39]
+        obs[:, 36:39] = self.goals
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
+            actions = np.array([_expert(name).get_action(seen) for name, seen in zip(self.names, obs)], np.float32)
+        mean = torch.from_numpy(actions).to(self.device)
+        return Gaussian(mean, torch.full_like(mean, np.log(max(self.settings.std, self._SMALL)))), state
+
+
+@lru_cache
+def _expert(name: str) -> Any:
+    return importlib.import_module("metaworld.policies").ENV_POLICY_MAP[name]()
 
 
 class Hover:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.advantages import discounted_returns, fit_linear, gae, standardise
+from metarl.agents import Preset
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
@@ -97,21 +98,20 @@ class Chunks(NamedTuple):
         return {key: value for key, value in self._asdict().items() if key != "hidden"}
 
 
-PRESETS = {
-    "metaworld-plus": RL2Settings(
-        layers=(256, 256),
-        hidden=256,
-        state_std=True,
-        epochs=10,
-        chunk=250,
-        minibatch=20,
-        gamma=0.99,
-        lam=0.95,
-        learning_rate_final=None,
-        entropy_final=None,
-    )
-}
-"""Published settings by name; the settings' defaults are this project's own."""
+_METAWORLD_PLUS = RL2Settings(
+    layers=(256, 256),
+    hidden=256,
+    state_std=True,
+    epochs=10,
+    chunk=250,
+    minibatch=20,
+    gamma=0.99,
+    lam=0.95,
+    learning_rate_final=None,
+    entropy_final=None,
+)
+PRESETS = {"rl2": {"default": Preset(RL2Settings()), "metaworld-plus": Preset(_METAWORLD_PLUS)}}
+"""Settings by agent and name: this project's own, and published ones."""
 
 
 class RL2(Agent):

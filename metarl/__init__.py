@@ -3,4 +3,4 @@
 Importing this package imports nothing heavy; take what you need from `metarl.envs` and `metarl.agents`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -21,7 +21,7 @@ class Catalogue:
         for title, rows in (
             ("suites (the goal is hidden from the agent, but for mt*)", list(SUITES.items())),
             ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
-            ("presets (--preset)", [(p, f"{name}: {_differences(name, p)}") for name in AGENTS for p in find(name)[2]]),
+            ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
             ("engines (--engine)", list(ENGINES.items())),
         ):  # fmt: skip
             grid = Table(
@@ -42,6 +42,6 @@ class Catalogue:
 
 
 def _differences(agent: str, preset: str) -> str:
-    _, settings, presets = find(agent)
-    default, other = vars(settings()), vars(presets[preset])
-    return ", ".join(f"{key}={value}" for key, value in other.items() if value != default[key])
+    _, presets = find(agent)
+    default, other = ({**p.options, **vars(p.settings)} for p in (presets["default"], presets[preset]))
+    return ", ".join(f"{key}={value}" for key, value in other.items() if value != default.get(key))

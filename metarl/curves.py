@@ -1,7 +1,8 @@
 """An evaluation as people read it: the table, the sentences above it, and the plot of the adaptation curve."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -10,12 +11,17 @@ from metarl.console import console, say
 
 SIDES = {"train": "train goals", "test": "held-out goals"}
 _COLORS = {"train": "#9a9a9a", "test": "#1f6fb4", "blind": "#c4572e"}
+_PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
 def verdict(content: dict[str, Any], side: str) -> str:
     """One sentence: what adaptation did to success and return, and whether the interval leaves a doubt."""
     figures, measures = content["sides"][side], []
-    for measure, name, form in (("success", "success", "+.2f"), ("return", "return", "+,.0f")):
+    for measure, name, form in (
+        ("success", "success", "+.2f"),
+        ("last_success", "at the last step", "+.2f"),
+        ("return", "return", "+,.0f"),
+    ):
         difference, low, high = figures["gain"]["sampled"][measure]
         word = "better" if low > 0 else "WORSE" if high < 0 else "no clear difference"
         measures.append(f"{name} {difference:{form}} [{low:{form}}, {high:{form}}], {word}")
@@ -35,6 +41,8 @@ def table(content: dict[str, Any]) -> None:
             grid.add_column("last\nstep", no_wrap=True)
             grid.add_column("\nreturn", no_wrap=True)
         for e in range(content["episodes"]):
+            if e and content["adapt_every"] and e % content["adapt_every"] == 0:
+                grid.add_section()
             grid.add_row(str(e + 1), *[cell for measures in modes.values() for cell in _cells(measures, e)])
         blind = figures.get("goal_blind")
         if blind:
@@ -43,6 +51,8 @@ def table(content: dict[str, Any]) -> None:
         console.print(grid)
         say(verdict(content, side))
     say("\nep.: episode of the trial. Success: at any step of the episode; beside it at its last step. Intervals: over goals.")
+    if content["adapt_every"]:
+        say("Lines separate episodes between which the agent took a gradient step.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
         say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
     if "test" not in content["sides"]:
@@ -56,8 +66,11 @@ def _cells(measures: dict[str, Any], e: int) -> list[str]:
     return [f"{mean:.2f} [{low:.2f},{high:.2f}]", f"{measures['last_success'][e][0]:.2f}", f"{middle:,.0f}±{top - middle:,.0f}"]
 
 
-def plot(content: dict[str, Any], path: Path) -> None:
-    """Draw the adaptation curve: success and return against episodes of experience."""
+def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw adaptation curves: success and return against episodes of experience.
+
+    One evaluation: train and held-out goals, sampled and mean actions. Several: each one's held-out goals.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -67,37 +80,55 @@ def plot(content: dict[str, Any], path: Path) -> None:
         {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
     )
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    experience = list(range(content["episodes"]))
+    one, longest = contents[0], max(content["episodes"] for content in contents)
     for axis, measure, label in zip(axes, ("success", "return"), ("success (at any step)", "return of the episode")):
-        for side, figures in content["sides"].items():
-            for mode, style in (("sampled", "-"), ("mean", "--")):
-                if mode not in figures["by_episode"]:
-                    continue
-                mean, low, high = zip(*figures["by_episode"][mode][measure])
-                axis.plot(
-                    experience,
-                    mean,
-                    style,
-                    color=_COLORS[side],
-                    lw=2,
-                    marker="o",
-                    ms=4,
-                    label=f"{SIDES[side]}, {mode} actions",
-                )
-                axis.fill_between(experience, low, high, color=_COLORS[side], alpha=0.12, lw=0)
-        blind = content["sides"].get("test", {}).get("goal_blind")
+        for curve in _curves(contents):
+            mean, low, high = zip(*curve.figures[curve.mode][measure])
+            experience = range(len(mean))
+            axis.plot(
+                experience, mean, "-" if curve.mode == "sampled" else "--", color=curve.color, lw=2, marker="o", ms=4,
+                label=curve.label,
+            )  # fmt: skip
+            axis.fill_between(experience, low, high, color=curve.color, alpha=0.12, lw=0)
+        blind = one["sides"].get("test", {}).get("goal_blind")
         if blind:
             value = blind["by_episode"]["sampled"][measure][0][0]
             axis.axhline(value, color=_COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
+        if len(contents) == 1 and one["adapt_every"]:
+            for k in range(one["adapt_every"], longest, one["adapt_every"]):
+                axis.axvline(k - 0.5, color="0.6", lw=1)
+            axes[0].annotate(
+                "gradient step", (one["adapt_every"] - 0.5, 0.03), xycoords=("data", "axes fraction"), rotation=90,
+                fontsize=8, color="0.4", ha="right",
+            )  # fmt: skip
         axis.set_xlabel("episodes of experience with the goal (k)")
         axis.set_title(label, loc="left", fontsize=11)
-        axis.set_xticks(experience)
+        axis.set_xticks(range(longest))
     axes[0].set_ylim(-0.03, 1.03)
-    axes[0].legend(frameon=False, fontsize=9, loc="lower right", handlelength=3.5)
-    figure.suptitle(
-        f"{content['agent']} on {content['suite']}, {content['step']:,} steps, seed {content['run_seed']}; "
-        "bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11,
-    )  # fmt: skip
+    axes[1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
+    what = " and ".join(f"{c['agent']} ({c['step']:,} steps, seed {c['run_seed']})" for c in contents)
+    suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
+    figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+class _Curve(NamedTuple):
+    """A line in the plot: figures by mode and measure, which mode, and how it looks."""
+
+    figures: dict[str, Any]
+    mode: str
+    color: str
+    label: str
+
+
+def _curves(contents: Sequence[dict[str, Any]]) -> Iterator[_Curve]:
+    for i, content in enumerate(contents):
+        for side, figures in content["sides"].items():
+            for mode in figures["by_episode"]:
+                if len(contents) == 1:
+                    yield _Curve(figures["by_episode"], mode, _COLORS[side], f"{SIDES[side]}, {mode} actions")
+                elif side == "test":
+                    name = f"{content['agent']} ({content['run']}), {mode} actions"
+                    yield _Curve(figures["by_episode"], mode, _PALETTE[i % len(_PALETTE)], name)

@@ -21,10 +21,11 @@ from metarl import statistics
 from metarl.agents.baselines import goal_blind
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
+from metarl.curves import plot, table
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution
 from metarl.errors import UserError
 from metarl.learner import Learner, Metrics
-from metarl.rollout import EVALUATION, RESETS, Rollout, draw_noise, generator, nothing_before, play
+from metarl.rollout import EVALUATION, RESETS, Rollout, generator, play_trial
 from metarl.run import Checkpoint, Run, git_commit, open_run, writing
 
 PROTOCOL = "all-goals"
@@ -36,7 +37,8 @@ Curves = dict[str, dict[str, np.ndarray]]
 
 def evaluate(
     learner: Learner, env: MetaVectorEnv, tasks: Sequence[Task], *, trials: int, episodes: int, seed: int,
-    device: torch.device, modes: Sequence[str] = MODES, progress: Callable[[int], None] = lambda steps: None,
+    device: torch.device, adapt_every: int = 1, modes: Sequence[str] = MODES,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> tuple[Curves, np.ndarray | None]:  # fmt: skip
     """Evaluate on every task alike.
 
@@ -48,6 +50,7 @@ def evaluate(
         episodes: episodes a trial.
         seed: of the actions; each (goal, trial) has a stream of its own.
         device: where the learner's tensors are.
+        adapt_every: episodes of experience that the learner's `adapt` is given at a time.
         modes: of `MODES`; the trial itself is always sampled.
         progress: called with the environment steps done.
 
@@ -63,34 +66,22 @@ def evaluate(
     for first in range(0, len(jobs), env.num_envs):
         batch = jobs[first : first + env.num_envs]
         filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, and are not counted
-        generators = [generator(seed, EVALUATION, keys[goal], trial) for goal, trial in filled]
-        state, previous = learner.begin(env.num_envs), nothing_before(env)
-        for e in range(episodes):
-            start, resets = (state, previous), int(generator(seed, RESETS, first, e).integers(2**31))
-            if "mean" in modes:
-                branch, *_ = _episode(learner, env, filled, tasks, start, None, resets, device)
-                _record(curves["mean"], branch, batch, e)
-            noise = draw_noise(env.single_action_space, generators, env.horizon)
-            support, state, _, previous = _episode(learner, env, filled, tasks, start, noise, resets, device)
-            _record(curves["sampled"], support, batch, e)
+        trial_of_each = play_trial(
+            env, learner, [tasks[goal] for goal, _ in filled],
+            [generator(seed, EVALUATION, keys[goal], trial) for goal, trial in filled], episodes=episodes,
+            adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),  # type: ignore[misc]
+            device=device, branch=lambda e: "mean" in modes,
+        )  # fmt: skip
+        for e, played in enumerate(trial_of_each):
+            for mode, rollout in (("sampled", played.support), ("mean", played.branch)):
+                if rollout is not None:
+                    _record(curves[mode], rollout, batch, e)
             steps += env.horizon * len(batch) * len(modes)
             progress(steps)
-            state = learner.adapt(state, support)
-        std = getattr(support.prediction, "std", None)
+        std = getattr(played.support.prediction, "std", None)
         if std is not None:
             spread.append(std.mean((0, 1)).cpu().numpy())
     return curves, np.mean(spread, 0) if spread else None
-
-
-def _episode(
-    learner: Learner, env: MetaVectorEnv, jobs: Sequence[tuple[int, int]], tasks: Sequence[Task], start: tuple[Any, Any],
-    noise: np.ndarray | None, reset_seed: int, device: torch.device,
-) -> Any:  # fmt: skip
-    """One episode of each job from a copy of the learner's state; see `play`."""
-    env.set_tasks([tasks[goal] for goal, _ in jobs])
-    obs, _ = env.reset(seed=reset_seed)
-    state, previous = start
-    return play(env, learner, state, obs, previous, episodes=1, noise=noise, device=device)
 
 
 def _record(curves: dict[str, np.ndarray], rollout: Rollout, jobs: Sequence[tuple[int, int]], e: int) -> None:
@@ -160,7 +151,8 @@ def evaluate_checkpoint(
     content: dict[str, Any] = {
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "suite_seed": setup.options.suite_seed, "run_seed": setup.options.seed, "checkpoint": checkpoint.path.name,
-        "step": checkpoint.step, "trials": trials, "episodes": episodes, "horizon": setup.options.horizon,
+        "step": checkpoint.step, "trials": trials, "episodes": episodes,
+        "adapt_every": setup.source.episodes if setup.agent.phases > 1 else None, "horizon": setup.options.horizon,
         "reward": setup.options.reward, "terminate_on_success": setup.options.terminate_on_success, "seed": seed,
         "num_envs": num_envs, "confidence": statistics.CONFIDENCE, "packages": run.config["packages"],
         "git_commit": git_commit(), "sides": {},
@@ -181,7 +173,7 @@ def evaluate_checkpoint(
             )  # fmt: skip
             curves, std = evaluate(
                 setup.agent, env, tasks.tasks, trials=trials, episodes=episodes, seed=seed, device=setup.source.device,
-                modes=modes, progress=lambda steps, d=done: bar.within(d + steps),  # type: ignore[misc]
+                adapt_every=setup.source.episodes, modes=modes, progress=lambda steps, d=done: bar.within(d + steps),  # type: ignore[misc]
             )  # fmt: skip
             done += len(tasks) * trials * per_trial * (2 if "mean" in modes else 1)
             content["sides"][side] = _side(tasks.tasks, curves, std)
@@ -225,7 +217,7 @@ def store(run: Run, content: dict[str, Any], *, default: bool) -> Path:
 
 def during_training(run: Run, setup: Any, step: int) -> Metrics:
     """What `--evaluate-every` logs: train goals, one trial each, sampled actions. The held-out goals are not touched."""
-    checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict())
+    checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
     content = evaluate_checkpoint(
         run, checkpoint, sides=("train",), trials=1, device=setup.options.device, engine=setup.env.engine.name,
         modes=("sampled",), quiet=True,
@@ -239,14 +231,14 @@ def during_training(run: Run, setup: Any, step: int) -> Metrics:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a run on the goals that it trained on and on held-out goals: a table, evaluation.json and a plot.
+    """Evaluate runs on the goals that they trained on and on held-out goals: a table, evaluation.json and a plot.
 
     Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
     of the trial: episode 1 is before any experience (k = 0).
     """
 
-    run: tyro.conf.Positional[Path]
-    """A run directory, or a checkpoint's folder in one."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
     trials: int = 1
     """Trials a goal."""
     episodes: int | None = None
@@ -267,6 +259,8 @@ class Evaluate:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("name at least one run")
         if self.trials < 1 or self.num_envs < 1 or (self.episodes is not None and self.episodes < 1):
             raise UserError("trials, episodes and num_envs must be at least 1")
         if self.train_goals < 0 or self.seed < 0:
@@ -274,7 +268,18 @@ class Evaluate:
 
     def main(self) -> int:
         """Run the command."""
-        run, named = open_run(self.run)
+        opened = [open_run(path) for path in self.runs]  # so that a wrong one is refused before any work
+        contents = [self._one(run, named) for run, named in opened]
+        if len(contents) > 1:
+            first, *others = (run.path for run, _ in opened)
+            picture = first / "evaluations" / f"beside_{'_'.join(path.name for path in others)}"[:200]
+            picture = picture.with_suffix(".png")
+            plot(contents, picture)
+            if not self.quiet:
+                say(f"\nall in one plot: {picture}")
+        return 0
+
+    def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
         checkpoint, problems = run.load(named)
         for problem in problems:
             say(f"{problem}: evaluating the one before")
@@ -285,11 +290,9 @@ class Evaluate:
             num_envs=self.num_envs, device=self.device, engine=self.engine, quiet=self.quiet,
         )  # fmt: skip
         path = store(run, content, default=named is None)
-        from metarl.curves import plot, table
-
         picture = path.with_suffix(".png")
-        plot(content, picture)
+        plot([content], picture)
         if not self.quiet:
             table(content)
             say(f"\nwritten: {path}\n         {picture}")
-        return 0
+        return content

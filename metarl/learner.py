@@ -68,6 +68,9 @@ class Agent:
 
     phases = 1
 
+    def meet(self, env: Any) -> None:
+        """Look at the environment before it is played: only for agents that are shown more than observations."""
+
     def begin(self, num_tasks: int) -> State:
         """See `Learner`."""
         raise NotImplementedError
@@ -97,7 +100,8 @@ class Agent:
             batch, state = source.collect(self, state, phase)
             batches.append(batch)
             if phase + 1 < self.phases:
-                state = self.adapt(state, batch)
+                with torch.no_grad():
+                    state = self.adapt(state, batch)
         return self.update(batches, iteration)
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +123,8 @@ class NonFiniteError(ArithmeticError):
 
 def where(mask: Tensor, new: State, old: State) -> State:
     """Rows of `new` where the mask (num_tasks,) is True, of `old` elsewhere."""
+    if new is old:
+        return old
     if isinstance(new, Tensor):
         return torch.where(mask.view(-1, *[1] * (new.dim() - 1)), new, old)
     if isinstance(new, dict):

@@ -1,9 +1,9 @@
 """Networks: input scaling, action distributions and their heads, the recurrent policy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -18,8 +18,31 @@ _CLAMP = 10.0
 """Scaled inputs are clamped to this."""
 
 
+class _Tensors:
+    """What the distributions share: they are a few tensors with the same leading axes."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The parameters of the distribution, in the order in which it is made of them."""
+        return tuple(vars(self).values())
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The distribution with the function applied to each tensor."""
+        return type(self)(*map(function, self.tensors))
+
+    @classmethod
+    def stack(cls, items: Sequence[Self]) -> Self:
+        """Distributions of several steps as one, time first."""
+        return cls(*(torch.stack(tensors) for tensors in zip(*(item.tensors for item in items))))
+
+    @classmethod
+    def cat(cls, items: Sequence[Self]) -> Self:
+        """Stretches of time one after the other, time first."""
+        return cls(*(torch.cat(tensors) for tensors in zip(*(item.tensors for item in items))))
+
+
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(_Tensors):
     """Independent normal distributions. Attributes: mean, log_std, both (..., action)."""
 
     mean: Tensor
@@ -56,14 +79,14 @@ class Gaussian:
         spread = ((2 * self.log_std).exp() + (self.mean - other.mean).square()) / (2 * variance)
         return (other.log_std - self.log_std + spread - 0.5).sum(-1)
 
-    @classmethod
-    def stack(cls, items: "Sequence[Gaussian]") -> "Gaussian":
-        """Distributions of several steps as one, time first."""
-        return cls(torch.stack([i.mean for i in items]), torch.stack([i.log_std for i in items]))
+    def fisher(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """The Fisher information times a change of (mean, log_std): the Hessian of KL(self || .) at self."""
+        # F = diag(1 / std^2, 2)
+        return mean * (-2 * self.log_std).exp(), 2 * log_std
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Tensors):
     """A distribution over n actions. Attributes: logits (..., n)."""
 
     logits: Tensor
@@ -92,13 +115,36 @@ class Categorical:
         log_p = self.logits.log_softmax(-1)
         return (log_p.exp() * (log_p - other.logits.log_softmax(-1))).sum(-1)
 
-    @classmethod
-    def stack(cls, items: "Sequence[Categorical]") -> "Categorical":
-        """Distributions of several steps as one, time first."""
-        return cls(torch.stack([i.logits for i in items]))
+    def fisher(self, logits: Tensor) -> tuple[Tensor]:
+        """The Fisher information times a change of the logits: the Hessian of KL(self || .) at self."""
+        p = self.logits.softmax(-1)
+        # F = diag(p) - p p'
+        return (p * (logits - (p * logits).sum(-1, keepdim=True)),)
+
+
+@dataclass(frozen=True)
+class Uniform(_Tensors):
+    """Independent uniform distributions. Attributes: low, high, both (..., action)."""
+
+    low: Tensor
+    high: Tensor
+
+    @property
+    def mode(self) -> Tensor:
+        """All actions are as probable: the middle, (..., action)."""
+        return (self.low + self.high) / 2
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """An action from standard normal noise (..., action), through its cumulative distribution."""
+        return self.low + (self.high - self.low) * torch.special.ndtr(noise)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density within the bounds, summed over the action's entries, (...,)."""
+        return -(self.high - self.low).log().sum(-1)
 
 
 Distribution = Gaussian | Categorical
+"""What a policy can learn."""
 
 
 def action_size(space: gymnasium.Space[Any]) -> int:
@@ -112,6 +158,28 @@ def action_size(space: gymnasium.Space[Any]) -> int:
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
         return space.shape[0]
     raise UserError(f"actions must be a Box of one dimension or Discrete, not {space}")
+
+
+def observation_size(space: gymnasium.Space[Any]) -> int:
+    """Entries of an observation.
+
+    Raises:
+        UserError: the space is not a flat Box.
+    """
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
+        return space.shape[0]
+    raise UserError(f"observations must be a Box of one dimension, not {space}")
+
+
+def tanh_layers(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers between these sizes, each followed by tanh."""
+    layers = nn.Sequential()
+    for i, o in pairwise(sizes):
+        linear = nn.Linear(i, o)
+        nn.init.orthogonal_(linear.weight, 2**0.5)
+        nn.init.zeros_(linear.bias)
+        layers.extend([linear, nn.Tanh()])
+    return layers
 
 
 class ActionHead(nn.Module):
@@ -145,10 +213,13 @@ class ActionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """(..., features) to a distribution with shape (...,)."""
-        out = self.linear(features)
+        return self.distribution(self.linear(features), self.log_std)
+
+    def distribution(self, out: Tensor, log_std: Tensor | None) -> Distribution:
+        """What the linear layer's output (..., out) stands for, and where it is no part of that the logarithm of std."""
         if self.discrete:
             return Categorical(out)
-        mean, log_std = (out, self.log_std.expand_as(out)) if self.log_std is not None else out.chunk(2, -1)
+        mean, log_std = (out, log_std.expand_as(out)) if log_std is not None else out.chunk(2, -1)
         return Gaussian(mean, torch.minimum(log_std, self.max_log_std).clamp(min=self.min_log_std))
 
 
@@ -176,12 +247,18 @@ class InputScaler(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.output_size = observation_size + action_size + 2
 
+    def _scaled(self, x: Tensor, entries: slice | int) -> Tensor:
+        center, unit = self.mean[entries].float(), self.variance[entries].sqrt().clamp(min=1e-4).float()
+        return ((x - center) / unit).clamp(-_CLAMP, _CLAMP)
+
+    def observation(self, obs: Tensor) -> Tensor:
+        """Scale observations (..., observation) alone."""
+        return self._scaled(obs, slice(-1))
+
     def forward(self, step: Step) -> Tensor:
         """Scale and join; the action and the done are taken as they are."""
-        center, unit = self.mean.float(), self.variance.sqrt().clamp(min=1e-4).float()
-        obs = ((step.obs - center[:-1]) / unit[:-1]).clamp(-_CLAMP, _CLAMP)
-        reward = ((step.previous_reward - center[-1]) / unit[-1]).clamp(-_CLAMP, _CLAMP)
-        return torch.cat([obs, step.previous_action, reward.unsqueeze(-1), step.previous_done.unsqueeze(-1)], -1)
+        reward = self._scaled(step.previous_reward, -1).unsqueeze(-1)
+        return torch.cat([self.observation(step.obs), step.previous_action, reward, step.previous_done.unsqueeze(-1)], -1)
 
     @torch.no_grad()
     def observe(self, obs: Tensor, reward: Tensor) -> None:
@@ -215,16 +292,9 @@ class RecurrentPolicy(nn.Module):
         layers: Sequence[int], hidden: int, std: float, state_std: bool, min_std: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not isinstance(observation_space, gymnasium.spaces.Box) or len(observation_space.shape) != 1:
-            raise UserError(f"observations must be a Box of one dimension, not {observation_space}")
-        self.scaler = InputScaler(observation_space.shape[0], action_size(action_space), scale)
+        self.scaler = InputScaler(observation_size(observation_space), action_size(action_space), scale)
         sizes = [self.scaler.output_size, *layers]
-        self.encoder = nn.Sequential()
-        for i, o in pairwise(sizes):
-            linear = nn.Linear(i, o)
-            nn.init.orthogonal_(linear.weight, 2**0.5)
-            nn.init.zeros_(linear.bias)
-            self.encoder.extend([linear, nn.Tanh()])
+        self.encoder = tanh_layers(sizes)
         self.gru = nn.GRU(sizes[-1], hidden)
         for name, parameter in self.gru.named_parameters():
             if "weight" in name:
@@ -243,3 +313,46 @@ class RecurrentPolicy(nn.Module):
         """Many steps: scaled inputs (time, slots, inputs), the first hidden state (slots, hidden)."""
         out, _ = self.gru(self.encoder(x), hidden.unsqueeze(0))
         return self.head(out)
+
+
+class FeedForwardPolicy(nn.Module):
+    """Scaled observation -> tanh layers -> distribution over actions, with the module's weights or with each task's own.
+
+    Args:
+        observation_space, action_space: of one slot.
+        scale: see `InputScaler`.
+        layers: sizes of the hidden layers.
+        std, state_std, min_std: see `ActionHead`.
+    """
+
+    def __init__(
+        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
+        layers: Sequence[int], std: float, state_std: bool, min_std: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        size = observation_size(observation_space)
+        self.scaler = InputScaler(size, action_size(action_space), scale)
+        self.encoder = tanh_layers([size, *layers])
+        self.head = ActionHead(layers[-1], action_space, std, state_std, min_std)
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor] | None = None) -> Distribution:
+        """Scaled observations to distributions.
+
+        Args:
+            x: (..., observation); with `params` (num_tasks, rows, observation).
+            params: for each name of `named_parameters` the weights of each task, (num_tasks, ...); None: the module's.
+
+        Returns:
+            A distribution (...,), with `params` (num_tasks, rows).
+        """
+        if params is None:
+            return self.head(self.encoder(x))
+        for i in range(0, len(self.encoder), 2):
+            x = torch.tanh(_linear(x, params, f"encoder.{i}"))
+        log_std = params.get("head.log_std")
+        return self.head.distribution(_linear(x, params, "head.linear"), None if log_std is None else log_std.unsqueeze(-2))
+
+
+def _linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
+    """W x + b with each task's own weights; x (num_tasks, rows, inputs)."""
+    return torch.baddbmm(params[f"{name}.bias"].unsqueeze(-2), x, params[f"{name}.weight"].mT)

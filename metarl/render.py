@@ -12,7 +12,7 @@ from metarl.console import Progress, say
 from metarl.envs.drawing import CAMERAS, DEFAULT_CAMERA, find_backend
 from metarl.envs.scene import Scene
 from metarl.errors import UserError, unknown
-from metarl.rollout import EVALUATION, draw_noise, generator, nothing_before, play
+from metarl.rollout import EVALUATION, generator, play_trial
 from metarl.run import open_run
 from metarl.video import Clip, write_video
 
@@ -59,6 +59,8 @@ class Render:
     """A run directory, or a checkpoint's folder in one."""
     goals: int = 3
     """How many held-out goals to show, one after the other; spread evenly over the tasks."""
+    episodes: int | None = None
+    """Episodes of the trial, the first and the last of which are shown; default: as trained."""
     actions: str = "sampled"
     """How the agent acts in the episodes shown: sampled, as in training, or mean."""
     camera: str = DEFAULT_CAMERA
@@ -79,8 +81,8 @@ class Render:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if self.goals < 1 or self.seed < 0:
-            raise UserError("goals must be at least 1 and seed at least 0")
+        if self.goals < 1 or self.seed < 0 or (self.episodes is not None and self.episodes < 1):
+            raise UserError("goals and episodes must be at least 1 and seed at least 0")
         if self.actions not in ("sampled", "mean"):
             raise UserError(f"actions must be sampled or mean, not {self.actions!r}")
         if self.camera not in CAMERAS:
@@ -113,7 +115,7 @@ class Render:
         setup = set_up(run.config, 1, device=self.device)
         setup.env.close()
         setup.agent.load_state_dict(checkpoint.state)
-        o, device = setup.options, setup.source.device
+        o = setup.options
         shown_side = setup.suite.test or setup.suite.train
         side = "held-out" if setup.suite.test else "train"
         tasks = some_of(shown_side, self.goals)
@@ -124,27 +126,18 @@ class Render:
             horizon=o.horizon,
             reward=o.reward,
         )
-        generators = [generator(self.seed, EVALUATION, goal) for goal in range(len(tasks))]
         torch.set_num_threads(1)
-        shown: dict[int, _Recorder] = {}
-        state, previous = setup.agent.begin(len(tasks)), nothing_before(env)
-        for e in range(o.episodes_per_trial):
-            noise = draw_noise(env.single_action_space, generators, o.horizon)
-            recorder = _Recorder(env)
-            show = e in (0, o.episodes_per_trial - 1)
-            mean = show and self.actions == "mean"
-            for branch in (True, False) if mean else (False,):
-                env.set_tasks(tasks)
-                obs, _ = env.reset(seed=e)
-                rollout, after, _, then = play(
-                    env, setup.agent, state, obs, previous, episodes=1, noise=None if branch else noise, device=device,
-                    watch=recorder.watch if show and branch == mean else None,
-                )  # fmt: skip
-            state, previous = setup.agent.adapt(after, rollout), then
-            if show:
-                shown[e] = recorder
+        last, mean = (self.episodes or o.episodes_per_trial) - 1, self.actions == "mean"
+        shown = {e: _Recorder(env) for e in (0, last)}
+        trial = play_trial(
+            env, setup.agent, tasks, [generator(self.seed, EVALUATION, goal) for goal in range(len(tasks))],
+            episodes=last + 1, adapt_every=setup.source.episodes, resets=lambda e: e, device=setup.source.device,
+            branch=lambda e: mean and e in shown,
+            watch=lambda e, branch: shown[e].watch if e in shown and branch == mean else None,
+        )  # fmt: skip
+        for _ in trial:
+            pass
         env.close()
-        last = o.episodes_per_trial - 1
         titles = [f"{task.name}, {side} goal {i + 1}" for i, task in enumerate(tasks)]
         before, after_title = (
             "episode 1: no experience yet",

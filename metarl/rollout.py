@@ -1,18 +1,21 @@
 """Playing episodes: `Rollout`, the record of them, and `Trials`, the source that collects them for training."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs import MetaVectorEnv, TaskDistribution
+from metarl.envs import MetaVectorEnv, Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State, Step, where
 from metarl.networks import Distribution, action_size
+
+Watch = Callable[[int, np.ndarray, np.ndarray], None]
+"""Called after each step with its index, reward (N,) and success (N,)."""
 
 TASKS, RESETS, ACTIONS, SHUFFLE, WEIGHTS, EVALUATION = range(6)
 """Streams of random numbers."""
@@ -67,6 +70,27 @@ class Rollout:
         return out
 
 
+def joined(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts of the same slots that follow each other, as one."""
+    if len(rollouts) == 1:
+        return rollouts[0]
+    fields: dict[str, Any] = {
+        name: torch.cat([getattr(rollout, name) for rollout in rollouts])
+        for name in ("action", "log_prob", "reward", "done", "success", "step", "valid")
+    }
+    before = 0
+    episodes = []
+    for rollout in rollouts:
+        episodes.append(rollout.episode + before)
+        before += int(rollout.episode[rollout.valid].max()) + 1
+    return Rollout(
+        query=Step(*(torch.cat(parts) for parts in zip(*(rollout.query for rollout in rollouts)))),
+        prediction=type(rollouts[0].prediction).cat([rollout.prediction for rollout in rollouts]),  # type: ignore[misc]
+        episode=torch.cat(episodes), states=[state for rollout in rollouts for state in rollout.states],
+        final=rollouts[-1].final, **fields,
+    )  # fmt: skip
+
+
 def nothing_before(env: MetaVectorEnv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Previous action, reward and done at the start of a trial: zeros."""
     n = env.num_envs
@@ -88,9 +112,11 @@ def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator
 def play(
     env: MetaVectorEnv, learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
     *, episodes: int, noise: np.ndarray | None, device: torch.device, keep_states: bool = False,
-    watch: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
     """Play whole episodes in every slot.
+
+    A learner with a method `meet` is shown the environment first; the scripted expert is the one that needs it.
 
     Args:
         env: just reset, or at the border of an episode.
@@ -101,11 +127,13 @@ def play(
         noise: (episodes * horizon, N, entries) to sample actions with; None: the distribution's mode.
         device: where the learner's tensors are.
         keep_states: keep the learner's state before each step.
-        watch: called after each step with its index, reward (N,) and success (N,).
+        watch: see `Watch`.
 
     Returns:
         The rollout; the learner's state, the observations and `previous` after it.
     """
+    if hasattr(learner, "meet"):
+        learner.meet(env)
     space, n, limit = env.single_action_space, env.num_envs, episodes * env.horizon
     discrete = isinstance(space, gymnasium.spaces.Discrete)
     record: dict[str, list[np.ndarray]] = {
@@ -169,8 +197,54 @@ def play(
     return rollout, state, obs, previous
 
 
+class Played(NamedTuple):
+    """An episode of a trial, in every slot. Attributes: support: the trial's own; branch: by mean actions, then dropped."""
+
+    support: Rollout
+    branch: Rollout | None
+
+
+def play_trial(
+    env: MetaVectorEnv, learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
+    adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
+    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
+) -> Iterator[Played]:  # fmt: skip
+    """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
+
+    Args:
+        env: as many slots as there are tasks.
+        learner: what adapts: while it plays (RL²), and by `adapt` after every `adapt_every` episodes.
+        tasks: one a slot.
+        generators: of each slot's actions.
+        episodes: of the trial.
+        adapt_every: episodes of experience that `adapt` is given at a time.
+        resets: seed of the reset before each episode.
+        device: where the learner's tensors are.
+        branch: before which episodes a copy of the learner also plays one by its mean actions.
+        watch: what watches an episode, or its branch: see `play`.
+    """
+    state, previous = learner.begin(len(tasks)), nothing_before(env)
+    supports: list[Rollout] = []
+    for e in range(episodes):
+        branched = None
+        for mean in (True, False) if branch(e) else (False,):
+            env.set_tasks(tasks)
+            obs, _ = env.reset(seed=resets(e))
+            noise = None if mean else draw_noise(env.single_action_space, generators, env.horizon)
+            rollout, after, _, then = play(
+                env, learner, state, obs, previous, episodes=1, noise=noise, device=device, watch=watch(e, mean)
+            )
+            branched = rollout if mean else branched
+        yield Played(rollout, branched)
+        state, previous = after, then
+        supports.append(rollout)
+        if len(supports) == adapt_every:
+            with torch.no_grad():
+                state, supports = learner.adapt(state, joined(supports)), []
+
+
 class Trials:
-    """The source for robots: an iteration is one trial of `episodes` episodes in every slot, on freshly drawn tasks.
+    """The source for robots: an iteration is one trial in every slot, on freshly drawn tasks; a phase of it `episodes` long.
 
     Args:
         env: where to play; its horizon is the length of an episode.
@@ -192,7 +266,8 @@ class Trials:
     def begin(self, iteration: int) -> None:
         """Draw a task a slot and reset."""
         self.iteration = iteration
-        self.metrics: Metrics = {}
+        self._steps, self._seconds = 0, 0.0
+        self._played: list[dict[str, np.ndarray]] = []
         self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
         seed = int(generator(self.seed, RESETS, iteration).integers(2**31))
         self.obs, _ = self.env.reset(seed=seed)
@@ -213,22 +288,22 @@ class Trials:
             self.env, learner, state, self.obs, self.previous, episodes=self.episodes, noise=noise, device=self.device,
             keep_states=True, watch=watch,
         )  # fmt: skip
-        self._report(rollout, time.perf_counter() - began)
+        self._steps += int(rollout.valid.sum())
+        self._seconds += time.perf_counter() - began
+        self._played.append(rollout.by_episode(self.episodes))
         return rollout, state
 
-    def _report(self, rollout: Rollout, seconds: float) -> None:
-        found = rollout.by_episode(self.episodes)
-        self.metrics = {
+    def report(self) -> Metrics:
+        """What the iteration's episodes were like: means over all of them, the first and the last of the trial; steps."""
+        found = {key: np.concatenate([played[key] for played in self._played]) for key in self._played[0]}
+        return {
             "return": float(found["return"].mean()),
             "success": float(found["success"].mean()),
             "last_step_success": float(found["last_success"].mean()),
             "success_first_episode": float(found["success"][0].mean()),
             "success_last_episode": float(found["success"][-1].mean()),
-            # of all phases of the iteration
-            "steps": self.metrics.get("steps", 0) + int(rollout.valid.sum()),
-            "collect_seconds": self.metrics.get("collect_seconds", 0.0) + seconds,
+            "return_first_episode": float(found["return"][0].mean()),
+            "return_last_episode": float(found["return"][-1].mean()),
+            "steps": self._steps,
+            "collect_seconds": self._seconds,
         }
-
-    def report(self) -> Metrics:
-        """What the iteration's episodes were like (those of its last phase), and the environment steps of all its phases."""
-        return dict(self.metrics)

@@ -30,7 +30,7 @@ from metarl.cache import write_atomically
 from metarl.errors import UserError
 from metarl.machine import versions
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
 TIMES = ("seconds", "collect_seconds", "steps_per_second")
 """Entries of a metrics line that differ between two equal runs."""
@@ -44,12 +44,14 @@ class Checkpoint(NamedTuple):
         step: environment steps over all slots before it.
         iteration: the iteration that comes next.
         state: what the agent's `state_dict` gave.
+        config: agent, suite, options and settings that it was trained with.
     """
 
     path: Path
     step: int
     iteration: int
     state: dict[str, Any]
+    config: dict[str, Any]
 
 
 class Run:
@@ -141,6 +143,7 @@ class Run:
         note = {
             "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
+            "config": {key: self.config[key] for key in ("agent", "suite", "options", "settings")},
         }  # fmt: skip
         with writing(f"a checkpoint to {folder}, the last whole one stands"):
             try:
@@ -237,7 +240,7 @@ def _read(folder: Path) -> Checkpoint:
         raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
     if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
         raise ValueError("agent.safetensors is not what was written")
-    return Checkpoint(folder, note["step"], note["iteration"], _join(load_tensors(content), note["rest"]))
+    return Checkpoint(folder, note["step"], note["iteration"], _join(load_tensors(content), note["rest"]), note["config"])
 
 
 def _reason(error: Exception) -> str:

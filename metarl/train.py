@@ -1,11 +1,12 @@
 """Training: the one loop, and `metarl train`."""
 
+import json
 import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 import tyro
 from safetensors.torch import save as save_tensors
 
-from metarl.agents import find
+from metarl.agents import AGENTS, find
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
 from metarl.counts import Count
@@ -96,6 +97,20 @@ class Setup(NamedTuple):
     source: Trials
 
 
+def read_config(config: dict[str, Any]) -> tuple[Any, TrainOptions]:
+    """The agent's settings and the options that config.json holds.
+
+    Raises:
+        UserError: it does not fit this version.
+    """
+    try:
+        _, presets = find(config["agent"])
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in config["settings"].items()}
+        return type(presets["default"].settings)(**settings), TrainOptions(**config["options"])
+    except (TypeError, KeyError) as error:
+        raise UserError(f"config.json does not fit this version: {error}") from None
+
+
 def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) -> Setup:
     """Make what config.json describes: suite, environments (num_envs: another number of them), an untrained agent.
 
@@ -104,13 +119,10 @@ def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) 
         num_envs: slots; None: as configured.
         changed: options that replace the configured ones.
     """
-    try:
-        options = TrainOptions(**{**config["options"], **changed})
-        agent_class, settings_class, _ = find(config["agent"])
-        settings = settings_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()})
-        made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
-    except (TypeError, KeyError) as error:
-        raise UserError(f"config.json does not fit this version: {error}") from None
+    settings, options = read_config(config)
+    options = replace(options, **changed)
+    agent_class, _ = find(config["agent"])
+    made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
     env = make_vec(
         made.train, num_envs or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
@@ -120,7 +132,14 @@ def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) 
         settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
         device=device, total_iterations=options.iterations,
     )  # fmt: skip
-    source = Trials(env, made.train, options.episodes_per_trial, options.seed, device)
+    episodes, rest = divmod(options.episodes_per_trial, agent.phases)
+    if rest or not episodes:
+        env.close()
+        raise UserError(
+            f"a trial of this agent has {agent.phases} phases of equal length: episodes_per_trial must be a multiple of "
+            f"{agent.phases}, not {options.episodes_per_trial}"
+        )
+    source = Trials(env, made.train, episodes, options.seed, device)
     return Setup(options, made, env, agent, source)
 
 
@@ -247,12 +266,28 @@ def start_training(agent: str, suite_name: str, options: TrainOptions, settings:
     return run
 
 
-def resume_training(path: Path, **changed: Any) -> Run:
-    """`metarl train --resume RUN`: go on from the last whole checkpoint; `changed` options replace the run's own."""
+RESUMABLE = ("steps", "device", "engine", "checkpoint_every", "keep_checkpoints", "evaluate_every", "quiet", "debug")
+"""Options that a resumed run may be given anew; all others are part of its mathematics."""
+
+
+def resume_training(path: Path, given: dict[str, Any]) -> Run:
+    """`metarl train --resume RUN`: go on from the last whole checkpoint.
+
+    Args:
+        path: the run directory, or a checkpoint's folder in it.
+        given: what config.json is to say: as it is, but for what is resumed with.
+
+    Raises:
+        UserError: what is given, or config.json, differs from what the checkpoint was trained with in more than `RESUMABLE`.
+    """
     run, named = open_run(path)
     run.lock()
     checkpoint, problems = run.load(named)
-    if run.config["options"].get("device") == "cuda" and "device" not in changed and not torch.cuda.is_available():
+    different = [line for name, line in _differences(checkpoint.config, given).items() if name not in RESUMABLE]
+    if different:
+        raise UserError(f"{run.path} was trained with other settings: {'; '.join(different)}. Start a new run with them")
+    changed = {name: given["options"][name] for name in RESUMABLE if given["options"][name] != run.config["options"].get(name)}
+    if given["options"]["device"] == "cuda" and "device" not in changed and not torch.cuda.is_available():
         say("This run was trained on a GPU and there is none here: going on on the CPU; figures will differ in the last digits")
         changed["device"] = "auto"
     setup = set_up(run.config, **changed)
@@ -279,6 +314,16 @@ def resume_training(path: Path, **changed: Any) -> Run:
     return run
 
 
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What two configurations differ in, in words, by the setting's name."""
+    flat = [
+        {"agent": c["agent"], "suite": c["suite"], **c["options"], **json.loads(json.dumps(c["settings"]))}
+        for c in (before, now)
+    ]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    return {name: f"{name} was {flat[0].get(name)}, not {flat[1].get(name)}" for name in names}
+
+
 def _announce(run: Run, setup: Setup) -> None:
     o, total = setup.options, setup.options.iterations * setup.options.steps_per_iteration
     rounded = f" ({o.steps:,} rounded up to whole iterations)" if total != o.steps else ""
@@ -289,67 +334,56 @@ def _announce(run: Run, setup: Setup) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Resume:
-    """Go on with a run from its last whole checkpoint, exactly as if it had never stopped."""
-
-    resume: Path
-    """The run directory."""
-    steps: Count | None = None
-    """Train to this many environment steps instead of as many as the run was made for."""
-    device: str | None = None
-    """auto, cpu or cuda, instead of the run's own."""
-    engine: str | None = None
-    """auto, native or python, instead of the run's own."""
-    checkpoint_every: int | None = None
-    """Iterations between checkpoints."""
-    keep_checkpoints: int | None = None
-    """How many of the newest checkpoints are kept; 0: all."""
-    evaluate_every: int | None = None
-    """Iterations between evaluations on train goals; 0: none."""
-    quiet: bool = False
-    """Print nothing but errors."""
-    debug: bool = False
-    """Show a traceback with an error."""
-
-    def main(self) -> int:
-        """Run the command."""
-        given = {key: value for key, value in vars(self).items() if value is not None and key not in ("resume", "debug")}
-        resume_training(self.resume, **given)
-        return 0
+def _usage() -> str:
+    agents = "\n".join(f"  {name:14s} {entry.help}" for name, entry in AGENTS.items())
+    return (
+        "usage: metarl train AGENT SUITE [options]      a new run\n"
+        "       metarl train --resume RUN [options]     go on with one\n\n"
+        f"agents:\n{agents}\n\nmetarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
+        "For example: metarl train rl2 ml1:reach-v3"
+    )
 
 
 def command(args: list[str]) -> int:
-    """`metarl train`: parse, train. The agent's own settings are options too; a preset moves their defaults."""
-    if any(a == "--resume" or a.startswith("--resume=") for a in args):
-        return tyro.cli(Resume, prog="metarl train", args=args).main()
-    from metarl.agents import AGENTS
+    """`metarl train`: parse, train. The agent's own settings are options too; a preset moves their defaults.
 
-    if not args or args[0].startswith("-"):
-        agents = "\n".join(f"  {name:8s} {entry.help}" for name, entry in AGENTS.items())
-        say(
-            "usage: metarl train AGENT SUITE [options]      a new run\n"
-            "       metarl train --resume RUN [options]     go on with one\n\n"
-            f"agents:\n{agents}\n\nmetarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
-            "For example: metarl train rl2 ml1:reach-v3"
-        )
+    With --resume the defaults are the run's own.
+    """
+    resumed = _value_of("--resume", args)
+    if not args or (args[0].startswith("-") and resumed is None):
+        say(_usage())
         return 0 if args and args[0] in ("-h", "--help") else 2
-    agent = args[0]
-    _, settings_class, presets = find(agent)
-    preset = _value_of("--preset", args)
-    if preset is not None and preset not in presets:
-        raise unknown("preset", preset, presets)
+    agent = None if args[0].startswith("-") else args[0]
+    run = open_run(Path(resumed))[0] if resumed else None
+    chosen = agent or (run.config["agent"] if run else "")
+    _, presets = find(chosen)
+    name = _value_of("--preset", args) or "default"
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    own, shared = presets[name].settings, TrainOptions(**presets[name].options)
+    if run is not None and run.config["agent"] == chosen:
+        own, shared = read_config(run.config)
+        shared = replace(shared, quiet=False, debug=False)
 
     @dataclass(frozen=True)
     class Train:
-        suite: tyro.conf.Positional[str]
+        suite: tyro.conf.Positional[str] = run.config["suite"] if run else tyro.MISSING
         """What to train on: ml1:reach-v3, ml10, ... (see `metarl list`)."""
-        options: Annotated[TrainOptions, tyro.conf.arg(name="")]
-        settings: Annotated[settings_class, tyro.conf.arg(name="")] = presets[preset] if preset else settings_class()  # type: ignore[valid-type]
+        resume: Path | None = None
+        """Go on with this run from its last whole checkpoint, exactly as if it had never stopped. Beside it there may be
+        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --quiet."""
+        options: Annotated[TrainOptions, tyro.conf.arg(name="")] = shared
+        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
 
-    Train.__doc__ = f"Train {agent} on a suite: {AGENTS[agent].help}."
-    given = tyro.cli(Train, prog=f"metarl train {agent}", args=args[1:])
-    start_training(agent, given.suite, given.options, given.settings)
+    Train.__doc__ = f"Train {chosen} on a suite: {AGENTS[chosen].help}."
+    given = tyro.cli(Train, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
+    if given.resume is None:
+        start_training(chosen, given.suite, given.options, given.settings)
+    else:
+        now = configuration(chosen, given.suite, given.options, given.settings)
+        if given.options.run_dir is not None:
+            raise UserError("--run-dir is for new runs: a resumed run goes on where it is")
+        resume_training(given.resume, now)
     return 0
 
 

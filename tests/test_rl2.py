@@ -17,7 +17,7 @@ SMALL = {"layers": (16,), "hidden": 16, "chunk": 50, "minibatch": 8, "epochs": 2
 
 
 def _reach(num_envs: int, horizon: int, episodes: int, **settings):
-    return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, **{**SMALL, **settings})
+    return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, RL2Settings(**{**SMALL, **settings}))
 
 
 def _collect(agent, source, iteration: int = 0) -> Rollout:
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_update_before_the_weights_change():
 
 
 def test_episodes_that_end_early_wait_for_the_others_and_statistics_count_each_step_once():
-    agent, source = toy(COUNTDOWNS, 4, 10, 2, **{**SMALL, "chunk": 4})
+    agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**{**SMALL, "chunk": 4}))
     source.begin(0)
     lengths = [task.params for task in source.env.tasks]
     rollout, _ = source.collect(agent, agent.begin(4), 0)
@@ -168,10 +168,11 @@ class _Forgetful(RL2):
 
 
 def _learn_bit(agent_class) -> float:
-    agent, source = toy(
-        BITS, 32, 2, 2, agent_class, layers=(16,), hidden=16, chunk=4, minibatch=32, epochs=8, learning_rate=2e-2,
-        gamma=0.9, lam=0.9, entropy=0.0, shards=1, bootstrap=False,
+    settings = RL2Settings(
+        layers=(16,), hidden=16, chunk=4, minibatch=32, epochs=8, learning_rate=2e-2, gamma=0.9, lam=0.9, entropy=0.0,
+        shards=1, bootstrap=False,
     )  # fmt: skip
+    agent, source = toy(BITS, 32, 2, 2, settings, agent_class)
     for iteration in range(30):
         agent.iterate(source, iteration)
     return float(np.mean([_collect(agent, source, 100 + i).success[2:].float().mean() for i in range(5)]))

@@ -10,28 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import STEPS, TINY, train
+from tiny import STEPS, TINY, equal_runs, metrics, train
 
 from metarl import cli, evaluate
 from metarl.agents.rl2 import RL2
-from metarl.run import TIMES, open_run
-
-
-def _metrics(path: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
-
-
-def _weights(path: Path) -> dict[str, torch.Tensor]:
-    state = open_run(path)[0].load()[0].state
-    return {f"{kind}/{key}": value for kind in ("policy",) for key, value in state[kind].items()} | {
-        f"{i}/{key}": value for i, moments in state["optimizer"].items() for key, value in moments.items()
-    }
-
-
-def _equal(a: Path, b: Path) -> bool:
-    one, other = _weights(a), _weights(b)
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one) and _metrics(a) == _metrics(b)
+from metarl.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +31,9 @@ def test_a_run_keeps_what_it_promises(whole):
     assert config["options"]["reward"] == "v2"
     assert config["settings"]["hidden"] == 8
     assert config["packages"]["mujoco"] == "3.3.0"
-    metrics = _metrics(whole)
-    assert [line["step"] for line in metrics] == [STEPS * (i + 1) for i in range(4)]
-    assert {"return", "success", "last_step_success", "kl", "entropy", "std", "explained_variance"} <= metrics[0].keys()
+    lines = metrics(whole)
+    assert [line["step"] for line in lines] == [STEPS * (i + 1) for i in range(4)]
+    assert {"return", "success", "last_step_success", "kl", "entropy", "std", "explained_variance"} <= lines[0].keys()
     assert list((whole / "tensorboard").glob("events*"))
     run, _ = open_run(whole)
     assert run.load()[0].iteration == 4
@@ -63,16 +46,16 @@ def test_the_first_checkpoint_precedes_the_first_step(tmp_path):
 
 def test_two_equal_runs_are_equal_and_another_seed_is_not(whole, tmp_path):
     assert train(tmp_path / "again", 4) == 0
-    assert _equal(whole, tmp_path / "again")
+    assert equal_runs(whole, tmp_path / "again")
     assert train(tmp_path / "other", 4, "--seed", "2") == 0
-    assert not _equal(whole, tmp_path / "other")
+    assert not equal_runs(whole, tmp_path / "other")
 
 
 def test_training_in_two_parts_equals_training_at_once(whole, tmp_path):
     path = tmp_path / "run"
     assert train(path, 2) == 0
     assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
-    assert _equal(whole, path)
+    assert equal_runs(whole, path)
 
 
 def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path, capsys):
@@ -82,7 +65,7 @@ def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path
     broken.write_bytes(broken.read_bytes()[:-5])
     assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
     assert "going on from the one before" in capsys.readouterr().out
-    assert _equal(whole, path)
+    assert equal_runs(whole, path)
 
 
 def _start(*args: str) -> subprocess.Popen:
@@ -110,11 +93,11 @@ def test_an_interrupt_saves_the_last_border_and_says_how_to_go_on(tmp_path, numb
     assert "Traceback" not in out + err
     run, _ = open_run(path)
     checkpoint, _ = run.load()
-    assert checkpoint.iteration == len(_metrics(path)) >= 3
+    assert checkpoint.iteration == len(metrics(path)) >= 3
     steps = STEPS * (checkpoint.iteration + 1)
     assert cli.run(["train", "--resume", str(path), "--steps", str(steps), "--quiet"]) == 0
     assert train(tmp_path / "whole", checkpoint.iteration + 1) == 0
-    assert _equal(tmp_path / "whole", path)
+    assert equal_runs(tmp_path / "whole", path)
 
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
@@ -127,7 +110,46 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     steps = STEPS * (open_run(path)[0].load()[0].iteration + 2)
     assert cli.run(["train", "--resume", str(path), "--steps", str(steps), "--quiet"]) == 0
     assert train(tmp_path / "whole", steps // STEPS) == 0
-    assert _equal(tmp_path / "whole", path)
+    assert equal_runs(tmp_path / "whole", path)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--gamma", "0.5", "--num-envs", "4"], "num_envs was 2, not 4; gamma was 0.95, not 0.5"),
+        (["--seed", "3"], "seed was 1, not 3"),
+        (["--preset", "metaworld-plus"], "preset was None, not metaworld-plus"),
+        (["--run-dir", "elsewhere"], "--run-dir is for new runs"),
+    ],
+)
+def test_other_settings_than_the_runs_own_are_named_and_refused(tmp_path, capsys, more, says):
+    path = tmp_path / "run"
+    assert train(path, 1) == 0
+    before = (path / "config.json").read_bytes()
+    assert cli.run(["train", "--resume", str(path), *more]) == 2
+    assert says in capsys.readouterr().err
+    assert (path / "config.json").read_bytes() == before
+
+
+def test_the_agent_and_the_suite_may_stand_beside_resume_and_must_be_the_runs_own(whole, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 2) == 0
+    for agent, suite, says in (("rl2", "ml10", "suite was ml1:reach-v3, not ml10"), ("promp", "ml1:reach-v3", "agent was rl2")):
+        assert cli.run(["train", agent, suite, "--resume", str(path)]) == 2
+        assert says in capsys.readouterr().err
+    same = ["train", "rl2", "ml1:reach-v3", *TINY, "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]
+    assert cli.run(same) == 0
+    assert equal_runs(whole, path)
+
+
+def test_a_configuration_that_was_edited_is_not_resumed(tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 1) == 0
+    config = json.loads((path / "config.json").read_text())
+    config["settings"]["clip"] = 0.1
+    (path / "config.json").write_text(json.dumps(config))
+    assert cli.run(["train", "--resume", str(path), "--steps", "1000"]) == 2
+    assert "clip was 0.2, not 0.1" in capsys.readouterr().err
 
 
 def test_a_run_in_use_is_not_resumed(tmp_path, capsys):
@@ -169,10 +191,10 @@ def test_evaluations_during_training_leave_training_as_it_is_and_leak_nothing(wh
 
     monkeypatch.setattr(evaluate, "during_training", counted)
     assert train(tmp_path / "run", 4, "--evaluate-every", "1") == 0
-    lines = _metrics(tmp_path / "run")
+    lines = metrics(tmp_path / "run")
     assert all("train_success" in line for line in lines)
     plain = [{k: v for k, v in line.items() if not k.startswith("train_")} for line in lines]
-    assert plain == _metrics(whole)
+    assert plain == metrics(whole)
     assert len(list((tmp_path / "run" / "evaluations").glob("train_*.json"))) == 4
     assert seen[1] == seen[2] == seen[3]  # threads and open files; TensorBoard's writer comes after the first
 

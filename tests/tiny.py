@@ -1,5 +1,6 @@
 """The smallest training that still goes through everything, and the toy tasks that tests learn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from metarl import cli
+from metarl.agents.maml import MAML
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import Task, TaskDistribution, make_vec
 from metarl.rollout import Trials
+from metarl.run import TIMES, open_run, split
 
 STEPS = 2 * 2 * 20
 """Environment steps of an iteration with `TINY`."""
@@ -22,22 +25,24 @@ TINY = (
 ).split()
 
 
-def train(path: Path, iterations: int = 3, *more: str) -> int:
+def train(path: Path, iterations: int = 3, *more: str, agent: str = "rl2") -> int:
     """Train reach in `path`; returns the exit status."""
-    return cli.run(
-        [
-            "train",
-            "rl2",
-            "ml1:reach-v3",
-            "--run-dir",
-            str(path),
-            "--steps",
-            str(iterations * STEPS),
-            "--quiet",
-            *TINY,
-            *more,
-        ]
-    )
+    options = TINY if agent == "rl2" else "--num-envs 2 --episodes-per-trial 2 --horizon 20 --device cpu".split()
+    start = ["train", agent, "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet"]
+    return cli.run([*start, *options, *more])
+
+
+def metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without what differs between two equal runs."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def equal_runs(a: Path, b: Path) -> bool:
+    """Whether two runs are equal bit for bit: all that their last checkpoints hold, and their metrics."""
+    (one, rest), (other, other_rest) = (split(open_run(path)[0].load()[0].state) for path in (a, b))
+    same = one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    return same and rest == other_rest and metrics(a) == metrics(b)
 
 
 def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -106,18 +111,12 @@ COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make
 
 
 def toy(
-    tasks: TaskDistribution,
-    num_envs: int,
-    horizon: int,
-    episodes: int,
-    agent_class: type[RL2] = RL2,
-    seed: int = 0,
-    **settings: Any,
-) -> tuple[RL2, Trials]:
-    """An agent and its source on a toy task."""
+    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, settings: Any, agent_class: Any = None
+) -> tuple[Any, Trials]:  # fmt: skip
+    """The agent of these settings (RL² or MAML, or another class), and its source with so many episodes a phase."""
     env = make_vec(tasks, num_envs, horizon=horizon)
-    agent = agent_class(
-        RL2Settings(**settings), env.single_observation_space, env.single_action_space, env.input_scale, seed=seed,
+    agent = (agent_class or (RL2 if isinstance(settings, RL2Settings) else MAML))(
+        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=0,
         device=torch.device("cpu"), total_iterations=100,
     )  # fmt: skip
-    return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
+    return agent, Trials(env, tasks, episodes, 0, torch.device("cpu"))

@@ -1,0 +1,82 @@
+"""Trust-region steps against closed forms."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarl.trpo import Trial, conjugate_gradient, line_search, linearise
+
+
+def _spd(n: int, seed: int) -> torch.Tensor:
+    a = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return a @ a.T + n * torch.eye(n, dtype=torch.float64)
+
+
+def test_linearise_gives_products_with_the_jacobian_and_its_transpose():
+    x = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    unused = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+
+    def function(x, y, unused):
+        return x.square().sum() * x, torch.sin(y) * x[:2]
+
+    forward, backward = linearise(function(x, y, unused), [x, y, unused])
+    jacobian = torch.autograd.functional.jacobian(function, (x, y, unused))
+    v = [torch.tensor([1.0, 2.0, -1.0]).double(), torch.tensor(0.7).double(), torch.ones(2).double()]
+    u = [torch.tensor([0.3, 1.0, 2.0]).double(), torch.tensor([-1.0, 4.0]).double()]
+    for row, found in zip(jacobian, forward(v)):
+        torch.testing.assert_close(found, row[0] @ v[0] + row[1] * v[1])
+    found = backward(u)
+    torch.testing.assert_close(found[0], jacobian[0][0].T @ u[0] + jacobian[1][0].T @ u[1])
+    torch.testing.assert_close(found[1], jacobian[0][1] @ u[0] + jacobian[1][1] @ u[1])
+    assert found[2].tolist() == [0, 0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 1000))
+def test_conjugate_gradient_solves_n_equations_in_n_iterations(n, seed):
+    a, b = _spd(n, seed), torch.randn(n, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
+    x, residual = conjugate_gradient(lambda v: a @ v, b, n)
+    torch.testing.assert_close(x, torch.linalg.solve(a, b), rtol=1e-8, atol=1e-10)
+    assert residual.norm() < 1e-8 * b.norm()
+
+
+def test_conjugate_gradient_says_what_is_missing_when_it_is_cut_short():
+    a, b = _spd(9, 0), torch.ones(9, dtype=torch.float64)
+    x, residual = conjugate_gradient(lambda v: a @ v, b, 3)
+    torch.testing.assert_close(residual, b - a @ x, rtol=1e-10, atol=1e-12)
+    # x.A x = x.(b - residual): what the length of the step is computed from
+    assert float(x @ (b - residual)) == pytest.approx(float(x @ a @ x))
+
+
+def test_conjugate_gradient_of_nothing_and_of_what_is_not_positive_definite():
+    x, residual = conjugate_gradient(lambda v: v, torch.zeros(3), 5)
+    assert not x.any()
+    assert not residual.any()
+    x, _ = conjugate_gradient(lambda v: -v, torch.ones(3), 5)
+    assert not x.any()
+    x, _ = conjugate_gradient(lambda v: v * float("nan"), torch.ones(3), 5)
+    assert not x.any()
+
+
+def _search(measure, **changed):
+    options = {"surrogate": 0.0, "max_kl": 1.0, "backtrack": 0.5, "tries": 4} | changed
+    return line_search(torch.zeros(2), torch.tensor([8.0, 0.0]), measure, **options)
+
+
+def test_line_search_takes_the_first_candidate_that_is_good_enough():
+    # the surrogate x - x^2 / 4 rises below 4, the KL x^2 / 8 allows up to 2.83: 8 and 4 are refused, 2 is taken
+    found = _search(lambda p: Trial(float(p[0] - p[0] ** 2 / 4), float(p[0] ** 2 / 8)))
+    assert found.point.tolist() == [2.0, 0.0]
+    assert (found.measured, found.tried) == ((1.0, 0.5), 3)
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda p: Trial(-1.0, 0.0), lambda p: Trial(1.0, 2.0), lambda p: Trial(float("nan"), 0.0),
+                lambda p: Trial(1.0, float("nan")), lambda p: Trial(float("inf"), 0.0), lambda p: Trial(0.0, 0.0)]
+)  # fmt: skip
+def test_line_search_finds_nothing_where_nothing_is_better_within_the_limit(measure):
+    found = _search(measure)
+    assert found.point is None
+    assert found.tried == 4
