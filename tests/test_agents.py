@@ -18,7 +18,8 @@ from metarl.run import open_run
 SMALL = ["--layers", "8"]
 OPTIONS = {
     "maml-trpo": ["", "--inner-steps 3 --episodes-per-trial 4", "--rates weight", "--rates layer --adapt-part head",
-                  "--first-order", "--adapt-part body --inner-loss log_prob", "--sampling-credit 1.0", "--outer reptile --learning-rate 0.1",
+                  "--first-order", "--adapt-part body --inner-loss log_prob", "--sampling-credit 1.0",
+                  "--outer reptile --learning-rate 0.1",
                   "--fvp-fraction 1.0 --state-std", "--preset metaworld-plus"],
     "promp": ["", "--inner-kl-target None --entropy 0.01 --max-grad-norm 1.0"],
     "multitask-ppo": [""],
