@@ -17,6 +17,9 @@ from metarl.learner import Step
 _CLAMP = 10.0
 """Scaled inputs are clamped to this."""
 
+_ROWS = 1000
+"""Steps of a task that go through its own weights at once on a CPU: activations stay in the cache, 7 % faster at 2x512."""
+
 
 class _Tensors:
     """What the distributions share: they are a few tensors with the same leading axes."""
@@ -36,9 +39,9 @@ class _Tensors:
         return cls(*(torch.stack(tensors) for tensors in zip(*(item.tensors for item in items))))
 
     @classmethod
-    def cat(cls, items: Sequence[Self]) -> Self:
-        """Stretches of time one after the other, time first."""
-        return cls(*(torch.cat(tensors) for tensors in zip(*(item.tensors for item in items))))
+    def cat(cls, items: Sequence[Self], dim: int = 0) -> Self:
+        """One after the other along an axis, by default the first, time."""
+        return cls(*(torch.cat(tensors, dim) for tensors in zip(*(item.tensors for item in items))))
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,9 @@ class FeedForwardPolicy(nn.Module):
         """
         if params is None:
             return self.head(self.encoder(x))
+        if x.device.type == "cpu" and x.shape[1] > _ROWS:
+            parts: list[Any] = [self(part, params) for part in x.split(_ROWS, 1)]
+            return type(parts[0]).cat(parts, dim=1)
         for i in range(0, len(self.encoder), 2):
             x = torch.tanh(_linear(x, params, f"encoder.{i}"))
         log_std = params.get("head.log_std")

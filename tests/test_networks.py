@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
+from torch.func import functional_call
 
 from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
 from metarl.learner import Step, where
-from metarl.networks import ActionHead, Categorical, Gaussian, InputScaler, RecurrentPolicy, action_size
+from metarl.networks import ActionHead, Categorical, FeedForwardPolicy, Gaussian, InputScaler, RecurrentPolicy, action_size
 
 BOX = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 
@@ -108,3 +109,18 @@ def test_where_keeps_rows_apart_in_nested_states():
     assert mixed["b"][0].tolist() == [1, 0, 1]
     assert isinstance(mixed["b"][1], Step)
     assert mixed["b"][1].obs.flatten().tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("rows", [1, 2501])
+def test_each_tasks_own_weights_equal_the_module_with_those_weights(rows):
+    """At lengths that are computed whole, and in parts."""
+    torch.manual_seed(0)
+    spaces = gymnasium.spaces.Box(-1.0, 1.0, (5,)), gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    policy = FeedForwardPolicy(*spaces, None, (8, 8), 1.0, False, 0.05)
+    x = torch.randn(3, rows, 5)
+    params = {k: v.detach() + 0.1 * torch.randn(3, *v.shape) for k, v in policy.named_parameters()}
+    own = policy(x, params)
+    for i in range(3):
+        alone = functional_call(policy, {k: v[i] for k, v in params.items()}, (x[i],))
+        torch.testing.assert_close(own.mean[i], alone.mean)
+        torch.testing.assert_close(own.log_std[i], alone.log_std)
