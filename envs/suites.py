@@ -1,7 +1,7 @@
 """Tasks, task distributions, and the suites of Meta-World: which goals are trained on and which are held out."""
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -112,6 +112,31 @@ class Suite:
     seed: int
     train: TaskDistribution
     test: TaskDistribution | None
+
+    def validation(self, goals: int) -> TaskDistribution:
+        """Other goals of the train tasks, neither trained on nor in `test`: for choices that are made during training.
+
+        Args:
+            goals: in all; each train task gets equally many (to within one).
+        """
+        used = {*self.train.tasks, *(self.test.tasks if self.test else ())}
+        drawn = draw_goals(self.train.names, -(-goals // len(self.train.names)), (self.seed + _VALIDATION) % (2**32 - 1))
+        fresh = [task for name, params in drawn if (task := Task(name, tuple(params))) not in used]
+        return replace(self.train, tasks=tuple(some_of(fresh, goals)))
+
+
+_VALIDATION = 2**31
+"""How far the seed of validation goals lies from the suite's; Meta-World itself uses the suite's and the next."""
+
+
+def some_of(tasks: Sequence[Task], count: int) -> list[Task]:
+    """The first tasks of each name, equally many, `count` in all (to within one a name)."""
+    names = list(dict.fromkeys(task.name for task in tasks))
+    taken: list[Task] = []
+    for i, name in enumerate(names):
+        share = count // len(names) + (i < count % len(names))
+        taken += [task for task in tasks if task.name == name][:share]
+    return taken
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,7 @@ from metarl.errors import UserError, unknown
 
 COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
-    "evaluate": ("metarl.evaluate", "Evaluate", "measure adaptation on train goals and on held-out goals"),
+    "evaluate": ("metarl.evaluation", "Evaluate", "measure adaptation on train goals and on held-out goals"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),

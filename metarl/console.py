@@ -61,7 +61,7 @@ class Progress:
             for key, label, form in (
                 ("return", "return", "7.1f"), ("success", "success", "4.2f"),
                 ("success_first_episode", "first episode", "4.2f"), ("success_last_episode", "last", "4.2f"),
-                ("std", "std", "4.2f"), ("train_success", "| on train goals", "4.2f"),
+                ("std", "std", "4.2f"), ("validation_success", "| validation", "4.2f"), ("test_success", "| TEST", "4.2f"),
             )
             if key in metrics
         )  # fmt: skip

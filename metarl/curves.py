@@ -9,8 +9,8 @@ from rich.table import Table
 
 from metarl.console import console, say
 
-SIDES = {"train": "train goals", "test": "held-out goals"}
-_COLORS = {"train": "#9a9a9a", "test": "#1f6fb4", "blind": "#c4572e"}
+SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
+_COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
 _PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
@@ -49,15 +49,49 @@ def table(content: dict[str, Any]) -> None:
             grid.add_section()
             grid.add_row("blind", *_cells(blind["by_episode"]["sampled"], 0), *[""] * (3 * (len(modes) - 1)))
         console.print(grid)
+        if figures["by_task"]:
+            _task_table(figures["by_task"])
         say(verdict(content, side))
+    if {"train", "test"} <= content["sides"].keys():
+        say(_gap(content))
     say("\nep.: episode of the trial. Success: at any step of the episode; beside it at its last step. Intervals: over goals.")
     if content["adapt_every"]:
         say("Lines separate episodes between which the agent took a gradient step.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
         say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
+    if (content["suite"], content["suite_seed"]) != tuple(content["trained_on"].values()):
+        trained = content["trained_on"]
+        say(f"The run was trained on {trained['suite']}, suite seed {trained['suite_seed']}; the held-out goals are of "
+            f"{content['suite']}, suite seed {content['suite_seed']}.")  # fmt: skip
     if "test" not in content["sides"]:
         say("Nothing here was held out: the figures say how well it learned its tasks, not how well it adapts to new ones.")
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")
+
+
+def _task_table(by_task: dict[str, Any]) -> None:
+    """Each task's first and last episode, by sampled actions."""
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column("\ntask")
+    grid.add_column("success, sampled:\nfirst -> last ep. [95 %]", no_wrap=True)
+    grid.add_column("at the last step:\nfirst -> last ep.", no_wrap=True)
+    grid.add_column("return:\nfirst -> last ep.", no_wrap=True)
+    for name, figures in by_task.items():
+        success, at_end, returns = (figures["by_episode"]["sampled"][m] for m in ("success", "last_success", "return"))
+        grid.add_row(
+            name, f"{success[0][0]:.2f} -> {success[-1][0]:.2f} [{success[-1][1]:.2f},{success[-1][2]:.2f}]",
+            f"{at_end[0][0]:.2f} -> {at_end[-1][0]:.2f}", f"{returns[0][0]:,.0f} -> {returns[-1][0]:,.0f}",
+        )  # fmt: skip
+    console.print(grid)
+
+
+def _gap(content: dict[str, Any]) -> str:
+    """How much better the agent is on what it trained on."""
+    train, test = (content["sides"][side]["by_episode"]["sampled"] for side in ("train", "test"))
+    gap = {measure: train[measure][-1][0] - test[measure][-1][0] for measure in ("success", "last_success", "return")}
+    return (
+        f"Generalisation gap, train minus held-out in the last episode: success {gap['success']:+.2f}, at the last step "
+        f"{gap['last_success']:+.2f}, return {gap['return']:+,.0f}."
+    )
 
 
 def _cells(measures: dict[str, Any], e: int) -> list[str]:

@@ -109,7 +109,7 @@ class Render:
     def play(self, run: Any, checkpoint: Any) -> tuple[list[tuple[Clip, Clip]], list[str]]:
         """Play a trial on each goal; returns the pairs of clips and their titles."""
         from metarl.envs import make_vec
-        from metarl.evaluate import some_of
+        from metarl.envs.suites import some_of
         from metarl.train import set_up
 
         setup = set_up(run.config, 1, device=self.device)
@@ -118,7 +118,7 @@ class Render:
         o = setup.options
         shown_side = setup.suite.test or setup.suite.train
         side = "held-out" if setup.suite.test else "train"
-        tasks = some_of(shown_side, self.goals)
+        tasks = some_of(shown_side.tasks, self.goals)
         env = make_vec(
             replace(shown_side, tasks=tuple(tasks)),
             len(tasks),

@@ -63,7 +63,10 @@ class TrainOptions:
     keep_checkpoints: int = 3
     """How many of the newest checkpoints are kept; 0: all."""
     evaluate_every: int = 0
-    """Iterations between evaluations on train goals (never on the held-out ones); 0: none."""
+    """Iterations between evaluations during training; 0: none."""
+    evaluate_on: str = "validation"
+    """validation: goals of the train tasks that are neither trained on nor held out. test: the held-out goals; a run whose
+    figures on them were seen while choices were made says little of new goals, so reports mark it."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -75,6 +78,8 @@ class TrainOptions:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if min(self.evaluate_every, self.keep_checkpoints, self.seed) < 0:
             raise UserError("evaluate_every, keep_checkpoints and seed must be at least 0")
+        if self.evaluate_on not in ("validation", "test"):
+            raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
 
     @property
     def steps_per_iteration(self) -> int:
@@ -176,7 +181,7 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
                 report = source.report()
                 taken = int(report.pop("steps"))
                 if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
-                    metrics |= _evaluate_on_train(run, setup, step + taken)
+                    metrics |= _evaluate(run, setup, step + taken)
                 with signals.held():
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
@@ -204,8 +209,8 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
             run.close()
 
 
-def _evaluate_on_train(run: Run, setup: Setup, step: int) -> Metrics:
-    from metarl.evaluate import during_training  # which needs this module
+def _evaluate(run: Run, setup: Setup, step: int) -> Metrics:
+    from metarl.evaluation import during_training  # which needs this module
 
     return during_training(run, setup, step)
 
@@ -266,7 +271,17 @@ def start_training(agent: str, suite_name: str, options: TrainOptions, settings:
     return run
 
 
-RESUMABLE = ("steps", "device", "engine", "checkpoint_every", "keep_checkpoints", "evaluate_every", "quiet", "debug")
+RESUMABLE = (
+    "steps",
+    "device",
+    "engine",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluate_every",
+    "evaluate_on",
+    "quiet",
+    "debug",
+)
 """Options that a resumed run may be given anew; all others are part of its mathematics."""
 
 
@@ -371,7 +386,7 @@ def command(args: list[str]) -> int:
         """What to train on: ml1:reach-v3, ml10, ... (see `metarl list`)."""
         resume: Path | None = None
         """Go on with this run from its last whole checkpoint, exactly as if it had never stopped. Beside it there may be
-        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --quiet."""
+        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
         options: Annotated[TrainOptions, tyro.conf.arg(name="")] = shared
         settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
 

@@ -12,8 +12,10 @@ from tiny import train
 from metarl import cli
 from metarl.agents.baselines import Hover, goal_blind
 from metarl.envs import TaskDistribution, make_vec, suite
-from metarl.evaluate import evaluate, gain, some_of, summary
+from metarl.envs.suites import some_of
+from metarl.evaluate import evaluate, gain, summary
 from metarl.networks import Gaussian
+from metarl.rollout import play_trial
 
 CPU = torch.device("cpu")
 
@@ -113,9 +115,9 @@ def test_gain_is_paired_by_goal():
 
 def test_train_goals_are_spread_evenly_over_the_tasks():
     distribution = TaskDistribution((*suite("ml1:reach-v3").train.tasks, *suite("ml1:push-v3").train.tasks))
-    taken = some_of(distribution, 7)
+    taken = some_of(distribution.tasks, 7)
     assert [sum(t.name == n for t in taken) for n in distribution.names] == [4, 3]
-    assert len(some_of(distribution, 1000)) == 100
+    assert len(some_of(distribution.tasks, 1000)) == 100
 
 
 def _digests(path: Path) -> dict[str, str]:
@@ -153,18 +155,80 @@ def test_an_evaluation_in_training_is_repeated_by_the_command(tmp_path):
     assert train(path, 2, "--evaluate-every", "1") == 0
     logged = json.loads((path / "metrics.jsonl").read_text().splitlines()[0])
     name = f"{logged['step']:012d}"
-    assert cli.run(["evaluate", str(path / "checkpoints" / name), "--device", "cpu", "--quiet"]) == 0
-    repeated = json.loads((path / "evaluations" / f"all-goals_{name}.json").read_text())
-    assert repeated["sides"]["train"]["by_episode"]["sampled"]["return"][-1][0] == logged["train_return"]
+    again = ["evaluate", str(path / "checkpoints" / name), "--device", "cpu", "--quiet", "--validation-goals", "50"]
+    assert cli.run([*again, "--train-goals", "5"]) == 0
+    repeated = json.loads((path / "evaluations" / f"all-goals_{name}_tr5_v50.json").read_text())
+    assert repeated["sides"]["validation"]["by_episode"]["sampled"]["return"][-1][0] == logged["validation_return"]
+    s = suite("ml1:reach-v3")
+    goals = {tuple(goal[1]) for goal in repeated["sides"]["validation"]["goals"]}
+    assert not goals & {task.params for task in (*s.train.tasks, *s.test.tasks)}
     assert not (path / "evaluation.json").exists()  # the default evaluation is the last checkpoint's
 
 
-def test_goals_that_the_run_trained_on_are_refused_as_held_out(tmp_path, monkeypatch, capsys):
-    assert train(tmp_path / "run", 1) == 0
-    s = suite("ml1:reach-v3", 1)
-    monkeypatch.setattr("metarl.train.suite", lambda name, seed, *_: type(s)(name, seed, s.train, s.train))
-    assert cli.run(["evaluate", str(tmp_path / "run"), "--quiet"]) == 2
-    assert "trained on" in capsys.readouterr().err
+def test_goals_that_the_run_trained_on_are_refused_as_held_out(tmp_path, capsys):
+    """Meta-World draws ML1's held-out goals with the next seed: those of seed 1 are the train goals of seed 2."""
+    path = tmp_path / "run"
+    assert train(path, 1, "--suite-seed", "2") == 0
+    assert cli.run(["evaluate", str(path), "--suite-seed", "1", "--quiet"]) == 2
+    assert "trained on 50 of the 50 held-out goals (ml1:reach-v3, suite seed 2)" in capsys.readouterr().err
+    assert not list((path / "evaluations").glob("*")) if (path / "evaluations").exists() else True
+
+
+def test_the_held_out_goals_of_another_suite_are_played_and_said(tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 1) == 0
+    args = ["evaluate", str(path), "--suite", "custom:train=reach-v3;test=push-v3,drawer-open-v3", "--train-goals", "2"]
+    assert cli.run(args) == 0
+    shown = capsys.readouterr().out
+    assert "trained on ml1:reach-v3" in shown
+    assert "Generalisation gap" in shown
+    (file,) = (path / "evaluations").glob("*.json")
+    content = json.loads(file.read_text())
+    assert content["trained_on"] == {"suite": "ml1:reach-v3", "suite_seed": 1}
+    by_task = content["sides"]["test"]["by_task"]
+    assert {name: figures["goals"] for name, figures in by_task.items()} == {"push-v3": 50, "drawer-open-v3": 50}
+    mean = np.mean([figures["by_episode"]["sampled"]["return"][0][0] for figures in by_task.values()])
+    assert content["sides"]["test"]["by_episode"]["sampled"]["return"][0][0] == pytest.approx(mean)
+    assert not (path / "evaluation.json").exists()
+    assert cli.run(["evaluate", str(path), "--suite", "mt10", "--quiet"]) == 2
+    assert "mt10 holds nothing out" in capsys.readouterr().err
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run"
+    assert train(path, 1) == 0
+    args = ["evaluate", str(path), "--train-goals", "3", "--device", "cpu"]
+    assert cli.run([*args, "--quiet"]) == 0
+    whole = (path / "evaluation.json").read_bytes()
+    (path / "evaluation.json").unlink()
+    calls = []
+
+    def cut(*given, **named):
+        calls.append(named["tasks"] if "tasks" in named else given[2])
+        if len(calls) == cut.after:
+            raise KeyboardInterrupt
+        return play_trial(*given, **named)
+
+    monkeypatch.setattr("metarl.evaluate.play_trial", cut)
+    cut.after = 4  # train goals, their goal-blind agent, 25 held-out goals, then
+    assert cli.run(args) == 130
+    assert "goes on where it stopped" in capsys.readouterr().out
+    (partial,) = (path / "evaluations").glob(".*.partial")
+    with partial.open("a") as file:
+        file.write('["test/25", {"fig')  # as a crash leaves it
+    calls.clear()
+    cut.after = 0
+    assert cli.run([*args, "--quiet"]) == 0
+    assert len(calls) == 3  # the other 25 goals and two batches of the goal-blind agent
+    assert (path / "evaluation.json").read_bytes() == whole
+    assert not list((path / "evaluations").glob(".*"))
+
+    cut.after = 2
+    calls.clear()
+    assert cli.run([*args, "--seed", "1"]) == 130  # other work has a file of its own
+    cut.after = 0
+    assert cli.run([*args, "--quiet"]) == 0
+    assert (path / "evaluation.json").read_bytes() == whole
 
 
 def test_a_video_of_a_run(tmp_path, capsys):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import STEPS, TINY, equal_runs, metrics, train
 
-from metarl import cli, evaluate
+from metarl import cli, evaluation
 from metarl.agents.rl2 import RL2
 from metarl.run import open_run
 
@@ -182,20 +182,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_is_needed_to_look_into
 
 
 def test_evaluations_during_training_leave_training_as_it_is_and_leak_nothing(whole, tmp_path, monkeypatch):
-    original, seen = evaluate.during_training, []
+    original, seen = evaluation.during_training, []
 
     def counted(*args):
         result = original(*args)
         seen.append((len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))))
         return result
 
-    monkeypatch.setattr(evaluate, "during_training", counted)
+    monkeypatch.setattr(evaluation, "during_training", counted)
     assert train(tmp_path / "run", 4, "--evaluate-every", "1") == 0
     lines = metrics(tmp_path / "run")
-    assert all("train_success" in line for line in lines)
-    plain = [{k: v for k, v in line.items() if not k.startswith("train_")} for line in lines]
+    assert all("validation_success" in line for line in lines)
+    plain = [{k: v for k, v in line.items() if not k.startswith("validation_")} for line in lines]
     assert plain == metrics(whole)
-    assert len(list((tmp_path / "run" / "evaluations").glob("train_*.json"))) == 4
+    assert len(list((tmp_path / "run" / "evaluations").glob("training_*.json"))) == 4
     assert seen[1] == seen[2] == seen[3]  # threads and open files; TensorBoard's writer comes after the first
 
 

@@ -1,0 +1,235 @@
+"""`metarl evaluate`: the evaluation of a run's checkpoint, in a file that says all that is needed to repeat it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from safetensors.torch import save
+
+from metarl.agents.baselines import goal_blind
+from metarl.cache import write_atomically
+from metarl.console import Progress, say
+from metarl.curves import plot, table
+from metarl.envs import Suite, Task, make_vec, suite
+from metarl.envs.suites import some_of
+from metarl.errors import UserError
+from metarl.evaluate import MODES, evaluate, side_content
+from metarl.kept import Kept
+from metarl.learner import Metrics
+from metarl.machine import versions
+from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run, split, writing
+from metarl.statistics import CONFIDENCE
+from metarl.train import Setup, set_up
+
+PROTOCOL = "all-goals"
+SLOTS = 25
+"""Goals that are played together, always: a matrix product's last digits depend on the number of its rows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played in an evaluation."""
+
+    trials: int = 1
+    """Trials a goal."""
+    episodes: int | None = None
+    """Episodes a trial; default: as trained."""
+    seed: int = 0
+    """Of the actions."""
+    train_goals: int = 50
+    """How many of the train goals to evaluate on, spread evenly over the tasks; 0: none. Held-out goals: always all."""
+    validation_goals: int = 0
+    """How many goals of the train tasks that are neither trained on nor held out, spread evenly over the tasks."""
+    suite: str | None = None
+    """Another suite, whose held-out goals are played."""
+    suite_seed: int | None = None
+    """Another suite seed: other held-out goals. Those that the run trained on are refused."""
+    engine: str = "auto"
+    """auto, native or python."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or (self.episodes is not None and self.episodes < 1):
+            raise UserError("trials and episodes must be at least 1")
+        if min(self.train_goals, self.validation_goals, self.seed) < 0:
+            raise UserError("train_goals, validation_goals and seed must be at least 0")
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name says of a plan that is not the default."""
+        names = {"trials": "t", "episodes": "e", "seed": "s", "suite": "", "suite_seed": "g", "train_goals": "tr",
+                 "validation_goals": "v"}  # fmt: skip
+        values = {letter: getattr(self, name) for name, letter in names.items() if getattr(self, name) != getattr(Plan(), name)}
+        return "".join(f"_{letter}{re.sub(r'[^A-Za-z0-9.-]+', '-', str(value))}" for letter, value in values.items())[:150]
+
+
+def evaluate_checkpoint(
+    run: Run, checkpoint: Checkpoint, plan: Plan, *, sides: Sequence[str] = ("train", "validation", "test"),
+    modes: Sequence[str] = MODES, protocol: str = PROTOCOL, quiet: bool = False,
+) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
+
+    What was interrupted goes on where it stopped. The file is the same, bit for bit, whenever and with however many
+    threads it is made on a machine.
+
+    Args:
+        sides: which of these to play, as far as the suite and the plan have them.
+        modes: see `metarl.evaluate.evaluate`.
+        protocol: begins the file's name.
+
+    Returns:
+        The file's content, and where it is.
+
+    Raises:
+        UserError: held-out goals that the run trained on, or nothing to evaluate on.
+    """
+    setup = set_up(run.config, 1, device=plan.device, engine=plan.engine)
+    setup.env.close()
+    setup.agent.load_state_dict(checkpoint.state)
+    o, trained = setup.options, setup.suite
+    shown = suite(plan.suite or trained.name, o.suite_seed if plan.suite_seed is None else plan.suite_seed, o.goals)
+    goals = {side: tasks for side, tasks in _goals(plan, trained, shown).items() if tasks and side in sides}
+    if not goals or ("test" in sides and shown is not trained and "test" not in goals):
+        raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
+    content: dict[str, Any] = {
+        "protocol": protocol, "run": run.path.name, "agent": run.config["agent"], "suite": shown.name,
+        "suite_seed": shown.seed, "trained_on": {"suite": trained.name, "suite_seed": trained.seed}, "run_seed": o.seed,
+        "checkpoint": checkpoint.path.name, "step": checkpoint.step, "trials": plan.trials,
+        "episodes": plan.episodes or o.episodes_per_trial,
+        "adapt_every": setup.source.episodes if setup.agent.phases > 1 else None, "horizon": o.horizon,
+        "reward": o.reward, "terminate_on_success": o.terminate_on_success, "engine": setup.env.engine.name,
+        "seed": plan.seed, "device": setup.source.device.type, "confidence": CONFIDENCE, "packages": versions(PACKAGES),
+        "git_commit": git_commit(),
+    }  # fmt: skip
+    name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
+    weights = hashlib.sha256(save(split(checkpoint.state)[0])).hexdigest()
+    work = {**content, "modes": list(modes), "weights": weights, "goals": {side: len(tasks) for side, tasks in goals.items()}}
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
+    torch.set_num_threads(1)
+    each = plan.trials * content["episodes"] * o.horizon * len(modes)
+    with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=quiet) as bar:
+        done, found = 0, {}
+        for side, tasks in goals.items():
+            found[side] = _play_side(setup, side, tasks, content, modes, kept, partial(_move, bar, done))
+            done += len(tasks) * each
+    path = run.path / "evaluations" / f"{name}.json"
+    with writing(str(path)):
+        write_atomically(path, (json.dumps({**content, "sides": found}, allow_nan=False) + "\n").encode())
+    kept.finish()
+    return {**content, "sides": found}, path
+
+
+def _move(bar: Progress, before: int, steps: int) -> None:
+    bar.within(before + steps)
+
+
+def _goals(plan: Plan, trained: Suite, shown: Suite) -> dict[str, Sequence[Task]]:
+    held_out = shown.test.tasks if shown.test else ()
+    shared = set(held_out) & set(trained.train.tasks)
+    if shared:
+        raise UserError(
+            f"the run trained on {len(shared)} of the {len(held_out)} held-out goals ({trained.name}, suite seed "
+            f"{trained.seed}): figures on them would say nothing of adaptation. Choose another --suite-seed"
+        )
+    validation = trained.validation(plan.validation_goals).tasks if plan.validation_goals else ()
+    return {"train": some_of(trained.train.tasks, plan.train_goals), "validation": validation, "test": held_out}
+
+
+def _play_side(
+    setup: Setup, side: str, tasks: Sequence[Task], content: dict[str, Any], modes: Sequence[str], kept: Kept,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:  # fmt: skip
+    trials, device = content["trials"], setup.source.device
+    env = make_vec(
+        replace(setup.suite.train, tasks=tuple(tasks)), min(SLOTS, len(tasks) * trials), engine=content["engine"],
+        horizon=content["horizon"], reward=content["reward"], terminate_on_success=content["terminate_on_success"],
+    )  # fmt: skip
+    play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
+    try:
+        curves, std = play(
+            setup.agent, episodes=content["episodes"], adapt_every=setup.source.episodes, modes=modes, progress=progress,
+            part=side,
+        )  # fmt: skip
+        figures = side_content(tasks, curves, std)
+        hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
+        if hover is not None:
+            blind, _ = play(hover, episodes=1, modes=("sampled",), part=f"{side} goal-blind")
+            figures["goal_blind"] = side_content(tasks, blind, None)
+    finally:
+        env.close()
+    return figures
+
+
+def during_training(run: Run, setup: Setup, step: int) -> Metrics:
+    """What `--evaluate-every` logs, of one trial a goal with sampled actions: see `TrainOptions.evaluate_on`."""
+    o = setup.options
+    checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
+    plan = Plan(validation_goals=50, engine=setup.env.engine.name, device=o.device)
+    content, _ = evaluate_checkpoint(
+        run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
+    )
+    figures = content["sides"][o.evaluate_on]["by_episode"]["sampled"]
+    return {f"{o.evaluate_on}_{measure}": figures[measure][-1][0] for measure in ("success", "return")}
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate runs on the goals that they trained on and on held-out goals: a table, evaluation.json and a plot.
+
+    Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
+    of the trial: episode 1 is before any experience (k = 0). An interrupted evaluation goes on where it stopped.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
+    plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("name at least one run")
+
+    def main(self) -> int:
+        """Run the command."""
+        opened = [open_run(path) for path in self.runs]  # so that a wrong one is refused before any work
+        try:
+            contents = [self._one(run, named) for run, named in opened]
+        except KeyboardInterrupt:
+            say("\nInterrupted: the same command goes on where it stopped")
+            raise
+        if len(contents) > 1:
+            first, *others = (run.path for run, _ in opened)
+            picture = first / "evaluations" / f"beside_{'_'.join(path.name for path in others)}"[:200]
+            picture = picture.with_suffix(".png")
+            plot(contents, picture)
+            if not self.quiet:
+                say(f"\nall in one plot: {picture}")
+        return 0
+
+    def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
+        checkpoint, problems = run.load(named)
+        for problem in problems:
+            say(f"{problem}: evaluating the one before")
+        if not self.quiet:
+            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+        content, path = evaluate_checkpoint(run, checkpoint, self.plan, quiet=self.quiet)
+        if named is None and self.plan.suite is None and self.plan.suite_seed is None:
+            with writing(f"{run.path}/evaluation.json"):
+                write_atomically(run.path / "evaluation.json", path.read_bytes())
+        picture = path.with_suffix(".png")
+        plot([content], picture)
+        if not self.quiet:
+            table(content)
+            say(f"\nwritten: {path}\n         {picture}")
+        return content
