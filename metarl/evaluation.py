@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -52,7 +52,7 @@ class Plan:
     suite_seed: int | None = None
     """Another suite seed: other held-out goals. Those that the run trained on are refused."""
     engine: str = "auto"
-    """auto, native or python."""
+    """auto, native or python; with --protocol metaworld auto is python, stock's environments."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -91,23 +91,15 @@ def evaluate_checkpoint(
     Raises:
         UserError: held-out goals that the run trained on, or nothing to evaluate on.
     """
-    setup = set_up(run.config, 1, device=plan.device, engine=plan.engine)
-    setup.env.close()
-    setup.agent.load_state_dict(checkpoint.state)
+    setup, shown = prepare(run, checkpoint, plan)
     o, trained = setup.options, setup.suite
-    shown = suite(plan.suite or trained.name, o.suite_seed if plan.suite_seed is None else plan.suite_seed, o.goals)
     goals = {side: tasks for side, tasks in _goals(plan, trained, shown).items() if tasks and side in sides}
     if not goals or ("test" in sides and shown is not trained and "test" not in goals):
         raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
     content: dict[str, Any] = {
-        "protocol": protocol, "run": run.path.name, "agent": run.config["agent"], "suite": shown.name,
-        "suite_seed": shown.seed, "trained_on": {"suite": trained.name, "suite_seed": trained.seed}, "run_seed": o.seed,
-        "checkpoint": checkpoint.path.name, "step": checkpoint.step, "trials": plan.trials,
-        "episodes": plan.episodes or o.episodes_per_trial,
-        "adapt_every": setup.source.episodes if setup.agent.phases > 1 else None, "horizon": o.horizon,
-        "reward": o.reward, "terminate_on_success": o.terminate_on_success, "engine": setup.env.engine.name,
-        "seed": plan.seed, "device": setup.source.device.type, "confidence": CONFIDENCE, "packages": versions(PACKAGES),
-        "git_commit": git_commit(),
+        **header(run, checkpoint, setup, shown, plan.seed), "protocol": protocol, "trials": plan.trials,
+        "episodes": plan.episodes or o.episodes_per_trial, "terminate_on_success": o.terminate_on_success,
+        "engine": setup.env.engine.name, "confidence": CONFIDENCE,
     }  # fmt: skip
     name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
     weights = hashlib.sha256(save(split(checkpoint.state)[0])).hexdigest()
@@ -120,11 +112,51 @@ def evaluate_checkpoint(
         for side, tasks in goals.items():
             found[side] = _play_side(setup, side, tasks, content, modes, kept, partial(_move, bar, done))
             done += len(tasks) * each
+    content["sides"] = found
+    path = store(run, content, name)
+    kept.finish()
+    return content, path
+
+
+def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]:
+    """The agent as it was at a checkpoint, and the suite whose held-out goals are played."""
+    setup = set_up(run.config, 1, device=plan.device, engine=plan.engine)
+    setup.env.close()
+    setup.agent.load_state_dict(checkpoint.state)
+    o, trained = setup.options, setup.suite
+    seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
+    return setup, suite(plan.suite or trained.name, seed, o.goals)
+
+
+def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> dict[str, Any]:
+    """What the files of all protocols say of what was evaluated on which suite, and by what."""
+    o, trained = setup.options, setup.suite
+    return {
+        "run": run.path.name, "agent": run.config["agent"], "suite": shown.name, "suite_seed": shown.seed,
+        "trained_on": {"suite": trained.name, "suite_seed": trained.seed}, "run_seed": o.seed,
+        "checkpoint": checkpoint.path.name, "step": checkpoint.step,
+        "adapt_every": setup.source.episodes if setup.agent.phases > 1 else None, "horizon": o.horizon,
+        "reward": o.reward, "seed": seed, "device": setup.source.device.type, "packages": versions(PACKAGES),
+        "git_commit": git_commit(),
+    }  # fmt: skip
+
+
+def store(run: Run, content: dict[str, Any], name: str) -> Path:
+    """Write evaluations/<name>.json."""
     path = run.path / "evaluations" / f"{name}.json"
     with writing(str(path)):
-        write_atomically(path, (json.dumps({**content, "sides": found}, allow_nan=False) + "\n").encode())
-    kept.finish()
-    return {**content, "sides": found}, path
+        write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
+    return path
+
+
+def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
+    """Raise UserError where held-out goals are among those that the run trained on."""
+    shared = set(held_out) & set(trained.train.tasks)
+    if shared:
+        raise UserError(
+            f"the run trained on {len(shared)} of the {len(held_out)} held-out goals ({trained.name}, suite seed "
+            f"{trained.seed}): figures on them would say nothing of adaptation. Choose another --suite-seed"
+        )
 
 
 def _move(bar: Progress, before: int, steps: int) -> None:
@@ -133,12 +165,7 @@ def _move(bar: Progress, before: int, steps: int) -> None:
 
 def _goals(plan: Plan, trained: Suite, shown: Suite) -> dict[str, Sequence[Task]]:
     held_out = shown.test.tasks if shown.test else ()
-    shared = set(held_out) & set(trained.train.tasks)
-    if shared:
-        raise UserError(
-            f"the run trained on {len(shared)} of the {len(held_out)} held-out goals ({trained.name}, suite seed "
-            f"{trained.seed}): figures on them would say nothing of adaptation. Choose another --suite-seed"
-        )
+    refuse_trained(held_out, trained)
     validation = trained.validation(plan.validation_goals).tasks if plan.validation_goals else ()
     return {"train": some_of(trained.train.tasks, plan.train_goals), "validation": validation, "test": held_out}
 
@@ -191,6 +218,10 @@ class Evaluate:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
+    protocol: Literal["all-goals", "metaworld"] = "all-goals"
+    """all-goals; or metaworld: the figure of Meta-World's own evaluation code, to stand beside published ones."""
+    seeds: int = 1
+    """metaworld: evaluations, with the seeds seed, seed + 1, ...; published figures are of one."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -199,6 +230,14 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("name at least one run")
+        if self.seeds < 1 or (self.seeds > 1 and self.protocol == PROTOCOL):
+            raise UserError("seeds must be at least 1, and is of --protocol metaworld; all-goals repeats by --trials")
+        plain = Plan()
+        alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
+        if self.protocol != PROTOCOL and alike != (plain.trials, plain.train_goals, plain.validation_goals):
+            raise UserError(
+                "--trials, --train-goals and --validation-goals are of --protocol all-goals: stock's rules have none"
+            )
 
     def main(self) -> int:
         """Run the command."""
@@ -208,7 +247,7 @@ class Evaluate:
         except KeyboardInterrupt:
             say("\nInterrupted: the same command goes on where it stopped")
             raise
-        if len(contents) > 1:
+        if len(contents) > 1 and self.protocol == PROTOCOL:
             first, *others = (run.path for run, _ in opened)
             picture = first / "evaluations" / f"beside_{'_'.join(path.name for path in others)}"[:200]
             picture = picture.with_suffix(".png")
@@ -223,6 +262,10 @@ class Evaluate:
             say(f"{problem}: evaluating the one before")
         if not self.quiet:
             say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+        if self.protocol != PROTOCOL:
+            from metarl import metaworld_protocol
+
+            return metaworld_protocol.command(run, checkpoint, self.plan, seeds=self.seeds, quiet=self.quiet)
         content, path = evaluate_checkpoint(run, checkpoint, self.plan, quiet=self.quiet)
         if named is None and self.plan.suite is None and self.plan.suite_seed is None:
             with writing(f"{run.path}/evaluation.json"):
