@@ -1,5 +1,6 @@
 """What Meta-World's observed numbers are: their bounds, and how they should be scaled before a network sees them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import gymnasium
@@ -34,11 +35,18 @@ class InputScale:
     reward_unit: float
 
 
-def metaworld_scale(goal_visible: bool = False, task_ids: int = 0) -> InputScale:
-    """One fixed table for all tasks of Meta-World; of `task_ids` observed numbers of a one-hot nothing is scaled."""
-    # The hand moves by millimetres a step and by decimetres a task: decimetres. Objects stay in metres: blown up to
-    # unit size, their position, drawn together with the goal, would let a network tell the train goals by heart.
+DECOYS = frozenset({"reach-v3", "reach-wall-v3"})
+"""Tasks whose object has no part in them."""
+
+
+def metaworld_scale(names: Iterable[str], goal_visible: bool = False, task_ids: int = 0) -> InputScale:
+    """A fixed table for Meta-World's tasks of these names; of `task_ids` observed numbers of a one-hot nothing is scaled."""
+    # The hand and what it handles move by millimetres a step and by decimetres a task: decimetres. A decoy stays in
+    # metres: blown up to unit size, its position, drawn together with the goal, would let a network tell the train goals
+    # by heart. The second object stays in metres too: most tasks have none, and show zeros.
     center, unit = np.zeros(39 + task_ids), np.ones(39 + task_ids)
     for hand in (0, 18, 36) if goal_visible else (0, 18):
         center[hand : hand + 3], unit[hand : hand + 3] = [0.0, 0.6, 0.2], 0.1
+    for thing in () if DECOYS.issuperset(names) else (4, 22):
+        center[thing : thing + 3], unit[thing : thing + 3] = [0.0, 0.7, 0.02], 0.1
     return InputScale(tuple(center.tolist()), tuple(unit.tolist()), reward_center=5.0, reward_unit=2.5)

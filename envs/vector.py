@@ -68,7 +68,9 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(engine.action_space, num_envs)
         meta_world = distribution.make is None
-        self.input_scale = metaworld_scale(distribution.goal_visible, len(self._ids)) if meta_world else None
+        self.input_scale = (
+            metaworld_scale(distribution.names, distribution.goal_visible, len(self._ids)) if meta_world else None
+        )
         self.tasks: list[Task | None] = [None] * num_envs
         self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
         self._ready = np.zeros(num_envs, bool)

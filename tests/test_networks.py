@@ -58,7 +58,7 @@ def test_running_statistics_equal_numpy_over_all_batches():
 
 
 def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
-    scaler = InputScaler(39, 4, metaworld_scale())
+    scaler = InputScaler(39, 4, metaworld_scale(["reach-v3"]))
     before = scaler.state_dict()["mean"].clone()
     scaler.observe(torch.ones(9, 39), torch.ones(9))
     assert torch.equal(scaler.state_dict()["mean"], before)
@@ -66,9 +66,12 @@ def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
     obs[0, :3], obs[0, 4] = torch.tensor([0.1, 0.6, 0.4]), 0.07
     x = scaler(Step(obs, torch.zeros(1, 4), torch.tensor([10.0]), torch.ones(1)))[0]
     np.testing.assert_allclose(x[:3], [1.0, 0.0, 2.0], atol=1e-5)
-    assert x[4] == pytest.approx(0.07)  # objects stay in metres
+    assert x[4] == pytest.approx(0.07)  # an object without a part in the task stays in metres
     assert x[-2] == pytest.approx(2.0)  # (10 - 5) / 2.5
     assert x[-1] == 1
+    pushing = InputScaler(39, 4, metaworld_scale(["push-v3", "reach-v3"])).observation(obs)[0]
+    assert pushing[4] == pytest.approx(0.7)
+    assert torch.equal(pushing[:4], x[:4])
 
 
 def test_stepping_equals_the_sequence():
