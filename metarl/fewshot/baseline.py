@@ -1,0 +1,163 @@
+"""Baselines of few-shot learning: transfer from all training classes at once, and the nearest neighbour.
+
+Transfer trains one classifier over all training classes (or one regressor over all training tasks), as one would without
+meta-learning, and fits a new head, or all weights, to each support.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional
+
+from metarl.adapt import Params, adapt, stacked
+from metarl.adapt import functional as as_function
+from metarl.agents import Preset
+from metarl.errors import UserError
+from metarl.fewshot.episodes import Episode, Examples
+from metarl.fewshot.learner import Comparing, FewShot, mean_loss
+from metarl.fewshot.networks import BUCKETS, EMBEDDING, encoder
+from metarl.fewshot.proto import squared_distances
+from metarl.learner import Metrics, State
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Settings of the transfer baseline."""
+
+    fit: str = "head"
+    """What is fitted to a support: head (a linear one on the features, from zero), or all weights (fine-tuning)."""
+    fit_steps: int = 100
+    """Steps of gradient descent."""
+    fit_lr: float = 1.0
+    """Their learning rate."""
+    decay: float = 0.01
+    """Weight of the head's squared size in the loss that is fitted."""
+    channels: int = 64
+    """Channels of each block of the encoder (texts and numbers: width)."""
+    learning_rate: float = 1e-3
+    """Of Adam, in training."""
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("head", "all"):
+            raise UserError(f"fit must be head or all, not {self.fit!r}")
+        if self.channels < 1 or self.fit_steps < 0 or min(self.fit_lr, self.learning_rate) <= 0 or self.decay < 0:
+            raise UserError("channels must be at least 1, fit_steps and decay at least 0, fit_lr and learning_rate positive")
+
+
+@dataclass(frozen=True)
+class NearestSettings:
+    """The nearest neighbour has no settings."""
+
+
+PRESETS = {
+    "transfer": {"default": Preset(TransferSettings())},
+    "nearest": {"default": Preset(NearestSettings(), {"steps": 1})},
+}
+
+
+class Classifier(nn.Module):
+    """An encoder and a head over all training classes."""
+
+    def __init__(self, body: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(int(body.output_size), outputs)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, outputs)."""
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+class Transfer(FewShot):
+    """The learner. Its state: what is fitted to each task, by name."""
+
+    settings: TransferSettings
+    net: Classifier
+
+    def build(self) -> nn.Module:
+        """An encoder, and a head over all training classes."""
+        return Classifier(encoder(self.kind, self.settings.channels), self.classes or 1)
+
+    def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
+        """Of telling all training classes apart, with all examples of the episodes at once."""
+        x = torch.cat([episode.support.x, episode.query.x], 1).flatten(0, 1)
+        y = torch.cat([episode.support.y, episode.query.y], 1)
+        prediction = self.net(x)
+        if episode.classes is None:
+            return (prediction - y.flatten(0, 1)).square().mean(), {}
+        target = episode.classes.gather(1, y).flatten()
+        accuracy = float((prediction.detach().argmax(-1) == target).float().mean())
+        return functional.cross_entropy(prediction, target), {"training_accuracy": accuracy}
+
+    def begin(self, num_tasks: int) -> State:
+        """A head of zeros for each task, and with `fit` all a copy of the other weights; regression: the head as trained."""
+        head = {name: value.detach() for name, value in self.net.head.named_parameters(prefix="head")}
+        if self.classes:
+            head = {name: value.new_zeros(self.ways, *value.shape[1:]) for name, value in head.items()}
+        body = {k: v.detach() for k, v in self.net.body.named_parameters(prefix="body") if not k.endswith(EMBEDDING)}
+        return stacked({**head, **(body if self.settings.fit == "all" else {})}, num_tasks)
+
+    def adapt(self, state: State, support: Examples) -> State:
+        """Gradient descent on the support."""
+        s = self.settings
+        frozen = self._features(support.x) if s.fit == "head" else None
+
+        def loss(params: Params) -> Tensor:
+            size = params["head.weight"].square().sum((1, 2))
+            return mean_loss(self._answers(params, support.x, frozen), support.y) + s.decay * size
+
+        rate = {name: torch.tensor(s.fit_lr, device=self.device) for name in state}
+        return adapt(state, loss, [rate] * s.fit_steps, first_order=True)
+
+    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+        """See `FewShot`."""
+        return self._answers(state, query, self._features(query) if self.settings.fit == "head" else None), state
+
+    def _features(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return _scaled(self.net.body(x.flatten(0, 1)), self.classes).unflatten(0, x.shape[:2])
+
+    def _answers(self, params: Params, x: Tensor, features: Tensor | None) -> Tensor:
+        if features is None:
+            body = {k.removeprefix("body."): v for k, v in params.items() if k.startswith("body.")}
+            features = _scaled(vmap(as_function(self.net.body))(body, x), self.classes)
+        return features @ params["head.weight"].mT + params["head.bias"].unsqueeze(1)
+
+
+def _scaled(features: Tensor, classes: int) -> Tensor:
+    """Features of classifiers at length sqrt(size), entries around 1, so that one learning rate fits all."""
+    return functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5 if classes else features
+
+
+class Nearest(Comparing):
+    """The answer of the nearest example of the support, by raw pixels, bags of features, or numbers."""
+
+    def build(self) -> nn.Module:
+        """Nothing to learn."""
+        return nn.Identity()
+
+    def features(self, x: Tensor) -> Tensor:
+        """Examples as vectors (tasks, n, size); texts at length 1."""
+        if self.kind.name != "text":
+            return x.flatten(2)
+        bags = torch.zeros(*x.shape[:2], BUCKETS, device=x.device).scatter_(2, x, 1.0)
+        bags[..., 0] = 0.0
+        return functional.normalize(bags, dim=-1)
+
+    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+        """Minus the squared distance to the nearest of each class; regression: the value of the nearest."""
+        support, targets = state["features"], state["targets"]
+        if support.shape[1] == 0:
+            return self.uniform(query), state
+        distance = squared_distances(self.features(query), support)
+        if targets.is_floating_point():
+            return targets.gather(1, distance.argmin(-1, keepdim=True)), state
+        other = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
+        return -distance.unsqueeze(2).masked_fill(other, torch.inf).amin(-1), state
+
+    def update(self, batches: list[Any], iteration: int) -> Metrics:
+        """Nothing to learn."""
+        return {}

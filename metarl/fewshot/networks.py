@@ -1,0 +1,206 @@
+"""Networks of few-shot learning: examples to features, and the networks that MAML adapts, one set of weights a task."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BUCKETS = 2**15
+"""Feature ids of texts are below this; 0 stands for nothing."""
+EMBEDDING = "embedding.weight"
+"""The parameter of a `TaskNetwork` that no task adapts: a copy a task would be too large."""
+
+
+class Kind(NamedTuple):
+    """What examples and answers are.
+
+    Attributes:
+        name: image, text or regression.
+        shape: of an example.
+        outputs: numbers of an answer: classes, or 1 for regression.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    outputs: int
+
+
+def encoder(kind: Kind, channels: int) -> "nn.Module":
+    """Examples (n, *shape) to features (n, output_size), for learners that compare them."""
+    if kind.name == "image":
+        return PooledConv(kind.shape, channels)
+    if kind.name == "text":
+        return TextEncoder(channels)
+    return Layers([kind.shape[0], channels, channels])
+
+
+class PooledConv(nn.Module):
+    """Four blocks of 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 pooling (Vinyals et al. 2016, section 4.1.1).
+
+    Batch normalisation learns from whole batches of episodes; outside training it uses their running statistics, so that
+    no query is seen by another one.
+
+    Args:
+        shape: (channels, height, width) of an image.
+        channels: of each block.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: int) -> None:
+        super().__init__()
+        sizes = [shape[0], *[channels] * 4]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
+                for i, o in pairwise(sizes)
+            )
+        )
+        self.output_size = channels * (shape[1] // 16) * (shape[2] // 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, output_size)."""
+        return self.blocks(x).flatten(1)  # type: ignore[no-any-return]
+
+
+class TextEncoder(nn.Module):
+    """The mean of a text's feature embeddings, and two layers.
+
+    Args:
+        width: of the layers.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(BUCKETS, width, padding_idx=0)
+        self.layers = Layers([width, width, width])
+        self.output_size = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature ids (n, ids) to (n, width)."""
+        return self.layers(mean_embedding(x, self.embedding.weight))  # type: ignore[no-any-return]
+
+
+class Layers(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        self.output_size = sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        for i, layer in enumerate(self.linear):
+            x = layer(functional.relu(x) if i else x)
+        return x
+
+
+def mean_embedding(ids: Tensor, weight: Tensor) -> Tensor:
+    """The mean of the embeddings (ids, width) of feature ids (..., n), those that are 0 left out."""
+    count = (ids > 0).sum(-1, keepdim=True).clamp(min=1)
+    return functional.embedding(ids, weight, padding_idx=0).sum(-2) / count.to(weight.dtype)
+
+
+# --- What MAML adapts: a shared input, then layers and a head with each task's own weights
+
+
+class Statistics(NamedTuple):
+    """Of a layer's inputs over a task's support: mean and variance, (..., channels)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Given = tuple[Statistics, ...]
+"""The statistics of all layers that normalise."""
+
+
+class TaskNetwork(nn.Module):
+    """Layers and a head as a function of their parameters; examples enter through `shared`, whose weights no task adapts.
+
+    A module's parameters are only where a task begins: with those of a task put in, `torch.vmap` runs many tasks at once.
+    """
+
+    def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Examples (tasks, n, *shape) to what the layers take, by parameters that all tasks share."""
+        return x
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """Of one task: inputs (n, ...) to outputs (n, outputs), and the statistics used; given: those of the support."""
+        raise NotImplementedError
+
+    @property
+    def running(self) -> Given:
+        """What stands in for the statistics of a support before there is one."""
+        return ()
+
+
+class ConvNetwork(TaskNetwork):
+    """Four blocks of strided 3 x 3 convolution, normalisation and ReLU, their mean over the picture, a head.
+
+    As for Omniglot in Finn et al. 2017, section 5.2, but for the statistics: those of the task's support normalise support
+    and query alike, so that the answer to a query depends on the support and on itself, and not on what else is asked.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, kind: Kind, channels: int) -> None:
+        super().__init__()
+        sizes = [kind.shape[0], *[channels] * 4]
+        self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, bias=False) for i, o in pairwise(sizes))
+        self.scales = nn.ParameterList(torch.ones(channels) for _ in range(4))
+        self.shifts = nn.ParameterList(torch.zeros(channels) for _ in range(4))
+        self.head = nn.Linear(channels, kind.outputs)
+        self.register_buffer("mean", torch.zeros(4, channels))
+        self.register_buffer("variance", torch.ones(4, channels))
+
+    @property
+    def running(self) -> Given:
+        """See `TaskNetwork`."""
+        return tuple(Statistics(*both) for both in zip(self.mean, self.variance))
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """See `TaskNetwork`."""
+        used = []
+        for i in range(4):
+            x = functional.conv2d(x, params[f"convolutions.{i}.weight"], stride=2, padding=1)
+            if given is None:
+                mean = x.mean((0, 2, 3))  # torch.var_mean is wrong under vmap: it takes the task for one of the dimensions
+                statistics = Statistics(mean, (x - mean[:, None, None]).square().mean((0, 2, 3)))
+            else:
+                statistics = given[i]
+            used.append(statistics)
+            # y = (x - mean) / sqrt(variance + eps) * scale + shift
+            scale = params[f"scales.{i}"] * (statistics.variance + 1e-5).rsqrt()
+            x = functional.relu(x * scale[:, None, None] + (params[f"shifts.{i}"] - statistics.mean * scale)[:, None, None])
+        return functional.linear(x.mean((2, 3)), params["head.weight"], params["head.bias"]), tuple(used)
+
+
+class LayerNetwork(TaskNetwork):
+    """Two linear layers with ReLU and a head, for numbers; for texts behind an embedding that all tasks share."""
+
+    def __init__(self, kind: Kind, channels: int) -> None:
+        super().__init__()
+        self.text = kind.name == "text"
+        if self.text:
+            self.embedding = nn.Embedding(BUCKETS, channels, padding_idx=0)
+        self.layers = Layers([channels if self.text else kind.shape[0], channels, channels])
+        self.head = nn.Linear(channels, kind.outputs)
+
+    def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """See `TaskNetwork`."""
+        return mean_embedding(x, params[EMBEDDING]) if self.text else x
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """See `TaskNetwork`; there are no statistics."""
+        for name in ("layers.linear.0", "layers.linear.1"):
+            x = functional.relu(functional.linear(x, params[f"{name}.weight"], params[f"{name}.bias"]))
+        return functional.linear(x, params["head.weight"], params["head.bias"]), ()
+
+
+def task_network(kind: Kind, channels: int) -> TaskNetwork:
+    """What MAML adapts for these examples."""
+    return ConvNetwork(kind, channels) if kind.name == "image" else LayerNetwork(kind, channels)
