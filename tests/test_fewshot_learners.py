@@ -1,4 +1,4 @@
-"""Learners of few-shot learning: their mathematics by hand, and what must not matter: order, labels, other queries, other tasks."""
+"""Learners of few-shot learning: their mathematics by hand, and that order, labels and other tasks do not matter."""
 
 import gc
 import resource
@@ -158,12 +158,8 @@ def test_full_context_embeddings_by_hand():
     def lstm(xs, suffix):
         h = c = torch.zeros(size)
         for x in xs:
-            gates = (
-                w[f"weight_ih_l0{suffix}"] @ x
-                + w[f"bias_ih_l0{suffix}"]
-                + w[f"weight_hh_l0{suffix}"] @ h
-                + w[f"bias_hh_l0{suffix}"]
-            )
+            gates = sum(w[f"{kind}_l0{suffix}"] @ v for kind, v in (("weight_ih", x), ("weight_hh", h)))
+            gates = gates + w[f"bias_ih_l0{suffix}"] + w[f"bias_hh_l0{suffix}"]
             i, f, z, o = gates.chunk(4)
             c = f.sigmoid() * c + i.sigmoid() * z.tanh()
             h = o.sigmoid() * c.tanh()

@@ -68,7 +68,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, outputs)."""
-        return self.head(self.body(x))  # type: ignore[no-any-return]
+        return self.head(self.body(x))
 
 
 class Transfer(FewShot):

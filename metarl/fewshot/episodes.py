@@ -5,6 +5,8 @@ Everything is resident in memory, and an episode is a few array operations: no l
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -46,13 +48,17 @@ class Episode(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Episode":
         """The function applied to every tensor."""
-        halves = (Examples(function(half.x), function(half.y)) for half in (self.support, self.query))
-        return Episode(*halves, None if self.classes is None else function(self.classes))
+        support, query = (Examples(function(half.x), function(half.y)) for half in (self.support, self.query))
+        return Episode(support, query, None if self.classes is None else function(self.classes))
 
     def split(self, parts: int) -> list["Episode"]:
         """The tasks in so many parts, as equal as can be."""
-        rows = torch.arange(len(self.support.x)).tensor_split(parts)
-        return [self.map(lambda t, some=some: t[some[0] : some[-1] + 1]) for some in rows]
+        borders = [len(self.support.x) * i // parts for i in range(parts + 1)]
+        return [self.map(partial(_between, first, last)) for first, last in pairwise(borders)]
+
+
+def _between(first: int, last: int, tensor: Tensor) -> Tensor:
+    return tensor[first:last]
 
 
 class Data(Protocol):

@@ -40,7 +40,7 @@ class FewShot(Agent):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.net = self.build()
-        self.net.to(device, memory_format=torch.channels_last).eval()
+        self.net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def build(self) -> nn.Module:
         """The network, with initial weights."""
@@ -58,7 +58,7 @@ class FewShot(Agent):
     def answer(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
         state = self.adapt(self.begin(len(episode.support.x)), episode.support)
-        return self.predict(state, episode.query.x)[0]  # type: ignore[no-any-return]
+        return self.predict(state, episode.query.x)[0]
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
         """What the outer step makes smaller, a mean over tasks, and what is worth logging."""
@@ -108,7 +108,7 @@ class Comparing(FewShot):
 
     def features(self, x: Tensor) -> Tensor:
         """Examples (tasks, n, *shape) to features (tasks, n, size)."""
-        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # type: ignore[no-any-return]
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def begin(self, num_tasks: int) -> State:
         """Nothing known yet."""

@@ -125,7 +125,7 @@ class MAML(FewShot):
         if statistics is None:
             tasks = len(query)
             statistics = tuple(Statistics(*(t.expand(tasks, -1) for t in of_layer)) for of_layer in self.net.running)
-        return self._forward(state["params"], self.net.shared(query, meta), statistics)[0]  # type: ignore[no-any-return]
+        return self._forward(state["params"], self.net.shared(query, meta), statistics)[0]
 
     def _forward(self, params: Params, x: Tensor, statistics: Any) -> Any:
         return vmap(self.net, (0, 0, None if statistics is None else 0))(params, x, statistics)
@@ -164,11 +164,9 @@ class MAML(FewShot):
         loss = torch.stack(losses).sum() * share
         gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         assert answers[-1] is not None
+        scored = by_task(answers[-1].detach(), target).sum() * share
         name = "mse" if target.is_floating_point() else "accuracy"
-        return flatten(gradient), {
-            "loss": float(loss.detach()),
-            name: float(by_task(answers[-1].detach(), target).sum()) * share,
-        }
+        return flatten(gradient), {"loss": float(loss.detach()), name: float(scored)}
 
     def _loss_weights(self) -> list[float]:
         """Of the answers after each inner step: all on the last, or, at first, shared out (MAML++)."""

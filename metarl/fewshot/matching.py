@@ -53,7 +53,7 @@ class Context(nn.Module):
     def support(self, features: Tensor) -> Tensor:
         """g(x_i, S) = h_i forwards + h_i backwards + g'(x_i); (tasks, n, size)."""
         forwards, backwards = self.support_lstm(features)[0].chunk(2, -1)
-        return forwards + backwards + features  # type: ignore[no-any-return]
+        return forwards + backwards + features
 
     def query(self, features: Tensor, support: Tensor) -> Tensor:
         """f(x, S): an LSTM that reads the support at every step; (tasks, queries, size)."""
@@ -81,7 +81,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Examples (n, *shape) to features (n, size)."""
-        return self.encoder(x)  # type: ignore[no-any-return]
+        return self.encoder(x)
 
 
 class Matching(Comparing):

@@ -24,7 +24,7 @@ class Sinusoid:
     def draw(self, part: Part, rng: np.random.Generator, *, tasks: int, ways: int = 0, shots: int, queries: int) -> Episode:
         """A curve a task, `shots` points of it to learn from and `queries` to answer."""
         amplitude, phase = rng.uniform(0.1, 5, (tasks, 1, 1)), rng.uniform(0, np.pi, (tasks, 1, 1))
-        x = rng.uniform(-5, 5, (tasks, shots + queries, 1))
-        y = amplitude * np.sin(x - phase)
-        both = Examples(*(torch.from_numpy(values.astype(np.float32)) for values in (x, y)))
-        return Episode(*(Examples(*(v[:, cut] for v in both)) for cut in (slice(shots), slice(shots, None))), None)
+        points = rng.uniform(-5, 5, (tasks, shots + queries, 1))
+        # y = A sin(x - phase)
+        x, y = (torch.from_numpy(v.astype(np.float32)) for v in (points, amplitude * np.sin(points - phase)))
+        return Episode(Examples(x[:, :shots], y[:, :shots]), Examples(x[:, shots:], y[:, shots:]), None)

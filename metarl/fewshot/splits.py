@@ -1,0 +1,33 @@
+"""Which classes are trained on: splits that depend on the names of the classes and a seed, and on nothing else."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from metarl.errors import UserError
+from metarl.fewshot.episodes import Part
+
+
+def shuffled(names: Iterable[str], seed: int) -> list[str]:
+    """The names in the order of SHA-256 of "seed name": the same on every machine and with every version of numpy."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogatepass")).digest())
+
+
+def cut(names: Sequence[str], train: int, validation: int) -> dict[str, Part]:
+    """The first names are for training, the next for validation, all others for test."""
+    return {name: "train" if i < train else "validation" if i < train + validation else "test" for i, name in enumerate(names)}
+
+
+def by_share(names: Sequence[str], seed: int, what: str) -> tuple[dict[str, Part], str]:
+    """60 % of the classes for training, 20 % each for validation and test; and a sentence that says so.
+
+    Raises:
+        UserError: fewer than three classes.
+    """
+    if len(names) < 3:
+        raise UserError(f"{what} has {len(names)} classes: a part each for training, validation and test takes 3 or more")
+    held = max(1, round(len(names) / 5))
+    train = len(names) - 2 * held
+    sentence = (
+        f"{len(names)} classes in an order drawn with seed {seed}: {train} for training, {held} for validation, {held} for test"
+    )
+    return cut(shuffled(names, seed), train, held), sentence
