@@ -158,10 +158,13 @@ def _resized(half: str, image_size: int, content: bytes) -> np.ndarray:
     shape = (len(characters(half)), DRAWINGS, image_size, image_size)
     path = cache.directory("omniglot", f"{hashlib.sha256(content).hexdigest()}-{image_size}")
     if (kept := cache.load(path)) is None:
-        with np.load(io.BytesIO(content)) as file:
-            images = file["images"]
-        if digest(images) != DIGESTS[half]:
-            raise ValueError(f"expected drawings of SHA-256 {DIGESTS[half]}, found {digest(images)}")
+        try:
+            images = np.load(io.BytesIO(content))["images"]
+            found = f"some of {digest(images)}"
+        except Exception:  # numpy's and zipfile's, of many kinds
+            found = "no npz file"
+        if DIGESTS[half] not in found:
+            raise ValueError(f"expected an npz file with drawings of SHA-256 {DIGESTS[half]}, found {found}")
         kept = b"".join(resize(~drawing, image_size).tobytes() for drawing in images.reshape(-1, SIDE, SIDE))
         cache.store(path, kept)
     return np.frombuffer(kept, np.uint8).reshape(shape)

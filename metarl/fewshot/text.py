@@ -100,7 +100,7 @@ def _grams(word: str) -> list[int]:
 def clinc150() -> Texts:
     """CLINC150: 150 intents, 150 texts each over the three sections of its file; what is out of scope is left out.
 
-    Twelve texts that repeat another one of their intent, but for capitals and spaces, are left out too.
+    Twelve texts with just the words of another one of their intent, in the same order, are left out too.
 
     Raises:
         UserError: the file is not there and cannot be fetched.
