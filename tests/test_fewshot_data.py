@@ -227,13 +227,13 @@ def test_a_folder_may_be_split_by_folders_but_no_class_is_in_two(tmp_path: Path)
     assert [list(data.classes(part)) for part in PARTS] == [["a", "b"], ["c"], ["d"]]
     assert data.split == "by its folders: 2 classes for train, 1 classes for validation, 1 classes for test"
     image(tmp_path / "test" / "a" / "x.png")
-    with pytest.raises(UserError, match="class 'a' is in both train and test|class 'a' is in both test and train"):
+    with pytest.raises(UserError, match="class 'a' is in both test and train"):
         data_set(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("name", ["omniglt", "omniglot:foreground", "folder:", "csv", ""])
 def test_unknown_names_are_answered_with_known_ones(name: str) -> None:
-    with pytest.raises(UserError, match="unknown data set .*(omniglot|folder:PATH|csv:PATH)"):
+    with pytest.raises(UserError, match=r"unknown data set .*(omniglot|folder:PATH|csv:PATH)"):
         data_set(name)
 
 

@@ -1,7 +1,7 @@
 """Files of data sets: resumed, checked, kept apart when wrong; with a source on this machine, on another thread."""
 
 import hashlib
-import json
+import io
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metarl.errors import UserError
@@ -26,7 +27,7 @@ class Source(BaseHTTPRequestHandler):
     content, most, resumes = CONTENT, 10**9, True
     asked: list[str] = []  # noqa: RUF012
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.resumes else 0
         self.asked.append(f"{self.path} {begin}")
         if "/missing" in self.path or begin >= len(self.content):
@@ -80,7 +81,7 @@ def test_what_breaks_off_is_resumed(source: Any) -> None:
 
 def test_a_source_that_cannot_resume_is_begun_anew_and_given_up(source: Any) -> None:
     source.most, source.resumes = 100_000, False
-    with pytest.raises(UserError, match="broke off 156,000 bytes before the end.*the same command goes on"):
+    with pytest.raises(UserError, match=r"broke off 156,000 bytes before the end; the same command goes on"):
         obtain(file(source))
     assert left() == ["file.part"]  # nothing under the final name
     source.most = 10**9
@@ -112,7 +113,9 @@ def test_a_damaged_file_is_named_and_fetched_again(source: Any, capsys: pytest.C
 
 
 def test_without_a_source_it_is_said_what_where_and_from(source: Any) -> None:
-    with pytest.raises(UserError, match=r"own/file is not in .*data \(METARL_DATA\).*fetched from http.*/missing: .*404"):
+    with pytest.raises(
+        UserError, match=r"data/own/file \(METARL_DATA\) is not there, and http.*/missing cannot be fetched: .*404"
+    ):
         obtain(File("own/file", f"{source.url}/missing", bytes))
     with pytest.raises(UserError, match="refused"):
         obtain(File("own/file", "http://127.0.0.1:9/file", bytes))
@@ -144,14 +147,21 @@ def test_what_is_kept_is_made_of_what_is_fetched(source: Any) -> None:
     assert left() == ["upper"]
 
 
-def test_cut_files_of_the_data_sets_are_named(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from a download that left 3 kB in place of an archive: one error, no traceback, whether npz, zip or JSON."""
+@pytest.mark.parametrize("kind", ["page", "npz", "other"])
+def test_cut_files_of_the_data_sets_are_named(source: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As from a download that left 3 kB in place of an archive: one error, no traceback, whether npz or JSON."""
     monkeypatch.setattr(omniglot, "SOURCE", f"{source.url}/missing/")
     own = File(text.CLINC150.name, f"{source.url}/missing", text.CLINC150.read)
     monkeypatch.setattr(text, "CLINC150", own)
+    npz = io.BytesIO()
+    np.savez_compressed(npz, images=np.random.default_rng(0).random((9, 20, 105, 105)) < (0.9 if kind == "npz" else 2))
+    content = {"page": b"<html>" * 500, "npz": npz.getvalue()[:3000], "other": npz.getvalue()}[kind]
     for name, data in (("omniglot/images_background.npz", "omniglot"), ("clinc150/data_full.json", "clinc150")):
         path = folder() / name
         path.parent.mkdir(parents=True)
-        path.write_bytes(json.dumps(["x" * 3000]).encode()[:3000])
-        with pytest.raises(UserError, match=f"{name} is damaged .3,000 bytes.: expected .*SHA-256.* found .*cannot be fetched"):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=f"{name} is damaged .{len(content):,} bytes.: expected .*SHA-256.* found .*fetched"
+        ):
             data_set(data)
+        assert path.with_name(path.name + ".wrong").read_bytes() == content

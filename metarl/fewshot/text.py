@@ -76,7 +76,7 @@ class Texts(Resident):
 
     def texts(self, x: Tensor) -> list[str]:
         """The texts behind the x (texts, LENGTH) of examples drawn from here, as they were written."""
-        return [self.written[row.tobytes()] for row in x.numpy().astype(np.int16)]
+        return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(np.int16)]
 
 
 def features(text: str) -> np.ndarray:
