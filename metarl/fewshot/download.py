@@ -39,7 +39,7 @@ class File(Generic[T]):
     Attributes:
         name: its path within the folder.
         url: the official source.
-        read: from its content to what it stands for. Raises where the content is not the expected one, and says how.
+        read: from its content to what it stands for. ValueError: the content is not the expected one; it says how.
         convert: from what the source gives to the content that is kept.
     """
 
@@ -98,7 +98,7 @@ def _kept(file: File[T], path: Path) -> T:
         raise _NotThereError from None
     try:
         return file.read(content)
-    except Exception as error:  # a damaged file makes its reader raise anything
+    except ValueError as error:
         raise _NotThereError(f"{path} is damaged ({len(content):,} bytes): {error}.") from None
 
 
@@ -108,10 +108,9 @@ def _fetch(file: File[T], path: Path) -> T:
     try:
         _download(file.url, part)
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(
-            f"{file.name} is not in {folder()} (METARL_DATA) and cannot be fetched from {file.url}: {error}. "
-            "What has arrived is kept: the same command goes on from there."
-        ) from None
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        then = "the same command goes on from what has arrived" if part.exists() else "it is needed once, or the file put there"
+        raise UserError(f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {reason}; {then}") from None
     try:
         content = file.convert(part.read_bytes())
         value = file.read(content)

@@ -1,6 +1,5 @@
 """The user's own images: a folder of class/image files, of any size and kind."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def read_classes(path: Path, image_size: int) -> dict[str, np.ndarray]:
     total = 0
     for folder in subfolders(path):
         images = []
-        for file in visible(folder):
+        for file in files(folder):
             total += 1
             try:
                 images.append(read_image(file, image_size))
@@ -100,17 +99,25 @@ def is_grey(images: np.ndarray) -> bool:
 
 
 def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder, by name.
+    """The folders in a folder, by name, but for hidden ones.
 
     Raises:
         UserError: it is no folder, or cannot be read.
     """
+    return [entry for entry in _entries(path) if entry.is_dir()]
+
+
+def files(path: Path) -> list[Path]:
+    """The files in a folder, by name, but for hidden ones.
+
+    Raises:
+        UserError: it is no folder, or cannot be read.
+    """
+    return [entry for entry in _entries(path) if entry.is_file()]
+
+
+def _entries(path: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"{path} cannot be read as a folder: {error.strerror}") from None
-
-
-def visible(folder: Path) -> Iterator[Path]:
-    """The files in a folder, by name, but for hidden ones."""
-    return (entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith("."))

@@ -76,7 +76,7 @@ class Texts(Resident):
 
     def texts(self, x: Tensor) -> list[str]:
         """The texts behind the x (texts, LENGTH) of examples drawn from here, as they were written."""
-        return [self.written[row.tobytes()] for row in x.numpy().astype(np.int16)]
+        return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(np.int16)]
 
 
 def features(text: str) -> np.ndarray:
@@ -100,7 +100,7 @@ def _grams(word: str) -> list[int]:
 def clinc150() -> Texts:
     """CLINC150: 150 intents, 150 texts each over the three sections of its file; what is out of scope is left out.
 
-    Twelve texts that repeat another one of their intent, but for capitals and spaces, are left out too.
+    Twelve texts with just the words of another one of their intent, in the same order, are left out too.
 
     Raises:
         UserError: the file is not there and cannot be fetched.

@@ -1,0 +1,167 @@
+"""Files of data sets: resumed, checked, kept apart when wrong; with a source on this machine, on another thread."""
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metarl.errors import UserError
+from metarl.fewshot import omniglot, text
+from metarl.fewshot.data import data_set
+from metarl.fewshot.download import File, checked, folder, obtain
+
+CONTENT = bytes(range(256)) * 1000
+RIGHT = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Source(BaseHTTPRequestHandler):
+    """Serves `content`; breaks off after `most` bytes an answer; goes on in the middle where `resumes`."""
+
+    content, most, resumes = CONTENT, 10**9, True
+    asked: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.resumes else 0
+        self.asked.append(f"{self.path} {begin}")
+        if "/missing" in self.path or begin >= len(self.content):
+            self.send_error(404 if "/missing" in self.path else 416)
+            return
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(self.content) - begin))
+        self.end_headers()
+        self.wfile.write(self.content[begin : begin + self.most])
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """A source with settings of its own, and an empty folder of data."""
+    monkeypatch.setenv("METARL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "*")
+    handler = type("Own", (Source,), {"asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    handler.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    yield handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def file(source: Any, name: str = "own/file") -> File[bytes]:
+    return File(name, f"{source.url}/file", partial(checked, sha256=RIGHT))
+
+
+def left() -> list[str]:
+    return sorted(path.name for path in folder().rglob("*") if path.is_file())
+
+
+def test_a_file_is_fetched_once(source: Any) -> None:
+    assert obtain(file(source)) == obtain(file(source)) == CONTENT
+    assert source.asked == ["/file 0"]
+    assert left() == ["file"]
+
+
+def test_what_breaks_off_is_resumed(source: Any) -> None:
+    source.most = 100_000
+    assert obtain(file(source)) == CONTENT
+    assert source.asked == ["/file 0", "/file 100000", "/file 200000"]
+    assert left() == ["file"]
+
+
+def test_a_source_that_cannot_resume_is_begun_anew_and_given_up(source: Any) -> None:
+    source.most, source.resumes = 100_000, False
+    with pytest.raises(UserError, match=r"broke off 156,000 bytes before the end; the same command goes on"):
+        obtain(file(source))
+    assert left() == ["file.part"]  # nothing under the final name
+    source.most = 10**9
+    assert obtain(file(source)) == CONTENT
+
+
+def test_a_part_that_is_too_long_is_begun_anew(source: Any) -> None:
+    (folder() / "own").mkdir(parents=True)
+    (folder() / "own" / "file.part").write_bytes(CONTENT * 2)
+    assert obtain(file(source)) == CONTENT
+
+
+def test_a_wrong_file_is_kept_apart_and_never_used(source: Any) -> None:
+    source.content = b"<html>Please log in</html>" * 100
+    with pytest.raises(UserError, match=f"expected SHA-256 {RIGHT}, found .* of 2,600 bytes.*file.wrong and not used"):
+        obtain(file(source))
+    assert left() == ["file.wrong"]
+    source.content = CONTENT
+    assert obtain(file(source)) == CONTENT
+
+
+def test_a_damaged_file_is_named_and_fetched_again(source: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    obtain(file(source))
+    (folder() / "own" / "file").write_bytes(CONTENT[:3000])
+    assert obtain(file(source)) == CONTENT
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"own/file is damaged (3,000 bytes): expected SHA-256 {RIGHT}, found" in said
+    assert left() == ["file", "file.wrong"]
+
+
+def test_without_a_source_it_is_said_what_where_and_from(source: Any) -> None:
+    with pytest.raises(
+        UserError, match=r"data/own/file \(METARL_DATA\) is not there, and http.*/missing cannot be fetched: .*404"
+    ):
+        obtain(File("own/file", f"{source.url}/missing", bytes))
+    with pytest.raises(UserError, match="refused"):
+        obtain(File("own/file", "http://127.0.0.1:9/file", bytes))
+    assert left() == []
+
+
+def test_a_folder_that_cannot_be_made_is_said(source: Any) -> None:
+    folder().write_text("a file")
+    with pytest.raises(UserError, match="own/file cannot be read or made"):
+        obtain(file(source))
+
+
+def test_many_at_once_fetch_it_once(source: Any) -> None:
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(obtain(file(source)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [CONTENT] * 4
+    assert len(source.asked) == 1
+
+
+def test_what_is_kept_is_made_of_what_is_fetched(source: Any) -> None:
+    made = File("own/upper", f"{source.url}/file", partial(checked, sha256=RIGHT), convert=lambda content: content[::-1])
+    source.content = CONTENT[::-1]
+    assert obtain(made) == CONTENT
+    assert (folder() / "own" / "upper").read_bytes() == CONTENT
+    assert left() == ["upper"]
+
+
+@pytest.mark.parametrize("kind", ["page", "npz", "other"])
+def test_cut_files_of_the_data_sets_are_named(source: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As from a download that left 3 kB in place of an archive: one error, no traceback, whether npz or JSON."""
+    monkeypatch.setattr(omniglot, "SOURCE", f"{source.url}/missing/")
+    own = File(text.CLINC150.name, f"{source.url}/missing", text.CLINC150.read)
+    monkeypatch.setattr(text, "CLINC150", own)
+    npz = io.BytesIO()
+    np.savez_compressed(npz, images=np.random.default_rng(0).random((9, 20, 105, 105)) < (0.9 if kind == "npz" else 2))
+    content = {"page": b"<html>" * 500, "npz": npz.getvalue()[:3000], "other": npz.getvalue()}[kind]
+    for name, data in (("omniglot/images_background.npz", "omniglot"), ("clinc150/data_full.json", "clinc150")):
+        path = folder() / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=f"{name} is damaged .{len(content):,} bytes.: expected .*SHA-256.* found .*fetched"
+        ):
+            data_set(data)
+        assert path.with_name(path.name + ".wrong").read_bytes() == content
