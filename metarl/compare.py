@@ -87,19 +87,18 @@ class Compare:
         one, other = (content["sides"][self.side]["goals"] for content in (a, b))
         a, b = _only(a, self.side, other), _only(b, self.side, one)
         say(f"\n{goals} {SIDES[self.side]} that both were evaluated on, {self.mode} actions; B minus A is paired by goal")
-        grid = _grid("", "A", "B", "B minus A [95 %]", "B better on [95 %]")
+        grid = _grid("", "A", "B", "B minus A [95 %]", "B better on")
         for episode, when in ((0, "first episode"), (-1, "last episode")):
             for measure, (name, form) in MEASURES.items():
                 ends = [f"{_mean(content, self.side, self.mode, measure, episode):{form}}" for content in (a, b)]
                 found = paired(a, b, self.side, self.mode, measure, episode)
-                share = Interval(*(None if x is None else 100 * x for x in found.improvement)).text(".0f")  # type: ignore[arg-type]
-                grid.add_row(f"{when}: {name}", *ends, found.difference.text("+" + form), f"{share} %")
+                grid.add_row(f"{when}: {name}", *ends, found.difference.text("+" + form), found.improvement.text(".2f"))
             grid.add_section()
         console.print(grid)
         self._by_task(a, b)
         for measure, (name, form) in MEASURES.items():
             say(_verdict(name, form, paired(a, b, self.side, self.mode, measure).difference))
-        say("\nB better on: share of goals on which B's figure is higher, ties counting half; every task weighs the same.")
+        say("\nB better on: share of goals on which B's figure is higher [95 %], ties counting half. Tasks weigh the same.")
         say("1 run each: other seeds may differ by more than these intervals, which are over goals.")
 
     def _by_task(self, a: Content, b: Content) -> None:
