@@ -127,7 +127,10 @@ class Compare:
             for one, other in combinations(values, 2):
                 better = probability_of_improvement(values[other], values[one])
                 say(f"A run of {other} is better than one of {one} with probability {better.text('.2f')}")
-        say("\nIntervals: bootstrap over runs, each drawn with all its tasks; too short for few runs, unknown for one.")
+        say(
+            "\nIntervals: bootstrap over runs, each with all its tasks. Over few runs they are too short: simulated, they held the"
+        )
+        say("truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10. Of one run they are unknown.")
         if self.plot:
             profiles = {label: scores(contents, self.side, self.mode, "success") for label, contents in found.items()}
             plot_profiles(profiles, f"{some['suite']}, {SIDES[self.side]}, {self.mode} actions, last episode", self.plot)
