@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from metarl.comparison import (
@@ -80,8 +81,7 @@ class Compare:
         return 0
 
     def _two(self, a: Content, b: Content) -> None:
-        names = ("A", "B")
-        for name, content in zip(names, (a, b)):
+        for name, content in (("A", a), ("B", b)):
             say(f"{name}: {_title(content)}")
         goals = paired(a, b, self.side, self.mode, "success").goals
         one, other = (content["sides"][self.side]["goals"] for content in (a, b))
@@ -112,7 +112,7 @@ class Compare:
             one, other = _only(a, self.side, mine), _only(b, self.side, mine)
             means = [f"{_mean(content, self.side, self.mode, 'success'):.2f}" for content in (one, other)]
             success, returns = (paired(one, other, self.side, self.mode, m).difference for m in ("success", "return"))
-            grid.add_row(name, *means, success.text("+.2f"), returns.text("+,.0f"))
+            grid.add_row(escape(name), *means, success.text("+.2f"), returns.text("+,.0f"))
         console.print(grid)
 
     def _several(self, found: dict[str, list[Content]]) -> None:
@@ -122,15 +122,13 @@ class Compare:
             values = {label: scores(contents, self.side, self.mode, measure) for label, contents in found.items()}
             grid = _grid(name, "runs", "mean [95 %]", "interquartile mean [95 %]", "median of tasks [95 %]")
             for label, contents in found.items():
-                grid.add_row(label, _seeds(contents), *(interval.text(form) for interval in aggregate(values[label]).values()))
+                grid.add_row(escape(label), _seeds(contents), *(interval.text(form) for interval in aggregate(values[label]).values()))
             console.print(grid)
             for one, other in combinations(values, 2):
                 better = probability_of_improvement(values[other], values[one])
                 say(f"A run of {other} is better than one of {one} with probability {better.text('.2f')}")
-        say(
-            "\nIntervals: bootstrap over runs, each with all its tasks. Over few runs they are too short: simulated, they held the"
-        )
-        say("truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10. Of one run they are unknown.")
+        say("\nIntervals: bootstrap over runs, each with all its tasks. Over few runs they are too short: simulated, they held")
+        say("the truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10. Of one run they are unknown.")
         if self.plot:
             profiles = {label: scores(contents, self.side, self.mode, "success") for label, contents in found.items()}
             plot_profiles(profiles, f"{some['suite']}, {SIDES[self.side]}, {self.mode} actions, last episode", self.plot)
