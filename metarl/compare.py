@@ -122,7 +122,8 @@ class Compare:
             values = {label: scores(contents, self.side, self.mode, measure) for label, contents in found.items()}
             grid = _grid(name, "runs", "mean [95 %]", "interquartile mean [95 %]", "median of tasks [95 %]")
             for label, contents in found.items():
-                grid.add_row(escape(label), _seeds(contents), *(interval.text(form) for interval in aggregate(values[label]).values()))
+                intervals = aggregate(values[label]).values()
+                grid.add_row(escape(label), _seeds(contents), *(interval.text(form) for interval in intervals))
             console.print(grid)
             for one, other in combinations(values, 2):
                 better = probability_of_improvement(values[other], values[one])
