@@ -67,7 +67,7 @@ class Compare:
         if len(set(named)) < len(named):
             raise UserError("the same run is named twice")
         contents, notes = zip(*map(load, self.runs))
-        problems = incomparable(contents)
+        problems = incomparable(contents, self.side)
         if problems and not self.anyway:
             raise UserError(f"these cannot be compared: {'; '.join(problems)}. --anyway compares them all the same")
         if self.plot and len(contents) < 3:
@@ -211,8 +211,11 @@ def _verdict(name: str, form: str, difference: Interval) -> str:
 
 
 def _title(content: Content) -> str:
-    trained = content["trained_on"]["suite"]
-    return f"{content['run']} ({content['agent']} trained on {trained}, seed {content['run_seed']}, {content['step']:,} steps)"
+    trained, k = content["trained_on"]["suite"], content["episodes"] - 1
+    return (
+        f"{content['run']} ({content['agent']} trained on {trained}, seed {content['run_seed']}, {content['step']:,} steps; "
+        f"its last episode follows {k} of experience)"
+    )
 
 
 def _seeds(contents: Sequence[Content]) -> str:

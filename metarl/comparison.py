@@ -26,7 +26,7 @@ RESAMPLES = 5000
 _ENDS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 NEEDED = {
     "suite": "suite", "suite_seed": "suite seed (other goals)", "horizon": "horizon", "reward": "reward function",
-    "terminate_on_success": "terminate on success", "episodes": "number of episodes a trial",
+    "terminate_on_success": "terminate on success",
 }  # fmt: skip
 """What evaluations must have in common, and how it is called."""
 
@@ -104,18 +104,21 @@ def paired(a: Content, b: Content, side: str, mode: str, measure: str, episode: 
     return Paired(interval(other - one, names), statistics.proportion(won, names), len(both))
 
 
-def incomparable(contents: Sequence[Content]) -> list[str]:
-    """What forbids to compare these evaluations, a sentence each; empty: nothing does."""
+def incomparable(contents: Sequence[Content], side: str | None = None) -> list[str]:
+    """What forbids to compare these evaluations on a side (None: on any), a sentence each; empty: nothing does.
+
+    Trials of different lengths may be compared: how much experience agents need is what sets them apart.
+    """
     found = []
     for key, name in NEEDED.items():
         values = [content.get(key) for content in contents]
         if any(value != values[0] for value in values):
             each = ", ".join(f"{content['run']} has {value}" for content, value in zip(contents, values))
             found.append(f"the {name} differs: {each}")
-    for side in contents[0]["sides"]:
-        goals = [_goals(content["sides"][side]) for content in contents if side in content["sides"]]
+    for one in contents[0]["sides"] if side is None else (side,):
+        goals = [_goals(content["sides"][one]) for content in contents if one in content["sides"]]
         if any(set(some) != set(goals[0]) for some in goals):
-            found.append(f"the {side} goals are not the same")
+            found.append(f"the {one} goals are not the same")
     return found
 
 

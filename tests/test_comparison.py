@@ -123,9 +123,12 @@ def test_what_cannot_be_compared_is_named():
     assert incomparable([one, evaluation({"reach": [1, 1]}, 2, agent="maml-trpo", step=9)]) == []
     (said,) = incomparable([one, evaluation({"reach": [1, 1]}, 2, horizon=500)])
     assert said == "the horizon differs: run_1 has 20, run_2 has 500"
-    for key in ("suite", "suite_seed", "reward", "terminate_on_success", "episodes"):
+    for key in ("suite", "suite_seed", "reward", "terminate_on_success"):
         assert len(incomparable([one, {**one, key: "other"}])) == 1
-    assert incomparable([one, evaluation({"reach": [1, 1, 1]})]) == ["the test goals are not the same"]
+    assert incomparable([one, {**one, "episodes": 10}]) == []  # agents need more or less experience
+    more = evaluation({"reach": [1, 1, 1]})
+    assert incomparable([one, more]) == incomparable([one, more], "test") == ["the test goals are not the same"]
+    assert incomparable([one, more], "train") == []
 
 
 def test_seeds_are_grouped_by_what_they_share():
