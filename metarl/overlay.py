@@ -93,7 +93,7 @@ class Layout:
         self.strip = round(2.1 * self.font) if overlay else 0
         self.gap, self.between = max(2, round(height / 80)), max(4, round(height / 30))
         self.cell = clips * width + (clips - 1) * self.gap, self.strip + height
-        self.columns = min(range(1, goals + 1), key=lambda c: abs(math.log(self._aspect(c, goals) / _ASPECT)))
+        self.columns = min(range(1, goals + 1), key=lambda columns: self._flaw(columns, goals))
         rows = -(-goals // self.columns)
         extent = (
             self.columns * self.cell[0] + (self.columns - 1) * self.between,
@@ -106,8 +106,11 @@ class Layout:
                 f"a page of {page} pixels is too large for a video ({LARGEST}): choose fewer goals or a smaller size"
             )
 
-    def _aspect(self, columns: int, goals: int) -> float:
-        return columns * self.cell[0] / (-(-goals // columns) * self.cell[1])
+    def _flaw(self, columns: int, goals: int) -> float:
+        """How far a grid is from the shape of a screen, and from having no empty place."""
+        rows = -(-goals // columns)
+        aspect = columns * self.cell[0] / (rows * self.cell[1])
+        return abs(math.log(aspect / _ASPECT)) + 2 * math.log(rows * columns / goals)
 
     def corner(self, goal: int, clip: int) -> tuple[int, int]:
         """The upper left corner of a picture."""
