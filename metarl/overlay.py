@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.envs.scene import Scene
 from metarl.errors import UserError
 
-SMALLEST = (120, 90)
+SMALLEST = (128, 96)
 """Width and height of the smallest picture that can be written over, pixels."""
 LARGEST = 4096
 """Pixels of a page's side; many players show no more."""
@@ -153,7 +153,7 @@ class Overlay:
         self.total = max((float(clip.rewards.sum()) for clip in clips), key=abs)
         rows = 2 if changes else 1
         self.border = max(2, round(height / 80))
-        self.top, self.bottom = 2 * self.line + self.margin // 2, rows * self.line + self.border + 2
+        self.top, self.bottom = 2 * self.line + self.margin // 2, rows * self.line + self.border + self.font // 3
         words = [f"return {self._figure(self.total)}", *(["memory 0.00"] if changes else [])]
         self.curve = max(_font(self.font).getlength(word) for word in words) + 2 * self.margin
         shade = np.zeros((height, width))
@@ -201,7 +201,8 @@ class Overlay:
         share = (values - low) / max(high - low, 1e-12)
         zero = -low / max(high - low, 1e-12)
         x = np.linspace(0, len(values) / self.length, len(values)) * (width * _FINE - 1)
-        y, floor = (1 - share) * (height * _FINE - 1), (1 - zero) * (height * _FINE - 1)
+        half = _FINE // 2  # of the line's thickness, so that all of it is seen at the top and at the bottom
+        y, floor = (half + (1 - part) * (height * _FINE - 1 - 2 * half) for part in (share, zero))
         area.polygon([(x[0], floor), *zip(x, y), (x[-1], floor)], _FILL)
         area.line([*zip(x, y)], 255, _FINE + 1, joint="curve")
         picture.paste(colour, (round(self.curve), upper + 1), mask.resize((width, height), Image.Resampling.BOX))
@@ -236,7 +237,7 @@ def _recent(changes: np.ndarray) -> np.ndarray:
 
 def font_size(width: int, height: int) -> int:
     """Of what is written over a picture, pixels: legible in small ones, in proportion in large ones."""
-    return max(9, round(12 * min(height / 240, width / 300)))
+    return max(10, round(12 * min(height / 240, width / 300)))
 
 
 @lru_cache(maxsize=8)
@@ -246,6 +247,8 @@ def _font(size: int) -> Any:
 
 def _write(draw: Any, left_middle: tuple[int, int], text: str, colour: Any, size: int, room: float) -> None:
     """Write one line, cut with an ellipsis where it is longer than `room` pixels."""
+    if size < 12:
+        text = text.replace(" ", "  ")  # the font's own is narrow
     font, shown = _font(size), text
     while len(text) > 1 and draw.textlength(shown, font) > room:
         text = text[:-1]

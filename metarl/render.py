@@ -250,10 +250,9 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
 
 def _note(episodes: int, gradient_steps: int | None) -> str:
     """What the agent went through before an episode."""
-    count, what = (episodes, "episode") if gradient_steps is None else (gradient_steps, "gradient step")
-    if count == 0:
-        return "no experience yet" if gradient_steps is None else "no gradient step yet"
-    return f"after {count} {what}{'s' * (count != 1)}"
+    if gradient_steps is not None:
+        return f"{gradient_steps} gradient step{'s' * (gradient_steps != 1)}"
+    return f"after {episodes} episode{'s' * (episodes != 1)}" if episodes else "no experience yet"
 
 
 class _Camera:

@@ -1,7 +1,7 @@
 """`metarl render`: which goals and episodes are shown, that they are those that were measured, and what is refused."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +13,9 @@ from scenes import need_backend
 from tiny import refused, train
 
 from metarl import cli
-from metarl.envs import suite
+from metarl.envs import make_vec, suite
 from metarl.errors import UserError
+from metarl.evaluate import evaluate
 from metarl.learner import distance
 from metarl.overlay import Goal, Layout
 from metarl.render import Film, Render, _Camera, _changes, chosen
@@ -49,16 +50,21 @@ def played(path: Path, **options) -> list[Goal]:
 
 @pytest.mark.parametrize("which", ["recurrent", "gradient"])
 def test_what_is_shown_is_what_was_measured(which, request):
-    """The first trial on each goal, episode by episode, in both modes; to rounding, for they are played in other batches."""
-    path = request.getfixturevalue(which)
-    assert cli.run(["evaluate", str(path), "--train-goals", "0", "--device", "cpu", "--quiet"]) == 0
-    figures = json.loads((path / "evaluation.json").read_text())["sides"]["test"]["figures"]
-    for mode in ("sampled", "mean"):
-        for i, goal in enumerate(played(path, goals=3, actions=mode)):
+    """The first trial on each goal, in both modes; to rounding, for evaluation plays in batches of another size."""
+    of = film(request.getfixturevalue(which), goals=3)
+    env = make_vec(replace(of.setup.suite.train, tasks=tuple(of.tasks)), 5, horizon=20)
+    figures, _ = evaluate(
+        of.setup.agent, env, of.tasks, trials=2, episodes=2, seed=0, device=torch.device("cpu"),
+        adapt_every=of.setup.source.episodes,
+    )  # fmt: skip
+    env.close()
+    for mode, measures in figures.items():
+        for i, goal in enumerate(played(request.getfixturevalue(which), goals=3, actions=mode)):
             for e, clip in enumerate(goal.clips):
-                assert clip.rewards.sum() == pytest.approx(figures[mode]["return"][i][0][e], rel=1e-4), (mode, i, e)
-                assert clip.successes.any() == figures[mode]["success"][i][0][e]
+                assert clip.rewards.sum() == pytest.approx(measures["return"][i, 0, e], rel=1e-4), (mode, i, e)
+                assert clip.successes.any() == measures["success"][i, 0, e]
                 assert len(clip.rewards) == clip.steps[-1] == 20
+    assert not np.allclose(figures["sampled"]["return"][:, 0], figures["sampled"]["return"][:, 1], rtol=1e-4)
 
 
 def test_the_words_over_the_pictures(recurrent, gradient):
@@ -71,7 +77,7 @@ def test_the_words_over_the_pictures(recurrent, gradient):
     (goal,) = played(gradient, goals=1, episodes_per_trial=3, episodes=(1, 2, 3))
     assert goal.title == "reach-v3, held-out goal 1"
     notes = [clip.note for clip in goal.clips]
-    assert notes == ["no gradient step yet", "after 1 gradient step", "after 2 gradient steps"]
+    assert notes == ["0 gradient steps", "1 gradient step", "2 gradient steps"]
     assert all(clip.changes is None for clip in goal.clips)
 
 
@@ -108,10 +114,10 @@ def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
 def test_a_grid_as_a_gif(recurrent, tmp_path, capsys):
     need_backend()
     path = tmp_path / "new" / "film.gif"
-    args = ["render", str(recurrent), "--goals", "4", "--episodes", "1", "2", "--size", "121x90", "--speed", "2", "--fps", "10"]
+    args = ["render", str(recurrent), "--goals", "4", "--episodes", "1", "2", "--size", "131x97", "--speed", "2", "--fps", "10"]
     assert cli.run([*args, "--out", str(path), "--device", "cpu"]) == 0
     with Image.open(path) as gif:
-        assert gif.size == Layout(121, 90, 4, 2).size
+        assert gif.size == Layout(131, 97, 4, 2).size
         assert gif.n_frames == 2 + 7  # steps 1 and 17 of 20, held for 0.7 s
     assert list(path.parent.iterdir()) == [path]
     assert str(path) in capsys.readouterr().out.replace("\n", "")

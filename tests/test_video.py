@@ -20,7 +20,7 @@ from metarl.errors import UserError
 from metarl.overlay import MEMORY, REWARD, SUCCESS, Clip, Goal, Layout, Overlay, _recent
 from metarl.video import write_video
 
-WIDTH, HEIGHT = 120, 90
+WIDTH, HEIGHT = 128, 96
 FPS = 10
 HELD = 7
 
@@ -195,11 +195,11 @@ def near(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.abs(picture - np.array(colour)).max(-1) < 25
 
 
-@pytest.mark.parametrize("size", [(120, 90), (320, 240), (640, 200), (333, 777)])
+@pytest.mark.parametrize("size", [(128, 96), (320, 240), (640, 200), (333, 777)])
 def test_only_the_bands_are_written_on_and_the_border_at_success(size: tuple[int, int]) -> None:
     of = clip([1.0] * 10, [False] * 5 + [True] * 5, [0.5] * 10)
     overlay = Overlay(*size, [of])
-    assert overlay.top + overlay.bottom < 0.65 * size[1]
+    assert overlay.top + overlay.bottom < 0.7 * size[1]
     middle = slice(overlay.top, -overlay.bottom)
     assert (written(overlay, of, 4)[middle] == 255).all()
     after, border = written(overlay, of, 5), overlay.border
@@ -270,16 +270,16 @@ def test_a_grid_comes_close_to_the_shape_of_a_screen(goals: int, clips: int, col
 @pytest.mark.parametrize("overlay", [True, False])
 @pytest.mark.parametrize(("goals", "clips"), [(1, 1), (5, 2), (7, 3), (12, 1)])
 def test_pictures_lie_on_the_page_and_not_on_each_other(goals: int, clips: int, overlay: bool) -> None:
-    layout = Layout(123, 91, goals, clips, overlay)
+    layout = Layout(131, 97, goals, clips, overlay)
     page = np.zeros(layout.size[::-1], int)
     assert layout.size[0] % 2 == layout.size[1] % 2 == 0
     for goal, of_goal in itertools.product(range(goals), range(clips)):
         x, y = layout.corner(goal, of_goal)
         assert x >= 0
         assert y >= layout.strip
-        page[y : y + 91, x : x + 123] += 1
+        page[y : y + 97, x : x + 131] += 1
     assert page.max() == 1
-    assert page.sum() == goals * clips * 123 * 91
+    assert page.sum() == goals * clips * 131 * 97
 
 
 def test_a_page_that_is_too_large_is_refused() -> None:
