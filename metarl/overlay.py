@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -131,6 +131,24 @@ class Layout:
         return page
 
 
+class _Row(NamedTuple):
+    """A word, and by step the number beside it and the values of its curve."""
+
+    word: str
+    numbers: np.ndarray
+    values: np.ndarray
+    colour: tuple[int, int, int]
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        """The numbers that take most room."""
+        return float(self.numbers.min()), float(self.numbers.max())
+
+    def shown(self, number: float) -> str:
+        """The number as it is written: whole where the numbers are large."""
+        return f"{number:,.0f}" if max(map(abs, self.extremes)) >= 100 else f"{number:.2f}"
+
+
 class Overlay:
     """Writes over pictures: episode, step, success, return so far beside the rewards, and how the agent's memory moves.
 
@@ -144,31 +162,32 @@ class Overlay:
 
     def __init__(self, width: int, height: int, clips: Sequence[Clip]) -> None:
         self.width, self.height, self.font = width, height, font_size(width, height)
-        self.margin, self.line = self.font // 2, round(1.4 * self.font)
+        self.margin, self.line, self.border = self.font // 2, round(1.4 * self.font), max(2, round(height / 80))
         self.length = max(len(clip.rewards) for clip in clips)
-        rewards = np.concatenate([clip.rewards for clip in clips])
-        self.rewards = min(0.0, rewards.min()), max(0.0, rewards.max())
-        changes = [_recent(clip.changes) for clip in clips if clip.changes is not None]
-        self.changes = 0.0, max((float(change.max()) for change in changes), default=0.0)
-        self.total = max((float(clip.rewards.sum()) for clip in clips), key=abs)
-        rows = 2 if changes else 1
-        self.border = max(2, round(height / 80))
-        self.top, self.bottom = 2 * self.line + self.margin // 2, rows * self.line + self.border + self.font // 3
-        words = [f"return {self._figure(self.total)}", *(["memory 0.00"] if changes else [])]
-        self.curve = max(_font(self.font).getlength(word) for word in words) + 2 * self.margin
+        rows = [self._figures(clip) for clip in clips]
+        self.top = 2 * self.line + self.margin // 2
+        self.bottom = max(map(len, rows)) * self.line + self.border + self.font // 3
+        words = [f"{row.word} {row.shown(value)}" for of_clip in rows for row in of_clip for value in row.extremes]
+        self.curve = round(max(_font(self.font).getlength(word) for word in words)) + 2 * self.margin
+        self.room = max(1, self.width - self.margin - self.curve)
+        scales: dict[str, tuple[float, float]] = {}
+        for row in (row for of_clip in rows for row in of_clip):
+            low, high = scales.get(row.word, (0.0, 0.0))
+            scales[row.word] = min(low, float(row.values.min())), max(high, float(row.values.max()))
+        # Each curve is drawn once, and as much of it is shown as has been played.
+        self.rows = {id(c): [(row, self._curve(row.values, scales[row.word])) for row in r] for c, r in zip(clips, rows)}
         shade = np.zeros((height, width))
         shade[: self.top] = shade[-self.bottom :] = _SHADE
         self.shade = Image.fromarray(np.round(255 * shade).astype(np.uint8))
 
     def draw(self, picture: Any, clip: Clip, frame: int) -> None:
-        """Write over the picture of a clip's frame."""
+        """Write over the picture of a frame of one of the clips."""
         step, size = clip.steps[frame], self.font
         picture.paste(BACKGROUND, (0, 0), self.shade)
         draw = ImageDraw.Draw(picture)
         first, second = self.margin // 2 + self.line // 2, self.margin // 2 + self.line * 3 // 2
         right = self.width - self.margin
-        shown = f"step {step}"
-        draw.text((right, first), shown, FAINT, _font(size), anchor="rm")
+        draw.text((right, first), f"step {step}", FAINT, _font(size), anchor="rm")
         room = right - self.margin - draw.textlength(f"step {self.length} ", _font(size))
         _write(draw, (self.margin, first), clip.title, TEXT, size, room)
         if clip.successes[:step].any():
@@ -176,42 +195,39 @@ class Overlay:
         room = right - self.margin - draw.textlength("success ", _font(size)) - self.line
         _write(draw, (self.margin, second), clip.note, FAINT, size, room)
         upper = self.height - self.bottom
-        so_far = self._figure(float(clip.rewards[:step].sum()))
-        self._row(picture, draw, upper, "return", so_far, REWARD, clip.rewards[:step], self.rewards)
         self._held(draw, upper + self.line - 1, clip.successes[:step])
+        for row, curve in self.rows[id(clip)]:
+            middle = upper + self.line // 2
+            draw.text((self.margin, middle), row.word, FAINT, _font(size), anchor="lm")
+            draw.text((self.curve - self.margin, middle), row.shown(row.numbers[step - 1]), TEXT, _font(size), anchor="rm")
+            so_far = curve.crop((0, 0, round(self.room * step / self.length), curve.height))
+            picture.paste(row.colour, (self.curve, upper + 1), so_far)
+            upper += self.line
+
+    def _figures(self, clip: Clip) -> list["_Row"]:
+        rows = [_Row("return", np.cumsum(clip.rewards), clip.rewards, REWARD)]
         if clip.changes is not None:
-            recent = _recent(clip.changes)[:step]
-            self._row(picture, draw, upper + self.line, "memory", f"{recent[-1]:.2f}", MEMORY, recent, self.changes)
+            recent = _recent(clip.changes)
+            rows.append(_Row("memory", recent, recent, MEMORY))
+        return rows
 
-    def _figure(self, total: float) -> str:
-        return f"{total:,.0f}" if abs(self.total) >= 100 else f"{total:.2f}"
-
-    def _row(
-        self, picture: Any, draw: Any, upper: int, word: str, value: str, colour: Any, values: np.ndarray,
-        scale: tuple[float, float],
-    ) -> None:  # fmt: skip
-        """A word, a number, and the curve of the values so far."""
-        middle = upper + self.line // 2
-        draw.text((self.margin, middle), word, FAINT, _font(self.font), anchor="lm")
-        draw.text((self.curve - self.margin, middle), value, TEXT, _font(self.font), anchor="rm")
-        width, height = round(self.width - self.margin - self.curve), self.line - 4
-        mask = Image.new("L", (width * _FINE, height * _FINE))
-        area = ImageDraw.Draw(mask)
+    def _curve(self, values: np.ndarray, scale: tuple[float, float]) -> Any:
+        """The whole curve, the area between it and zero filled, as a mask."""
+        width, height = self.room * _FINE, (self.line - 4) * _FINE
+        mask = Image.new("L", (width, height))
         low, high = scale
-        share = (values - low) / max(high - low, 1e-12)
-        zero = -low / max(high - low, 1e-12)
-        x = np.linspace(0, len(values) / self.length, len(values)) * (width * _FINE - 1)
+        x = np.linspace(0, len(values) / self.length, len(values)) * (width - 1)
         half = _FINE // 2  # of the line's thickness, so that all of it is seen at the top and at the bottom
-        y, floor = (half + (1 - part) * (height * _FINE - 1 - 2 * half) for part in (share, zero))
-        area.polygon([(x[0], floor), *zip(x, y), (x[-1], floor)], _FILL)
-        area.line([*zip(x, y)], 255, _FINE + 1, joint="curve")
-        picture.paste(colour, (round(self.curve), upper + 1), mask.resize((width, height), Image.Resampling.BOX))
+        *y, zero = half + (high - np.append(values, 0.0)) / max(high - low, 1e-12) * (height - 1 - 2 * half)
+        draw = ImageDraw.Draw(mask)
+        draw.polygon([(x[0], zero), *zip(x, y), (x[-1], zero)], _FILL)
+        draw.line([*zip(x, y)], 255, _FINE + 1, joint="curve")
+        return mask.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
 
     def _held(self, draw: Any, y: int, successes: np.ndarray) -> None:
         """A line under the rewards of the steps at which the success held."""
         edges = np.flatnonzero(np.diff(successes.astype(int), prepend=0, append=0)).reshape(-1, 2)
-        room = self.width - self.margin - self.curve
-        for start, end in self.curve + edges / self.length * room:
+        for start, end in self.curve + edges / self.length * self.room:
             draw.line((round(start), y, max(round(start), round(end) - 1), y), SUCCESS, max(1, self.font // 6))
 
     def _success(self, picture: Any, draw: Any, middle: int) -> None:

@@ -211,7 +211,7 @@ def test_only_the_bands_are_written_on_and_the_border_at_success(size: tuple[int
 def test_the_curve_of_rewards_grows_with_the_episode_on_a_scale_that_all_share() -> None:
     low, high = clip([2.0] * 100), clip([8.0] * 100)
     overlay = Overlay(320, 240, [low, high])
-    start, room = round(overlay.curve), round(overlay.width - overlay.margin - overlay.curve)
+    start, room = overlay.curve, overlay.room
 
     def line(of: Clip, frame: int) -> tuple[np.ndarray, np.ndarray]:
         return np.nonzero(near(written(overlay, of, frame), REWARD))
@@ -231,14 +231,14 @@ def test_negative_rewards_hang_below_zero() -> None:
     of = clip([-4.0] * 50 + [0.0] * 50)
     overlay = Overlay(320, 240, [of])
     rows, columns = np.nonzero(near(written(overlay, of, 99), REWARD))
-    share = (columns - overlay.curve) / (overlay.width - overlay.margin - overlay.curve)
+    share = (columns - overlay.curve) / overlay.room
     assert rows[share < 0.45].min() > rows[share > 0.55].max()
 
 
 def test_success_is_shown_at_the_steps_where_it_held() -> None:
     of = clip([1.0] * 100, [25 <= t < 50 for t in range(100)])
     overlay = Overlay(320, 240, [of])
-    start, room = overlay.curve, overlay.width - overlay.margin - overlay.curve
+    start, room = overlay.curve, overlay.room
     assert not near(written(overlay, of, 24), SUCCESS).any()
     inside = near(written(overlay, of, 99), SUCCESS)[-overlay.bottom : -overlay.border, overlay.border : -overlay.border]
     columns = np.nonzero(inside)[1] + overlay.border
@@ -255,7 +255,6 @@ def test_memory_is_shown_of_agents_that_have_one() -> None:
     assert not near(written(with_memory, still, 10), MEMORY).any()
     assert moving.changes is not None
     assert _recent(moving.changes).tolist() == pytest.approx([0.0] + [2.0] * 10 + [2 - 0.2 * i for i in range(1, 10)])
-    assert with_memory.changes == (0.0, 2.0)
 
 
 @pytest.mark.parametrize(
