@@ -87,7 +87,8 @@ class Render:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(1 if self.goals is None else self.goals, self.episodes_per_trial or 1, *self.episodes, 1) < 1 or self.seed < 0:
+        counts = [self.goals, self.episodes_per_trial, *self.episodes]
+        if any(count is not None and count < 1 for count in counts) or self.seed < 0:
             raise UserError("goals, episodes and episodes_per_trial must be at least 1 and seed at least 0")
         if list(self.episodes) != sorted(set(self.episodes)):
             raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")

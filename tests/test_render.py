@@ -154,6 +154,7 @@ def test_goals_are_chosen_evenly_over_the_tasks_that_are_named():
         (["--side", "left"], "left"),
         (["--goals", "51"], "there are 50 such goals"),
         (["--goals", "0"], "must be at least 1"),
+        (["--episodes-per-trial", "0"], "must be at least 1"),
         (["--goals", "50", "--size", "640x480"], "too large for a video"),
         (["--episodes", "3"], "there is no episode 3 in a trial of 2 (--episodes-per-trial"),
         (["--episodes", "4", "--episodes-per-trial", "3"], "there is no episode 4 in a trial of 3"),
