@@ -60,7 +60,7 @@ def evaluate(
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
             trial_of_each = play_trial(
                 env, learner, [tasks[goal] for goal, _ in filled],
-                [generator(seed, EVALUATION, _key(tasks[goal]), trial) for goal, trial in filled], episodes=episodes,
+                [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
                 adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),  # type: ignore[misc]
                 device=device, branch=lambda e: "mean" in modes,
             )  # fmt: skip
@@ -94,9 +94,10 @@ def _measured(trial: Iterable[Played], modes: Sequence[str], count: int, progres
     }
 
 
-def _key(task: Task) -> int:
-    """A number that names a task wherever it stands in a list."""
-    return int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
+def trial_generator(seed: int, task: Task, trial: int) -> np.random.Generator:
+    """The stream of a trial's actions: the same wherever the task stands in a list."""
+    key = int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
+    return generator(seed, EVALUATION, key, trial)
 
 
 def summary(curves: Curves, names: Sequence[str] | None = None) -> dict[str, dict[str, list[statistics.Interval]]]:

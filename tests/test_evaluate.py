@@ -240,7 +240,7 @@ def test_a_video_of_a_run(tmp_path, capsys):
     except UserError as error:
         pytest.skip(str(error))
     assert train(tmp_path / "run", 1) == 0
-    args = ["render", str(tmp_path / "run"), "--goals", "2", "--width", "160", "--height", "120"]
+    args = ["render", str(tmp_path / "run"), "--goals", "2", "--size", "160x120"]
     assert cli.run(args) == 0
     video = next((tmp_path / "run" / "videos").glob("*.mp4"))
     assert video.stat().st_size > 3000
