@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from metarl.errors import UserError, unknown
+from metarl.errors import UserError
 
 if TYPE_CHECKING:
     from metarl.envs.scene import Scene
@@ -181,7 +181,7 @@ def inherited(backend: str) -> Iterator[None]:
 def check_view(width: int, height: int, camera: str) -> None:
     """Raise a `UserError` where a painter could not be made with these arguments."""
     if camera not in CAMERAS:
-        raise unknown("camera", camera, CAMERAS)
+        raise UserError(f"unknown camera {camera!r}. There are: {', '.join(CAMERAS)}")
     if not (16 <= width <= MAX_PIXELS and 16 <= height <= MAX_PIXELS):
         raise UserError(f"pictures are 16 to {MAX_PIXELS} pixels wide and high, not {width} x {height}")
 

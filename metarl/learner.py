@@ -131,3 +131,17 @@ def where(mask: Tensor, new: State, old: State) -> State:
         return {key: where(mask, new[key], old[key]) for key in new}
     parts = [where(mask, a, b) for a, b in zip(new, old)]
     return type(new)(*parts) if hasattr(new, "_fields") else tuple(parts)
+
+
+def distance(a: State, b: State) -> Any:
+    """Euclidean distance between two states of the same tasks, (num_tasks,); 0.0 where they are one object."""
+
+    def squares(a: State, b: State) -> Any:
+        if a is b:
+            return 0.0
+        if isinstance(a, Tensor):
+            return (a - b).square().flatten(1).sum(1)
+        pairs = [(a[key], b[key]) for key in a] if isinstance(a, dict) else zip(a, b)
+        return sum(squares(x, y) for x, y in pairs)
+
+    return squares(a, b) ** 0.5

@@ -1,78 +1,84 @@
-"""`metarl render`: a video of the robot in the first and in the last episode of a trial, on held-out goals."""
+"""`metarl render`: a video of the robot in some episodes of a trial, with what the agent makes of them written over it."""
 
-from dataclasses import dataclass, field, replace
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import tyro
 
 from metarl.console import Progress, say
-from metarl.envs.drawing import CAMERAS, DEFAULT_CAMERA, find_backend
+from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
+from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend
 from metarl.envs.scene import Scene
-from metarl.errors import UserError, unknown
-from metarl.rollout import EVALUATION, generator, play_trial
-from metarl.run import open_run
-from metarl.video import Clip, write_video
+from metarl.envs.suites import some_of
+from metarl.errors import UserError
+from metarl.evaluate import trial_generator
+from metarl.learner import distance
+from metarl.overlay import Clip, Goal, Layout
+from metarl.rollout import Rollout, play_trial
+from metarl.run import Checkpoint, Run, open_run
+from metarl.train import set_up
+from metarl.video import GIF_FPS, write_video
 
-FRAME_EVERY = 4
-"""Control steps of 12.5 ms a frame: 20 frames a second show real time."""
-
-
-@dataclass
-class _Recorder:
-    """Keeps what is shown of one episode of every slot."""
-
-    env: Any
-    scenes: list[list[Scene]] = field(default_factory=list)
-    rewards: list[np.ndarray] = field(default_factory=list)
-    succeeded: list[np.ndarray] = field(default_factory=list)
-    so_far: Any = False
-
-    def watch(self, t: int, reward: np.ndarray, success: np.ndarray) -> None:
-        self.so_far = self.so_far | success
-        if t % FRAME_EVERY == 0:
-            self.scenes.append([self.env.engine.scene(slot) for slot in range(self.env.num_envs)])
-            self.rewards.append(reward)
-            self.succeeded.append(self.so_far)
-
-    def clip(self, slot: int, title: str) -> Clip:
-        return Clip(
-            title,
-            [scenes[slot] for scenes in self.scenes],
-            [1 + i * FRAME_EVERY for i in range(len(self.scenes))],
-            [float(reward[slot]) for reward in self.rewards],
-            [bool(succeeded[slot]) for succeeded in self.succeeded],
-        )
+STEPS_A_SECOND = 80
+"""Control steps of 12.5 ms: so many are real time."""
+IN_TURN = 3
+"""Goals up to which they are shown one after the other, where the user doesn't say."""
+SIDES = {"train": "train", "test": "held-out"}
+"""Sides of a suite, and what a title calls their goals."""
 
 
 @dataclass(frozen=True)
 class Render:
     """Draw the robot before and after it adapted: the first and the last episode of a trial side by side.
 
-    On held-out goals (a multi-task suite has none: on train goals), in real time. The
-    green sphere is the goal; the agent cannot see it, only the viewer can.
+    On held-out goals (a multi-task suite has none: on train goals), in real time. Up to three goals are shown one after
+    the other, more of them in a grid. The green sphere is the goal; the agent cannot see it, only the viewer can. It is
+    the first trial that `metarl evaluate` plays on each goal.
+
+    Over the pictures: the episode, the gradient steps before it where the agent takes any, the reward of each step and the
+    return so far, a green line at the steps of success, and, for an agent that remembers from step to step, how far each
+    step moved its memory (the norm of the change of its hidden state). All goals share the scales of the curves.
     """
 
     run: tyro.conf.Positional[Path]
     """A run directory, or a checkpoint's folder in one."""
-    goals: int = 3
-    """How many held-out goals to show, one after the other; spread evenly over the tasks."""
-    episodes: int | None = None
-    """Episodes of the trial, the first and the last of which are shown; default: as trained."""
-    actions: str = "sampled"
+    goals: int | None = None
+    """How many goals to show, spread evenly over the tasks; default: 3, or one of each task that is named."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to choose the goals from; default: all of the side."""
+    side: Literal["train", "test"] | None = None
+    """Train goals, or held-out goals (test); default: held-out goals where the suite has any."""
+    episodes: tuple[int, ...] = ()
+    """Which episodes of the trial to show, from 1; default: the first and the last."""
+    episodes_per_trial: int | None = None
+    """Episodes of the trial; default: as trained."""
+    actions: Literal["sampled", "mean"] = "sampled"
     """How the agent acts in the episodes shown: sampled, as in training, or mean."""
+    grid: bool | None = None
+    """All goals at once in a grid, or one after the other; default: a grid where there are more than 3."""
     camera: str = DEFAULT_CAMERA
     """Where to look from; an unknown name lists all."""
-    width: int = 320
-    """Of each of the two pictures, pixels."""
-    height: int = 240
-    """Of each of the two pictures, pixels."""
+    size: str | None = None
+    """Of each picture, WIDTHxHEIGHT in pixels; default: 320x240, smaller where many stand side by side."""
+    fps: int = 20
+    """Frames a second."""
+    speed: float = 1.0
+    """Times as fast as real time: a faster film has fewer pictures."""
+    overlay: bool = True
+    """Write over the pictures; else they stand alone."""
+    format: Literal["mp4", "gif"] | None = None
+    """mp4 or gif; default: by the name of `out`, else mp4."""
     out: Path | None = None
-    """The file; default: videos/<checkpoint>.mp4 in the run directory."""
+    """The file; default: videos/<checkpoint>.<format> in the run directory."""
     seed: int = 0
-    """Of the actions."""
+    """Of the actions, as in `metarl evaluate`."""
     device: str = "auto"
     """auto, cpu or cuda."""
     quiet: bool = False
@@ -81,12 +87,46 @@ class Render:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if self.goals < 1 or self.seed < 0 or (self.episodes is not None and self.episodes < 1):
-            raise UserError("goals and episodes must be at least 1 and seed at least 0")
-        if self.actions not in ("sampled", "mean"):
-            raise UserError(f"actions must be sampled or mean, not {self.actions!r}")
-        if self.camera not in CAMERAS:
-            raise unknown("camera", self.camera, CAMERAS)
+        counts = [self.goals, self.episodes_per_trial, *self.episodes]
+        if any(count is not None and count < 1 for count in counts) or self.seed < 0:
+            raise UserError("goals, episodes and episodes_per_trial must be at least 1 and seed at least 0")
+        if list(self.episodes) != sorted(set(self.episodes)):
+            raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
+        if self.goals is not None and self.goals < len(set(self.tasks)):
+            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {self.goals} goals are to be shown")
+        if not (self.speed > 0 and math.isfinite(self.speed)) or not 1 <= self.fps <= STEPS_A_SECOND * self.speed:
+            raise UserError(
+                f"speed must be positive and fps between 1 and {STEPS_A_SECOND} x speed: there are no more pictures"
+            )
+        if self.kind == "gif" and self.fps > GIF_FPS:
+            raise UserError(f"a GIF shows at most {GIF_FPS} frames a second, not {self.fps}")
+        check_view(*(self.given_size or (320, 240)), self.camera)
+
+    @property
+    def kind(self) -> str:
+        """mp4 or gif.
+
+        Raises:
+            UserError: `out` is named otherwise.
+        """
+        named = self.out.suffix.lower().removeprefix(".") if self.out else None
+        if named is not None and (named not in ("mp4", "gif") or self.format not in (None, named)):
+            raise UserError(f"{self.out}: a file of format {self.format or 'mp4 or gif'} must be named so")
+        return named or self.format or "mp4"
+
+    @property
+    def given_size(self) -> tuple[int, int] | None:
+        """Width and height in pixels.
+
+        Raises:
+            UserError: `size` is not two numbers.
+        """
+        if self.size is None:
+            return None
+        found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", self.size.strip())
+        if not found:
+            raise UserError(f"size is WIDTHxHEIGHT in pixels, such as 320x240, not {self.size!r}")
+        return int(found[1]), int(found[2])
 
     def main(self) -> int:
         """Run the command."""
@@ -94,53 +134,164 @@ class Render:
         checkpoint, problems = run.load(named)
         for problem in problems:
             say(f"{problem}: showing the one before")
+        path = self.out or run.path / "videos" / f"{checkpoint.path.name}.{self.kind}"
+        if path.is_dir():
+            raise UserError(f"{path} is a directory: name a file")
+        film = Film(self, run, checkpoint)
         find_backend()  # the reason why nothing can be drawn should not come after the work
-        path = self.out or run.path / "videos" / f"{checkpoint.path.name}.mp4"
-        rows, titles = self.play(run, checkpoint)
-        with Progress(sum(len(clip.scenes) for row in rows for clip in row), what="frames", quiet=self.quiet) as bar:
+        goals = film.play()
+        with Progress(sum(len(c.scenes) for goal in goals for c in goal.clips), what="pictures drawn", quiet=self.quiet) as bar:
             write_video(
-                path, rows, titles=titles, width=self.width, height=self.height, camera=self.camera,
-                progress=lambda done, total: bar.within(done),
+                path, goals, grid=film.grid, width=film.size[0], height=film.size[1], camera=self.camera, fps=self.fps,
+                overlay=self.overlay, progress=lambda done, total: bar.within(done),
             )  # fmt: skip
         if not self.quiet:
-            say(f"written: {path}")
+            say(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
         return 0
 
-    def play(self, run: Any, checkpoint: Any) -> tuple[list[tuple[Clip, Clip]], list[str]]:
-        """Play a trial on each goal; returns the pairs of clips and their titles."""
-        from metarl.envs import make_vec
-        from metarl.envs.suites import some_of
-        from metarl.train import set_up
 
-        setup = set_up(run.config, 1, device=self.device)
-        setup.env.close()
-        setup.agent.load_state_dict(checkpoint.state)
-        o = setup.options
-        shown_side = setup.suite.test or setup.suite.train
-        side = "held-out" if setup.suite.test else "train"
-        tasks = some_of(shown_side.tasks, self.goals)
+class Film:
+    """What `Render` asks for, of one run: which goals and episodes, how they are laid out, and the playing of them.
+
+    Raises:
+        UserError: the run has no such side, tasks, goals or episodes, or the page would be too large.
+    """
+
+    def __init__(self, asked: Render, run: Run, checkpoint: Checkpoint) -> None:
+        self.asked, self.setup = asked, set_up(run.config, 1, device=asked.device)
+        self.setup.env.close()
+        self.setup.agent.load_state_dict(checkpoint.state)
+        suite = self.setup.suite
+        self.side = asked.side or ("test" if suite.test else "train")
+        self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)
+        trial = asked.episodes_per_trial or self.setup.options.episodes_per_trial
+        self.episodes = asked.episodes or tuple(sorted({1, trial}))
+        if self.episodes[-1] > trial:
+            longer = " (--episodes-per-trial plays longer ones)" if asked.episodes_per_trial is None else ""
+            raise UserError(f"there is no episode {self.episodes[-1]} in a trial of {trial}{longer}")
+        self.grid = len(self.tasks) > IN_TURN if asked.grid is None else asked.grid
+        self.size = asked.given_size or self._fitting()
+        Layout(*self.size, *self._page, asked.overlay)
+
+    @property
+    def _page(self) -> tuple[int, int]:
+        """Goals on one page, and pictures of each."""
+        return len(self.tasks) if self.grid else 1, len(self.episodes)
+
+    def _fitting(self) -> tuple[int, int]:
+        """320 x 240, or less so that a page stays within about 1,280 pixels, but no less than 160 x 120."""
+        columns = Layout(320, 240, *self._page, overlay=False).columns * len(self.episodes)
+        width = min(320, max(160, 1280 // columns // 8 * 8))
+        return width, width * 3 // 4
+
+    def play(self) -> list[Goal]:
+        """Play a trial on each goal up to the last episode that is shown."""
+        o, asked = self.setup.options, self.asked
         env = make_vec(
-            replace(shown_side, tasks=tuple(tasks)),
-            len(tasks),
-            engine=setup.env.engine.name,
-            horizon=o.horizon,
-            reward=o.reward,
-        )
-        torch.set_num_threads(1)
-        last, mean = (self.episodes or o.episodes_per_trial) - 1, self.actions == "mean"
-        shown = {e: _Recorder(env) for e in (0, last)}
-        trial = play_trial(
-            env, setup.agent, tasks, [generator(self.seed, EVALUATION, goal) for goal in range(len(tasks))],
-            episodes=last + 1, adapt_every=setup.source.episodes, resets=lambda e: e, device=setup.source.device,
-            branch=lambda e: mean and e in shown,
-            watch=lambda e, branch: shown[e].watch if e in shown and branch == mean else None,
+            replace(self.setup.suite.train, tasks=tuple(self.tasks)), len(self.tasks), engine=self.setup.env.engine.name,
+            horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
         )  # fmt: skip
-        for _ in trial:
-            pass
+        torch.set_num_threads(1)
+        mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
+        cameras = {e: _Camera(env, asked.fps, asked.speed) for e in shown}
+        clips: list[list[Clip]] = [[] for _ in self.tasks]
+        total = last * o.horizon * len(self.tasks)
+        with Progress(total, what="steps played", quiet=asked.quiet) as bar:
+
+            def watch(e: int, branch: bool) -> Any:
+                def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:
+                    bar.within(total * (e + (t + 1) / o.horizon) / last)
+                    if e in cameras and branch == mean:
+                        cameras[e].take(t)
+
+                return step
+
+            trial = play_trial(
+                env, self.setup.agent, self.tasks, [trial_generator(asked.seed, task, 0) for task in self.tasks], episodes=last,
+                adapt_every=self.setup.source.episodes, resets=lambda e: e, device=self.setup.source.device,
+                branch=lambda e: mean and e in shown, watch=watch, keep_states=True,
+            )  # fmt: skip
+            adapts = self.setup.agent.phases > 1
+            for e, played in enumerate(trial):
+                rollout = played.branch if mean else played.support
+                if rollout is not None and e in cameras:
+                    note = _note(e, played.adapted if adapts else None)
+                    for of_goal, clip in zip(clips, cameras[e].clips(rollout, f"episode {e + 1}", note)):
+                        of_goal.append(clip)
         env.close()
-        titles = [f"{task.name}, {side} goal {i + 1}" for i, task in enumerate(tasks)]
-        before, after_title = (
-            "episode 1: no experience yet",
-            f"episode {last + 1}: after {last} episode{'s' * (last != 1)}",
-        )
-        return [(shown[0].clip(i, before), shown[last].clip(i, after_title)) for i in range(len(tasks))], titles
+        return [self._goal(i, task, tuple(of_goal)) for i, (task, of_goal) in enumerate(zip(self.tasks, clips))]
+
+    def _goal(self, i: int, task: Task, clips: tuple[Clip, ...]) -> Goal:
+        number = sum(other.name == task.name for other in self.tasks[: i + 1])
+        note = "" if self.grid or len(self.tasks) == 1 else f"{i + 1} of {len(self.tasks)}"
+        return Goal(f"{task.name}, {SIDES[self.side]} goal {number}", clips, note)
+
+
+def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
+    """The goals to show: so many of the side's, of tasks of these names, spread evenly over the tasks.
+
+    Args:
+        names: none: all.
+        goals: None: 3, or one of each name where there are more.
+
+    Raises:
+        UserError: there is no such side, task, or number of goals.
+    """
+    shown = getattr(suite, side)
+    if shown is None:
+        raise UserError(f"{suite.name} holds nothing out: there are train goals only")
+    for name in names:
+        if name not in shown.names:
+            raise UserError(f"{suite.name} has no {SIDES[side]} task {name!r}. There are: {', '.join(shown.names)}")
+    some = [task for task in shown.tasks if not names or task.name in names]
+    if goals is not None and goals > len(some):
+        raise UserError(f"there are {len(some)} such goals, not {goals}")
+    return some_of(some, goals or max(3, len(set(names))))
+
+
+def _note(episodes: int, gradient_steps: int | None) -> str:
+    """What the agent went through before an episode."""
+    if gradient_steps is not None:
+        return f"{gradient_steps} gradient step{'s' * (gradient_steps != 1)}"
+    return f"after {episodes} episode{'s' * (episodes != 1)}" if episodes else "no experience yet"
+
+
+class _Camera:
+    """Keeps the scenes of an episode that are shown, in every slot, and makes clips of them."""
+
+    def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
+        every = STEPS_A_SECOND * speed / fps
+        self.env, self.scenes = env, dict[int, list[Scene]]()
+        self.times = {int(i * every) for i in range(math.ceil(env.horizon / every))}
+
+    def take(self, t: int) -> None:
+        """Look at the world after step t of the episode, if it is time to."""
+        if t in self.times:
+            self.scenes[t] = [self.env.engine.scene(slot) for slot in range(self.env.num_envs)]
+
+    def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
+        """A clip of each slot."""
+        reward, success, valid = (x.cpu().numpy() for x in (rollout.reward, rollout.success, rollout.valid))
+        changes = _changes(rollout)
+        out = []
+        for slot, length in enumerate(valid.sum(0)):
+            # The environment is reset within an episode's last step, so that its end cannot be seen: the last picture, at
+            # most one frame older, carries the figures of the end.
+            times = [t for t in self.scenes if t < length - 1] or [0]
+            own = None if changes is None else changes[:length, slot]
+            out.append(
+                Clip(
+                    title, note, [self.scenes[t][slot] for t in times], [*(t + 1 for t in times[:-1]), int(length)],
+                    reward[:length, slot], success[:length, slot], own,
+                )
+            )  # fmt: skip
+        return out
+
+
+def _changes(rollout: Rollout) -> np.ndarray | None:
+    """|h_t - h_(t-1)| of each step and slot, h_t being the state before step t; None where states are one object."""
+    pairs = list(pairwise(rollout.states))
+    if all(a is b for a, b in pairs):
+        return None
+    moved = np.stack([distance(a, b).cpu().numpy() for a, b in pairs])
+    return np.concatenate([np.full_like(moved[:1], np.nan), moved])

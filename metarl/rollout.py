@@ -198,16 +198,23 @@ def play(
 
 
 class Played(NamedTuple):
-    """An episode of a trial, in every slot. Attributes: support: the trial's own; branch: by mean actions, then dropped."""
+    """An episode of a trial, in every slot.
+
+    Attributes:
+        support: the trial's own.
+        branch: the same by mean actions, then dropped.
+        adapted: how often `adapt` had changed the learner's state before.
+    """
 
     support: Rollout
     branch: Rollout | None
+    adapted: int
 
 
 def play_trial(
     env: MetaVectorEnv, learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
     adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
-    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
+    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None, keep_states: bool = False,
 ) -> Iterator[Played]:  # fmt: skip
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
 
@@ -222,9 +229,11 @@ def play_trial(
         device: where the learner's tensors are.
         branch: before which episodes a copy of the learner also plays one by its mean actions.
         watch: what watches an episode, or its branch: see `play`.
+        keep_states: see `play`.
     """
     state, previous = learner.begin(len(tasks)), nothing_before(env)
     supports: list[Rollout] = []
+    adapted = 0
     for e in range(episodes):
         branched = None
         for mean in (True, False) if branch(e) else (False,):
@@ -232,15 +241,18 @@ def play_trial(
             obs, _ = env.reset(seed=resets(e))
             noise = None if mean else draw_noise(env.single_action_space, generators, env.horizon)
             rollout, after, _, then = play(
-                env, learner, state, obs, previous, episodes=1, noise=noise, device=device, watch=watch(e, mean)
-            )
+                env, learner, state, obs, previous, episodes=1, noise=noise, device=device, keep_states=keep_states,
+                watch=watch(e, mean),
+            )  # fmt: skip
             branched = rollout if mean else branched
-        yield Played(rollout, branched)
+        yield Played(rollout, branched, adapted)
         state, previous = after, then
         supports.append(rollout)
         if len(supports) == adapt_every:
+            before = state
             with torch.no_grad():
                 state, supports = learner.adapt(state, joined(supports)), []
+            adapted += state is not before
 
 
 class Trials:

@@ -90,7 +90,7 @@ def test_a_video_of_an_agent_that_takes_gradient_steps(tmp_path):
     except UserError as error:
         pytest.skip(str(error))
     assert train(tmp_path / "run", 1, *SMALL, agent="maml-trpo") == 0
-    args = ["render", str(tmp_path / "run"), "--goals", "1", "--width", "160", "--height", "120", "--episodes", "3"]
+    args = ["render", str(tmp_path / "run"), "--goals", "1", "--size", "160x120", "--episodes-per-trial", "3"]
     assert cli.run([*args, "--actions", "mean"]) == 0
     assert next((tmp_path / "run" / "videos").glob("*.mp4")).stat().st_size > 3000
 
