@@ -1,0 +1,191 @@
+"""The one loop of training: iterations, progress, checkpoints, Ctrl-C. It knows neither robots nor data sets."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import save as save_tensors
+
+from metarl.cache import write_atomically
+from metarl.console import Progress, say
+from metarl.counts import Count
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, NonFiniteError, Source
+from metarl.run import Run, copied, split
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """Options of every training."""
+
+    seed: int = 1
+    """Of weights, sampling and exploration. It moves neither goals nor classes."""
+    steps: Count = 2_000_000
+    """How long to train, such as 2e6; rounded up to whole iterations."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    preset: str | None = None
+    """Published settings instead of this project's own: see `metarl list`. Options given beside it still count."""
+    run_dir: Path | None = None
+    """Where the run is kept. Default: runs/<agent>_<suite>_s<seed>_<time>."""
+    checkpoint_every: int = 1
+    """Iterations between checkpoints."""
+    keep_checkpoints: int = 3
+    """How many of the newest checkpoints are kept; 0: all."""
+    evaluate_every: int = 0
+    """Iterations between evaluations during training; 0: none."""
+    evaluate_on: str = "validation"
+    """validation: goals of the train tasks (classes) that are neither trained on nor held out. test: the held-out ones; a run
+    whose figures on them were seen while choices were made says little of new ones, so reports mark it."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if min(self.evaluate_every, self.keep_checkpoints, self.seed) < 0:
+            raise UserError("evaluate_every, keep_checkpoints and seed must be at least 0")
+        if self.evaluate_on not in ("validation", "test"):
+            raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Steps of an iteration."""
+        raise NotImplementedError
+
+    @property
+    def iterations(self) -> int:
+        """Iterations that reach `steps`."""
+        return math.ceil(self.steps / self.steps_per_iteration)
+
+
+class Training(Protocol):
+    """What the loop needs of what a configuration stands for."""
+
+    @property
+    def options(self) -> LoopOptions:
+        """How long, how often to save, and the like."""
+
+    @property
+    def agent(self) -> Agent:
+        """What is trained."""
+
+    @property
+    def source(self) -> Source:
+        """Where its batches come from."""
+
+    def announcement(self) -> str:
+        """What is trained on what, for how long, in words."""
+
+    def evaluate(self, run: Run, step: int) -> Metrics:
+        """What `evaluate_every` logs."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
+    """Train from iteration `start` to the end, with a checkpoint before the first step and at borders of iterations.
+
+    Ctrl-C and SIGTERM give the current iteration up, save the last border and raise KeyboardInterrupt; a second one
+    ends the process at once.
+
+    Raises:
+        UserError: a file could not be written, or the loss became NaN (what is needed to look into it is saved).
+        KeyboardInterrupt: interrupted; the run can be resumed.
+    """
+    options, agent, source = setup.options, setup.agent, setup.source
+    torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
+    total = options.iterations
+    border = (step, start, copied(agent.state_dict()))
+    saved = start
+    if start == 0:
+        run.save(*border, options.keep_checkpoints)
+    with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
+        try:
+            for iteration in range(start, total):
+                began = time.perf_counter()
+                source.progress = lambda share, s=step: bar.within(s + 0.5 * share * options.steps_per_iteration)  # type: ignore[misc]
+                metrics = agent.iterate(source, iteration)
+                seconds = time.perf_counter() - began
+                report = source.report()
+                taken = int(report.pop("steps"))
+                if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
+                    metrics |= setup.evaluate(run, step + taken)
+                with signals.held():
+                    step += taken
+                    border = (step, iteration + 1, copied(agent.state_dict()))
+                    line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
+                    run.log({**line, "seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)})
+                    if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
+                        run.save(*border, options.keep_checkpoints)
+                        saved = iteration + 1
+                bar.line(step, line, taken / seconds)
+        except NonFiniteError as error:
+            folder = run.path / f"failure-{iteration}"
+            _keep_failure(folder, agent, error)
+            raise UserError(
+                f"iteration {iteration}: {error}. The last checkpoint stands; weights and data of the failing minibatch "
+                f"are in {folder}"
+            ) from None
+        except KeyboardInterrupt:
+            if border[1] > saved:
+                run.save(*border, options.keep_checkpoints)
+            given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
+            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: metarl train --resume {run.path}")
+            raise
+        finally:
+            setup.close()
+            run.close()
+
+
+def _keep_failure(folder: Path, agent: Agent, error: NonFiniteError) -> None:
+    tensors, _ = split({"data": error.tensors, "agent": agent.state_dict()})
+    write_atomically(folder / "tensors.safetensors", save_tensors(tensors))
+
+
+class _Signals:
+    """SIGINT and SIGTERM as KeyboardInterrupt; what must not be cut in two holds it back.
+
+    A mask of signals would not do: another thread would take the signal, and Python hand it to this one.
+    """
+
+    def __init__(self) -> None:
+        self.holding = self.pending = False
+
+    def handle(self, number: int, frame: Any) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_DFL)  # a second one ends the process at once
+        if not self.holding:
+            raise KeyboardInterrupt
+        self.pending = True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.pending:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {one: signal.signal(one, signals.handle) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

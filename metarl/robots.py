@@ -1,0 +1,109 @@
+"""Training on robots: its options, and what a configuration of it stands for."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from metarl.agents import find
+from metarl.counts import Count
+from metarl.devices import choose_device
+from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics
+from metarl.loop import LoopOptions
+from metarl.rollout import Trials
+from metarl.run import Run
+
+
+@dataclass(frozen=True)
+class TrainOptions(LoopOptions):
+    """Options that every agent on robots shares."""
+
+    suite_seed: int = 1
+    """Decides the goals, train and held out."""
+    goals: Count = 50
+    """Goals of each task; Meta-World's own number is 50."""
+    task_id: bool = False
+    """Show the task as one-hot (multi-task suites)."""
+    num_envs: int = 20
+    """Slots: tasks of an iteration."""
+    episodes_per_trial: int = 10
+    """Episodes in which the agent may adapt to a task."""
+    horizon: int = 500
+    """Steps of an episode."""
+    engine: str = "auto"
+    """auto, native or python: see `metarl list`."""
+    reward: str = "v2"
+    """Meta-World's version of the reward: v2, or v1 (figures published before 2021)."""
+    terminate_on_success: bool = False
+    """End episodes at their first success. Agents then learn to stop just short of the goal and collect reward."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_envs", "episodes_per_trial", "horizon"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of an iteration, over all slots."""
+        return self.num_envs * self.episodes_per_trial * self.horizon
+
+
+class Setup(NamedTuple):
+    """What a configuration stands for."""
+
+    options: TrainOptions
+    suite: Suite
+    env: MetaVectorEnv
+    agent: Agent
+    source: Trials
+
+    def announcement(self) -> str:
+        """What is trained on what, for how long, in words."""
+        o = self.options
+        return (
+            f"({len(self.suite.train)} train tasks): {said_steps(o)} of {o.num_envs} trials of {o.episodes_per_trial} x "
+            f"{o.horizon} steps.\nEngine {self.env.engine.name}, device {self.source.device}."
+        )
+
+    def evaluate(self, run: Run, step: int) -> Metrics:
+        """What `evaluate_every` logs."""
+        from metarl.evaluation import during_training  # which needs this module
+
+        return during_training(run, self, step)
+
+    def close(self) -> None:
+        """Free the environments."""
+        self.env.close()
+
+
+def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) -> Setup:
+    """Make what config.json describes: suite, environments (num_envs: another number of them), an untrained agent.
+
+    Args:
+        config: as in config.json.
+        num_envs: slots; None: as configured.
+        changed: options that replace the configured ones.
+    """
+    settings, options = read_config(config)
+    options = replace(options, **changed)
+    agent_class, _ = find(config["agent"])
+    made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
+    device = choose_device(options.device)
+    env = make_vec(
+        made.train, num_envs or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
+        terminate_on_success=options.terminate_on_success,
+    )  # fmt: skip
+    agent = agent_class(
+        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
+        device=device, total_iterations=options.iterations,
+    )  # fmt: skip
+    episodes, rest = divmod(options.episodes_per_trial, agent.phases)
+    if rest or not episodes:
+        env.close()
+        raise UserError(
+            f"a trial of this agent has {agent.phases} phases of equal length: episodes_per_trial must be a multiple of "
+            f"{agent.phases}, not {options.episodes_per_trial}"
+        )
+    source = Trials(env, made.train, episodes, options.seed, device)
+    return Setup(options, made, env, agent, source)
