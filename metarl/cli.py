@@ -1,4 +1,4 @@
-"""The command line: `metarl train|evaluate|render|bench|list|doctor`. A command's module is imported only when it is used."""
+"""The command line: `metarl COMMAND`, with the commands below. A command's module is imported only when it is used."""
 
 import logging
 import signal
@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
     "evaluate": ("metarl.evaluation", "Evaluate", "measure adaptation on train goals and on held-out goals"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
+    "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
@@ -24,7 +25,7 @@ def usage() -> str:
         "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well\n"
         f"it does on goals that it never saw, and watch it.\n\n{commands}\n\n"
         "`metarl COMMAND --help` explains each. To begin:\n"
-        "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN"
+        "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN\n  metarl report RUN"
     )
 
 

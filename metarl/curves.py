@@ -10,8 +10,8 @@ from rich.table import Table
 from metarl.console import console, say
 
 SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
-_COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
-_PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
+COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
+PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
 def verdict(content: dict[str, Any], side: str) -> str:
@@ -127,7 +127,7 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
         blind = one["sides"].get("test", {}).get("goal_blind")
         if blind:
             value = blind["by_episode"]["sampled"][measure][0][0]
-            axis.axhline(value, color=_COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
+            axis.axhline(value, color=COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
         if len(contents) == 1 and one["adapt_every"]:
             for k in range(one["adapt_every"], longest, one["adapt_every"]):
                 axis.axvline(k - 0.5, color="0.6", lw=1)
@@ -162,7 +162,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Iterator[_Curve]:
         for side, figures in content["sides"].items():
             for mode in figures["by_episode"]:
                 if len(contents) == 1:
-                    yield _Curve(figures["by_episode"], mode, _COLORS[side], f"{SIDES[side]}, {mode} actions")
+                    yield _Curve(figures["by_episode"], mode, COLORS[side], f"{SIDES[side]}, {mode} actions")
                 elif side == "test":
                     name = f"{content['agent']} ({content['run']}), {mode} actions"
-                    yield _Curve(figures["by_episode"], mode, _PALETTE[i % len(_PALETTE)], name)
+                    yield _Curve(figures["by_episode"], mode, PALETTE[i % len(PALETTE)], name)
