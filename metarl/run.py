@@ -6,7 +6,6 @@ tensorboard/       the same, for TensorBoard
 checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,7 +15,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import metarl
-from metarl.cache import write_atomically
+from metarl.cache import write_atomically, writing
 from metarl.errors import UserError
 from metarl.machine import versions
 
@@ -191,15 +189,6 @@ def refuse_existing(path: Path) -> None:
     """Raise a `UserError` where a new run directory could not be made because something is there."""
     if path.exists():
         raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}")
-
-
-@contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turn the system's refusal to write into a message."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"could not write {what}: {error.strerror or error}") from error
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:

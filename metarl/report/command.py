@@ -7,15 +7,15 @@ from pathlib import Path
 
 import tyro
 
-from metarl.cache import write_atomically
+from metarl.cache import write_atomically, writing
 from metarl.console import say
 from metarl.errors import UserError
+from metarl.report.comparing import compare
 from metarl.report.drawing import Picture
 from metarl.report.numbers import plural
 from metarl.report.page import Comparison, Section, Videos, render, section
 from metarl.report.reading import read
 from metarl.report.tables import Table
-from metarl.run import writing
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Report:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("name at least one run")
-        if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
-            raise UserError(f"the page is an HTML file: --out {self.out}.html")
 
     def main(self) -> int:
         """Run the command."""
+        if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"the page is an HTML file: --out {self.out}.html")
         runs = [read(path) for path in self.runs]
         page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
         videos = Videos(page.resolve().parent)
         sections = [section(i + 1, run, videos) for i, run in enumerate(runs)]
-        comparisons: list[Comparison] = []
+        comparisons = compare(sections)
         folder = page.with_suffix("")
         with writing(str(page)):
             write_atomically(page, render(sections, comparisons, folder.name).encode())

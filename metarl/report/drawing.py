@@ -88,7 +88,7 @@ def picture(
 def one_axis(figure: Figure, title: str, x: str, left: float = 0.13) -> Any:
     """A single pair of axes with fixed margins: measuring the text would take as long as the drawing itself."""
     axis = figure.add_axes((left, 0.16, 0.97 - left, 0.73))
-    axis.set_title(title)
+    axis.set_title(title, y=1.03)
     axis.set_xlabel(x)
     return axis
 

@@ -21,15 +21,15 @@ def learning(run: Reading) -> list[Picture]:
     """Success and return over training: the first and the last episode of the trials, and evaluations on the way."""
     drawn = []
     for measure, title in _MEASURES:
-        series = [
+        kinds = [
             (f"{measure}_first_episode", "first episode of a trial", BEFORE, "-"),
             (f"{measure}_last_episode", "last episode, after adapting", COLORS["test"], "-"),
             (f"validation_{measure}", "evaluated on validation goals", COLORS["validation"], "o"),
             (f"test_{measure}", "evaluated on the TEST set", COLORS["blind"], "s"),
         ]
-        found = [(label, color, style, xy) for key, label, color, style in series if (xy := _series(run.lines, key)).size]
+        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := series(run.lines, key)).size]
         if not found:
-            xy = _series(run.lines, measure)
+            xy = series(run.lines, measure)
             found = [("all episodes", COLORS["test"], "-", xy)] if xy.size else []
         if not found:
             continue
@@ -38,7 +38,7 @@ def learning(run: Reading) -> list[Picture]:
             axis = one_axis(figure, title, "million environment steps")
             for label, color, style, (x, y) in found:
                 axis.plot(x / 1e6, y, style, color=color, lw=1.6, ms=4, label=label)
-            _limits(axis, measure)
+            limits(axis, measure)
             axis.legend(loc="best")
 
         shown = percent_of if measure == "success" else number_of
@@ -50,7 +50,7 @@ def learning(run: Reading) -> list[Picture]:
     return drawn
 
 
-def _series(lines: list[dict[str, float]], key: str) -> np.ndarray:
+def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
     """Steps and values, (2, n); neighbours are averaged where there are more than can be seen."""
     pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
     if len(pairs) > _MOST_POINTS:
@@ -58,7 +58,7 @@ def _series(lines: list[dict[str, float]], key: str) -> np.ndarray:
     return pairs.T
 
 
-def _limits(axis: Any, measure: str) -> None:
+def limits(axis: Any, measure: str) -> None:
     if measure == "success":
         axis.set_ylim(-0.03, 1.03)
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
@@ -91,7 +91,7 @@ def adaptation(content: dict[str, Any]) -> list[Picture]:
             for k in range(content["adapt_every"] or content["episodes"], content["episodes"], content["adapt_every"] or 1):
                 axis.axvline(k - 0.5, color=FAINT, lw=1)
             axis.xaxis.get_major_locator().set_params(integer=True)
-            _limits(axis, measure)
+            limits(axis, measure)
             axis.legend(loc="best")
 
         shown = percent_of if measure == "success" else number_of
@@ -115,7 +115,7 @@ def by_task(content: dict[str, Any], side: str) -> list[Picture]:
 
     def draw(figure: Figure) -> None:
         axis = figure.add_axes((0.32, 0.42 / height, 0.65, 1 - 0.95 / height))
-        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=-0.46, pad=18)
+        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=-0.46, y=1.0, pad=18)
         parts = [(-0.17, 0, BEFORE, "first episode"), (0.17, -1, COLORS["test"], "last episode")]
         for offset, e, color, label in parts[: min(2, content["episodes"])]:
             mean, low, high = np.array([row[e] for row in rows.values()]).T
@@ -211,7 +211,7 @@ def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) 
             for i, (_, marker, color) in enumerate(_STATES):
                 x, y = 100 * panel.points[panel.states == i][:, [0, panel.up]].T
                 axis.plot(x, y, marker, color=color, ms=6.5 if columns == 1 else 5, alpha=0.9, mfc="none" if i == 3 else color)
-            axis.set_title(panel.title)
+            axis.set_title(panel.title, y=1.03)
             axis.set_xlabel("x, cm", labelpad=1)
             axis.set_ylabel("y, cm" if panel.up == 1 else "z, cm")
             axis.margins(0.1)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import UserError
-from metarl.evaluate import MEASURES
-from metarl.evaluation import PROTOCOL
 
+MEASURES = ("success", "last_success", "return")
+"""What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"trained_on": dict, "engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -136,7 +136,7 @@ def _number(value: Any) -> bool:
 
 def _evaluations(root: Path, problems: list[str]) -> list[dict[str, Any]]:
     """Evaluations by all goals, from the first checkpoint to the last."""
-    found = _load(sorted(root.glob(f"evaluations/{PROTOCOL}_*.json")), _whole, problems)
+    found = _load(sorted(root.glob("evaluations/all-goals_*.json")), _whole, problems)
     return sorted(found, key=lambda content: content["step"])
 
 

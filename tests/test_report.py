@@ -1,0 +1,271 @@
+"""The report, read by a real browser."""
+
+import csv
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import browser
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from made_runs import adapts, evaluation, make_run
+from PIL import Image
+
+from metarl import cli
+from metarl.envs import Task, suite
+from metarl.report import numbers
+from metarl.report.reading import read
+from metarl.report.tables import Table
+from metarl.report.verdicts import sentences, stock_sentence, warnings
+
+NAME = "<script>alert(1)<"  # a file's name cannot hold the slash of the end tag
+WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
+           new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if browser.find() is None:
+        pytest.skip("no Chromium here: apt-get install -y chromium")
+    with browser.Browser() as opened:
+        yield opened
+
+
+def report(*args: Path | str) -> int:
+    return cli.run(["report", *map(str, args), "--quiet"])
+
+
+def check_page(chromium: browser.Browser, page: Path) -> None:
+    """The page is drawn whole, without an error, and asks for nothing that is not in it."""
+    chromium.open(page)
+    chromium.run(WAITS)
+    assert chromium.errors == []
+    assert [url for url in chromium.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
+    assert chromium.run("[...document.images].filter(i => !i.naturalWidth || !i.alt).length") == 0
+    assert chromium.run("[...document.querySelectorAll('video')].filter(v => v.readyState < 2 || !v.videoWidth).length") == 0
+    assert chromium.run("document.scripts.length") == 0
+    assert (
+        chromium.run("[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length")
+        == 0
+    )
+
+
+def text(chromium: browser.Browser) -> str:
+    return chromium.run("document.body.innerText")
+
+
+def film(path: Path) -> Path:
+    """A short video in the format of `metarl render`."""
+    path.parent.mkdir()
+    ffmpeg = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=duration=1:size=64x48:rate=5",
+    ]
+    subprocess.run([*ffmpeg, "-c:v", "libx264", "-pix_fmt", "yuv420p", str(path)], check=True)
+    return path
+
+
+def test_one_run(tmp_path, chromium):
+    run = make_run(tmp_path / "run")
+    film(run / "videos" / "000000003000.mp4")
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    shown = text(chromium)
+    # 17 of 50 goals divide by 3, and 45 do not end in 9; Wilson's intervals
+    assert (
+        "After 2 episodes of experience it succeeds on 90 % [79, 96] of 50 held-out goals; before, on 34 % [22, 48]." in shown
+    )
+    assert "1 seed (seed 1)" in shown
+    assert chromium.run("document.images.length") == 6
+    assert chromium.run("document.querySelectorAll('video').length") == 1
+
+
+def test_a_narrow_screen_needs_no_scrolling_sideways(tmp_path, chromium):
+    run = make_run(tmp_path / ("a_long_name_" * 12))
+    assert report(run) == 0
+    chromium.open(run / "report.html")
+    chromium.look(390)
+    assert chromium.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_pictures_follow_the_dark_page(tmp_path, chromium):
+    run = make_run(tmp_path / "run")
+    assert report(run) == 0
+    chromium.open(run / "report.html")
+    chromium.run(WAITS)
+    light, dark = chromium.look(900), chromium.look(900, dark=True)
+    assert _brightness(light) > 200
+    assert _brightness(dark) < 60
+    style = chromium.run("atob(document.images[0].src.split(',')[1])")
+    assert "prefers-color-scheme:dark" in style
+
+
+def _brightness(png: bytes) -> float:
+    return float(np.asarray(Image.open(io.BytesIO(png)).convert("L")).mean())
+
+
+def test_a_name_that_is_markup_is_text(tmp_path, chromium):
+    run = make_run(tmp_path / NAME, agent="<script>alert(1)</script>")
+    film(run / "videos" / '"><script>alert(2).mp4')
+    page = tmp_path / "page.html"
+    assert report(run, "--out", page) == 0
+    check_page(chromium, page)
+    assert chromium.run("document.querySelector('h1').textContent") == NAME
+    assert "<script>alert(1)</script> on ml1:reach-v3" in text(chromium)
+
+
+def test_figures_and_tables_lie_beside_the_page(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert report(run) == 0
+    pictures = {path.stem for path in (run / "report").glob("*.svg")}
+    assert {"adaptation_success", "learning_return", "goals_test_above", "goals_test_front"} <= pictures
+    assert pictures == {path.stem for path in (run / "report").glob("*.png")}
+    rows = list(csv.DictReader((run / "report" / "summary.csv").open()))
+    content = json.loads((run / "evaluation.json").read_text())
+    assert [row["goals"] for row in rows] == ["train goals", "held-out goals"]
+    assert float(rows[1]["success after low"]) == content["sides"]["test"]["by_episode"]["sampled"]["success"][-1][1]
+    assert "| held-out goals | 34 % \\[22, 48\\] | 90 % \\[79, 96\\] |" in (run / "report" / "summary.md").read_text()
+    first = {path.name: path.read_bytes() for path in (run / "report").iterdir()}
+    assert report(run) == 0
+    assert first == {path.name: path.read_bytes() for path in (run / "report").iterdir()}
+
+
+def test_a_broken_run(tmp_path, chromium):
+    run = make_run(tmp_path / "run")
+    (run / "config.json").unlink()
+    (run / "metrics.jsonl").write_bytes(
+        b'\xff\x00garbage\n{"step": "x"}\n[]\n\n{"step": 5, "success": NaN}\n{"step": 10, "succ'
+    )
+    (run / "evaluation.json").write_text('{"protocol": "all-goals", "sides": {"test": {"goals": 7}}}')
+    (run / "evaluations" / "all-goals_000000003000.json").write_text("[" * 10_000)
+    film(run / "videos" / "cut.mp4").write_bytes(b"")
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    shown = text(chromium)
+    assert "config.json is missing" in shown
+    assert "metrics.jsonl: 3 of 5 lines cannot be read" in shown
+    assert "evaluation.json is damaged" in shown
+    assert "No evaluation yet" in shown
+
+
+def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):
+    from metarl.run import Run
+
+    run = make_run(tmp_path / "run", evaluated=False)
+    writer = Run(run, {})
+    writer.lock()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "ste')
+    assert read(run).problems == []
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    assert "running: 3,000 environment steps of 3,000 so far" in text(chromium)
+    writer.close()
+    assert not read(run).running
+
+
+def test_zero_successes(tmp_path):
+    run = make_run(tmp_path / "run", rate=lambda goal, e: 0.0)
+    assert report(run) == 0
+    assert "It succeeded on none of the 50 held-out goals" in sentences(read(run).evaluation)[0]
+
+
+def test_a_single_goal_has_no_interval(tmp_path, chromium):
+    run = make_run(tmp_path / "run", goals=1)
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    said = " ".join(sentences(read(run).evaluation))
+    assert "with a single goal there is no interval" in said
+    assert "inf" not in text(chromium).lower().split()
+    assert "None" not in said
+
+
+def test_a_suite_that_holds_nothing_out_says_so(tmp_path, chromium):
+    run = make_run(tmp_path / "run", "mt10", goals=100)
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    assert "Nothing was held out" in text(chromium)
+    assert chromium.run("[...document.images].filter(i => i.alt.startsWith('Success by task')).length") == 1
+
+
+def test_looking_at_the_test_set_during_training_is_marked(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert not any("during training" in warning for warning in warnings(read(run)))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "step": 4000, "test_success": 0.5}\n')
+    assert any("test set was looked at during training" in warning for warning in warnings(read(run)))
+    assert any("evaluation is of step 3,000" in warning for warning in warnings(read(run)))
+
+
+def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium):
+    """One goal of ten solved: stock's quota is full of it."""
+    run = make_run(tmp_path / "run", rate=lambda goal, e: float(goal == 0), goals=10)
+    stock = {"protocol": "metaworld", "engine": "python", "checkpoint": "000000003000",
+             "sides": {"test": {"success": 1.0, "return": 9.0, "by_task": {"reach-v3": 1.0}, "seeds": {}}}}  # fmt: skip
+    (run / "evaluations" / "metaworld_python_000000003000.json").write_text(json.dumps(stock))
+    assert report(run) == 0
+    check_page(chromium, run / "report.html")
+    shown = text(chromium)
+    assert "Meta-World's own evaluation reports 100 % for this checkpoint; with every goal counted alike it is 10 %" in shown
+    assert "fill that quota" in shown
+    stock["sides"]["test"]["success"] = 0.1
+    assert "the two agree" in stock_sentence(stock, read(run).evaluation)
+
+
+def test_tasks_without_places_have_no_map(tmp_path):
+    tasks = [Task("maze", "a string"), Task("maze", "another")]
+    run = make_run(tmp_path / "run", tasks={"train": tasks, "test": tasks})
+    assert report(run) == 0
+    assert not list((run / "report").glob("goals*"))
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    assert report(tmp_path) == 2
+    assert "is not a run" in capsys.readouterr().err
+    assert report(tmp_path / "none") == 2
+    assert report(make_run(tmp_path / "run"), "--out", tmp_path / "page") == 2
+    assert f"--out {tmp_path}/page.html" in capsys.readouterr().err
+
+
+def test_the_evaluation_of_a_checkpoint_that_is_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    content = evaluation({"test": suite("ml1:reach-v3").test.tasks}, lambda goal, e: 1.0, checkpoint="000000001000", step=1000)
+    (run / "evaluations" / "all-goals_000000001000.json").write_text(json.dumps(content))
+    (run / "checkpoints" / "000000001000").mkdir(parents=True)
+    assert read(run / "checkpoints" / "000000001000").evaluation["step"] == 1000
+    assert read(run).evaluation["step"] == 3000
+    assert [other["step"] for other in read(run).others] == [1000]
+
+
+def test_the_difference_of_independent_rates():
+    """Newcombe 1998, table II, method 10: 56/70 against 48/80 is 0.2000, from 0.0524 to 0.3339."""
+    from metarl.statistics import proportion
+
+    a, b = (proportion([1.0] * k + [0.0] * (n - k)) for k, n in ((56, 70), (48, 80)))
+    assert numbers.difference(a, b) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert numbers.difference((0.5, None, None), b) == (pytest.approx(-0.1), None, None)
+
+
+def test_numbers_in_words():
+    assert numbers.percent(0.996) == "99.6 %"
+    assert numbers.percent(1.0) == "100 %"
+    assert numbers.points_of((-0.01, -0.002, 0.104)) == "-1 point [0, +10]"
+    assert numbers.percent_of((0.5, None, None)) == "50 %"
+
+
+def test_a_table_in_markdown_is_no_markup():
+    table = Table("t", "c", [("run", "text"), ("x", "percent")], [["a|b<script>", None], ["c", (0.5, 0.4, 0.6)]])
+    assert "| a\\|b\\<script\\> |  |" in table.markdown()
+    assert table.csv().splitlines() == ["run,x,x low,x high", "a|b<script>,,,", "c,0.5,0.4,0.6"]
+
+
+def test_planted_rates_are_what_the_other_tests_think():
+    assert sum(adapts(goal, 0) for goal in range(50)) == 17
+    assert sum(adapts(goal, 1) for goal in range(50)) == 45
