@@ -165,11 +165,12 @@ def _learning(sections: Sequence[Section], groups: Groups) -> list[Picture]:
         return []
 
     def draw(figure: Figure) -> None:
-        axis = one_axis(figure, "Success of the last episode", "million environment steps")
+        axis = one_axis(figure, "Success of the last episode", "environment steps")
         named: set[str] = set()
         for (label, color, style), (x, y) in lines:
-            axis.plot(x / 1e6, y, style, color=color, lw=1.2, alpha=0.8, label=None if label in named else _short(label))
+            axis.plot(x, y, style, color=color, lw=1.2, alpha=0.8, label=None if label in named else _short(label))
             named.add(label)
+        figures.count_steps(axis)
         figures.limits(axis, "success")
         axis.legend(loc="best")
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.curves import COLORS, SIDES
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
@@ -35,9 +36,10 @@ def learning(run: Reading) -> list[Picture]:
             continue
 
         def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
-            axis = one_axis(figure, title, "million environment steps")
+            axis = one_axis(figure, title, "environment steps")
             for label, color, style, (x, y) in found:
-                axis.plot(x / 1e6, y, style, color=color, lw=1.6, ms=4, label=label)
+                axis.plot(x, y, style, color=color, lw=1.6, ms=4, label=label)
+            count_steps(axis)
             limits(axis, measure)
             axis.legend(loc="best")
 
@@ -56,6 +58,12 @@ def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
     if len(pairs) > _MOST_POINTS:
         pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
     return pairs.T
+
+
+def count_steps(axis: Any) -> None:
+    """Environment steps from left to right, such as 1.5 M."""
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(EngFormatter())
 
 
 def limits(axis: Any, measure: str) -> None:
@@ -111,18 +119,19 @@ def by_task(content: dict[str, Any], side: str) -> list[Picture]:
     if not tasks:
         return []
     rows = {name: np.array(figures["by_episode"][MODE]["success"], dtype=float) for name, figures in tasks.items()}
-    height = 1.1 + 0.34 * len(rows)
+    labels = [name.removesuffix("-v3") for name in rows]
+    height, left = 1.1 + 0.34 * len(rows), 0.06 + 0.0145 * max(map(len, labels))
 
     def draw(figure: Figure) -> None:
-        axis = figure.add_axes((0.32, 0.42 / height, 0.65, 1 - 0.95 / height))
-        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=-0.46, y=1.0, pad=18)
+        axis = figure.add_axes((left, 0.42 / height, 0.94 - left, 1 - 0.95 / height))
+        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=(0.02 - left) / (0.94 - left), y=1.0, pad=18)
         parts = [(-0.17, 0, BEFORE, "first episode"), (0.17, -1, COLORS["test"], "last episode")]
         for offset, e, color, label in parts[: min(2, content["episodes"])]:
             mean, low, high = np.array([row[e] for row in rows.values()]).T
             y = np.arange(len(rows)) + offset
             axis.barh(y, mean, 0.3, color=color, label=label)
             axis.hlines(y, low, high, color=INK, lw=0.9)
-        axis.set_yticks(range(len(rows)), [name.removesuffix("-v3") for name in rows])
+        axis.set_yticks(range(len(rows)), labels)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_xlim(0, 1.01)
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
@@ -173,7 +182,7 @@ def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
     counts = ", ".join(f"{int((state == i).sum())} {label}" for i, (label, _, _) in enumerate(_STATES))
     alt = f"Map of {plural(len(state), 'goal')} in the workspace: {counts}."
     if len(places) > 1:
-        panels = [_Panel(name, 1, *place) for name, place in places.items()]
+        panels = [_Panel(name.removesuffix("-v3"), 1, *place) for name, place in places.items()]
         return [_map(f"goals_{side}", caption, alt, panels, 2)]
     place = next(iter(places.values()))
     return [
