@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metarl.console import console, say
+from metarl.statistics import Interval
 
 SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
 COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
+_WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one goal cannot judge"}
+"""By `Interval.sign`."""
 PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
@@ -22,9 +26,8 @@ def verdict(content: dict[str, Any], side: str) -> str:
         ("last_success", "at the last step", "+.2f"),
         ("return", "return", "+,.0f"),
     ):
-        difference, low, high = figures["gain"]["sampled"][measure]
-        word = "better" if low > 0 else "WORSE" if high < 0 else "no clear difference"
-        measures.append(f"{name} {difference:{form}} [{low:{form}}, {high:{form}}], {word}")
+        difference = Interval(*figures["gain"]["sampled"][measure])
+        measures.append(f"{name} {difference.text(form)}, {_WORDS[difference.sign]}")
     k = content["episodes"] - 1
     return f"{SIDES[side].capitalize()}, after {k} episodes of experience against none: " + "; ".join(measures) + "."
 
@@ -78,7 +81,7 @@ def _task_table(by_task: dict[str, Any]) -> None:
     for name, figures in by_task.items():
         success, at_end, returns = (figures["by_episode"]["sampled"][m] for m in ("success", "last_success", "return"))
         grid.add_row(
-            name, f"{success[0][0]:.2f} -> {success[-1][0]:.2f} [{success[-1][1]:.2f},{success[-1][2]:.2f}]",
+            name, f"{success[0][0]:.2f} -> {_short(success[-1])}",
             f"{at_end[0][0]:.2f} -> {at_end[-1][0]:.2f}", f"{returns[0][0]:,.0f} -> {returns[-1][0]:,.0f}",
         )  # fmt: skip
     console.print(grid)
@@ -95,9 +98,13 @@ def _gap(content: dict[str, Any]) -> str:
 
 
 def _cells(measures: dict[str, Any], e: int) -> list[str]:
-    mean, low, high = measures["success"][e]
     middle, _, top = measures["return"][e]
-    return [f"{mean:.2f} [{low:.2f},{high:.2f}]", f"{measures['last_success'][e][0]:.2f}", f"{middle:,.0f}±{top - middle:,.0f}"]
+    spread = "" if top is None else f"±{top - middle:,.0f}"
+    return [_short(measures["success"][e]), f"{measures['last_success'][e][0]:.2f}", f"{middle:,.0f}{spread}"]
+
+
+def _short(interval: Sequence[float]) -> str:
+    return Interval(*interval).text(".2f").replace(", ", ",")
 
 
 def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
@@ -117,7 +124,7 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
     one, longest = contents[0], max(content["episodes"] for content in contents)
     for axis, measure, label in zip(axes, ("success", "return"), ("success (at any step)", "return of the episode")):
         for curve in _curves(contents):
-            mean, low, high = zip(*curve.figures[curve.mode][measure])
+            mean, low, high = np.array(curve.figures[curve.mode][measure], float).T  # an unknown end becomes NaN: no band
             experience = range(len(mean))
             axis.plot(
                 experience, mean, "-" if curve.mode == "sampled" else "--", color=curve.color, lw=2, marker="o", ms=4,

@@ -99,43 +99,44 @@ def _key(task: Task) -> int:
     return int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
 
 
-def summary(curves: Curves) -> dict[str, dict[str, list[statistics.Interval]]]:
-    """Mean and 95 % interval over goals by episode of the trial, for each mode and measure."""
+def summary(curves: Curves, names: Sequence[str] | None = None) -> dict[str, dict[str, list[statistics.Interval]]]:
+    """Mean and 95 % interval over goals by episode of the trial, for each mode and measure; names: each goal's task."""
     out: dict[str, dict[str, list[statistics.Interval]]] = {}
     for mode, measures in curves.items():
         out[mode] = {}
         for measure, values in measures.items():
             interval = statistics.mean if measure == "return" else statistics.proportion
             by_goal = values.mean(1)
-            out[mode][measure] = [interval(by_goal[:, e]) for e in range(by_goal.shape[1])]
+            out[mode][measure] = [interval(by_goal[:, e], names) for e in range(by_goal.shape[1])]
     return out
 
 
-def gain(values: np.ndarray) -> statistics.Interval:
-    """Last episode minus first, paired by goal; values are (goals, trials, episodes)."""
+def gain(measure: str, values: np.ndarray, names: Sequence[str] | None = None) -> statistics.Interval:
+    """Last episode minus first, paired by goal; values are (goals, trials, episodes), names each goal's task."""
     by_goal = values.mean(1)
-    return statistics.mean(by_goal[:, -1] - by_goal[:, 0])
+    interval = statistics.mean if measure == "return" else statistics.difference
+    return interval(by_goal[:, -1] - by_goal[:, 0], names)
 
 
 def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None) -> dict[str, Any]:
     """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures."""
-    names = list(dict.fromkeys(task.name for task in tasks))
+    names = [task.name for task in tasks]
     by_task = {}
-    for name in names if len(names) > 1 else ():
+    for name in dict.fromkeys(names) if len(set(names)) > 1 else ():
         mine = np.array([task.name == name for task in tasks])
         some = {mode: {k: v[mine] for k, v in measures.items()} for mode, measures in curves.items()}
         by_task[name] = {"goals": int(mine.sum()), **_statistics(some)}
     return {
         "goals": [[task.name, list(task.params) if isinstance(task.params, tuple) else task.params] for task in tasks],
-        **_statistics(curves),
+        **_statistics(curves, names),
         "by_task": by_task,
         "std": None if std is None else [round(float(x), 6) for x in std],
         "figures": {mode: {k: np.round(v, 6).tolist() for k, v in measures.items()} for mode, measures in curves.items()},
     }
 
 
-def _statistics(curves: Curves) -> dict[str, Any]:
+def _statistics(curves: Curves, names: Sequence[str] | None = None) -> dict[str, Any]:
     return {
-        "by_episode": {m: {k: [list(i) for i in v] for k, v in s.items()} for m, s in summary(curves).items()},
-        "gain": {mode: {k: list(gain(v)) for k, v in measures.items()} for mode, measures in curves.items()},
+        "by_episode": {m: {k: [list(i) for i in v] for k, v in s.items()} for m, s in summary(curves, names).items()},
+        "gain": {mode: {k: list(gain(k, v, names)) for k, v in measures.items()} for mode, measures in curves.items()},
     }

@@ -108,7 +108,7 @@ def test_hovering_blind_to_the_goal_scores_what_noise_earns():
 def test_gain_is_paired_by_goal():
     values = np.zeros((4, 1, 3))
     values[:, 0, 0], values[:, 0, 2] = [0, 10, 20, 30], [1, 12, 21, 32]
-    interval = gain(values)
+    interval = gain("return", values)
     # differences 1, 2, 1, 2: mean 1.5, s = 0.577, t(0.975, 3) = 3.1824, half width 0.9187
     assert interval == pytest.approx((1.5, 0.5813, 2.4187), abs=1e-3)
 

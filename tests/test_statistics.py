@@ -1,29 +1,126 @@
-"""Intervals against published numbers and by simulation."""
+"""Intervals against numbers worked out by hand or published, at the borders, and by simulation."""
+
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import train
 
-from metarl.statistics import mean, proportion
+from metarl import cli
+from metarl.statistics import Interval, difference, mean, proportion
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "coverage"
 
 
-def test_wilson_interval_of_known_counts():
-    # 8 of 10: (0.490, 0.943), 0 of 20: (0, 0.161), as tabulated for Wilson's score interval
-    assert proportion(np.array([1] * 8 + [0] * 2)) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
-    assert proportion(np.zeros(20)) == pytest.approx((0.0, 0.0, 0.1611), abs=1e-4)
-    assert proportion(np.ones(50))[1] < 0.94
+def test_mid_p_interval_of_known_counts():
+    # no success in 50: (1 - p)^50 / 2 = 0.025, so p = 1 - 0.05^(1/50) = 0.05816
+    assert proportion(np.zeros(50)) == pytest.approx((0, 0, 1 - 0.05 ** (1 / 50)), abs=1e-9)
+    assert proportion(np.ones(50)) == pytest.approx((1, 0.05 ** (1 / 50), 1), abs=1e-9)
+    # 1 of 2: P(2) + P(1) / 2 = p^2 + p (1 - p) = p = 0.025
+    assert proportion(np.array([0.0, 1.0])) == pytest.approx((0.5, 0.025, 0.975), abs=1e-9)
+
+
+def test_effective_number_of_goals_with_trials_and_tasks():
+    # 4 goals that succeed in half of their trials: with the added goals m = 1/2, the squares sum to 2 * 1/4, so the
+    # variance is 1/2 / 6 / 5 = 1/60 and n = 1/4 * 60 - 1 = 14: as 7 of 14
+    seven = proportion(np.repeat([0.0, 1.0], 7))
+    assert proportion(np.full(4, 0.5)) == pytest.approx(seven, abs=1e-9)
+    # two tasks of 10, one solved and one not: n_h = 11, m_h = 1/22 and 21/22, squares 10 / 22^2 + (1 + 21^2) / 2 / 22^2 each
+    variance = 2 * (10 + 221) / 22**2 / 11 / 10 / 4
+    n = 0.25 / variance - 1
+    solved = proportion(np.repeat([0.0, 1.0], 10), ["a"] * 10 + ["b"] * 10)
+    assert n == pytest.approx(114.24, abs=0.01)
+    assert solved.high - solved.low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(n), rel=0.02)  # far from 0 and 1 as Wald's
+
+
+def test_every_task_weighs_the_same():
+    values, tasks = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]), ["a"] * 4 + ["b"] * 2
+    for interval in (proportion, difference, mean):
+        assert interval(values, tasks).mean == 0.5
 
 
 def test_student_interval_of_known_sample():
     # n = 4, mean 2.5, s = 1.291, t(0.975, 3) = 3.1824: half width 2.0543
     assert mean(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx((2.5, 0.4457, 4.5543), abs=1e-4)
-    assert mean(np.array([3.0])).low == -np.inf
+    # tasks (1, 3) and (10, 14, 18): V = (2/2 + 16/3) / 4 = 1.5833, freedom = 6.3333^2 / (1^2 / 1 + 5.3333^2 / 2) = 2.6362
+    # and t(0.975, 2.6362) = 3.4529 between the tabulated 4.3027 for 2 and 3.1824 for 3
+    found = mean(np.array([1.0, 3.0, 10.0, 14.0, 18.0]), ["a"] * 2 + ["b"] * 3)
+    assert found.mean == 8.0
+    assert 3.1824 < (found.high - 8.0) / np.sqrt(1.58333) < 4.3027
+    assert mean(np.array([1.0, 3.0, 2.0, 4.0]), ["a", "a", "b", "b"]) == pytest.approx(
+        (2.5, 2.5 - 3.0427, 2.5 + 3.0427), abs=1e-3
+    )  # equal variances of 2: V = 1/2, freedom 2, 4.3027 * 0.70711
 
 
-@pytest.mark.parametrize("rate", [0.03, 0.5, 0.97])
-def test_interval_of_success_rates_covers_the_truth(rate):
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(1000):
-        interval = proportion((rng.random(50) < rate).astype(float))
-        covered += interval.low <= rate <= interval.high
-    assert covered >= 920
+def test_adjusted_interval_of_known_paired_differences():
+    # Bonett and Price: 6 goals better, 2 worse of 20; d = 4/22, (7 + 3) / 22 - d^2 = 0.42149, over 21 (n - 1, where they
+    # have n = 22): 0.020071, half width 1.95996 * 0.14167 = 0.27767
+    values = np.repeat([1.0, -1.0, 0.0], [6, 2, 12])
+    assert difference(values) == pytest.approx((0.2, 4 / 22 - 0.27767, 4 / 22 + 0.27767), abs=1e-4)
+
+
+def test_an_interval_does_not_vanish_where_all_goals_agree():
+    for value, tasks in ((0.0, None), (1.0, None), (1.0, ["a", "b"] * 25)):
+        for interval in (proportion, difference):
+            found = interval(np.full(50, value), tasks)
+            assert found.high - found.low > 0.05
+            assert found.low <= value <= found.high
+
+
+def test_one_goal_has_no_interval_of_its_return():
+    assert mean(np.array([3.0])) == (3.0, None, None)
+    assert mean(np.array([3.0])).text(".1f") == "3.0 [–]"
+    assert mean(np.array([3.0])).sign is None
+    assert proportion(np.array([1.0])) == pytest.approx((1, 0.05, 1))
+    assert difference(np.array([1.0])).low < 0  # one goal shows nothing
+
+
+def test_tasks_of_a_single_goal_are_the_sample():
+    values = np.array([1.0, 2.0, 2.0, 5.0])
+    assert mean(values, ["a", "b", "b", "c"]) == mean(np.array([1.0, 2.0, 5.0]))
+    assert proportion(np.array([1.0, 0.0, 1.0, 0.0]), ["a", "b", "b", "c"]) == proportion(np.array([1.0, 0.5, 0.0]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abc")), min_size=1, max_size=30))
+def test_intervals_hold_their_mean_and_stay_in_range(goals):
+    values, tasks = np.array([value / 4 for value, _ in goals]), [task for _, task in goals]
+    found = proportion(values, tasks)
+    assert 0 <= found.low <= found.mean + 1e-9 <= found.high + 2e-9 <= 1 + 3e-9
+    found = difference(values * 2 - 1, tasks)
+    assert -1 <= found.low <= found.mean <= found.high <= 1
+    assert proportion(values, ["x"] * len(values)) == proportion(values)  # one task named or not
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=12))
+def test_failures_mirror_successes(values):
+    rates = np.array(values)
+    one, other = proportion(rates), proportion(1 - rates)
+    assert one == pytest.approx((1 - other.mean, 1 - other.high, 1 - other.low), abs=1e-9)
+
+
+def test_signs():
+    assert [Interval(0, *ends).sign for ends in ((0.1, 1), (-1, -0.1), (-1, 1), (0, 1))] == [1, -1, 0, 0]
+
+
+def test_intervals_cover_what_was_planted():
+    """A few hundred cases of `scripts/coverage`: bounds four standard errors beyond 92 and 98 %."""
+    table = runpy.run_path(str(SCRIPT))["simulate"](cases=200)
+    assert len(table) > 30
+    for row in table:
+        assert row.covered >= 0.92 - 4 * 0.0192, row
+        assert row.covered <= 0.98 + 4 * 0.0099 or not row.middle, row
+
+
+def test_evaluating_a_run_of_one_goal(tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 1, "--goals", "1") == 0
+    assert cli.run(["evaluate", str(path), "--device", "cpu"]) == 0
+    assert '"return": [[' in (path / "evaluation.json").read_text()
+    assert ", null, null]" in (path / "evaluation.json").read_text()
+    shown = capsys.readouterr().out
+    assert "which one goal cannot judge" in shown
+    assert "nan" not in shown
+    assert "inf" not in shown
