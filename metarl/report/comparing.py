@@ -38,7 +38,8 @@ def compare(sections: Sequence[Section]) -> list[Comparison]:
 
 
 def _contents(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    return [section.run.evaluation for section in sections if section.run.evaluation]
+    """Evaluations with the settings of their training, by which runs are grouped."""
+    return [{**s.run.evaluation, "settings": s.run.config["settings"]} for s in sections if s.run.evaluation]
 
 
 def _comparison(sections: Sequence[Section], title: str) -> Comparison:
@@ -49,8 +50,8 @@ def _comparison(sections: Sequence[Section], title: str) -> Comparison:
     goals = f"{SIDES[side]} of {contents[0]['suite']}"
     return Comparison(
         f"{title}: {goals}", _sentences(groups, side), (),
-        [*_curves(groups, side), *_profiles(groups, side), *_learning(sections, groups)],
-        [_group_table(groups, side), *_pair_table(groups, side), _run_table(sections, side)],
+        [*_curves(groups, side), *_profiles(groups, side), *_learning(sections, contents, groups)],
+        [_group_table(groups, side), *_pair_table(groups, side), _run_table(sections, contents, side)],
     )  # fmt: skip
 
 
@@ -97,11 +98,11 @@ def _pair_table(groups: Groups, side: str) -> list[Table]:
     return [Table("pairs", caption, columns, rows)] if rows else []
 
 
-def _run_table(sections: Sequence[Section], side: str) -> Table:
+def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]], side: str) -> Table:
     columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("steps", "text"), ("success before", "percent"),
                ("success after", "percent"), ("gain", "points"), ("return after", "number")]  # fmt: skip
     rows = []
-    for section, content in zip(sections, _contents(sections)):
+    for section, content in zip(sections, contents):
         by, gain = (content["sides"][side][key][MODE] for key in ("by_episode", "gain"))
         rows.append([section.run.name, section.run.agent, str(content["run_seed"]), f"{content['step']:,}",
                      by["success"][0], by["success"][-1], gain["success"], by["return"][-1]])  # fmt: skip
@@ -156,11 +157,11 @@ def _profiles(groups: Groups, side: str) -> list[Picture]:
     return [picture("profiles", "Performance profiles (Agarwal et al. 2021), with 95 % bands", alt, draw)]
 
 
-def _learning(sections: Sequence[Section], groups: Groups) -> list[Picture]:
+def _learning(sections: Sequence[Section], contents: list[dict[str, Any]], groups: Groups) -> list[Picture]:
     """Each run's last episode over training, coloured by group."""
     looks = {id(content): look for look, some in zip(colored(list(groups)), groups.values()) for content in some}
     key = "success_last_episode"
-    lines = [(looks[id(s.run.evaluation)], figures.series(s.run.lines, key)) for s in sections]
+    lines = [(looks[id(content)], figures.series(s.run.lines, key)) for s, content in zip(sections, contents)]
     if not any(xy.size for _, xy in lines):
         return []
 
