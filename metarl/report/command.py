@@ -13,7 +13,7 @@ from metarl.errors import UserError
 from metarl.report.comparing import compare
 from metarl.report.drawing import Picture
 from metarl.report.numbers import plural
-from metarl.report.page import Comparison, Section, Videos, render, section
+from metarl.report.page import Comparison, Section, render, sections
 from metarl.report.reading import read
 from metarl.report.tables import Table
 
@@ -45,13 +45,12 @@ class Report:
             raise UserError(f"the page is an HTML file: --out {self.out}.html")
         runs = [read(path) for path in self.runs]
         page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
-        videos = Videos(page.resolve().parent)
-        sections = [section(i + 1, run, videos) for i, run in enumerate(runs)]
-        comparisons = compare(sections)
+        shown = sections(runs, page)
+        comparisons = compare(shown)
         folder = page.with_suffix("")
         with writing(str(page)):
-            write_atomically(page, render(sections, comparisons, folder.name).encode())
-        count = write_assets(folder, sections, comparisons)
+            write_atomically(page, render(shown, comparisons, folder.name).encode())
+        count = write_assets(folder, shown, comparisons)
         if not self.quiet:
             say(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
             say(f"         {folder}/ ({plural(count, 'figure')} as PNG and SVG, tables as CSV and Markdown)")
@@ -82,6 +81,6 @@ def _assets(
         prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{name}_"
         pictures = [picture for some in one.pictures.values() for picture in some]
         yield prefix, pictures, [*one.results, *one.details]
-    for i, one_comparison in enumerate(comparisons):
+    for i, one_comparison in enumerate(one for one in comparisons if one.tables):
         prefix = "comparison_" if i == 0 else f"comparison{i + 1}_"
         yield prefix, one_comparison.pictures, one_comparison.tables

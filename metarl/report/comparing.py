@@ -79,7 +79,7 @@ def _group_table(groups: Groups, side: str) -> Table:
         after = comparison.aggregate(comparison.scores(some, side, MODE, "success", -1))
         rows.append([label, str(len(some)), _mean(some, side, "success", 0), after["mean"], after["iqm"], after["median"],
                      _mean(some, side, "last_success", -1), _mean(some, side, "return", -1)])  # fmt: skip
-    return Table("groups", "Seeds together; 95 % intervals over seeds, tasks fixed (stratified bootstrap)", columns, rows)
+    return Table("groups", "Seeds together; 95 % intervals over seeds by bootstrap, tasks fixed", columns, rows)
 
 
 def _pair_table(groups: Groups, side: str) -> list[Table]:

@@ -10,13 +10,17 @@ def percent(x: float) -> str:
     """A share as whole percent; 99.6 % is not called 100 %, nor 0.4 % nothing."""
     rounded = round(100 * x)
     if (rounded == 100 and x < 1) or (rounded == 0 and x > 0):
-        return f"{100 * x:.1f} %"
-    return f"{rounded} %"
+        return f"{100 * x:.1f}\N{NO-BREAK SPACE}%"
+    return f"{rounded}\N{NO-BREAK SPACE}%"
 
 
 def _bounds(interval: Interval, scale: float, form: str) -> str:
     _, low, high = interval
-    return "" if low is None or high is None else f" [{signless_zero(scale * low, form)}, {signless_zero(scale * high, form)}]"
+    return (
+        ""
+        if low is None or high is None
+        else f" [{signless_zero(scale * low, form)},\N{NO-BREAK SPACE}{signless_zero(scale * high, form)}]"
+    )
 
 
 def signless_zero(x: float, form: str) -> str:

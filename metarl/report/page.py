@@ -2,11 +2,14 @@
 
 import base64
 import hashlib
+import multiprocessing
 import os
+import signal
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import jinja2
 import metarl
 from metarl.console import clock
 from metarl.curves import SIDES
+from metarl.machine import worker_count
 from metarl.report import figures
 from metarl.report.drawing import Picture
 from metarl.report.numbers import percent, plural
@@ -26,6 +30,8 @@ from metarl.report.verdicts import MODE, Tile, gap_of, main_side, sentences, sto
 
 VIDEO_BYTES = 6_000_000
 """How much video is embedded in a page, all runs together; what is over it is linked to."""
+_FEW = 4
+"""Runs that are drawn before another process would have started."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,9 @@ class Section:
     warnings: Sequence[str]
     beside: Sequence[Beside]
     pictures: dict[str, list[Picture]]
-    videos: Sequence[Video]
     results: Sequence[Table]
     details: Sequence[Table]
+    videos: Sequence[Video] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,31 @@ class Videos:
         return shown
 
 
-def section(number: int, run: Reading, videos: Videos) -> Section:
+def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
+    """What is shown of each run; drawing takes about a second a run, so several processes share many runs.
+
+    Args:
+        runs: what was read of them.
+        page: where the page will be.
+    """
+    numbers, videos = range(1, len(runs) + 1), Videos(page.resolve().parent)
+    if len(runs) < _FEW or worker_count() == 1:
+        made = list(map(section, numbers, runs))
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(worker_count(), len(runs)), spawn, _ignore_interrupts)
+        try:
+            made = list(pool.map(section, numbers, runs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [replace(one, videos=videos.of(one.run)) for one in made]
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees Ctrl-C and ends the work
+
+
+def section(number: int, run: Reading) -> Section:
     """All that is shown of a run. A section of a run that was never evaluated has fewer parts."""
     content = run.evaluation
     pictures = {"How it learned": figures.learning(run)}
@@ -113,8 +143,7 @@ def section(number: int, run: Reading, videos: Videos) -> Section:
         beside = beside if "test" in content["sides"] else []
     return Section(
         f"run-{number}", run, _status(run), tiles(content) if content else (), sentences(content) if content else (),
-        warnings(run), beside, {title: some for title, some in pictures.items() if some}, videos.of(run),
-        _results(run), _details(run),
+        warnings(run), beside, {title: some for title, some in pictures.items() if some}, _results(run), _details(run),
     )  # fmt: skip
 
 
