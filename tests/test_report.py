@@ -34,6 +34,15 @@ def chromium():
         yield opened
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A run with a video, and its report."""
+    run = make_run(tmp_path_factory.mktemp("one") / ("a_long_name_" * 12))
+    film(run / "videos" / "000000003000.mp4")
+    assert report(run) == 0
+    return run
+
+
 def report(*args: Path | str) -> int:
     return cli.run(["report", *map(str, args), "--quiet"])
 
@@ -77,11 +86,8 @@ def film(path: Path) -> Path:
     return path
 
 
-def test_one_run(tmp_path, chromium):
-    run = make_run(tmp_path / "run")
-    film(run / "videos" / "000000003000.mp4")
-    assert report(run) == 0
-    check_page(chromium, run / "report.html")
+def test_one_run(one, chromium):
+    check_page(chromium, one / "report.html")
     shown = text(chromium)
     said = r"After 2 episodes of experience it succeeds on 90 % \[\d\d, \d\d\] of 50 held-out goals; before, on 34 % \["
     assert re.search(said, shown)
@@ -90,18 +96,14 @@ def test_one_run(tmp_path, chromium):
     assert chromium.run("document.querySelectorAll('video').length") == 1
 
 
-def test_a_narrow_screen_needs_no_scrolling_sideways(tmp_path, chromium):
-    run = make_run(tmp_path / ("a_long_name_" * 12))
-    assert report(run) == 0
-    chromium.open(run / "report.html")
+def test_a_narrow_screen_needs_no_scrolling_sideways(one, chromium):
+    chromium.open(one / "report.html")
     chromium.look(390)
     assert chromium.run("document.documentElement.scrollWidth") <= 390
 
 
-def test_pictures_follow_the_dark_page(tmp_path, chromium):
-    run = make_run(tmp_path / "run")
-    assert report(run) == 0
-    chromium.open(run / "report.html")
+def test_pictures_follow_the_dark_page(one, chromium):
+    chromium.open(one / "report.html")
     chromium.run(WAITS)
     light, dark = chromium.look(900), chromium.look(900, dark=True)
     assert _brightness(light) > 200
@@ -124,20 +126,19 @@ def test_a_name_that_is_markup_is_text(tmp_path, chromium):
     assert "<script>alert(1)</script> on ml1:reach-v3" in text(chromium)
 
 
-def test_figures_and_tables_lie_beside_the_page(tmp_path):
-    run = make_run(tmp_path / "run")
-    assert report(run) == 0
-    pictures = {path.stem for path in (run / "report").glob("*.svg")}
+def test_figures_and_tables_lie_beside_the_page(one):
+    folder = one / "report"
+    pictures = {path.stem for path in folder.glob("*.svg")}
     assert {"adaptation_success", "learning_return", "goals_test_above", "goals_test_front"} <= pictures
-    assert pictures == {path.stem for path in (run / "report").glob("*.png")}
-    rows = list(csv.DictReader((run / "report" / "summary.csv").open()))
-    content = json.loads((run / "evaluation.json").read_text())
+    assert pictures == {path.stem for path in folder.glob("*.png")}
+    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    content = json.loads((one / "evaluation.json").read_text())
     assert [row["goals"] for row in rows] == ["train goals", "held-out goals"]
     assert float(rows[1]["success after low"]) == content["sides"]["test"]["by_episode"]["sampled"]["success"][-1][1]
-    assert "| held-out goals | 34 % \\[" in plain((run / "report" / "summary.md").read_text())
-    first = {path.name: path.read_bytes() for path in (run / "report").iterdir()}
-    assert report(run) == 0
-    assert first == {path.name: path.read_bytes() for path in (run / "report").iterdir()}
+    assert "| held-out goals | 34 % \\[" in plain((folder / "summary.md").read_text())
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert report(one) == 0
+    assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_broken_run(tmp_path, chromium):

@@ -81,7 +81,9 @@ def picture(
         draw(figure)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": "metarl"})
-        figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": "metarl"})
+        figure.savefig(
+            png, format="png", dpi=160, facecolor="white", metadata={"Software": "metarl"}, pil_kwargs={"compress_level": 3}
+        )
     return Picture(name, caption, alt, svg.getvalue(), png.getvalue())
 
 

@@ -150,7 +150,7 @@ def warnings(run: Reading) -> list[str]:
             f"{content['suite']} (suite seed {content['suite_seed']})."
         )
     if run.step > content["step"]:
-        said.append(f"The evaluation is of step {content['step']:,}; the run has trained {run.step:,} since it began.")
+        said.append(f"The evaluation is of step {content['step']:,}; the run has trained for {run.step:,}.")
     if any(len(side["goals"]) == 1 for side in sides.values()):
         said.append("Some figures are of a single goal: nothing is known of how they vary between goals.")
     if content["reward"] != "v2":
