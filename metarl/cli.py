@@ -1,4 +1,4 @@
-"""The command line: `metarl COMMAND`, with the commands below. A command's module is imported only when it is used."""
+"""The command line: `metarl COMMAND`, see `COMMANDS`. A command's module is imported only when it is used."""
 
 import logging
 import signal
@@ -10,6 +10,7 @@ from metarl.errors import UserError, unknown
 COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
     "evaluate": ("metarl.evaluation", "Evaluate", "measure adaptation on train goals and on held-out goals"),
+    "compare": ("metarl.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
