@@ -239,7 +239,7 @@ def test_twelve_runs_of_two_agents_and_another_suite(tmp_path, chromium):
     shown = text(chromium)
     assert "Report of 12 runs" in shown
     assert "new was not evaluated" in shown
-    assert "the suite differs" in shown
+    assert "The suite differs" in shown
     assert "rl2, 4 seeds: success 90 % [90, 90] after adapting, 40 % [40, 40] before." in shown
     assert chromium.run("document.querySelectorAll('article').length") == 12
     assert chromium.run("document.querySelectorAll('nav a').length") == 12

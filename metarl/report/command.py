@@ -43,6 +43,9 @@ class Report:
         """Run the command."""
         if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
             raise UserError(f"the page is an HTML file: --out {self.out}.html")
+        named = [path.resolve() for path in self.runs]
+        if len(set(named)) < len(named):
+            raise UserError("the same run is named twice")
         runs = [read(path) for path in self.runs]
         page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
         shown = sections(runs, page)

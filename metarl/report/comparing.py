@@ -29,25 +29,40 @@ def compare(sections: Sequence[Section]) -> list[Comparison]:
     alike: list[list[Section]] = []
     for section in sections:
         if section.run.evaluation:
-            fitting = next((some for some in alike if not comparison.incomparable(_contents([*some, section]))), None)
+            fitting = next((some for some in alike if not _reasons([*some, section])), None)
             fitting.append(section) if fitting is not None else alike.append([section])
     if len(alike) > 1:
-        reasons += comparison.incomparable(_contents([section for some in alike for section in some]))
+        reasons += _reasons([section for some in alike for section in some])
     made = [_comparison(some, f"Comparison {i}" if i > 1 else "Comparison") for i, some in enumerate(alike, 1) if len(some) > 1]
     return [*([Comparison("What is not compared", reasons=reasons)] if reasons else []), *made]
 
 
 def _contents(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Evaluations with the settings of their training, by which runs are grouped."""
-    return [{**s.run.evaluation, "settings": s.run.config["settings"]} for s in sections if s.run.evaluation]
+    """Evaluations, of the side that their verdict is about, with the settings of training by which runs are grouped."""
+    contents = []
+    for section in sections:
+        content, config = section.run.evaluation, section.run.config
+        if content:
+            side, options = main_side(content), {key: config["options"].get(key) for key in comparison.OPTIONS}
+            contents.append({**content, "settings": {**options, **config["settings"]}, "sides": {side: content["sides"][side]}})
+    return contents
+
+
+def _reasons(sections: Sequence[Section]) -> list[str]:
+    """Why these are not to be compared; [] where they can be."""
+    contents = _contents(sections)
+    sides = [next(iter(content["sides"])) for content in contents]
+    if len(set(sides)) == 1:
+        return [f"{reason[0].upper()}{reason[1:]}." for reason in comparison.incomparable(contents)]
+    each = ", ".join(f"{content['run']} on {SIDES.get(side, side)}" for content, side in zip(contents, sides))
+    return [f"They were evaluated on different sides: {each}."]
 
 
 def _comparison(sections: Sequence[Section], title: str) -> Comparison:
     contents = _contents(sections)
     groups = {printable(label): some for label, some in comparison.groups(contents).items()}
-    sides = [side for side in SIDES if all(side in content["sides"] for content in contents)]
-    side = main_side({"sides": dict.fromkeys(sides)})
-    goals = f"{SIDES[side]} of {contents[0]['suite']}"
+    side = next(iter(contents[0]["sides"]))
+    goals = f"{SIDES.get(side, side)} of {contents[0]['suite']}"
     return Comparison(
         f"{title}: {goals}", _sentences(groups, side), (),
         [*_curves(groups, side), *_profiles(groups, side), *_learning(sections, contents, groups)],
@@ -64,10 +79,14 @@ def _sentences(groups: Groups, side: str) -> list[str]:
     said = []
     for label, some in groups.items():
         before, after = (percent_of(_mean(some, side, "success", e)) for e in (0, -1))
-        said.append(f"{label}, {plural(len(some), 'seed')}: success {after} after adapting, {before} before.")
-    if any(len(some) == 1 for some in groups.values()):
+        said.append(f"{label}, {plural(len(_seeds(some)), 'seed')}: success {after} after adapting, {before} before.")
+    if any(len(_seeds(some)) == 1 for some in groups.values()):
         said.append("Where there is 1 seed there is no interval over seeds: another seed may well come out elsewhere.")
     return said
+
+
+def _seeds(contents: list[dict[str, Any]]) -> list[int]:
+    return sorted({content["run_seed"] for content in contents})
 
 
 def _group_table(groups: Groups, side: str) -> Table:
@@ -77,8 +96,9 @@ def _group_table(groups: Groups, side: str) -> Table:
     rows = []
     for label, some in groups.items():
         after = comparison.aggregate(comparison.scores(some, side, MODE, "success", -1))
-        rows.append([label, str(len(some)), _mean(some, side, "success", 0), after["mean"], after["iqm"], after["median"],
-                     _mean(some, side, "last_success", -1), _mean(some, side, "return", -1)])  # fmt: skip
+        others = [_mean(some, side, measure, e) for measure, e in (("success", 0), ("last_success", -1), ("return", -1))]
+        seeds = ", ".join(map(str, _seeds(some)))
+        rows.append([label, seeds, others[0], after["mean"], after["iqm"], after["median"], *others[1:]])
     return Table("groups", "Seeds together; 95 % intervals over seeds by bootstrap, tasks fixed", columns, rows)
 
 
@@ -131,7 +151,7 @@ def _curves(groups: Groups, side: str) -> list[Picture]:
         f"{percent_of(tuple(curve[-1, :1]) + (None, None))} in the last episode."
         for label, curve in curves.items()
     )
-    caption = f"Adaptation on {SIDES[side]}; bands: 95 % intervals over seeds, where there are several"
+    caption = f"Adaptation on {SIDES.get(side, side)}; bands: 95 % intervals over seeds, where there are several"
     return [picture("adaptation", caption, alt, draw)]
 
 

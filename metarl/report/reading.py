@@ -19,8 +19,8 @@ MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"trained_on": dict, "engine": str, "adapt_every": int}
-_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
-           "trials": int, "episodes": int, "horizon": int, "reward": str, "sides": dict}  # fmt: skip
+_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str,
+           "step": int, "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool, "sides": dict}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,9 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
             _statistics(figures, content["episodes"])
         if side.get("goal_blind"):
             _statistics(side["goal_blind"], None)
-        for measures in side["figures"].values():
+        for mode in {"sampled", *side["figures"]}:
             for measure in MEASURES:
-                shape = np.array(measures[measure], dtype=float).shape
+                shape = np.array(side["figures"][mode][measure], dtype=float).shape
                 if shape != (len(names), content["trials"], content["episodes"]) or not names:
                     raise ValueError("figures of another shape")
     return content
