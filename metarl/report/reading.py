@@ -19,8 +19,9 @@ MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"trained_on": dict, "engine": str, "adapt_every": int}
-_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str,
-           "step": int, "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool, "sides": dict}  # fmt: skip
+_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
+           "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool,
+           "sides": dict}  # fmt: skip
 
 
 @dataclass(frozen=True)
