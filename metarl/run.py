@@ -26,7 +26,7 @@ from torch import Tensor
 import metarl
 from metarl.cache import write_atomically, writing
 from metarl.errors import UserError
-from metarl.machine import versions
+from metarl.machine import processor, usable_cores, versions
 
 FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
@@ -273,7 +273,9 @@ def copied(state: Any) -> Any:
 
 
 def _provenance() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
+        "machine": {"processor": processor(), "usable_cores": usable_cores(), "gpu": gpu},
         "packages": versions(PACKAGES), "python": platform.python_version(), "git_commit": git_commit(),
         "cuda": torch.version.cuda, "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }  # fmt: skip

@@ -61,7 +61,8 @@ def make_run(
     config = {
         "metarl": "0.2.0", "format": FORMAT, "agent": agent, "suite": name, "options": options,
         "settings": {"layers": [128], "gamma": 0.99}, "packages": {"torch": "2.8", "numpy": "2.0"}, "python": "3.11.0",
-        "git_commit": None, "cuda": None, "started": "2026-01-01 00:00:00 +0000",
+        "machine": {"processor": "any", "usable_cores": 2}, "git_commit": None, "cuda": None,
+        "started": "2026-01-01 00:00:00 +0000",
     }  # fmt: skip
     (path / "config.json").write_text(json.dumps(config))
     lines = [

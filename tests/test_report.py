@@ -1,26 +1,33 @@
 """The report, read by a real browser."""
 
+import copy
 import csv
 import io
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import browser
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_runs import adapts, evaluation, make_run
 from PIL import Image
 
 from metarl import cli
 from metarl.envs import Task, suite
 from metarl.report import numbers
+from metarl.report.page import render, section
 from metarl.report.reading import read
 from metarl.report.tables import Table
 from metarl.report.verdicts import sentences, stock_sentence, warnings
 
+PLANTED = json.loads(json.dumps(evaluation({side: suite("ml10").test.tasks[40:60] for side in ("train", "test")})))
 NAME = "<script>alert(1)<"  # a file's name cannot hold the slash of the end tag
 WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
            new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
@@ -157,6 +164,31 @@ def test_a_broken_run(tmp_path, chromium):
     assert "metrics.jsonl: 3 of 5 lines cannot be read" in shown
     assert "evaluation.json is damaged" in shown
     assert "No evaluation yet" in shown
+
+
+JUNK = st.sampled_from([None, [], {}, "x", -1, 0, 10**400, [None], [[]], {"sampled": 1}, True, "<b>"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
+    """Anything in the file's place of anything: it is left out, or all that is said of it can be said."""
+    content = copy.deepcopy(PLANTED)
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    place[key] = data.draw(JUNK)
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.mkdir(exist_ok=True)
+    (path / "evaluation.json").write_text(json.dumps(content))
+    run = read(path)
+    assert (run.evaluation is None) == any("evaluation.json is damaged" in problem for problem in run.problems)
+    with patch("metarl.report.drawing.Figure.savefig"):  # nothing is drawn on paper, but everything is made to be
+        made = section(1, run)
+    assert "<b>" not in render([replace(made, pictures={})], [], "folder")
 
 
 def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 
 import metarl
 from metarl.console import clock
@@ -223,6 +224,7 @@ def _details(run: Reading) -> list[Table]:
     versions = [
         *((key, config.get(key)) for key in ("started", "metarl", "git_commit", "python", "cuda")),
         *config["packages"].items(),
+        *config["machine"].items(),
     ]
     protocol = [(key, content.get(key)) for key in (
         "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
@@ -232,7 +234,7 @@ def _details(run: Reading) -> list[Table]:
     tables = {
         "cost": ("Cost of training", cost),
         "settings": ("Settings of training", options),
-        "versions": ("Versions", versions),
+        "versions": ("Versions and machine", versions),
         "protocol": ("Protocol of the evaluation", protocol if content else []),
     }
     return [
@@ -260,6 +262,6 @@ def render(sections: Sequence[Section], comparisons: Sequence[Comparison], asset
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     return _environment().get_template("page.html").render(
-        sections=sections, comparisons=comparisons, style=jinja2.utils.markupsafe.Markup(style), policy=policy, assets=assets,
+        sections=sections, comparisons=comparisons, style=Markup(style), policy=policy, assets=assets,
         version=metarl.__version__, made=time.strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip

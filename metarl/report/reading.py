@@ -108,7 +108,7 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
     if not path.exists():
         problems.append("config.json is missing: settings, versions and the planned length are unknown.")
     content = next(iter(_load([path], lambda content: content, problems)), {})
-    for key in ("options", "settings", "packages"):
+    for key in ("options", "settings", "packages", "machine"):
         content[key] = content[key] if isinstance(content.get(key), dict) else {}
     return content
 
@@ -124,7 +124,7 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, float]]:
         try:
             line = {key: value for key, value in json.loads(text).items() if _number(value)}
             by_step[line["step"]] = line
-        except (ValueError, KeyError, AttributeError, RecursionError):
+        except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             bad += text is not being_written and bool(text.strip())
     if bad:
         problems.append(f"metrics.jsonl: {bad} of {len(texts)} lines cannot be read and are left out.")
@@ -153,7 +153,7 @@ def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], 
             contents.append(check(content))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             problems.append(f"{printable(path.name)} is damaged and left out.")
     return contents
 
@@ -194,8 +194,8 @@ def _statistics(figures: dict[str, Any], episodes: int | None) -> None:
 def _whole_stock(content: dict[str, Any]) -> dict[str, Any]:
     """An evaluation by Meta-World's protocol in which all that a report uses is there."""
     side = content["sides"]["test"]
-    float(side["success"]), float(side["return"]), dict(side["by_task"]), dict(side["seeds"])
-    if not all(isinstance(content[key], str) for key in ("engine", "checkpoint")):
+    texts = all(isinstance(content[key], str) for key in ("engine", "checkpoint"))
+    if not texts or not _number(side["success"]) or not 0 <= side["success"] <= 1:
         raise ValueError("a value of the wrong kind")
     return content
 
