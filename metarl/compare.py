@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from metarl.comparison import (
@@ -79,26 +80,24 @@ class Compare:
         return 0
 
     def _two(self, a: Content, b: Content) -> None:
-        names = ("A", "B")
-        for name, content in zip(names, (a, b)):
+        for name, content in (("A", a), ("B", b)):
             say(f"{name}: {_title(content)}")
         goals = paired(a, b, self.side, self.mode, "success").goals
         one, other = (content["sides"][self.side]["goals"] for content in (a, b))
         a, b = _only(a, self.side, other), _only(b, self.side, one)
         say(f"\n{goals} {SIDES[self.side]} that both were evaluated on, {self.mode} actions; B minus A is paired by goal")
-        grid = _grid("", "A", "B", "B minus A [95 %]", "B better on [95 %]")
+        grid = _grid("", "A", "B", "B minus A [95 %]", "B better on")
         for episode, when in ((0, "first episode"), (-1, "last episode")):
             for measure, (name, form) in MEASURES.items():
                 ends = [f"{_mean(content, self.side, self.mode, measure, episode):{form}}" for content in (a, b)]
                 found = paired(a, b, self.side, self.mode, measure, episode)
-                share = Interval(*(None if x is None else 100 * x for x in found.improvement)).text(".0f")  # type: ignore[arg-type]
-                grid.add_row(f"{when}: {name}", *ends, found.difference.text("+" + form), f"{share} %")
+                grid.add_row(f"{when}: {name}", *ends, found.difference.text("+" + form), found.improvement.text(".2f"))
             grid.add_section()
         console.print(grid)
         self._by_task(a, b)
         for measure, (name, form) in MEASURES.items():
             say(_verdict(name, form, paired(a, b, self.side, self.mode, measure).difference))
-        say("\nB better on: share of goals on which B's figure is higher, ties counting half; every task weighs the same.")
+        say("\nB better on: share of goals on which B's figure is higher [95 %], ties counting half. Tasks weigh the same.")
         say("1 run each: other seeds may differ by more than these intervals, which are over goals.")
 
     def _by_task(self, a: Content, b: Content) -> None:
@@ -112,7 +111,7 @@ class Compare:
             one, other = _only(a, self.side, mine), _only(b, self.side, mine)
             means = [f"{_mean(content, self.side, self.mode, 'success'):.2f}" for content in (one, other)]
             success, returns = (paired(one, other, self.side, self.mode, m).difference for m in ("success", "return"))
-            grid.add_row(name, *means, success.text("+.2f"), returns.text("+,.0f"))
+            grid.add_row(escape(name), *means, success.text("+.2f"), returns.text("+,.0f"))
         console.print(grid)
 
     def _several(self, found: dict[str, list[Content]]) -> None:
@@ -122,12 +121,14 @@ class Compare:
             values = {label: scores(contents, self.side, self.mode, measure) for label, contents in found.items()}
             grid = _grid(name, "runs", "mean [95 %]", "interquartile mean [95 %]", "median of tasks [95 %]")
             for label, contents in found.items():
-                grid.add_row(label, _seeds(contents), *(interval.text(form) for interval in aggregate(values[label]).values()))
+                intervals = aggregate(values[label]).values()
+                grid.add_row(escape(label), _seeds(contents), *(interval.text(form) for interval in intervals))
             console.print(grid)
             for one, other in combinations(values, 2):
                 better = probability_of_improvement(values[other], values[one])
                 say(f"A run of {other} is better than one of {one} with probability {better.text('.2f')}")
-        say("\nIntervals: bootstrap over runs, each drawn with all its tasks; too short for few runs, unknown for one.")
+        say("\nIntervals: bootstrap over runs, each with all its tasks. Over few runs they are too short: simulated, they held")
+        say("the truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10. Of one run they are unknown.")
         if self.plot:
             profiles = {label: scores(contents, self.side, self.mode, "success") for label, contents in found.items()}
             plot_profiles(profiles, f"{some['suite']}, {SIDES[self.side]}, {self.mode} actions, last episode", self.plot)

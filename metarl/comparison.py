@@ -3,7 +3,9 @@
 `contents` are evaluation files as dicts (see `metarl.evaluation`); scores are (runs, tasks). Aggregates, performance
 profiles and the probability of improvement have rliable's definitions. In one thing the bootstrap differs: rliable draws the
 runs of each task by themselves, since there a run knows a single task. Here one run is scored on all tasks, and its scores
-rise and fall together, so runs are drawn whole; drawn task by task, intervals of five tasks are too short by up to sqrt(5).
+rise and fall together, so runs are drawn whole. In simulations of ten runs that are good or bad at all of five tasks, 95 %
+intervals drawn whole held the truth in 93 % of cases, those drawn task by task in 65 %. A bootstrap over few runs is too
+short all the same: 91 % with ten, 83 % with five, 75 % with three (`scripts/coverage`).
 """
 
 import json
@@ -108,7 +110,7 @@ def incomparable(contents: Sequence[Content]) -> list[str]:
     """What forbids to compare these evaluations, a sentence each; empty: nothing does."""
     found = []
     for key, name in NEEDED.items():
-        values = [content[key] for content in contents]
+        values = [content.get(key) for content in contents]
         if any(value != values[0] for value in values):
             each = ", ".join(f"{content['run']} has {value}" for content, value in zip(contents, values))
             found.append(f"the {name} differs: {each}")

@@ -106,12 +106,13 @@ def test_signs():
 
 
 def test_intervals_cover_what_was_planted():
-    """A few hundred cases of `scripts/coverage`: bounds four standard errors beyond 92 and 98 %."""
-    table = runpy.run_path(str(SCRIPT))["simulate"](cases=200)
-    assert len(table) > 30
-    for row in table:
-        assert row.covered >= 0.92 - 4 * 0.0192, row
-        assert row.covered <= 0.98 + 4 * 0.0099 or not row.middle, row
+    """A few cases of each truth of `scripts/coverage`: bounds four standard errors beyond 92 and 98 %; all together close."""
+    rows = runpy.run_path(str(SCRIPT))["simulate"](cases=40)
+    assert min(row.covered for row in rows) >= 0.92 - 4 * 0.043
+    middle = np.mean([row.covered for row in rows if row.middle])
+    near_ends = np.mean([row.covered for row in rows if not row.middle])
+    assert 0.94 < middle < 0.98
+    assert near_ends > 0.95
 
 
 def test_evaluating_a_run_of_one_goal(tmp_path, capsys):
