@@ -129,7 +129,7 @@ def by_task(content: dict[str, Any], side: str) -> list[Picture]:
         for offset, e, color, label in parts[: min(2, content["episodes"])]:
             mean, low, high = np.array([row[e] for row in rows.values()]).T
             y = np.arange(len(rows)) + offset
-            axis.barh(y, mean, 0.3, color=color, label=label)
+            axis.barh(y, mean, 0.3, color=color, alpha=0.75, label=label)
             axis.hlines(y, low, high, color=INK, lw=0.9)
         axis.set_yticks(range(len(rows)), labels)
         axis.set_ylim(len(rows) - 0.5, -0.5)
