@@ -18,7 +18,7 @@ from metarl.errors import UserError
 MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
-_OPTIONAL = {"trained_on": dict, "engine": str, "adapt_every": int}
+_OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
            "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool,
            "sides": dict}  # fmt: skip
@@ -161,7 +161,9 @@ def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], 
 def _whole(content: dict[str, Any]) -> dict[str, Any]:
     """An evaluation in which all that a report uses is there. Raises what its first fault raises."""
     _header(content)
-    content.setdefault("trained_on", {"suite": content["suite"], "suite_seed": content["suite_seed"]})
+    content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
+    if not isinstance(content["trained_on"]["suite"], str) or not isinstance(content["trained_on"]["suite_seed"], int):
+        raise ValueError("a value of the wrong kind")
     content.setdefault("adapt_every", None)
     if any(content.get(key) is not None and not isinstance(content[key], kind) for key, kind in _OPTIONAL.items()):
         raise ValueError("a value of the wrong kind")

@@ -144,9 +144,9 @@ def warnings(run: Reading) -> list[str]:
         held = "Nothing was held out" if run.suite.startswith("mt") else "No held-out goals were evaluated"
         said.append(f"{held}: the figures say how well it learned its tasks, not how well it adapts to new ones.")
     trained = content["trained_on"]
-    if (content["suite"], content["suite_seed"]) != (trained.get("suite"), trained.get("suite_seed")):
+    if (content["suite"], content["suite_seed"]) != (trained["suite"], trained["suite_seed"]):
         said.append(
-            f"Trained on {trained.get('suite')} (suite seed {trained.get('suite_seed')}), evaluated on the held-out goals of "
+            f"Trained on {trained['suite']} (suite seed {trained['suite_seed']}), evaluated on the held-out goals of "
             f"{content['suite']} (suite seed {content['suite_seed']})."
         )
     if run.step > content["step"]:
