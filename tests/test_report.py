@@ -244,6 +244,7 @@ def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium)
     """One goal of ten solved: stock's quota is full of it."""
     run = make_run(tmp_path / "run", rate=lambda goal, e: float(goal == 0), goals=10)
     stock = {"protocol": "metaworld", "engine": "python", "checkpoint": "000000003000",
+             "episodes": 10, "evaluations": 10, "episodes_counted": 3,
              "sides": {"test": {"success": 1.0, "return": 9.0, "by_task": {"reach-v3": 1.0}, "seeds": {}}}}  # fmt: skip
     (run / "evaluations" / "metaworld_python_000000003000.json").write_text(json.dumps(stock))
     assert report(run) == 0
@@ -253,6 +254,8 @@ def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium)
     assert "fill that quota" in shown
     stock["sides"]["test"]["success"] = 0.1
     assert "the two agree" in stock_sentence(stock, read(run).evaluation)
+    stock["sides"]["test"]["success"] = 0.05
+    assert "Stock measured 3 episodes of a task in each of 10 draws" in stock_sentence(stock, read(run).evaluation)
 
 
 def test_twelve_runs_of_two_agents_and_another_suite(tmp_path, chromium):

@@ -197,7 +197,8 @@ def _whole_stock(content: dict[str, Any]) -> dict[str, Any]:
     """An evaluation by Meta-World's protocol in which all that a report uses is there."""
     side = content["sides"]["test"]
     texts = all(isinstance(content[key], str) for key in ("engine", "checkpoint"))
-    if not texts or not _number(side["success"]) or not 0 <= side["success"] <= 1:
+    counts = all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations"))
+    if not texts or not counts or not _number(side["success"]) or not 0 <= side["success"] <= 1:
         raise ValueError("a value of the wrong kind")
     return content
 

@@ -165,8 +165,14 @@ def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
     ours, theirs = alike[mode]["success"][-1], stock["sides"]["test"]["success"]
     both = (f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "
             f"{percent_of(ours)} ({mode} actions).")  # fmt: skip
-    if round(100 * theirs) == round(100 * (ours[0] or 0.0)):
+    if round(100 * theirs) == round(100 * ours[0]):
         return f"{both} Here the two agree."
+    if theirs < ours[0]:
+        return (
+            f"{both} Stock measured {stock['episodes_counted']} episodes of a task in each of {stock['evaluations']} draws of "
+            f"goals, after {stock['episodes']} episodes of experience; the other figure is of every goal, after "
+            f"{content['episodes'] - 1}."
+        )
     return (
         f"{both} The stock protocol ends an episode at its first success, starts the next one at once, and counts a task's "
         "episodes until a quota is full. Easy goals, solved quickly, fill that quota before hard ones have ended a single "
