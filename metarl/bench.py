@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -146,10 +145,8 @@ def combine(slots: Sequence[int], threads: Sequence[int]) -> list[tuple[int, int
 
 def machine_facts() -> dict[str, Any]:
     """CPU, usable cores, load average over the last minute, and versions."""
-    with Path("/proc/cpuinfo").open() as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {
-        "cpu": models[0] if models else platform.machine(),
+        "cpu": machine.processor(),
         "usable_cores": machine.usable_cores(),
         "load": os.getloadavg()[0],
         "versions": machine.versions(PACKAGES),

@@ -8,7 +8,10 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from metarl.errors import UserError
 
 
 def directory(*parts: str) -> Path:
@@ -17,6 +20,15 @@ def directory(*parts: str) -> Path:
     if not root:
         root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "metarl")
     return Path(root, *parts)
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn the system's refusal to write into a message."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"could not write {what}: {error.strerror or error}") from error
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": ("metarl.evaluation", "Evaluate", "measure adaptation on train goals and on held-out goals"),
     "compare": ("metarl.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
+    "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
@@ -25,7 +26,7 @@ def usage() -> str:
         "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well\n"
         f"it does on goals that it never saw, and watch it.\n\n{commands}\n\n"
         "`metarl COMMAND --help` explains each. To begin:\n"
-        "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN"
+        "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN\n  metarl report RUN"
     )
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from metarl.comparison import (
     NEEDED,
+    OPTIONS,
     Content,
     aggregate,
     groups,
@@ -35,8 +36,6 @@ MEASURES = {
     "last_success": ("success (last step)", ".2f"),
     "return": ("return", ",.0f"),
 }
-_OPTIONS = ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success")
-"""Options of training that make runs differ in more than their seed."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def load(path: Path) -> tuple[Content, str | None]:
     if not file.exists():
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
     content, checkpoints = _read(file), run.checkpoints()
-    options = {key: run.config["options"][key] for key in _OPTIONS if key in run.config["options"]}
+    options = {key: run.config["options"][key] for key in OPTIONS if key in run.config["options"]}
     content["settings"] = {**options, **run.config["settings"]}
     note = None
     if named is None and checkpoints and checkpoints[-1].name != content["checkpoint"]:

@@ -29,6 +29,8 @@ NEEDED = {
     "terminate_on_success": "terminate on success",
 }  # fmt: skip
 """What evaluations must have in common, and how it is called."""
+OPTIONS = ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success")
+"""Options of training that make runs differ in more than their seed."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from metarl.console import console, say
 from metarl.statistics import Interval
 
 SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
-_COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
+COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
 _WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one goal cannot judge"}
 """By `Interval.sign`."""
-_PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
+PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
 def verdict(content: dict[str, Any], side: str) -> str:
@@ -134,7 +134,7 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
         blind = one["sides"].get("test", {}).get("goal_blind")
         if blind:
             value = blind["by_episode"]["sampled"][measure][0][0]
-            axis.axhline(value, color=_COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
+            axis.axhline(value, color=COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
         if len(contents) == 1 and one["adapt_every"]:
             for k in range(one["adapt_every"], longest, one["adapt_every"]):
                 axis.axvline(k - 0.5, color="0.6", lw=1)
@@ -169,7 +169,7 @@ def _curves(contents: Sequence[dict[str, Any]]) -> Iterator[_Curve]:
         for side, figures in content["sides"].items():
             for mode in figures["by_episode"]:
                 if len(contents) == 1:
-                    yield _Curve(figures["by_episode"], mode, _COLORS[side], f"{SIDES[side]}, {mode} actions")
+                    yield _Curve(figures["by_episode"], mode, COLORS[side], f"{SIDES[side]}, {mode} actions")
                 elif side == "test":
                     name = f"{content['agent']} ({content['run']}), {mode} actions"
-                    yield _Curve(figures["by_episode"], mode, _PALETTE[i % len(_PALETTE)], name)
+                    yield _Curve(figures["by_episode"], mode, PALETTE[i % len(PALETTE)], name)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,6 +30,13 @@ def cgroup_files(name: str) -> list[str]:
     folder = root / line[3:].lstrip("/")
     files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
     return [file.read_text().strip() for file in files if file.is_file()]
+
+
+def processor() -> str:
+    """The processor's name, as it gives it itself."""
+    with Path("/proc/cpuinfo").open() as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

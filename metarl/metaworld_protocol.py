@@ -26,6 +26,7 @@ from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
 from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained, store
 from metarl.learner import Learner
+from metarl.report.verdicts import stock_sentence
 from metarl.run import Checkpoint, Run
 from metarl.stock_agent import ADDED, StockAgent
 
@@ -264,7 +265,7 @@ def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: 
         table(content)
         ours = _all_goals(run, content)
         if ours is not None:
-            say(explain(content, ours))
+            say(stock_sentence(content, ours))
         say(f"\nwritten: {path}")
     return content
 
@@ -277,31 +278,6 @@ def _all_goals(run: Run, content: dict[str, Any]) -> dict[str, Any] | None:
         if "test" in ours["sides"] and all(ours[key] == content[key] for key in ("suite", "suite_seed")):
             return ours
     return None
-
-
-def explain(stock: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Why the figure of this protocol and the one of `all-goals` differ, in a sentence or two.
-
-    Args:
-        stock: content of a file of this protocol.
-        ours: content of an `all-goals` file of the same checkpoint.
-    """
-    theirs = stock["sides"]["test"]["success"]
-    modes = ours["sides"]["test"]["by_episode"]
-    mode = "mean" if "mean" in modes else "sampled"
-    alike = modes[mode]["success"][-1][0]
-    figures = f"Meta-World's own evaluation gives {theirs:.2f}, all goals alike {alike:.2f} ({mode} actions, last episode)."
-    if abs(theirs - alike) < 0.005:
-        return f"{figures} Here the rules make no difference."
-    if theirs > alike:
-        return (
-            f"{figures} Stock ends an episode at its first success and counts the first {QUOTA} episodes of a task name "
-            "that end, so goals that are solved fast fill the quota before the others have ended one."
-        )
-    return (
-        f"{figures} Stock measured {QUOTA} episodes of a task name in each of {stock['evaluations']} draws of goals, after "
-        f"{stock['episodes']} episodes of experience; the other measured every goal, after {ours['episodes'] - 1}."
-    )
 
 
 def table(content: dict[str, Any]) -> None:

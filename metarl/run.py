@@ -6,7 +6,6 @@ tensorboard/       the same, for TensorBoard
 checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,7 +15,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +24,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import metarl
-from metarl.cache import write_atomically
+from metarl.cache import write_atomically, writing
 from metarl.errors import UserError
-from metarl.machine import versions
+from metarl.machine import processor, usable_cores, versions
 
 FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
@@ -193,15 +191,6 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}")
 
 
-@contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turn the system's refusal to write into a message."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"could not write {what}: {error.strerror or error}") from error
-
-
 def open_run(path: Path) -> tuple[Run, Path | None]:
     """A run directory, or a checkpoint's folder inside one: the run, and the checkpoint where one was named.
 
@@ -284,7 +273,9 @@ def copied(state: Any) -> Any:
 
 
 def _provenance() -> dict[str, Any]:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
+        "machine": {"processor": processor(), "usable_cores": usable_cores(), "gpu": gpu},
         "packages": versions(PACKAGES), "python": platform.python_version(), "git_commit": git_commit(),
         "cuda": torch.version.cuda, "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }  # fmt: skip

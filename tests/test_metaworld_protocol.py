@@ -15,8 +15,9 @@ from metarl.agents.maml import MAML
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluate import evaluate, summary
-from metarl.metaworld_protocol import explain, measure, native_envs, shares, stock_envs
+from metarl.metaworld_protocol import measure, native_envs, shares, stock_envs
 from metarl.networks import Gaussian
+from metarl.report.verdicts import stock_sentence
 from metarl.run import open_run
 from metarl.train import set_up
 
@@ -132,18 +133,11 @@ def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
         stock = measure(agent, test, engine=engine, seed=0, horizon=150, episodes=1, device=CPU, evaluations=1)
         assert stock["success"] == 1.0
         ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
-        said = explain({"episodes": 1, "evaluations": 1, "sides": {"test": stock}}, ours)
-        assert "gives 1.00, all goals alike 0.10" in said
-        assert "fill the quota" in said
-
-
-def test_explanations_of_equal_and_of_lower_figures():
-    def ours(value):
-        return {"episodes": 10, "sides": {"test": {"by_episode": {"mean": {"success": [[0.0, 0, 0], [value, 0, 0]]}}}}}
-
-    stock = {"episodes": 10, "evaluations": 10, "sides": {"test": {"success": 0.4}}}
-    assert "no difference" in explain(stock, ours(0.4))
-    assert "after 10 episodes of experience; the other measured every goal, after 9" in explain(stock, ours(0.6))
+        said = stock_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": stock}}, ours)
+        assert "reports 100 % for this checkpoint; with every goal counted alike it is 10 %" in said.replace(
+            "\N{NO-BREAK SPACE}", " "
+        )
+        assert "fill that quota" in said
 
 
 def test_slots_share_goals_as_stock_deals_them():
@@ -177,7 +171,7 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
     content = json.loads(first)
     assert list(content["sides"]["test"]["seeds"]) == ["0", "1"]
     assert content["sides"]["test"]["by_task"].keys() == {"reach-v3"}
-    assert "all goals alike" in shown
+    assert "with every goal counted alike" in shown
     assert file.name in shown.replace("\n", "")
     assert cli.run([*args, "--engine", "native", "--seeds", "2", "--quiet"]) == 0
     assert file.read_bytes() == first

@@ -1,0 +1,89 @@
+"""`metarl report`: reads runs, writes the page, and its figures and tables beside it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from metarl.cache import write_atomically, writing
+from metarl.console import say
+from metarl.errors import UserError
+from metarl.report.comparing import compare
+from metarl.report.drawing import Picture
+from metarl.report.numbers import plural
+from metarl.report.page import Comparison, Section, render, sections
+from metarl.report.reading import read
+from metarl.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page of runs that opens offline: verdicts, curves, maps of goals, videos, settings, cost.
+
+    Works at any moment of a run, and with what there is. The figures (PNG, SVG) and tables (CSV, Markdown) are written
+    into a folder beside the page too. Several runs: they are also compared, with the seeds of one agent together.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories; a checkpoint's folder in one shows the evaluation of that checkpoint."""
+    out: Path | None = None
+    """The page. Default: report.html in the run directory; of several runs, in the current directory."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("name at least one run")
+
+    def main(self) -> int:
+        """Run the command."""
+        if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"the page is an HTML file: --out {self.out}.html")
+        named = [path.resolve() for path in self.runs]
+        if len(set(named)) < len(named):
+            raise UserError("the same run is named twice")
+        runs = [read(path) for path in self.runs]
+        page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
+        shown = sections(runs, page)
+        comparisons = compare(shown)
+        folder = page.with_suffix("")
+        with writing(str(page)):
+            write_atomically(page, render(shown, comparisons, folder.name).encode())
+        count = write_assets(folder, shown, comparisons)
+        if not self.quiet:
+            say(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+            say(f"         {folder}/ ({plural(count, 'figure')} as PNG and SVG, tables as CSV and Markdown)")
+        return 0
+
+
+def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequence[Comparison]) -> int:
+    """Write figures and tables; returns the number of figures."""
+    count = 0
+    with writing(str(folder)):
+        for prefix, pictures, tables in _assets(sections, comparisons):
+            for one in pictures:
+                write_atomically(folder / f"{prefix}{one.name}.svg", one.svg.encode(), durable=False)
+                write_atomically(folder / f"{prefix}{one.name}.png", one.png, durable=False)
+            for table in tables:
+                write_atomically(folder / f"{prefix}{table.name}.csv", table.csv().encode(), durable=False)
+                write_atomically(folder / f"{prefix}{table.name}.md", table.markdown().encode(), durable=False)
+            count += len(pictures)
+    return count
+
+
+def _assets(
+    sections: Sequence[Section], comparisons: Sequence[Comparison]
+) -> Iterator[tuple[str, Sequence[Picture], Sequence[Table]]]:
+    """What begins the files' names, pictures, tables."""
+    for i, one in enumerate(sections):
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", one.run.name).strip("-.")[:60]
+        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{name}_"
+        pictures = [picture for some in one.pictures.values() for picture in some]
+        yield prefix, pictures, [*one.results, *one.details]
+    for i, one_comparison in enumerate(one for one in comparisons if one.tables):
+        prefix = "comparison_" if i == 0 else f"comparison{i + 1}_"
+        yield prefix, one_comparison.pictures, one_comparison.tables

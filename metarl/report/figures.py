@@ -1,0 +1,246 @@
+"""The figures of one run: how it learned, how it adapts, task by task, and where in the workspace its goals lie."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from metarl.curves import COLORS, SIDES
+from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
+from metarl.report.numbers import number_of, percent_of, plural
+from metarl.report.reading import Reading
+from metarl.report.verdicts import MODE, goals, main_side
+
+_MEASURES = (("success", "Success at any step"), ("return", "Return of an episode"))
+_MOST_POINTS = 300
+_MOST_MAPS = 12
+
+
+def learning(run: Reading) -> list[Picture]:
+    """Success and return over training: the first and the last episode of the trials, and evaluations on the way."""
+    drawn = []
+    for measure, title in _MEASURES:
+        kinds = [
+            (f"{measure}_first_episode", "first episode of a trial", BEFORE, "-"),
+            (f"{measure}_last_episode", "last episode, after adapting", COLORS["test"], "-"),
+            (f"validation_{measure}", "evaluated on validation goals", COLORS["validation"], "o"),
+            (f"test_{measure}", "evaluated on the TEST set", COLORS["blind"], "s"),
+        ]
+        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := series(run.lines, key)).size]
+        if not found:
+            xy = series(run.lines, measure)
+            found = [("all episodes", COLORS["test"], "-", xy)] if xy.size else []
+        if not found:
+            continue
+
+        def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
+            axis = one_axis(figure, title, "environment steps")
+            for label, color, style, (x, y) in found:
+                axis.plot(x, y, style, color=color, lw=1.6, ms=4, label=label)
+            count_steps(axis)
+            limits(axis, measure)
+            axis.legend(loc="best")
+
+        shown = percent_of if measure == "success" else number_of
+        ends = "; ".join(
+            f"{label}: from {shown((y[0], None, None))} to {shown((y[-1], None, None))}" for label, _, _, (_, y) in found
+        )
+        alt = f"Learning curve, {title.lower()} over {run.lines[-1]['step']:,.0f} steps of training. {ends}."
+        drawn.append(picture(f"learning_{measure}", f"{title} on train goals, while exploring", alt, draw))
+    return drawn
+
+
+def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
+    """Steps and values, (2, n); neighbours are averaged where there are more than can be seen."""
+    pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
+    if len(pairs) > _MOST_POINTS:
+        pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
+    return pairs.T
+
+
+def count_steps(axis: Any) -> None:
+    """Environment steps from left to right, such as 1.5 M."""
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(EngFormatter())
+
+
+def limits(axis: Any, measure: str) -> None:
+    if measure == "success":
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    else:
+        axis.set_ylim(min(0.0, axis.get_ylim()[0]))
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def adaptation(content: dict[str, Any]) -> list[Picture]:
+    """Success and return against experience, for each side."""
+    drawn = []
+    for measure, title in _MEASURES:
+
+        def draw(figure: Figure, measure: str = measure, title: str = title) -> None:
+            axis = one_axis(figure, title, "episodes of experience with the goal")
+            for side, figures in content["sides"].items():
+                for mode, measures in figures["by_episode"].items():
+                    if mode != MODE and side != main_side(content):
+                        continue  # mean actions of one side are enough to look at
+                    mean, low, high = np.array(measures[measure], dtype=float).T
+                    experience, color = np.arange(len(mean)), COLORS.get(side, FAINT)
+                    label = SIDES.get(side, side) + ("" if mode == MODE else f", {mode} actions")
+                    axis.plot(experience, mean, "-o" if mode == MODE else "--", color=color, lw=1.8, ms=3.5, label=label)
+                    if mode == MODE:
+                        axis.fill_between(experience, low, high, color=color, alpha=0.16, lw=0)
+            blind = content["sides"][main_side(content)].get("goal_blind")
+            if blind:
+                value = blind["by_episode"][MODE][measure][0][0]
+                axis.axhline(value, color=COLORS["blind"], lw=1.4, ls=":", label="blind to the goal")
+            for k in range(content["adapt_every"] or content["episodes"], content["episodes"], content["adapt_every"] or 1):
+                axis.axvline(k - 0.5, color=FAINT, lw=1)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            limits(axis, measure)
+            axis.legend(loc="best")
+
+        shown = percent_of if measure == "success" else number_of
+        curves = {side: figures["by_episode"][MODE][measure] for side, figures in content["sides"].items()}
+        alt = f"Adaptation curve, {title.lower()}. " + " ".join(
+            f"{SIDES.get(side, side).capitalize()}: {shown(curve[0])} at first, {shown(curve[-1])} in the last episode."
+            for side, curve in curves.items()
+        )
+        steps = "; vertical lines: gradient steps" if content["adapt_every"] else ""
+        drawn.append(picture(f"adaptation_{measure}", f"{title}, with 95 % intervals over goals{steps}", alt, draw))
+    return drawn
+
+
+def by_task(content: dict[str, Any], side: str) -> list[Picture]:
+    """Bars: each task's success before and after adapting; nothing where there is only one task."""
+    tasks = content["sides"][side]["by_task"]
+    if not tasks:
+        return []
+    rows = {name: np.array(figures["by_episode"][MODE]["success"], dtype=float) for name, figures in tasks.items()}
+    labels = [name.removesuffix("-v3") for name in rows]
+    height, left = 1.1 + 0.34 * len(rows), 0.06 + 0.0145 * max(map(len, labels))
+
+    def draw(figure: Figure) -> None:
+        axis = figure.add_axes((left, 0.42 / height, 0.94 - left, 1 - 0.95 / height))
+        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=(0.02 - left) / (0.94 - left), y=1.0, pad=18)
+        parts = [(-0.17, 0, BEFORE, "first episode"), (0.17, -1, COLORS["test"], "last episode")]
+        for offset, e, color, label in parts[: min(2, content["episodes"])]:
+            mean, low, high = np.array([row[e] for row in rows.values()]).T
+            y = np.arange(len(rows)) + offset
+            axis.barh(y, mean, 0.3, color=color, alpha=0.75, label=label)
+            axis.hlines(y, low, high, color=INK, lw=0.9)
+        axis.set_yticks(range(len(rows)), labels)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlim(0, 1.01)
+        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        axis.grid(axis="y", visible=False)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderaxespad=0.2)
+
+    alt = f"Success by task on {goals(content, side)}, first and last episode: " + "; ".join(
+        f"{name} {percent_of(tuple(row[0]))} then {percent_of(tuple(row[-1]))}" for name, row in rows.items()
+    )
+    return [
+        picture(
+            f"tasks_{side}",
+            f"Success by task on {SIDES.get(side, side)}, with 95 % intervals over goals",
+            alt,
+            draw,
+            (4.7, height),
+        )
+    ]
+
+
+_STATES = (
+    ("solved before and after", "o", COLORS["validation"]),
+    ("solved only after adapting", "D", COLORS["test"]),
+    ("solved only before", "X", COLORS["blind"]),
+    ("not solved", "o", FAINT),
+)
+
+
+def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
+    """Where the goals lie, and which are solved before and after adapting; one task from above and from the front.
+
+    Tasks whose parameters are no points in space have no map.
+    """
+    figures, places = content["sides"][side], {}
+    names = list(dict.fromkeys(str(name) for name, _ in figures["goals"]))
+    rates = np.array(figures["figures"][MODE]["success"], dtype=float).mean(1)
+    state = np.select([(rates[:, 0] >= 0.5) & (rates[:, -1] >= 0.5), rates[:, -1] >= 0.5, rates[:, 0] >= 0.5], [0, 1, 2], 3)
+    for name in names[:_MOST_MAPS]:
+        mine = [i for i, (task, _) in enumerate(figures["goals"]) if task == name]
+        points = _points([figures["goals"][i][1] for i in mine])
+        if points is not None:
+            places[name] = points, state[mine]
+    if not places:
+        return []
+    half = " in at least half of the trials" if content["trials"] > 1 else ""
+    more = f"; the first {_MOST_MAPS} of {len(names)} tasks" if len(names) > _MOST_MAPS else ""
+    caption = f"Where the {goals(content, side)} lie and which are solved{half}, in the first and in the last episode{more}"
+    counts = ", ".join(f"{int((state == i).sum())} {label}" for i, (label, _, _) in enumerate(_STATES))
+    alt = f"Map of {plural(len(state), 'goal')} in the workspace: {counts}."
+    if len(places) > 1:
+        panels = [_Panel(name.removesuffix("-v3"), 1, *place) for name, place in places.items()]
+        return [_map(f"goals_{side}", caption, alt, panels, 2)]
+    place = next(iter(places.values()))
+    return [
+        _map(
+            f"goals_{side}_{view}",
+            f"{caption}. Seen from {of_what}",
+            f"{alt} Seen from {of_what}.",
+            [_Panel(f"From {of_what}", up, *place)],
+            1,
+        )
+        for view, of_what, up in (("above", "above", 1), ("front", "the front", 2))
+    ]
+
+
+class _Panel(NamedTuple):
+    """One pair of axes of a map: its title, which coordinate goes up, points (n, 3) in metres, and their states."""
+
+    title: str
+    up: int
+    points: np.ndarray
+    states: np.ndarray
+
+
+def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) -> Picture:
+    rows = -(-len(panels) // columns)
+    height = 0.95 + (2.9 if columns == 1 else 2.3 * rows)
+    states = np.concatenate([panel.states for panel in panels])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(rows, columns, squeeze=False)
+        figure.subplots_adjust(left=0.13, right=0.97, bottom=0.5 / height, top=1 - 0.8 / height, hspace=0.5, wspace=0.42)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes.flat, panels):
+            for i, (_, marker, color) in enumerate(_STATES):
+                x, y = 100 * panel.points[panel.states == i][:, [0, panel.up]].T
+                axis.plot(x, y, marker, color=color, ms=6.5 if columns == 1 else 5, alpha=0.9, mfc="none" if i == 3 else color)
+            axis.set_title(panel.title, y=1.03)
+            axis.set_xlabel("x, cm", labelpad=1)
+            axis.set_ylabel("y, cm" if panel.up == 1 else "z, cm")
+            axis.margins(0.1)
+            axis.set_aspect("equal", adjustable="datalim")
+        handles = [
+            Line2D([], [], marker=m, color=c, ms=5.5, ls="", mfc="none" if i == 3 else c) for i, (_, m, c) in enumerate(_STATES)
+        ]
+        labels = [f"{label} ({int((states == i).sum())})" for i, (label, _, _) in enumerate(_STATES)]
+        figure.legend(handles, labels, loc="upper left", ncols=2, borderaxespad=0.1, columnspacing=1.2)
+
+    return picture(name, caption, alt, draw, (4.7, height))
+
+
+def _points(params: list[Any]) -> np.ndarray | None:
+    """The goals' positions, metres, (n, 3): of a task's two points (object and goal) the one that varies more."""
+    try:
+        values = np.array(params, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    if values.ndim != 2 or values.shape[1] not in (3, 6) or not np.isfinite(values).all():
+        return None
+    halves = [values[:, -3:], values[:, :3]]
+    return max(halves, key=lambda half: float(np.ptp(half[:, :2], 0).sum() > 0.01))

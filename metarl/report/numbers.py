@@ -1,0 +1,67 @@
+"""Numbers as a report writes them, and the difference of two independent means."""
+
+from collections.abc import Sequence
+
+Interval = Sequence[float | None]
+"""Mean, low, high; the ends are None where they cannot be known."""
+
+
+def percent(x: float) -> str:
+    """A share as whole percent; 99.6 % is not called 100 %, nor 0.4 % nothing."""
+    rounded = round(100 * x)
+    if (rounded == 100 and x < 1) or (rounded == 0 and x > 0):
+        return f"{100 * x:.1f}\N{NO-BREAK SPACE}%"
+    return f"{rounded}\N{NO-BREAK SPACE}%"
+
+
+def _bounds(interval: Interval, scale: float, form: str) -> str:
+    _, low, high = interval
+    return (
+        ""
+        if low is None or high is None
+        else f" [{signless_zero(scale * low, form)},\N{NO-BREAK SPACE}{signless_zero(scale * high, form)}]"
+    )
+
+
+def signless_zero(x: float, form: str) -> str:
+    """A number in this form, without the sign of what is rounded to 0."""
+    text = f"{x:{form}}"
+    return text.lstrip("+-") if not text.strip("+-0.") else text
+
+
+def percent_of(interval: Interval) -> str:
+    """98 % [90, 100]"""
+    return percent(interval[0] or 0.0) + _bounds(interval, 100, ".0f")
+
+
+def points_of(interval: Interval) -> str:
+    """+58 points [+46, +71]"""
+    value = round(100 * (interval[0] or 0.0))
+    return f"{signless_zero(value, '+.0f')} point{'s' * (abs(value) != 1)}" + _bounds(interval, 100, "+.0f")
+
+
+def number_of(interval: Interval) -> str:
+    """4,769 [4,726, 4,812]"""
+    return f"{interval[0] or 0.0:,.0f}" + _bounds(interval, 1, ",.0f")
+
+
+def change_of(interval: Interval) -> str:
+    """+1,241 [+971, +1,511]"""
+    return signless_zero(interval[0] or 0.0, "+,.0f") + _bounds(interval, 1, "+,.0f")
+
+
+def difference(a: Interval, b: Interval) -> tuple[float, float | None, float | None]:
+    """a minus b for independent a and b, by the method of variance estimates recovery (Newcombe 1998, method 10).
+
+    The ends' distances from the means are added as squares; intervals that respect [0, 1] give one that respects [-1, 1].
+    """
+    d = (a[0] or 0.0) - (b[0] or 0.0)
+    if None in a or None in b:
+        return d, None, None
+    (m, low, high), (n, bottom, top) = ([float(x or 0.0) for x in i] for i in (a, b))
+    return d, d - ((m - low) ** 2 + (top - n) ** 2) ** 0.5, d + ((high - m) ** 2 + (n - bottom) ** 2) ** 0.5
+
+
+def plural(n: int, word: str) -> str:
+    """1 goal, 50 goals"""
+    return f"{n:,} {word}{'s' * (n != 1)}"

@@ -1,0 +1,223 @@
+"""What a report knows of a run: all that can be read of its directory, and what is wrong with the rest.
+
+Nothing here is refused but a path that is no run at all: a report of a broken run says what is broken.
+"""
+
+import fcntl
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.errors import UserError
+
+MEASURES = ("success", "last_success", "return")
+"""What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
+_PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
+_OPTIONAL = {"engine": str, "adapt_every": int}
+_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
+           "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool,
+           "sides": dict}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A run directory as it was found.
+
+    Attributes:
+        path: the directory.
+        name: its name, printable.
+        config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
+        lines: metrics by step, finite numbers only.
+        evaluation: the evaluation to show, or None.
+        others: other evaluations by all goals.
+        stock: evaluations by Meta-World's own protocol.
+        videos: mp4 files, the newest first.
+        problems: sentences about what could not be read.
+        running: whether a process is training it now.
+    """
+
+    path: Path
+    name: str
+    config: dict[str, Any]
+    lines: list[dict[str, float]]
+    evaluation: dict[str, Any] | None
+    others: list[dict[str, Any]]
+    stock: list[dict[str, Any]]
+    videos: list[Path]
+    problems: list[str]
+    running: bool
+
+    @property
+    def step(self) -> int:
+        """Environment steps it is known to have trained."""
+        known = [int(line["step"]) for line in self.lines[-1:]] + [self.evaluation["step"] if self.evaluation else 0]
+        return max(known)
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return str(self.config.get("agent") or (self.evaluation or {}).get("agent") or "unknown agent")
+
+    @property
+    def suite(self) -> str:
+        """What it was trained on."""
+        return str(self.config.get("suite") or (self.evaluation or {}).get("trained_on", {}).get("suite") or "unknown suite")
+
+
+def read(path: Path) -> Reading:
+    """Read a run directory, or the run of a checkpoint's folder: then its evaluation is the one that is shown.
+
+    Raises:
+        UserError: there is nothing of a run here.
+    """
+    if not path.exists():
+        raise UserError(f"there is no run {path}")
+    root, named = path.resolve(), None
+    if root.parent.name == "checkpoints":
+        root, named = root.parent.parent, root.name
+    if not any((root / part).exists() for part in _PARTS):
+        raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
+    problems: list[str] = []
+    config = _config(root, problems)
+    lines = _lines(root / "metrics.jsonl", problems)
+    found = _evaluations(root, problems)
+    default = [] if named else _load([root / "evaluation.json"], _whole, problems)
+    mine = [content for content in found if named in (None, content["checkpoint"])]
+    shown = next(iter([*default, *mine[::-1]]), None)
+    return Reading(
+        root, printable(root.name), config, lines, shown, [content for content in found if content != shown],
+        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
+        sorted(root.glob("videos/*.mp4"), key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
+        problems, _locked(root / ".lock"),
+    )  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """Without what XML, fonts or terminals choke on."""
+    whole = text.encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in whole)
+
+
+def _config(root: Path, problems: list[str]) -> dict[str, Any]:
+    path = root / "config.json"
+    if not path.exists():
+        problems.append("config.json is missing: settings, versions and the planned length are unknown.")
+    content = next(iter(_load([path], lambda content: content, problems)), {})
+    for key in ("options", "settings", "packages", "machine"):
+        content[key] = content[key] if isinstance(content.get(key), dict) else {}
+    return content
+
+
+def _lines(path: Path, problems: list[str]) -> list[dict[str, float]]:
+    """Lines of metrics in order of their steps. A last line without its end is one that is being written."""
+    if not path.exists():
+        problems.append("metrics.jsonl is missing: there are no learning curves.")
+        return []
+    *texts, being_written = path.read_text(errors="replace").split("\n")
+    by_step, bad = {}, 0
+    for text in [*texts, being_written]:
+        try:
+            line = {key: value for key, value in json.loads(text).items() if _number(value)}
+            by_step[line["step"]] = line
+        except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
+            bad += text is not being_written and bool(text.strip())
+    if bad:
+        problems.append(f"metrics.jsonl: {bad} of {len(texts)} lines cannot be read and are left out.")
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _evaluations(root: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """Evaluations by all goals, from the first checkpoint to the last."""
+    found = _load(sorted(root.glob("evaluations/all-goals_*.json")), _whole, problems)
+    return sorted(found, key=lambda content: content["step"])
+
+
+def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
+    """The JSON objects in those of the files that exist and pass the check."""
+    contents = []
+    for path in paths:
+        try:
+            # ends of intervals that older versions wrote as Infinity are unknown
+            content = json.loads(path.read_text(), parse_constant=lambda constant: None)
+            if not isinstance(content, dict):
+                raise ValueError("not an object")
+            contents.append(check(content))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+            problems.append(f"{printable(path.name)} is damaged and left out.")
+    return contents
+
+
+def _whole(content: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation in which all that a report uses is there. Raises what its first fault raises."""
+    _header(content)
+    content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
+    if not isinstance(content["trained_on"]["suite"], str) or not isinstance(content["trained_on"]["suite_seed"], int):
+        raise ValueError("a value of the wrong kind")
+    content.setdefault("adapt_every", None)
+    if any(content.get(key) is not None and not isinstance(content[key], kind) for key, kind in _OPTIONAL.items()):
+        raise ValueError("a value of the wrong kind")
+    if not content["sides"]:
+        raise ValueError("nothing was evaluated")
+    for side in content["sides"].values():
+        side.setdefault("by_task", {})
+        names = [str(name) for name, _ in side["goals"]]
+        for figures in (side, *side["by_task"].values()):
+            _statistics(figures, content["episodes"])
+        if side.get("goal_blind"):
+            _statistics(side["goal_blind"], None)
+        for mode in {"sampled", *side["figures"]}:
+            for measure in MEASURES:
+                shape = np.array(side["figures"][mode][measure], dtype=float).shape
+                if shape != (len(names), content["trials"], content["episodes"]) or not names:
+                    raise ValueError("figures of another shape")
+    return content
+
+
+def _statistics(figures: dict[str, Any], episodes: int | None) -> None:
+    for mode in {"sampled", *figures["by_episode"]}:
+        for measure in MEASURES:
+            rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
+            gain = np.array(figures["gain"][mode][measure], dtype=float)
+            if rows.shape != (episodes or len(rows), 3) or gain.shape != (3,) or np.isnan(rows[:, 0]).any():
+                raise ValueError("statistics of another shape")
+
+
+def _whole_stock(content: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation by Meta-World's protocol in which all that a report uses is there."""
+    side = content["sides"]["test"]
+    texts = all(isinstance(content[key], str) for key in ("engine", "checkpoint"))
+    counts = all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations"))
+    if not texts or not counts or not _number(side["success"]) or not 0 <= side["success"] <= 1:
+        raise ValueError("a value of the wrong kind")
+    return content
+
+
+def _header(content: dict[str, Any]) -> None:
+    if (
+        any(not isinstance(content[key], kind) for key, kind in _NEEDED.items())
+        or min(content["trials"], content["episodes"]) < 1
+    ):
+        raise ValueError("a value of the wrong kind")
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process that trains holds the run's lock."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
