@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 
 from metarl.errors import unknown
 
+ROBOTS, EXAMPLES = "metarl.robots", "metarl.fewshot.training"
+"""Modules of the two kinds of training; each has OPTIONS and set_up."""
+
 
 class AgentEntry(NamedTuple):
-    """Where an agent is found, and what it is."""
+    """Where an agent is found, what it is, and how it is trained."""
 
     module: str
     name: str
     help: str
+    training: str = ROBOTS
 
 
 class Preset(NamedTuple):
@@ -21,7 +25,7 @@ class Preset(NamedTuple):
 
     Attributes:
         settings: the agent's.
-        options: what differs from the defaults of `metarl.train.TrainOptions`.
+        options: what differs from the defaults of its training's options.
     """
 
     settings: Any
@@ -36,6 +40,11 @@ AGENTS = {
     "multitask-trpo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
     "random": AgentEntry("metarl.agents.baselines", "Random", "uniformly random actions; learns nothing"),
     "scripted": AgentEntry("metarl.agents.baselines", "Scripted", "Meta-World's expert, shown the goal; learns nothing"),
+    "maml": AgentEntry("metarl.fewshot.maml", "MAML", "few-shot: a network that adapts by gradients", EXAMPLES),
+    "matching": AgentEntry("metarl.fewshot.matching", "Matching", "few-shot: matching networks, by attention", EXAMPLES),
+    "proto": AgentEntry("metarl.fewshot.proto", "Proto", "few-shot: prototypical networks, by class means", EXAMPLES),
+    "transfer": AgentEntry("metarl.fewshot.baseline", "Transfer", "few-shot: a classifier given a new head", EXAMPLES),
+    "nearest": AgentEntry("metarl.fewshot.baseline", "Nearest", "few-shot: the nearest neighbour; learns nothing", EXAMPLES),
 }
 
 

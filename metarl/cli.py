@@ -9,7 +9,7 @@ from metarl.errors import UserError, unknown
 
 COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
-    "evaluate": ("metarl.evaluation", "Evaluate", "measure adaptation on train goals and on held-out goals"),
+    "evaluate": ("metarl.evaluation", "", "measure adaptation on what was trained on and on what was held out"),
     "compare": ("metarl.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),

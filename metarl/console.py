@@ -61,7 +61,9 @@ class Progress:
             for key, label, form in (
                 ("return", "return", "7.1f"), ("success", "success", "4.2f"),
                 ("success_first_episode", "first episode", "4.2f"), ("success_last_episode", "last", "4.2f"),
-                ("std", "std", "4.2f"), ("validation_success", "| validation", "4.2f"), ("test_success", "| TEST", "4.2f"),
+                ("std", "std", "4.2f"), ("loss", "loss", "6.4f"), ("accuracy", "accuracy", "5.3f"), ("mse", "mse", "6.4f"),
+                *((f"{part}_{measure}", name, form) for part, name in (("validation", "| validation"), ("test", "| TEST"))
+                  for measure, form in (("success", "4.2f"), ("accuracy", "5.3f"), ("mse", "6.4f"))),
             )
             if key in metrics
         )  # fmt: skip

@@ -1,11 +1,11 @@
 """`metarl evaluate`: the evaluation of a run's checkpoint, in a file that says all that is needed to repeat it."""
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 import tyro
 from safetensors.torch import save
 
+from metarl.agents import AGENTS, EXAMPLES
 from metarl.agents.baselines import goal_blind
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
@@ -24,9 +25,9 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run, split, writing
 from metarl.statistics import CONFIDENCE
-from metarl.train import Setup, set_up
 
 PROTOCOL = "all-goals"
 SLOTS = 25
@@ -113,19 +114,17 @@ def evaluate_checkpoint(
             found[side] = _play_side(setup, side, tasks, content, modes, kept, partial(_move, bar, done))
             done += len(tasks) * each
     content["sides"] = found
-    path = store(run, content, name)
+    path = run.store(content, name)
     kept.finish()
     return content, path
 
 
 def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]:
     """The agent as it was at a checkpoint, and the suite whose held-out goals are played."""
-    setup = set_up(run.config, 1, device=plan.device, engine=plan.engine)
-    setup.env.close()
-    setup.agent.load_state_dict(checkpoint.state)
-    o, trained = setup.options, setup.suite
+    setup = trained(run, checkpoint, device=plan.device, engine=plan.engine)
+    o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
-    return setup, suite(plan.suite or trained.name, seed, o.goals)
+    return setup, suite(plan.suite or setup.suite.name, seed, o.goals)
 
 
 def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> dict[str, Any]:
@@ -139,14 +138,6 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
         "reward": o.reward, "seed": seed, "device": setup.source.device.type, "packages": versions(PACKAGES),
         "git_commit": git_commit(),
     }  # fmt: skip
-
-
-def store(run: Run, content: dict[str, Any], name: str) -> Path:
-    """Write evaluations/<name>.json."""
-    path = run.path / "evaluations" / f"{name}.json"
-    with writing(str(path)):
-        write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
-    return path
 
 
 def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
@@ -276,3 +267,12 @@ class Evaluate:
             table(content)
             say(f"\nwritten: {path}\n         {picture}")
         return content
+
+
+def command(args: list[str]) -> int:
+    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
+    named = next((Path(arg) for arg in args if not arg.startswith("-") and Path(arg).exists()), None)
+    command: type[Any] = Evaluate
+    if named is not None and AGENTS.get(open_run(named)[0].config["agent"], AGENTS["rl2"]).training == EXAMPLES:
+        command = import_module("metarl.fewshot.evaluation").Evaluate
+    return tyro.cli(command, prog="metarl evaluate", args=args).main()

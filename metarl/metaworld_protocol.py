@@ -24,7 +24,7 @@ import torch
 from metarl.console import Progress, console, say
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
-from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained, store
+from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained
 from metarl.learner import Learner
 from metarl.report.verdicts import stock_sentence
 from metarl.run import Checkpoint, Run
@@ -255,7 +255,7 @@ def evaluate_checkpoint(
             "seeds": figures,
         }},
     }  # fmt: skip
-    return content, store(run, content, f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}")
+    return content, run.store(content, f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}")
 
 
 def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: bool) -> dict[str, Any]:

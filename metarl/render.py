@@ -21,9 +21,9 @@ from metarl.errors import UserError
 from metarl.evaluate import trial_generator
 from metarl.learner import distance
 from metarl.overlay import Clip, Goal, Layout
+from metarl.robots import trained
 from metarl.rollout import Rollout, play_trial
 from metarl.run import Checkpoint, Run, open_run
-from metarl.train import set_up
 from metarl.video import GIF_FPS, write_video
 
 STEPS_A_SECOND = 80
@@ -158,9 +158,7 @@ class Film:
     """
 
     def __init__(self, asked: Render, run: Run, checkpoint: Checkpoint) -> None:
-        self.asked, self.setup = asked, set_up(run.config, 1, device=asked.device)
-        self.setup.env.close()
-        self.setup.agent.load_state_dict(checkpoint.state)
+        self.asked, self.setup = asked, trained(run, checkpoint, device=asked.device)
         suite = self.setup.suite
         self.side = asked.side or ("test" if suite.test else "train")
         self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from metarl.agents import find
+from metarl.agents import AGENTS, ROBOTS, find
+from metarl.config import read_config
 from metarl.counts import Count
 from metarl.devices import choose_device
 from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
@@ -11,7 +12,7 @@ from metarl.errors import UserError
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
 from metarl.rollout import Trials
-from metarl.run import Run
+from metarl.run import Checkpoint, Run
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Setup(NamedTuple):
         """What is trained on what, for how long, in words."""
         o = self.options
         return (
-            f"({len(self.suite.train)} train tasks): {said_steps(o)} of {o.num_envs} trials of {o.episodes_per_trial} x "
-            f"{o.horizon} steps.\nEngine {self.env.engine.name}, device {self.source.device}."
+            f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks.\n"
+            f"Engine {self.env.engine.name}, device {self.source.device}"
         )
 
     def evaluate(self, run: Run, step: int) -> Metrics:
@@ -77,21 +78,13 @@ class Setup(NamedTuple):
         self.env.close()
 
 
-def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) -> Setup:
-    """Make what config.json describes: suite, environments (num_envs: another number of them), an untrained agent.
-
-    Args:
-        config: as in config.json.
-        num_envs: slots; None: as configured.
-        changed: options that replace the configured ones.
-    """
-    settings, options = read_config(config)
-    options = replace(options, **changed)
+def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
+    """Suite, environments and an untrained agent. See `metarl.config.set_up`; slots: another number of them."""
     agent_class, _ = find(config["agent"])
     made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
     env = make_vec(
-        made.train, num_envs or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
+        made.train, slots or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
         terminate_on_success=options.terminate_on_success,
     )  # fmt: skip
     agent = agent_class(
@@ -107,3 +100,24 @@ def set_up(config: dict[str, Any], num_envs: int | None = None, **changed: Any) 
         )
     source = Trials(env, made.train, episodes, options.seed, device)
     return Setup(options, made, env, agent, source)
+
+
+def trained(run: Run, checkpoint: Checkpoint, **changed: Any) -> Setup:
+    """A run's suite and its agent as it was at a checkpoint; the environments are closed.
+
+    Args:
+        changed: options that replace the configured ones.
+
+    Raises:
+        UserError: the run is not one of robots.
+    """
+    if AGENTS[run.config["agent"]].training != ROBOTS:
+        raise UserError(f"{run.path} was trained on {run.config['suite']}: there are no robots in it")
+    settings, options = read_config(run.config)
+    setup = set_up(run.config, settings, replace(options, **changed), slots=1)
+    setup.close()
+    setup.agent.load_state_dict(checkpoint.state)
+    return setup
+
+
+OPTIONS = TrainOptions

@@ -161,6 +161,13 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
+    def store(self, content: dict[str, Any], name: str) -> Path:
+        """Write evaluations/<name>.json, whole or not at all."""
+        path = self.path / "evaluations" / f"{name}.json"
+        with writing(str(path)):
+            write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
+        return path
+
     def checkpoints(self) -> list[Path]:
         """Folders of checkpoints, oldest first; whether they are whole is not checked."""
         folder = self.path / "checkpoints"

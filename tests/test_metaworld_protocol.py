@@ -18,8 +18,8 @@ from metarl.evaluate import evaluate, summary
 from metarl.metaworld_protocol import measure, native_envs, shares, stock_envs
 from metarl.networks import Gaussian
 from metarl.report.verdicts import stock_sentence
+from metarl.robots import trained as trained_setup
 from metarl.run import open_run
-from metarl.train import set_up
 
 CPU = torch.device("cpu")
 REACH = suite("ml1:reach-v3", 1, 4)
@@ -50,10 +50,7 @@ def trained(tmp_path_factory):
         path = tmp_path_factory.mktemp("runs") / name
         assert train(path, 2, agent=name) == 0
         run, _ = open_run(path)
-        setup = set_up(run.config, 1, device="cpu")
-        setup.env.close()
-        setup.agent.load_state_dict(run.load()[0].state)
-        agents.append(setup.agent)
+        agents.append(trained_setup(run, run.load()[0], device="cpu").agent)
     return agents
 
 

@@ -135,6 +135,8 @@ def _scaled(features: Tensor, classes: int) -> Tensor:
 class Nearest(Comparing):
     """The answer of the nearest example of the support, by raw pixels, bags of features, or numbers."""
 
+    regression = True
+
     def build(self) -> nn.Module:
         """Nothing to learn."""
         return nn.Identity()

@@ -29,9 +29,11 @@ class FewShot(Agent):
     Attributes:
         net: the network.
         any_ways: whether the learner takes episodes of other ways than it was trained with.
+        regression: whether it can answer with numbers.
     """
 
     any_ways = True
+    regression = True
     net: nn.Module
 
     def __init__(self, settings: Any, kind: Kind, *, seed: int, device: torch.device, classes: int) -> None:
@@ -105,6 +107,8 @@ class FewShot(Agent):
 
 class Comparing(FewShot):
     """A learner whose state is the support's features and targets: more support makes it longer."""
+
+    regression = False
 
     def features(self, x: Tensor) -> Tensor:
         """Examples (tasks, n, *shape) to features (tasks, n, size)."""
