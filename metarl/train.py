@@ -59,7 +59,8 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     different = [line for name, line in _differences(checkpoint.config, given).items() if name not in RESUMABLE]
     if different:
         raise UserError(f"{run.path} was trained with other settings: {'; '.join(different)}. Start a new run with them")
-    changed = {name: given["options"][name] for name in RESUMABLE if given["options"][name] != run.config["options"].get(name)}
+    now, before = given["options"], run.config["options"]
+    changed = {name: now[name] for name in RESUMABLE if name in now and now[name] != before.get(name)}
     if given["options"]["device"] == "cuda" and "device" not in changed and not torch.cuda.is_available():
         say("This run was trained on a GPU and there is none here: going on on the CPU; figures will differ in the last digits")
         changed["device"] = "auto"

@@ -97,9 +97,9 @@ class FewShot(Agent):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
-        self.net.load_state_dict(state["net"])
+        self.net.load_state_dict(state.get("net", {}))  # what is empty is not in a checkpoint
         vars(self).pop("optimizer", None)
-        if state["optimizer"]:
+        if state.get("optimizer"):
             groups = self.optimizer.state_dict()["param_groups"]
             moments = {int(i): value for i, value in state["optimizer"].items()}
             self.optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -1,0 +1,177 @@
+"""Few-shot learning through the command line, on small data that the tests make."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import equal_runs, refused
+
+from metarl import cli
+from metarl.errors import UserError
+from metarl.fewshot.episodes import Examples
+from metarl.fewshot.evaluation import first_shots
+from metarl.fewshot.training import trained
+from metarl.run import Run, open_run
+
+SMALL = "--ways 3 --shots 2 --queries 2 --meta-batch 2 --updates 2 --steps 4 --device cpu --quiet".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A folder of images and a CSV of texts, 20 classes of 6 examples each that look alike."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = ["text,label"]
+    for c in range(20):
+        look = rng.random((16, 16))
+        (folder / "images" / f"class{c}").mkdir(parents=True)
+        for i in range(6):
+            pixels = np.uint8(255 * (0.7 * look + 0.3 * rng.random((16, 16))))
+            Image.fromarray(pixels).save(folder / "images" / f"class{c}" / f"{i}.png")
+            rows.append(f"word{c} and number {i},label{c}")
+    (folder / "texts.csv").write_text("\n".join(rows))
+    return {"image": f"folder:{folder / 'images'}", "text": f"csv:{folder / 'texts.csv'}", "regression": "sinusoid"}
+
+
+def run(agent: str, kind: str, data: dict[str, str], path: Path, *more: str) -> int:
+    return cli.run(["train", agent, data[kind], *SMALL, "--run-dir", str(path), *more])
+
+
+CASES: list[tuple[str, str, list[str]]] = [
+    ("maml", "image", ["--channels", "4", "--image-size", "16"]),
+    ("maml", "image", ["--channels", "4", "--image-size", "16", "--first-order"]),
+    ("maml", "text", ["--channels", "4", "--adapt-part", "head", "--inner-steps", "2", "--multi-step-loss", "3"]),
+    (
+        "maml",
+        "regression",
+        ["--channels", "4", "--rates", "layer", "--rates-by-step", "--inner-steps", "2", "--inner-lr", "0.01"],
+    ),
+    ("matching", "image", ["--channels", "4", "--image-size", "16", "--context"]),
+    ("matching", "text", ["--channels", "4"]),
+    ("proto", "image", ["--channels", "4", "--image-size", "16"]),
+    ("transfer", "image", ["--channels", "4", "--image-size", "16", "--fit-steps", "2"]),
+    ("transfer", "regression", ["--channels", "4", "--fit", "all", "--fit-steps", "2", "--fit-lr", "0.01"]),
+    ("nearest", "text", []),
+]
+
+
+@pytest.mark.parametrize(("agent", "kind", "options"), CASES)
+def test_train_resume_and_evaluate(
+    agent: str, kind: str, options: list[str], data: dict[str, str], tmp_path: Path, capsys: Any
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run(agent, kind, data, whole, *options, "--evaluate-every", "2") == 0
+    assert run(agent, kind, data, cut, *options, "--evaluate-every", "2", "--steps", "2") == 0
+    assert cli.run(["train", "--resume", str(cut), "--steps", "4", "--quiet"]) == 0
+    assert equal_runs(whole, cut)
+    assert cli.run(["evaluate", str(whole), "--episodes", "25", "--queries", "3", "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    content = json.loads((whole / "evaluation.json").read_text())
+    measure = "mse" if kind == "regression" else "accuracy"
+    assert content["measure"] == measure
+    assert ("3-way accuracy" if measure == "accuracy" else "mean squared error") in shown
+    for side in ("train", "test"):
+        figures = np.array(content["sides"][side]["figures"])
+        assert figures.shape == (25, 3)
+        np.testing.assert_allclose(figures.mean(0), [mean for mean, _, _ in content["sides"][side]["by_shots"]], atol=1e-5)
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert f"validation_{measure}" in lines[-1]
+    assert f"validation_{measure}" not in lines[0]
+    first = (whole / "evaluation.json").read_bytes()
+    assert cli.run(["evaluate", str(whole), "--episodes", "25", "--queries", "3", "--device", "cpu", "--quiet"]) == 0
+    assert (whole / "evaluation.json").read_bytes() == first
+
+
+def test_learning_makes_a_difference_on_classes_never_seen(data: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert run("proto", "image", data, path, "--image-size", "16", "--steps", "20") == 0
+    assert cli.run(["evaluate", str(path), "--episodes", "40", "--queries", "3", "--quiet"]) == 0
+    zero, _, two = json.loads((path / "evaluation.json").read_text())["sides"]["test"]["by_shots"]
+    assert zero[0] == pytest.approx(1 / 3, abs=0.05)
+    assert two[1] > 0.9
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(data: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    from metarl.fewshot import evaluation
+
+    path = tmp_path / "run"
+    assert run("nearest", "image", data, path, "--image-size", "16") == 0
+    args = ["evaluate", str(path), "--episodes", "60", "--queries", "3", "--quiet"]
+    whole, played = evaluation.curve, []
+
+    def counted(*given: Any) -> np.ndarray:
+        if len(played) == 2:
+            raise KeyboardInterrupt
+        played.append(1)
+        return whole(*given)
+
+    monkeypatch.setattr(evaluation, "curve", counted)
+    assert cli.run(args) == 130
+    monkeypatch.setattr(evaluation, "curve", whole)
+    calls = []
+    monkeypatch.setattr(evaluation, "curve", lambda *given: calls.append(1) or whole(*given))
+    assert cli.run(args) == 0
+    assert len(calls) == 4  # of 3 batches a part
+    resumed = (path / "evaluation.json").read_bytes()
+    assert cli.run(args) == 0
+    assert (path / "evaluation.json").read_bytes() == resumed
+
+
+def test_evaluating_with_other_ways_and_shots(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+    proto, maml = tmp_path / "proto", tmp_path / "maml"
+    assert run("proto", "image", data, proto, "--image-size", "16") == 0
+    assert run("maml", "image", data, maml, "--image-size", "16", "--channels", "4") == 0
+    more = ["--ways", "4", "--shots", "3", "--queries", "3", "--episodes", "20", "--quiet"]
+    assert cli.run(["evaluate", str(proto), *more]) == 0
+    content = json.loads((proto / "evaluation.json").read_text())
+    assert (content["ways"], content["trained_with"]) == (4, {"ways": 3, "shots": 2})
+    assert len(content["sides"]["test"]["by_shots"]) == 4
+    assert cli.run(["evaluate", str(maml), *more]) == 2
+    assert "was trained with 3 ways" in capsys.readouterr().err
+    assert cli.run(["evaluate", str(proto), str(maml), "--episodes", "20", "--queries", "3", "--quiet"]) == 0
+    assert list((proto / "evaluations").glob("beside_maml.png"))
+
+
+def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "run"
+    assert run("nearest", "text", data, path) == 0
+    assert cli.run(["render", str(path)]) == 2
+    assert "there are no robots in it" in capsys.readouterr().err
+    checkpoint = open_run(path)[0].load()[0]
+    with pytest.raises(UserError, match="not of a few-shot learner"):
+        trained(Run(tmp_path, {"agent": "rl2"}), checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["proto", "sinusoid"], "tells classes apart, and sinusoid has none"),
+        (["proto", "omniglots"], "unknown data set 'omniglots'. Did you mean omniglot"),
+        (["maml", "sinusoid", "--shots", "0"], "shots must be at least 1"),
+        (["maml", "sinusoid", "--updates", "0"], "updates must be at least 1"),
+        (["maml", "sinusoid", "--adapt-part", "tail"], "no parameter begins with tail"),
+        (["matching", "csv:nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_wrong_input_is_refused(args: list[str], says: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    refused(["train", *args], says, tmp_path, monkeypatch, capsys)
+
+
+def test_too_few_examples_are_said(data: dict[str, str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    args = ["train", "proto", data["image"], "--ways", "3", "--shots", "5", "--queries", "4"]
+    refused(args, "6 images a class: 5 shots + 4 queries do not fit", tmp_path, monkeypatch, capsys)
+
+
+def test_the_first_shots_of_each_class() -> None:
+    y = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 0, 0, 1, 1, 1]])
+    support = Examples(torch.arange(12.0).view(2, 6, 1), y)
+    one = first_shots(support, 1, 2)
+    assert one.x.flatten().tolist() == [0, 1, 6, 9]
+    assert one.y.tolist() == [[1, 0], [0, 1]]
+    two = first_shots(support, 2, 2)
+    assert two.x[0].flatten().tolist() == [0, 1, 2, 3]
+    assert torch.equal(first_shots(support, 3, 2).x, support.x)
