@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": ("metarl.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
+    "adapt": ("metarl.fewshot.own", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),

@@ -14,6 +14,7 @@ from metarl import cli
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
 from metarl.fewshot.evaluation import first_shots
+from metarl.fewshot.own import predict
 from metarl.fewshot.training import trained
 from metarl.run import Run, open_run
 
@@ -134,6 +135,60 @@ def test_evaluating_with_other_ways_and_shots(data: dict[str, str], tmp_path: Pa
     assert "was trained with 3 ways" in capsys.readouterr().err
     assert cli.run(["evaluate", str(proto), str(maml), "--episodes", "20", "--queries", "3", "--quiet"]) == 0
     assert list((proto / "evaluations").glob("beside_maml.png"))
+
+
+@pytest.fixture(scope="module")
+def proto(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Learners that can tell the classes apart."""
+    paths = {kind: tmp_path_factory.mktemp("proto") / kind for kind in ("image", "text")}
+    for kind, path in paths.items():
+        assert run("proto", kind, data, path, "--image-size", "16", "--steps", "40") == 0
+    return paths
+
+
+def test_adapting_to_own_images(proto: dict[str, Path], data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+    images = Path(data["image"].removeprefix("folder:"))
+    support, query = tmp_path / "support", tmp_path / "query"
+    query.mkdir()
+    for c in (3, 7, 11, 12):
+        (support / f"[b]{c}").mkdir(parents=True)  # not markup
+        for i in range(2):
+            (support / f"[b]{c}" / f"{i}.png").write_bytes((images / f"class{c}" / f"{i}.png").read_bytes())
+        (query / f"of_{c}.png").write_bytes((images / f"class{c}" / "5.png").read_bytes())
+    (query / "broken.png").write_bytes(b"")
+    out = tmp_path / "out.csv"
+    args = ["adapt", str(proto["image"]), "--support", str(support), "--query", str(query), "--out", str(out)]
+    assert cli.run([*args, "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 files cannot be read" in shown
+    assert "[b]3" in shown
+    rows = [line.split(",") for line in out.read_text().splitlines()]
+    assert rows[0] == ["item", "predicted", "[b]11", "[b]12", "[b]3", "[b]7"]
+    assert all(row[0] == f"of_{row[1][3:]}.png" for row in rows[1:])
+    assert [sum(map(float, row[2:])) for row in rows[1:]] == pytest.approx([1] * 4, abs=1e-5)
+    found = predict(proto["image"], support, query, invert=True, device="cpu")
+    assert len(found.best) == 4
+
+
+def test_adapting_to_own_texts(proto: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "support.csv").write_text("label,text\nlamp,turn on the light\nlamp,light please\nmusic,play a song\n")
+    (tmp_path / "query.csv").write_text("text\nthe light\nplay it\n")
+    found = predict(proto["text"], tmp_path / "support.csv", tmp_path / "query.csv", device="cpu")
+    assert found.items == ["the light", "play it"]
+    assert found.classes == ["lamp", "music"]
+    np.testing.assert_allclose(found.probabilities.sum(1), 1)
+    args = ["adapt", str(proto["text"]), "--support", str(tmp_path / "query.csv"), "--query", str(tmp_path / "query.csv")]
+    assert cli.run(args) == 2
+    assert "label" in capsys.readouterr().err
+
+
+def test_a_head_of_another_size_cannot_adapt(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "maml"
+    assert run("maml", "text", data, path, "--channels", "4", "--inner-steps", "1") == 0
+    (tmp_path / "support.csv").write_text("label,text\na,one\nb,two\n")
+    args = ["adapt", str(path), "--support", str(tmp_path / "support.csv"), "--query", str(tmp_path / "support.csv")]
+    assert cli.run(args) == 2
+    assert "has 2 classes, and this learner's head knows 3" in capsys.readouterr().err
 
 
 def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:

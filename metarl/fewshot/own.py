@@ -1,0 +1,176 @@
+"""`metarl adapt`: a trained few-shot learner, adapted to the user's own few examples."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from metarl.cache import write_atomically, writing
+from metarl.console import console, say
+from metarl.errors import UserError
+from metarl.fewshot.episodes import Examples
+from metarl.fewshot.images import files, read_classes, read_image, subfolders
+from metarl.fewshot.learner import FewShot
+from metarl.fewshot.text import features, read_csv
+from metarl.fewshot.training import trained
+from metarl.run import open_run
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a learner says of some items after it adapted.
+
+    Attributes:
+        items: names of image files, or texts.
+        classes: names of the support's classes.
+        probabilities: (items, classes).
+    """
+
+    items: list[str]
+    classes: list[str]
+    probabilities: np.ndarray
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable class of each item."""
+        return [self.classes[i] for i in self.probabilities.argmax(1)]
+
+    def csv(self) -> str:
+        """A row for each item: the item, its class, the probability of every class."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["item", "predicted", *self.classes])
+        for item, best, row in zip(self.items, self.best, self.probabilities):
+            writer.writerow([item, best, *(f"{p:.6f}" for p in row)])
+        return out.getvalue()
+
+
+@torch.no_grad()
+def predict(
+    run: Path | str, support: Path | str, query: Path | str, *, invert: bool = False, device: str = "auto"
+) -> Predictions:
+    """Adapt a trained learner to the examples in `support`, and answer what is in `query`.
+
+    Args:
+        run: a run directory, or a checkpoint's folder in one, of a learner of images or texts.
+        support: a folder of class/image files, or a CSV file with the columns text and label.
+        query: a folder of image files (in folders too), or a CSV file with the column text.
+        invert: exchange light and dark: Omniglot's strokes are light on dark.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: the run is not a few-shot one of images or texts, its head has another number of classes, or the examples
+            cannot be read.
+    """
+    opened, named = open_run(Path(run))
+    checkpoint, problems = opened.load(named)
+    for problem in problems:
+        say(f"{problem}: using the one before")
+    setup = trained(opened, checkpoint, device=device)
+    learner, size = setup.agent, setup.options.image_size
+    if learner.kind.name == "image":
+        values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size).items()}
+        images = _images(Path(query), size)
+        items, x = list(images), _pixels(np.stack(list(images.values())), learner, invert)
+    elif learner.kind.name == "text":
+        rows = read_csv(Path(support), ("text", "label"))
+        labels = list(dict.fromkeys(label for _, label in rows))
+        values = {name: _ids([text for text, label in rows if label == name]) for name in labels}
+        items = [text for (text,) in read_csv(Path(query), ("text",))]
+        x = _ids(items)
+    else:
+        raise UserError(f"{run} learned {setup.data.name}: there are no own examples to adapt to")
+    if len(values) < 2:
+        raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
+    if len(values) != learner.ways and not learner.any_ways:
+        raise UserError(
+            f"{support} has {len(values)} classes, and this learner's head knows {learner.ways}: train one with --ways "
+            f"{len(values)}, or a learner that takes any number (matching, proto)"
+        )
+    learner.ways = len(values)
+    y = torch.cat([torch.full((len(some),), i) for i, some in enumerate(values.values())])
+    examples = Examples(torch.cat(list(values.values()))[None].to(learner.device), y[None].to(learner.device))
+    state = learner.adapt(learner.begin(1), examples)
+    answer, _ = learner.predict(state, x[None].to(learner.device))
+    return Predictions(items, list(values), torch.softmax(answer[0].double(), -1).cpu().numpy())
+
+
+def _images(folder: Path, size: int) -> dict[str, np.ndarray]:
+    """Images in a folder and in its folders, by their path below it; what cannot be read is left out and said."""
+    found, bad = {}, []
+    for place in (folder, *subfolders(folder)):
+        for file in files(place):
+            name = str(file.relative_to(folder))
+            try:
+                found[name] = read_image(file, size)
+            except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image
+                bad.append(f"{name} ({error})")
+    if not found:
+        raise UserError(
+            f"{folder}: " + (f"none of its {len(bad)} files can be read: {bad[0]}" if bad else "there are no images")
+        )
+    if bad:
+        say(f"{folder}: {len(bad)} files cannot be read as images and are left out: {', '.join(bad[:3])}")
+    return found
+
+
+def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:
+    """uint8 (n, 3, size, size) as the learner sees images: float32 in [0, 1], grey where it has one channel."""
+    x = torch.from_numpy(images).float() / 255
+    if learner.kind.shape[0] == 1:
+        x = x.mean(1, keepdim=True)
+    return 1 - x if invert else x
+
+
+def _ids(texts: list[str]) -> Tensor:
+    return torch.from_numpy(np.stack([features(text) for text in texts])).long()
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """Adapt a trained few-shot learner to your own few examples, and predict.
+
+    Prints each item's class and its probability, and writes the probabilities of all classes as CSV.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory of a learner of images or texts, or a checkpoint's folder in one."""
+    support: Path
+    """The few examples: a folder of class/image files, or a CSV file with the columns text and label."""
+    query: Path
+    """What to predict: a folder of images, or a CSV file with the column text."""
+    out: Path = Path("predictions.csv")
+    """Where the probabilities are written."""
+    invert: bool = False
+    """Exchange light and dark, for photographs of ink on paper: Omniglot's strokes are light on dark."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
+        with writing(str(self.out)):
+            write_atomically(self.out, found.csv().encode())
+        if not self.quiet:
+            grid = Table(box=SIMPLE_HEAD)
+            for column in ("item", "predicted", "probability", "next", "probability"):
+                grid.add_column(column)
+            for item, row in zip(found.items, found.probabilities):
+                first, second = np.argsort(-row, kind="stable")[:2]
+                names = [escape(found.classes[i]) for i in (first, second)]
+                grid.add_row(escape(item), names[0], f"{row[first]:.2f}", names[1], f"{row[second]:.2f}")
+            console.print(grid)
+            say(f"written: {self.out}")
+        return 0
