@@ -22,6 +22,7 @@ from metarl.devices import choose_device
 from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
 from metarl.errors import UserError, unknown
 from metarl.learner import Agent, Metrics, NonFiniteError
+from metarl.machine import EnergyMeter
 from metarl.rollout import Trials
 from metarl.run import Run, copied, default_path, open_run, refuse_existing, split
 
@@ -168,7 +169,7 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
     torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
     total = options.iterations
     border = (step, start, copied(agent.state_dict()))
-    saved = start
+    saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
     with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
@@ -186,7 +187,9 @@ def train(run: Run, setup: Setup, start: int = 0, step: int = 0) -> None:
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
-                    run.log({**line, "seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)})
+                    cost = {"seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)}
+                    joules = meter.joules()
+                    run.log({**line, **cost, **({} if joules is None else {"joules": round(joules, 1)})})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
                         run.save(*border, options.keep_checkpoints)
                         saved = iteration + 1
