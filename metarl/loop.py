@@ -17,6 +17,7 @@ from metarl.console import Progress, say
 from metarl.counts import Count
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
+from metarl.machine import EnergyMeter
 from metarl.run import Run, copied, split
 
 
@@ -107,7 +108,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
     torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
     total = options.iterations
     border = (step, start, copied(agent.state_dict()))
-    saved = start
+    saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
     with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
@@ -125,7 +126,9 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
-                    run.log({**line, "seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)})
+                    cost = {"seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)}
+                    joules = meter.joules()
+                    run.log({**line, **cost, **({} if joules is None else {"joules": round(joules, 1)})})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
                         run.save(*border, options.keep_checkpoints)
                         saved = iteration + 1

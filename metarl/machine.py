@@ -39,6 +39,35 @@ def processor() -> str:
     return models[0] if models else platform.machine()
 
 
+class EnergyMeter:
+    """Energy that the processor packages took, by their own counters (RAPL), where the system lets them be read.
+
+    It is the whole machine's, whatever else runs on it.
+    """
+
+    def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
+        self.counters = sorted(root.glob("intel-rapl:?"))  # a domain a package; AMD's have the same name
+        self.last = self._read()
+
+    def _read(self) -> list[int] | None:
+        """Microjoules of each package; None: there are none to read."""
+        try:
+            return [int((counter / "energy_uj").read_text()) for counter in self.counters] or None
+        except (OSError, ValueError):
+            return None
+
+    def joules(self) -> float | None:
+        """Since the last call, or the start."""
+        before, self.last = self.last, self._read()
+        if before is None or self.last is None:
+            return None
+        total = 0
+        for counter, was, now in zip(self.counters, before, self.last):
+            # a counter starts anew at its end
+            total += now - was if now >= was else now - was + int((counter / "max_energy_range_uj").read_text())
+        return total / 1e6
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """The version of each of these packages that is installed."""
     found = {}

@@ -10,6 +10,7 @@ import tyro
 from metarl import doctor, machine
 from metarl.doctor import EXACT, Doctor, Finding, findings
 from metarl.errors import UserError
+from metarl.machine import EnergyMeter
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,23 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def rows(check: Callable[[], list[Finding]]) -> dict[str, Finding]:
     return {row.check: row for row in check()}
+
+
+def test_energy_is_read_where_it_can_be_also_past_a_counters_end(tmp_path: Path) -> None:
+    assert EnergyMeter(tmp_path).joules() is None
+    packages = [tmp_path / "intel-rapl:0", tmp_path / "intel-rapl:1"]
+    for package in packages:
+        package.mkdir()
+        (package / "energy_uj").write_text("9000000")
+        (package / "max_energy_range_uj").write_text("10000000")
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of a package, counted in it
+    meter = EnergyMeter(tmp_path)
+    (packages[0] / "energy_uj").write_text("9500000")
+    (packages[1] / "energy_uj").write_text("1000000")
+    assert meter.joules() == 2.5
+    assert meter.joules() == 0.0
+    (packages[0] / "energy_uj").unlink()
+    assert meter.joules() is None
 
 
 def test_a_sound_machine(capsys: pytest.CaptureFixture[str]) -> None:

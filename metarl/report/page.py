@@ -221,6 +221,9 @@ def _details(run: Reading) -> list[Table]:
         cost += [("time", clock(seconds)), ("of which collecting", percent(collecting / seconds))]
     if speeds:
         cost.append(("steps per second, median", f"{statistics.median(speeds):,.0f}"))
+    joules = sum(line.get("joules", 0.0) for line in lines)
+    if joules:
+        cost.append(("energy of the processor packages, all that ran on them", f"{joules / 3.6e6:.3g} kWh"))
     versions = [
         *((key, config.get(key)) for key in ("started", "metarl", "git_commit", "python", "cuda")),
         *config["packages"].items(),
