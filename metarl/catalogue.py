@@ -7,11 +7,12 @@ from rich.table import Table
 from metarl.agents import AGENTS, find
 from metarl.console import console
 from metarl.envs import ENGINES, SUITES, TASKS
+from metarl.fewshot.data import DATA_SETS
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """List suites, tasks, engines, agents and presets."""
+    """List suites, data sets, tasks, engines, agents and presets."""
 
     debug: bool = False
     """Show a traceback with an error."""
@@ -20,6 +21,7 @@ class Catalogue:
         """Run the command."""
         for title, rows in (
             ("suites (the goal is hidden from the agent, but for mt*)", list(SUITES.items())),
+            ("data sets (of the few-shot agents)", list(DATA_SETS.items())),
             ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
             ("engines (--engine)", list(ENGINES.items())),

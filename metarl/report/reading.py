@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.agents import AGENTS, EXAMPLES
 from metarl.errors import UserError
 
 MEASURES = ("success", "last_success", "return")
@@ -84,6 +85,10 @@ def read(path: Path) -> Reading:
         raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
     problems: list[str] = []
     config = _config(root, problems)
+    if config.get("agent") in {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}:
+        raise UserError(
+            f"{path} is a run of few-shot learning: reports show robots only; metarl evaluate has its table and plot"
+        )
     lines = _lines(root / "metrics.jsonl", problems)
     found = _evaluations(root, problems)
     default = [] if named else _load([root / "evaluation.json"], _whole, problems)
