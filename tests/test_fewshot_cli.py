@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import equal_runs, refused
 
 from metarl import cli
+from metarl.agents import AGENTS, EXAMPLES
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
 from metarl.fewshot.evaluation import first_shots
@@ -58,6 +59,10 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("transfer", "regression", ["--channels", "4", "--fit", "all", "--fit-steps", "2", "--fit-lr", "0.01"]),
     ("nearest", "text", []),
 ]
+
+
+def test_every_learner_is_tried_here() -> None:
+    assert {agent for agent, _, _ in CASES} == {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
 
 
 @pytest.mark.parametrize(("agent", "kind", "options"), CASES)
