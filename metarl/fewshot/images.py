@@ -1,5 +1,6 @@
 """The user's own images: a folder of class/image files, of any size and kind."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -54,24 +55,32 @@ def read_classes(path: Path, image_size: int) -> dict[str, np.ndarray]:
     bad: list[str] = []
     total = 0
     for folder in subfolders(path):
-        images = []
-        for file in files(folder):
-            total += 1
-            try:
-                images.append(read_image(file, image_size))
-            except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image to learn from
-                bad.append(f"{folder.name}/{file.name} ({error})")
-        if images:
-            classes[folder.name] = np.stack(images)
+        found, unreadable = read_images(path, files(folder), image_size)
+        total += len(found) + len(unreadable)
+        bad += unreadable
+        if found:
+            classes[folder.name] = np.stack(list(found.values()))
     if not classes:
-        found = f"none of its {total} files can be read: {bad[0]}" if bad else "there are no class/image files in it"
-        raise UserError(f"{path}: {found}")
+        why = f"none of its {total} files can be read: {bad[0]}" if bad else "there are no class/image files in it"
+        raise UserError(f"{path}: {why}")
     if bad:
         say(
             f"{path}: {len(bad)} of {total} files cannot be read as images and are left out: {', '.join(bad[:3])}"
             + (", ..." if len(bad) > 3 else "")
         )
     return classes
+
+
+def read_images(root: Path, some: Iterable[Path], image_size: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Images by their path below `root`, see `read_image`; and of what is none the path and the reason."""
+    images, bad = {}, []
+    for file in some:
+        name = str(file.relative_to(root))
+        try:
+            images[name] = read_image(file, image_size)
+        except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image to learn from
+            bad.append(f"{name} ({error})")
+    return images, bad
 
 
 def read_image(file: Path, image_size: int) -> np.ndarray:

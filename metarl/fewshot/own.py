@@ -17,7 +17,7 @@ from metarl.cache import write_atomically, writing
 from metarl.console import console, say
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
-from metarl.fewshot.images import files, read_classes, read_image, subfolders
+from metarl.fewshot.images import files, read_classes, read_images, subfolders
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.text import features, read_csv
 from metarl.fewshot.training import trained
@@ -105,14 +105,7 @@ def predict(
 
 def _images(folder: Path, size: int) -> dict[str, np.ndarray]:
     """Images in a folder and in its folders, by their path below it; what cannot be read is left out and said."""
-    found, bad = {}, []
-    for place in (folder, *subfolders(folder)):
-        for file in files(place):
-            name = str(file.relative_to(folder))
-            try:
-                found[name] = read_image(file, size)
-            except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image
-                bad.append(f"{name} ({error})")
+    found, bad = read_images(folder, [file for place in (folder, *subfolders(folder)) for file in files(place)], size)
     if not found:
         raise UserError(
             f"{folder}: " + (f"none of its {len(bad)} files can be read: {bad[0]}" if bad else "there are no images")
