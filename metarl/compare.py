@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from metarl.cache import writing
 from metarl.comparison import (
     NEEDED,
     OPTIONS,
@@ -28,7 +29,7 @@ from metarl.comparison import (
 from metarl.console import console, say
 from metarl.curves import SIDES
 from metarl.errors import UserError
-from metarl.run import open_run, writing
+from metarl.run import open_run
 from metarl.statistics import Interval
 
 MEASURES = {

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from metarl.run import writing
+from metarl.cache import writing
 
 
 class Kept:

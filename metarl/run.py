@@ -51,6 +51,11 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
     config: dict[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return hashlib.sha256(save_tensors(split(self.state)[0])).hexdigest()
+
 
 class Run:
     """A run directory. Make one with `create`, open one with `open_run`."""
