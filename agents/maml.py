@@ -317,10 +317,8 @@ class MAML(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and statistics, learned rates, Adam's moments, the penalty's weight."""
-        made = "optimizer" in vars(self)
-        optimizer = {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()} if made else {}
         learned = self.rates if self.settings.rates != "fixed" else {}
-        return {"policy": self.policy.state_dict(), "rates": learned, "optimizer": optimizer, "inner_kl": self.inner_kl}
+        return {"policy": self.policy.state_dict(), "rates": learned, "optimizer": self.moments(), "inner_kl": self.inner_kl}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
@@ -329,8 +327,4 @@ class MAML(Agent):
             for name, rate in state.get("rates", {}).items():
                 self.rates[name].copy_(rate)
         self.inner_kl = state["inner_kl"]
-        moments = {int(i): value for i, value in state.get("optimizer", {}).items()}
-        vars(self).pop("optimizer", None)
-        if moments:
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.load_moments(state.get("optimizer", {}))

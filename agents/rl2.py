@@ -272,15 +272,9 @@ class RL2(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and statistics, Adam's moments."""
-        made = "optimizer" in vars(self)
-        optimizer = {str(i): moments for i, moments in self.optimizer.state_dict()["state"].items()} if made else {}
-        return {"policy": self.policy.state_dict(), "optimizer": optimizer}
+        return {"policy": self.policy.state_dict(), "optimizer": self.moments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         self.policy.load_state_dict(state["policy"])
-        moments = {int(i): value for i, value in state.get("optimizer", {}).items()}
-        vars(self).pop("optimizer", None)
-        if moments:
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.load_moments(state.get("optimizer", {}))

@@ -104,6 +104,21 @@ class Agent:
                     state = self.adapt(state, batch)
         return self.update(batches, iteration)
 
+    optimizer: Any
+    """A cached property of agents that have one: it is made when it is first needed."""
+
+    def moments(self) -> dict[str, Any]:
+        """The optimiser's, by the number of the parameter; nothing where it was not needed yet."""
+        made = "optimizer" in vars(self)
+        return {str(i): value for i, value in self.optimizer.state_dict()["state"].items()} if made else {}
+
+    def load_moments(self, moments: dict[str, Any]) -> None:
+        """Give a new optimiser what `moments` gave."""
+        vars(self).pop("optimizer", None)
+        if moments:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": {int(i): v for i, v in moments.items()}, "param_groups": groups})
+
     def state_dict(self) -> dict[str, Any]:
         """All that resume needs: nested dicts of tensors and of what JSON can hold."""
         raise NotImplementedError

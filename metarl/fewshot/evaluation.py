@@ -1,6 +1,5 @@
 """`metarl evaluate` of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from safetensors.torch import save
 
 from metarl import statistics
 from metarl.cache import write_atomically, writing
@@ -26,7 +24,7 @@ from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
 from metarl.rollout import EVALUATION, generator
-from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run, split
+from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 
 PROTOCOL = "episodes"
 TASKS = 20
@@ -125,12 +123,11 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
         **asdict(plan), "ways": learner.ways, "shots": shots, "trained_with": {"ways": options.ways, "shots": options.shots},
-        "measure": "mse" if setup.data.kind == "regression" else "accuracy", "device": setup.source.device.type,
+        "measure": learner.kind.measure, "device": setup.source.device.type,
         "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES), "git_commit": git_commit(),
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
-    weights = hashlib.sha256(save(split(checkpoint.state)[0])).hexdigest()
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": weights})
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest})
     torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
     sides = {}
@@ -157,7 +154,7 @@ def during_training(setup: Setup) -> Metrics:
         setup.agent, setup.data, part, episodes=200, shots=o.shots, queries=o.queries, seed=o.seed,  # type: ignore[arg-type]
         device=setup.source.device,
     )  # fmt: skip
-    return {f"{part}_{'mse' if setup.data.kind == 'regression' else 'accuracy'}": float(figures[:, -1].mean())}
+    return {f"{part}_{setup.agent.kind.measure}": float(figures[:, -1].mean())}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class FewShot(Agent):
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
         """What the outer step makes smaller, a mean over tasks, and what is worth logging."""
         prediction = self.answer(episode)
-        return mean_loss(prediction, episode.query.y).mean(), score(prediction, episode.query.y)
+        scored = by_task(prediction.detach(), episode.query.y).mean()
+        return mean_loss(prediction, episode.query.y).mean(), {self.kind.measure: float(scored)}
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """A step of Adam. See `Agent.update`."""
@@ -91,18 +92,12 @@ class FewShot(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, statistics and Adam's moments."""
-        made = "optimizer" in vars(self)
-        moments = {str(i): value for i, value in self.optimizer.state_dict()["state"].items()} if made else {}
-        return {"net": self.net.state_dict(), "optimizer": moments}
+        return {"net": self.net.state_dict(), "optimizer": self.moments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         self.net.load_state_dict(state.get("net", {}))  # what is empty is not in a checkpoint
-        vars(self).pop("optimizer", None)
-        if state.get("optimizer"):
-            groups = self.optimizer.state_dict()["param_groups"]
-            moments = {int(i): value for i, value in state["optimizer"].items()}
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.load_moments(state.get("optimizer", {}))
 
 
 class Comparing(FewShot):
@@ -146,9 +141,3 @@ def by_task(prediction: Tensor, target: Tensor) -> Tensor:
     if target.is_floating_point():
         return (prediction - target).square().mean((1, 2))
     return (prediction.argmax(-1) == target).float().mean(1)
-
-
-def score(prediction: Tensor, target: Tensor) -> Metrics:
-    """Mean accuracy, or mean squared error, over tasks."""
-    name = "mse" if target.is_floating_point() else "accuracy"
-    return {name: float(by_task(prediction.detach(), target).mean())}

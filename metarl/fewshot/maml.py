@@ -103,22 +103,26 @@ class MAML(FewShot):
     def adapt(self, state: State, support: Examples) -> State:
         """Inner steps on the support."""
         steps = self.settings.test_steps or self.settings.inner_steps
-        return self._adapted(self.meta, state["params"], support, steps)[-1]
+        return self._state(self.meta, self._adapted(self.meta, state["params"], support, steps)[-1], support)
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """Each task's own network. See `FewShot`."""
         return self._answers(self.meta, state, query), state
 
-    def _adapted(self, meta: Mapping[str, Tensor], params: Params, support: Examples, steps: int) -> list[State]:
-        """The states after each of some inner steps."""
-        x, states = self.net.shared(support.x, meta), []
+    def _state(self, meta: Mapping[str, Tensor], params: Params, support: Examples) -> State:
+        """Parameters, and the statistics of the support by them."""
+        return {"params": params, "statistics": self._forward(params, self.net.shared(support.x, meta), None)[1]}
+
+    def _adapted(self, meta: Mapping[str, Tensor], params: Params, support: Examples, steps: int) -> list[Params]:
+        """The parameters after each of some inner steps."""
+        x, found = self.net.shared(support.x, meta), []
         for i in range(steps):
             params = adapt(
                 params, lambda p: mean_loss(self._forward(p, x, None)[0], support.y), [self._rates(meta, i)],
                 first_order=self.settings.first_order,
             )  # fmt: skip
-            states.append({"params": params, "statistics": self._forward(params, x, None)[1]})
-        return states
+            found.append(params)
+        return found
 
     def _answers(self, meta: Mapping[str, Tensor], state: State, query: Tensor) -> Tensor:
         statistics = state["statistics"]
@@ -157,16 +161,14 @@ class MAML(FewShot):
         """Gradient of the tasks' summed loss times `share`, and what is worth logging, likewise."""
         leaves = {name: value.detach().requires_grad_() for name, value in self.meta.items()}
         start = stacked(_own(leaves), len(episode.support.x))
-        states = self._adapted(leaves, start, episode.support, self.settings.inner_steps)
+        adapted = self._adapted(leaves, start, episode.support, self.settings.inner_steps)
         weights, target = self._loss_weights(), episode.query.y
-        answers = [self._answers(leaves, state, episode.query.x) if w else None for w, state in zip(weights, states)]
-        losses = [w * mean_loss(answer, target).sum() for w, answer in zip(weights, answers) if answer is not None]
-        loss = torch.stack(losses).sum() * share
+        counted = [(w, self._state(leaves, params, episode.support)) for w, params in zip(weights, adapted) if w]
+        answers = [self._answers(leaves, state, episode.query.x) for _, state in counted]
+        loss = torch.stack([w * mean_loss(answer, target).sum() for (w, _), answer in zip(counted, answers)]).sum() * share
         gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        assert answers[-1] is not None
         scored = by_task(answers[-1].detach(), target).sum() * share
-        name = "mse" if target.is_floating_point() else "accuracy"
-        return flatten(gradient), {"loss": float(loss.detach()), name: float(scored)}
+        return flatten(gradient), {"loss": float(loss.detach()), self.kind.measure: float(scored)}
 
     def _loss_weights(self) -> list[float]:
         """Of the answers after each inner step: all on the last, or, at first, shared out (MAML++)."""

@@ -27,6 +27,11 @@ class Kind(NamedTuple):
     shape: tuple[int, ...]
     outputs: int
 
+    @property
+    def measure(self) -> str:
+        """What answers are scored by."""
+        return "mse" if self.name == "regression" else "accuracy"
+
 
 def encoder(kind: Kind, channels: int) -> "nn.Module":
     """Examples (n, *shape) to features (n, output_size), for learners that compare them."""
