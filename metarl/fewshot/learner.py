@@ -58,7 +58,8 @@ class EncoderSettings(OuterSettings):
 
     def encoder(self, kind: Kind) -> nn.Module:
         """The encoder of these settings, with initial weights."""
-        amx = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)  # new in torch
+        capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
+        amx = capabilities is not None and capabilities().get("amx_bf16", False)
         return encoder(kind, self.channels, self.precision == "bfloat16" or (self.precision == "auto" and amx))
 
 
