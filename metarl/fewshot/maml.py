@@ -45,7 +45,13 @@ class MAMLSettings(InnerSettings, OuterSettings):
             raise UserError("rates_by_step is of learned rates: --rates layer or --rates weight")
 
 
-PRESETS = {"maml": {"default": Preset(MAMLSettings())}}
+PRESETS = {
+    "maml": {
+        "default": Preset(MAMLSettings()),
+        # as in section 5.1 and appendix A.2, but for the falling learning rate
+        "sinusoid": Preset(MAMLSettings(inner_lr=0.01, channels=40), {"shots": 10, "queries": 10, "meta_batch": 25}),
+    }
+}
 
 
 class MAML(FewShot):

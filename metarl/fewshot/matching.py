@@ -29,7 +29,12 @@ class MatchingSettings(EncoderSettings):
             raise UserError("reads must be at least 1 and temperature positive")
 
 
-PRESETS = {"matching": {"default": Preset(MatchingSettings())}}
+PRESETS = {
+    "matching": {
+        "default": Preset(MatchingSettings()),
+        "omniglot": Preset(MatchingSettings(), {"ways": 20, "meta_batch": 1}),
+    }
+}
 
 
 class Context(nn.Module):

@@ -15,7 +15,12 @@ class ProtoSettings(EncoderSettings):
     """Settings of prototypical networks."""
 
 
-PRESETS = {"proto": {"default": Preset(ProtoSettings())}}
+PRESETS = {
+    "proto": {
+        "default": Preset(ProtoSettings()),
+        "omniglot": Preset(ProtoSettings(), {"ways": 20, "meta_batch": 1}),  # more ways than it is tested with: section 3.1
+    }
+}
 
 
 class Proto(Comparing):
