@@ -48,6 +48,8 @@ class MAMLSettings(InnerSettings, OuterSettings):
 PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
+        "omniglot": Preset(MAMLSettings(), {"steps": 5000}),
+        "clinc150": Preset(MAMLSettings(), {"steps": 2000}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
         "sinusoid": Preset(MAMLSettings(inner_lr=0.01, channels=40), {"shots": 10, "queries": 10, "meta_batch": 25}),
     }

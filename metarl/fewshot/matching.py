@@ -20,8 +20,9 @@ class MatchingSettings(EncoderSettings):
     """Full context embeddings: features of the support depend on the whole support, those of a query on it too."""
     reads: int = 5
     """Steps in which a query's feature reads the support (with context)."""
-    temperature: float = 1.0
-    """Cosines are divided by this before the softmax; 1 in the paper. A lower one lets attention be sharper."""
+    temperature: float = 0.1
+    """Cosines are divided by this before the softmax. The paper has none, that is 1: then the right one of 20 classes gets at
+    most e^2 / (e^2 + 19) = 28 % of the attention."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,6 +34,7 @@ PRESETS = {
     "matching": {
         "default": Preset(MatchingSettings()),
         "omniglot": Preset(MatchingSettings(), {"ways": 20, "meta_batch": 1}),
+        "clinc150": Preset(MatchingSettings(), {"steps": 2000}),
     }
 }
 
