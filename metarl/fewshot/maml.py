@@ -49,9 +49,11 @@ PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
         "omniglot": Preset(MAMLSettings(), {"steps": 5000}),
-        "clinc150": Preset(MAMLSettings(), {"steps": 2000}),
+        "clinc150": Preset(MAMLSettings(), {"steps": 1000}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
-        "sinusoid": Preset(MAMLSettings(inner_lr=0.01, channels=40), {"shots": 10, "queries": 10, "meta_batch": 25}),
+        "sinusoid": Preset(
+            MAMLSettings(inner_lr=0.01, channels=40), {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25}
+        ),
     }
 }
 
