@@ -10,6 +10,7 @@ import torch
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from torch import Tensor
 
 from metarl import statistics
 from metarl.cache import write_atomically, writing
@@ -17,6 +18,7 @@ from metarl.console import Progress, console, say
 from metarl.counts import Count
 from metarl.curves import SIDES
 from metarl.errors import UserError
+from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import FewShot, by_task
 from metarl.fewshot.training import Setup, trained
@@ -68,8 +70,8 @@ def first_shots(support: Examples, shots: int, ways: int) -> Examples:
 
 
 @torch.no_grad()
-def curve(learner: FewShot, episode: Episode, shots: int) -> np.ndarray:
-    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1)."""
+def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
+    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1); and the last answers."""
     found = []
     for k in range(shots + 1):
         state = learner.begin(len(episode.query.x))
@@ -77,12 +79,12 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> np.ndarray:
             state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
         prediction, _ = learner.predict(state, episode.query.x)
         found.append(by_task(prediction, episode.query.y))
-    return torch.stack(found, 1).cpu().numpy()
+    return torch.stack(found, 1).cpu().numpy(), prediction
 
 
 def evaluate(
     learner: FewShot, data: Data, part: Part, *, episodes: int, shots: int, queries: int, seed: int, device: torch.device,
-    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None,
+    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None, details: Details | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Curves over shots of episodes of a part, (episodes, shots + 1).
 
@@ -94,6 +96,7 @@ def evaluate(
         device: where the learner's tensors are.
         progress: called with the episodes done.
         kept: batches done before, and where to keep those done now.
+        details: notes more of each batch.
     """
     rows: list[list[float]] = []
     for first in range(0, episodes, TASKS):
@@ -102,10 +105,16 @@ def evaluate(
         if done is None:
             rng = generator(seed, EVALUATION, _STREAMS[part], first)
             episode = data.draw(part, rng, tasks=TASKS, ways=learner.ways, shots=shots, queries=queries)
-            done = curve(learner, episode.map(lambda tensor: tensor.to(device)), shots).tolist()
+            episode = episode.map(lambda tensor: tensor.to(device))
+            figures, prediction = curve(learner, episode, shots)
+            done = {"figures": figures.tolist()}
+            if details:
+                done["notes"] = details.note(episode, prediction, min(TASKS, episodes - first), first == 0)
             if kept:
                 kept.put(name, done)
-        rows += done
+        if details:
+            details.notes.append(done["notes"])
+        rows += done["figures"]
         progress(len(rows))
     return np.array(rows[:episodes])
 
@@ -127,19 +136,22 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES), "git_commit": git_commit(),
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest})
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
     sides = {}
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
+            details = Details(learner, setup.data, part) if part == "test" else None
             figures = evaluate(
                 learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
-                device=setup.source.device, progress=lambda n, i=i: bar.within(i * plan.episodes + n), kept=kept,  # type: ignore[misc]
+                device=setup.source.device, kept=kept, details=details,
+                progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )  # fmt: skip
             sides[part] = {
                 "by_shots": [list(statistics.mean(figures[:, k])) for k in range(shots + 1)],
                 "figures": np.round(figures, 6).tolist(),
+                **(details.content() if details else {}),
             }
     content["sides"] = sides
     path = run.store(content, name)
@@ -210,6 +222,11 @@ def table(content: dict[str, Any]) -> None:
         grid.add_row(str(k), *(statistics.Interval(*cell).text(".2f" if percent else ".4f") for cell in cells))  # type: ignore[arg-type]
     console.print(grid)
     say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
+    steps = content["sides"]["test"].get("by_steps")
+    if steps:
+        shown = (statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in row)) for row in steps["measured"])
+        each = ", ".join(f"{n}: {one.text('.2f' if percent else '.4f')}" for n, one in zip(steps["steps"], shown))
+        say(f"Held-out classes after so many gradient steps on all shots (the learner takes {steps['taken']}): {each}.")
     say(f"Split: {content['split']}.")
 
 
