@@ -132,6 +132,7 @@ class Details:
         assert isinstance(self.data, Resident)
         assert episode.classes is not None
         names, chances = self.data.classes(self.part), prediction[t].double().softmax(-1)
+        best, highest = chances.argmax(-1).tolist(), chances.amax(-1)
         rows: list[tuple[int, list[int], list[int]]] = []
         for way in range(min(self.learner.ways, WAYS)):
             both = (half.y[t].eq(way).nonzero()[:EACH, 0].tolist() for half in (episode.support, episode.query))
@@ -147,7 +148,7 @@ class Details:
             "support": [[place[i] for i in support] for _, support, _ in rows],
             # the item, the class it is taken for, how probable it is said to be, and how probable the right one
             "query": [
-                [[place[of_query + q], int(chances[q].argmax()), _round(chances[q].max()), _round(chances[q, way])] for q in query]
+                [[place[of_query + q], best[q], _round(highest[q]), _round(chances[q, way])] for q in query]
                 for way, _, query in rows
             ],
         }  # fmt: skip

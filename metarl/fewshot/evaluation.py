@@ -224,7 +224,9 @@ def table(content: dict[str, Any]) -> None:
     say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
     steps = content["sides"]["test"].get("by_steps")
     if steps:
-        shown = (statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in row)) for row in steps["measured"])
+        shown = (
+            statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in row)) for row in steps["measured"]
+        )
         each = ", ".join(f"{n}: {one.text('.2f' if percent else '.4f')}" for n, one in zip(steps["steps"], shown))
         say(f"Held-out classes after so many gradient steps on all shots (the learner takes {steps['taken']}): {each}.")
     say(f"Split: {content['split']}.")
