@@ -188,7 +188,7 @@ def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
     assert (run.evaluation is None) == any("evaluation.json is damaged" in problem for problem in run.problems)
     with patch("metarl.report.drawing.Figure.savefig"):  # nothing is drawn on paper, but everything is made to be
         made = section(1, run)
-    assert "<b>" not in render([replace(made, pictures={})], [], "folder")
+    assert "<b>" not in render([replace(made, parts=[])], [], "folder")
 
 
 def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):

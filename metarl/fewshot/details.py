@@ -135,8 +135,8 @@ class Details:
         best, highest = chances.argmax(-1).tolist(), chances.amax(-1)
         rows: list[tuple[int, list[int], list[int]]] = []
         for way in range(min(self.learner.ways, WAYS)):
-            both = (half.y[t].eq(way).nonzero()[:EACH, 0].tolist() for half in (episode.support, episode.query))
-            rows.append((way, *both))
+            support, query = (half.y[t].eq(way).nonzero()[:EACH, 0].tolist() for half in (episode.support, episode.query))
+            rows.append((way, support, query))
         x = torch.cat([episode.support.x[t], episode.query.x[t]]).cpu()
         of_query = len(episode.support.x[t])
         order = [i for _, support, query in rows for i in (*support, *(of_query + q for q in query))]
@@ -184,6 +184,8 @@ def _rounded(values: np.ndarray) -> Any:
 
 def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
     """Examples as they can be shown: texts, or images in one picture, one below the other."""
+    if not len(x):
+        return []
     if isinstance(data, Texts):
         return data.texts(x)
     pixels = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -191,7 +193,7 @@ def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
     size = min(TILE, pixels.shape[1])
     if size < pixels.shape[1]:
         images = [image.resize((size, size), Image.Resampling.LANCZOS) for image in images]
-    stack = Image.new(images[0].mode if images else "L", (size, size * len(images)))
+    stack = Image.new(images[0].mode, (size, size * len(images)))
     for i, image in enumerate(images):
         stack.paste(image, (0, i * size))
     file = io.BytesIO()

@@ -1,6 +1,6 @@
 """`metarl evaluate` of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -215,21 +215,23 @@ def table(content: dict[str, Any]) -> None:
     for column in ("shots", *(SIDES[side].replace("goals", "classes") for side in content["sides"])):
         grid.add_column(column, justify="right")
     for k in range(content["shots"] + 1):
-        cells = [
-            [None if x is None else x * (100 if percent else 1) for x in one["by_shots"][k]]
-            for one in content["sides"].values()
-        ]
-        grid.add_row(str(k), *(statistics.Interval(*cell).text(".2f" if percent else ".4f") for cell in cells))  # type: ignore[arg-type]
+        grid.add_row(str(k), *(_cell(one["by_shots"][k], percent) for one in content["sides"].values()))
     console.print(grid)
-    say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
     steps = content["sides"]["test"].get("by_steps")
     if steps:
-        shown = (
-            statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in row)) for row in steps["measured"]
-        )
-        each = ", ".join(f"{n}: {one.text('.2f' if percent else '.4f')}" for n, one in zip(steps["steps"], shown))
-        say(f"Held-out classes after so many gradient steps on all shots (the learner takes {steps['taken']}): {each}.")
+        grid = Table(box=SIMPLE_HEAD, title="After so many gradient steps on all shots, held-out classes", title_justify="left")
+        for column in ("steps", what, f"minus that of {steps['taken']}, which it takes"):
+            grid.add_column(column, justify="right")
+        for n, level, change in zip(steps["steps"], steps["measured"], steps["difference"]):
+            grid.add_row(str(n), _cell(level, percent), _cell(change, percent, "+"))
+        console.print(grid)
+    say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
     say(f"Split: {content['split']}.")
+
+
+def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:
+    shown = statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in interval))
+    return shown.text(f"{sign}.{2 if percent else 4}f")
 
 
 def plot(contents: list[dict[str, Any]], path: Path) -> None:

@@ -55,19 +55,19 @@ def _confusion(answers: dict[str, Any]) -> Part:
     )
     if not wrong:
         note = f"All {answers['asked']:,} queries of {plural(answers['classes'], what)} were answered right."
-    drawn = figures.pairs(answers)
+    drawn = figures.matrix(answers) if wrong else []
     if answers["by_group"]:
         title = "Accuracy by group (the name before /)"
-        drawn.append(figures.hardest("hardest_groups", title, answers["by_group"]))
+        drawn.append(figures.hardest("hardest_groups", title, answers["by_group"], answers["matrix"]["all"]))
     else:
-        drawn.append(figures.hardest("hardest", f"Accuracy by {what}, the hardest", answers["by_class"]))
+        drawn.append(figures.hardest("hardest", f"Accuracy by {what}", answers["by_class"], answers["classes"]))
     columns = [(f"{what} asked", "text"), ("taken for", "text"), ("times", "text"), ("queries that could be", "text")]
     rows = [[a, b, str(times), str(together)] for a, b, times, together in answers["confusions"]]
     tables = []
     if rows:
         shown = f"The {len(rows)} most frequent confusions; beside each, the queries with both among the choices"
         tables.append(Table("confusions", shown, columns, rows, folded=len(rows) > 12))
-    drawn += figures.matrix(answers) if wrong else []
+    drawn += figures.pairs(answers)
     return Part("Which classes are confused", drawn, tables, note)
 
 

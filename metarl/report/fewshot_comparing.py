@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from metarl import comparison, statistics
 from metarl.report import fewshot_figures
 from metarl.report.drawing import FAINT, Picture, colored, one_axis, picture
-from metarl.report.fewshot_words import experience, form_of, gain, side_name
+from metarl.report.fewshot_words import experience, form_of, side_name
 from metarl.report.numbers import Interval, plural
 from metarl.report.parts import Comparison, Section
 from metarl.report.tables import Table
@@ -20,7 +20,7 @@ from metarl.report.verdicts import main_side
 _MOST_PAIRS = 15
 _OPTIONS = ("ways", "shots", "meta_batch", "rotations", "split_seed", "image_size")
 """Options of training that make runs differ in more than their seed."""
-_NEEDED = {"suite": "data set", "split": "split into classes", "ways": "number of ways", "measure": "measure"}
+_NEEDED = {"suite": "data set", "split": "split", "ways": "number of ways", "measure": "measure", "side": "side"}
 _EPISODES = ("seed", "queries", "shots", "episodes")
 """Where these are equal too, the episodes are the same ones."""
 Groups = dict[str, list[dict[str, Any]]]
@@ -30,11 +30,14 @@ def reasons(sections: Sequence[Section]) -> list[str]:
     """Why these are not to be compared; [] where they can be."""
     contents = _contents(sections)
     found = []
-    for key, name in {**_NEEDED, "side": "side"}.items():
-        if any(content[key] != contents[0][key] for content in contents):
-            each = ", ".join(f"{content['run']} has {content[key]}" for content in contents)
-            found.append(f"The {name} differs: {each}.")
-    return found
+    for key, name in _NEEDED.items():
+        runs: dict[Any, list[str]] = {}
+        for content in contents:
+            runs.setdefault(content[key], []).append(content["run"])
+        if len(runs) > 1:
+            each = [f"{value} ({', '.join(some)})" for value, some in runs.items()]
+            found.append(f"The {name} differs: {'; '.join(each)}.")
+    return found[:1] if len({content["suite"] for content in contents}) > 1 else found
 
 
 def compared(sections: Sequence[Section], title: str) -> Comparison:
@@ -118,13 +121,14 @@ def _pair_table(groups: Groups) -> list[Table]:
             form.better * np.array([[content["sides"][content["side"]]["by_shots"][most][0]] for content in some])
             for some in (second, first)
         )
-        rows.append([a, b, comparison.probability_of_improvement(*scores), _paired(first, second)])
+        probability = comparison.probability_of_improvement(*scores) if len(first) + len(second) > 2 else None
+        rows.append([a, b, probability, _paired(first, second)])
     columns = [("A", "text"), ("B", "text"), ("B better than A, probability", "percent"),
                ("B minus A, episode by episode", form.change)]  # fmt: skip
-    if all(row[-1] is None for row in rows):
-        rows, columns = [row[:-1] for row in rows], columns[:-1]
+    kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "In pairs: the probability is over runs, the difference over the same episodes of 1 run each"
-    return [Table("pairs", caption, columns, rows)] if rows else []
+    made = Table("pairs", caption, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return [made] if len(kept) > 2 else []
 
 
 def _paired(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Interval | None:
@@ -137,12 +141,12 @@ def _paired(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Interv
 def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]]) -> Table:
     form = form_of(contents[0])
     columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("updates", "text"), ("shots", "text"),
-               ("before", form.level), ("after", form.level), ("change", form.change)]  # fmt: skip
+               ("before", form.level), ("after", form.level)]  # fmt: skip
     rows = []
     for section, content in zip(sections, contents):
         curve = content["sides"][content["side"]]["by_shots"]
         rows.append([section.run.name, section.run.agent, str(content["run_seed"]), f"{content['step']:,}",
-                     str(content["shots"]), curve[0], curve[-1], gain(content, content["side"])])  # fmt: skip
+                     str(content["shots"]), curve[0], curve[-1]])  # fmt: skip
     return Table(
         "runs", "Run by run; 95 % intervals over episodes", columns, rows, [f"#{section.anchor}" for section in sections]
     )

@@ -119,16 +119,16 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
     if np.isnan(shown).all():
         return []
     top = max(float(np.nanmax(shown)), 0.01)
-    size = 2.1 + min(0.2 * len(names), 4.8)
+    labels = [short(name, 22) for name in names]
+    margin = 0.2 + 0.06 * max(12, *map(len, labels))
+    size = margin + 0.4 + min(max(0.2 * len(names), 2.5), 4.8)
 
     def draw(figure: Figure) -> None:
-        left, low = 1.55 / size, 1.5 / size
-        axis = figure.add_axes((left, low, 0.98 - left, 0.93 - low))
+        axis = figure.add_axes((margin / size, margin / size, 1 - (margin + 0.05) / size, 1 - (margin + 0.35) / size))
         axis.grid(visible=False)
         image = axis.pcolormesh(np.ma.masked_invalid(shown), cmap=_HEAT, vmin=0, vmax=top, edgecolors="none")
         for i in range(len(names)) if not found["grouped"] else ():
             axis.add_patch(Rectangle((i, i), 1, 1, fc=FAINT, alpha=0.35, lw=0))
-        labels = [short(name, 22) for name in names]
         places = np.arange(len(names)) + 0.5
         axis.set_yticks(places, labels, fontsize=7)
         axis.set_xticks(places, labels, fontsize=7, rotation=90)
@@ -136,7 +136,7 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
         axis.set(ylim=(len(names), 0), xlim=(0, len(names)))
         axis.set_aspect("equal", anchor="NW")
         axis.set_title("asked (row) and answered (column)", fontsize=8.5, fontweight="normal")
-        scale = figure.add_axes((0.06, 0.06, 0.14, 0.018))
+        scale = figure.add_axes((0.1 / size, 0.3 / size, 0.6 / size, 0.1 / size))
         bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, top])
         bar.ax.set_xticklabels(["0", f"{100 * top:.2g} %"], fontsize=7)
         bar.outline.set_visible(False)
@@ -161,9 +161,10 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
     return [picture("confusion", caption + more + few, alt, draw, (size, size))]
 
 
-def hardest(name: str, title: str, rows: list[list[Any]]) -> Picture:
-    """Bars: accuracy of the hardest classes or groups."""
+def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture:
+    """Bars: accuracy of the hardest of so many classes or groups."""
     rows = rows[:_BARS]
+    some = f"; the {len(rows)} hardest of {total:,}" if len(rows) < total else ""
     height = 0.9 + 0.24 * len(rows)
 
     def draw(figure: Figure) -> None:
@@ -180,7 +181,7 @@ def hardest(name: str, title: str, rows: list[list[Any]]) -> Picture:
         axis.grid(axis="y", visible=False)
 
     alt = f"{title}: " + "; ".join(f"{row[0]} {share_of(row[1:4])}" for row in rows)
-    return picture(name, f"{title}, with 95 % intervals over episodes", alt, draw, (4.7, height))
+    return picture(name, f"{title}, with 95 % intervals over episodes{some}", alt, draw, (4.7, height))
 
 
 def pairs(answers: dict[str, Any]) -> list[Picture]:
@@ -289,7 +290,7 @@ def curves(number: int, example: dict[str, Any], form: Form) -> Picture:
     labels = ["before", "after"] if steps is None else [_after(n) for n in steps]
 
     def draw(figure: Figure) -> None:
-        axis = one_axis(figure, f"Task {number}", "x")
+        axis = one_axis(figure, "", "x")
         if example["true"] is not None:
             axis.plot(x, example["true"], "--", color=INK, lw=1.4, label="true")
         named = {0, 1, len(lines) - 1}
@@ -305,7 +306,7 @@ def curves(number: int, example: dict[str, Any], form: Form) -> Picture:
         if example["support"]:
             points = np.array(example["support"], float)
             axis.plot(*points.T, "^", color=INK, ms=5, label="support", zorder=5)
-        axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.99), ncols=5, fontsize=7.5, handlength=1.4, columnspacing=0.9)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.99), ncols=5, fontsize=7.5, handlelength=1.4, columnspacing=0.9)
 
     error = ""
     if example["true"] is not None:

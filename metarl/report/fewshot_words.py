@@ -7,9 +7,8 @@ import numpy as np
 
 from metarl import statistics
 from metarl.report.numbers import Interval, difference, error_change_of, error_of, plural, share_of, tenths_of
-from metarl.report.parts import Tile
 from metarl.report.reading import Reading
-from metarl.report.verdicts import main_side
+from metarl.report.verdicts import Tile, main_side
 
 
 class Form(NamedTuple):

@@ -2,18 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from metarl.report.drawing import Picture
 from metarl.report.reading import Reading
 from metarl.report.tables import Table
-
-
-class Tile(NamedTuple):
-    """A number large enough to be read first."""
-
-    value: str
-    label: str
+from metarl.report.verdicts import Tile
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,20 @@
 """The sentences of a report: what an evaluation says in words, computed from its numbers, and what to be wary of."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from metarl.curves import SIDES
 from metarl.report.numbers import change_of, difference, number_of, percent, percent_of, plural, points_of, signless_zero
-from metarl.report.parts import Tile
 from metarl.report.reading import Reading
 
 MODE = "sampled"
 """The actions that the headline is about: those that the agent was trained with."""
+
+
+class Tile(NamedTuple):
+    """A number large enough to be read first."""
+
+    value: str
+    label: str
 
 
 def main_side(content: dict[str, Any]) -> str:
