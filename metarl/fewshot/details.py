@@ -62,19 +62,22 @@ class Details:
         self.notes: list[dict[str, Any]] = []
 
     @torch.no_grad()
-    def note(self, episode: Episode, prediction: Tensor, count: int, first: bool) -> dict[str, Any]:
+    def note(self, episode: Episode, figures: np.ndarray, prediction: Tensor, count: int, first: bool) -> dict[str, Any]:
         """What is noted of the first `count` tasks of a batch.
 
         Args:
             episode: the batch; with all its tasks, since last digits depend on their number.
-            prediction: the answers after the whole support.
+            figures, prediction: see `metarl.fewshot.evaluation.curve`.
             count: tasks.
             first: whether it is the part's first batch, from which the example episodes are taken.
         """
-        begun = self.learner.begin(len(episode.query.x))
-        states = self.learner.after(begun, episode.support, self.counts) if isinstance(self.learner, Stepwise) else []
-        scores = [by_task(self.learner.predict(state, episode.query.x)[0], episode.query.y)[:count] for state in states]
-        noted: dict[str, Any] = {"steps": torch.stack(scores, 1).tolist() if scores else []}
+        begun, states = self.learner.begin(len(episode.query.x)), list[State]()
+        noted: dict[str, Any] = {}
+        if isinstance(self.learner, Stepwise):
+            states = self.learner.after(begun, episode.support, self.counts)
+            known = {0: figures[:, 0], self.learner.steps: figures[:, -1]}
+            scores = [known[n] if n in known else self._score(state, episode.query) for n, state in zip(self.counts, states)]
+            noted["steps"] = np.stack(scores, 1)[:count].tolist()
         if episode.classes is None:
             noted["examples"] = self._curves(episode, begun, states, count) if first else []
             return noted
@@ -97,6 +100,10 @@ class Details:
         return found
 
     # ------------------------------------------------------------------ gradient steps
+
+    def _score(self, state: State, query: Examples) -> np.ndarray:
+        """The measure of each task by its state."""
+        return by_task(self.learner.predict(state, query.x)[0], query.y).cpu().numpy()
 
     def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
         """Means after each number of steps, and how each differs from the number that `adapt` takes, paired by episode."""

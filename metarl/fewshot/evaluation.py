@@ -1,6 +1,7 @@
 """`metarl evaluate` of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from metarl.curves import SIDES
 from metarl.errors import UserError
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
-from metarl.fewshot.learner import FewShot, by_task
+from metarl.fewshot.learner import Comparing, FewShot, by_task
 from metarl.fewshot.training import Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
@@ -72,6 +73,7 @@ def first_shots(support: Examples, shots: int, ways: int) -> Examples:
 @torch.no_grad()
 def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
     """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1); and the last answers."""
+    learner, episode = _encoded(learner, episode)
     found = []
     for k in range(shots + 1):
         state = learner.begin(len(episode.query.x))
@@ -80,6 +82,16 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, T
         prediction, _ = learner.predict(state, episode.query.x)
         found.append(by_task(prediction, episode.query.y))
     return torch.stack(found, 1).cpu().numpy(), prediction
+
+
+def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
+    """A learner that compares features, as one for which examples are features; and the episode, encoded once for all."""
+    if not isinstance(learner, Comparing):
+        return learner, episode
+    support, query = (Examples(learner.features(half.x), half.y) for half in (episode.support, episode.query))
+    knowing = copy(learner)
+    knowing.features = lambda x: x  # type: ignore[method-assign]
+    return knowing, Episode(support, query, episode.classes)
 
 
 def evaluate(
@@ -109,7 +121,7 @@ def evaluate(
             figures, prediction = curve(learner, episode, shots)
             done = {"figures": figures.tolist()}
             if details:
-                done["notes"] = details.note(episode, prediction, min(TASKS, episodes - first), first == 0)
+                done["notes"] = details.note(episode, figures, prediction, min(TASKS, episodes - first), first == 0)
             if kept:
                 kept.put(name, done)
         if details:
