@@ -21,7 +21,7 @@ from metarl.report.tables import Table
 
 @dataclass(frozen=True)
 class Report:
-    """One page of runs that opens offline: verdicts, curves, maps of goals, videos, settings, cost.
+    """One page of runs that opens offline: verdicts, curves, maps of goals or confusions, videos or examples, settings, cost.
 
     Works at any moment of a run, and with what there is. The figures (PNG, SVG) and tables (CSV, Markdown) are written
     into a folder beside the page too. Several runs: they are also compared, with the seeds of one agent together.

@@ -73,8 +73,8 @@ def _confusion(answers: dict[str, Any]) -> Part:
 
 def _examples(examples: list[dict[str, Any]]) -> Part:
     note = (
-        f"The first {plural(len(examples), 'episode')} of the evaluation and the first queries of each class, not chosen. "
-        "The numbers of classes are those of the episode."
+        f"The first {plural(len(examples), 'episode')} of the evaluation and the first examples and queries of each class, not "
+        "chosen. Classes are numbered within their episode."
     )
     if isinstance(examples[0]["items"], dict):
         return Part("Example episodes", [figures.episode(i, one) for i, one in enumerate(examples, 1)], note=note)

@@ -4,7 +4,7 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -20,7 +20,8 @@ from metarl.report.texts import short
 RIGHT, WRONG = COLORS["test"], COLORS["blind"]
 """Blue and orange: told apart by every eye; what is wrong has a thicker frame and a mark too."""
 _PAIRS, _BARS, _ENOUGH = 8, 20, 60
-_HEAT = LinearSegmentedColormap.from_list("confused", ["#fdf0e8", COLORS["blind"], "#7a2408"])
+_HEAT = LinearSegmentedColormap.from_list("confused", [to_rgba(COLORS["blind"], alpha) for alpha in (0.06, 1.0)])
+"""One colour, more or less of it: it follows the page's light or dark."""
 
 
 def by_shots(content: dict[str, Any]) -> Picture:
@@ -126,7 +127,7 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
     def draw(figure: Figure) -> None:
         axis = figure.add_axes((margin / size, margin / size, 1 - (margin + 0.05) / size, 1 - (margin + 0.35) / size))
         axis.grid(visible=False)
-        image = axis.pcolormesh(np.ma.masked_invalid(shown), cmap=_HEAT, vmin=0, vmax=top, edgecolors="none")
+        image = axis.pcolormesh(np.ma.masked_invalid(shown), cmap=_HEAT, norm=PowerNorm(0.5, 0, top), edgecolors="none")
         for i in range(len(names)) if not found["grouped"] else ():
             axis.add_patch(Rectangle((i, i), 1, 1, fc=FAINT, alpha=0.35, lw=0))
         places = np.arange(len(names)) + 0.5
@@ -137,8 +138,8 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
         axis.set_aspect("equal", anchor="NW")
         axis.set_title("asked (row) and answered (column)", fontsize=8.5, fontweight="normal")
         scale = figure.add_axes((0.1 / size, 0.3 / size, 0.6 / size, 0.1 / size))
-        bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, top])
-        bar.ax.set_xticklabels(["0", f"{100 * top:.2g} %"], fontsize=7)
+        bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, top / 4, top])
+        bar.ax.set_xticklabels(["0", f"{25 * top:.2g}", f"{100 * top:.2g} %"], fontsize=7)
         bar.outline.set_visible(False)
 
     row, column = np.unravel_index(int(np.nanargmax(shown)), shown.shape)
@@ -230,7 +231,7 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
         for i, (name, support, query) in enumerate(rows):
             y = i * step + 0.55 * size
             canvas.text(0, y, f"{i + 1}", fontsize=8, fontweight="bold", va="top")
-            lines = wrap(name.replace("/", "/ "), 13, max_lines=4, placeholder="…")
+            lines = wrap(name.replace("/", "/ ").replace("_", " "), 13, max_lines=4, placeholder="…")
             canvas.text(0.4 * size, y, "\n".join(lines), fontsize=6, va="top")
             for j, item in enumerate(support):
                 canvas.tile(first + j * apart, y, images[item])
@@ -249,9 +250,10 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
         f"Episode {number}: {plural(len(example['classes']), 'class')}. Of the {shown} queries shown {right} are answered "
         f"right; of all {example['asked']}, {example['right']}."
     )
+    some = f", of which the first {len(rows)} are shown" if len(rows) < len(example["classes"]) else ""
     caption = (
-        f"Episode {number}: {example['right']} of {example['asked']} queries right. ✓ right, with the probability "
-        "that it gave its answer; ✗ wrong, with the class that it answered"
+        f"Episode {number}: {example['right']} of {example['asked']} queries of {len(example['classes'])} classes right{some}. "
+        "✓ right, with the probability that it gave its answer; ✗ wrong, with the class that it answered"
     )
     return picture(f"episode_{number}", caption, alt, draw, (4.7, 4.7 * height / width))
 

@@ -54,7 +54,7 @@ def change_of(interval: Interval) -> str:
 def share_of(interval: Interval) -> str:
     """98.7 % [98.5, 98.9]: where tenths of a percent count. What is not all is not called 100 %."""
     value = 100 * (interval[0] or 0.0)
-    text = f"{value:.1f}" if f"{value:.1f}" != "100.0" or value == 100 else f"{value:.2f}"
+    text = f"{value:.1f}" if f"{value:.1f}" != "100.0" or value == 100 else f"{min(value, 99.99):.2f}"
     return f"{text}\N{NO-BREAK SPACE}%" + _bounds(interval, 100, ".1f")
 
 
