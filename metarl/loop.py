@@ -114,10 +114,10 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
     with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
         try:
             for iteration in range(start, total):
-                began = time.perf_counter()
+                began, began_cpu = time.perf_counter(), time.process_time()
                 source.progress = lambda share, s=step: bar.within(s + 0.5 * share * options.steps_per_iteration)  # type: ignore[misc]
                 metrics = agent.iterate(source, iteration)
-                seconds = time.perf_counter() - began
+                seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
                 report = source.report()
                 taken = int(report.pop("steps"))
                 if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
@@ -126,7 +126,10 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
-                    cost = {"seconds": round(seconds, 3), "steps_per_second": round(taken / seconds, 1)}
+                    cost = {
+                        "seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3),  # of all threads of this process
+                        "steps_per_second": round(taken / seconds, 1),
+                    }  # fmt: skip
                     joules = meter.joules()
                     run.log({**line, **cost, **({} if joules is None else {"joules": round(joules, 1)})})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:

@@ -30,7 +30,7 @@ from metarl.machine import processor, usable_cores, versions
 
 FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
-TIMES = ("seconds", "collect_seconds", "steps_per_second", "joules")
+TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two equal runs."""
 
 

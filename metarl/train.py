@@ -120,6 +120,8 @@ def _usage() -> str:
 def command(args: list[str]) -> int:
     """`metarl train`: parse, train. The agent's own settings are options too; a preset moves their defaults.
 
+    A preset that bears a data set's name holds the defaults on it.
+
     With --resume the defaults are the run's own.
     """
     resumed = _value_of("--resume", args)
@@ -130,7 +132,8 @@ def command(args: list[str]) -> int:
     run = open_run(Path(resumed))[0] if resumed else None
     chosen = agent or (run.config["agent"] if run else "")
     _, presets = find(chosen)
-    name = _value_of("--preset", args) or "default"
+    of_data = (arg.partition(":")[0] for arg in args if arg.partition(":")[0] in presets)
+    name = _value_of("--preset", args) or next(of_data, "default")
     if name not in presets:
         raise unknown("preset", name, presets)
     own, shared = presets[name].settings, options_of(chosen)(**presets[name].options)

@@ -1,6 +1,7 @@
 """Few-shot learning through the command line, on small data that the tests make."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def test_train_resume_and_evaluate(
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(agent, kind, data, whole, *options, "--evaluate-every", "2") == 0
-    assert run(agent, kind, data, cut, *options, "--evaluate-every", "2", "--steps", "2") == 0
-    assert cli.run(["train", "--resume", str(cut), "--steps", "4", "--quiet"]) == 0
+    shutil.copytree(whole, cut, symlinks=True)
+    shutil.rmtree(open_run(cut)[0].checkpoints()[-1])
+    assert cli.run(["train", "--resume", str(cut), "--quiet"]) == 0
     assert equal_runs(whole, cut)
     assert cli.run(["evaluate", str(whole), "--episodes", "25", "--queries", "3", "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
@@ -235,3 +237,19 @@ def test_the_first_shots_of_each_class() -> None:
     two = first_shots(support, 2, 2)
     assert two.x[0].flatten().tolist() == [0, 1, 2, 3]
     assert torch.equal(first_shots(support, 3, 2).x, support.x)
+
+
+def test_a_preset_with_a_data_sets_name_holds_the_defaults_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert cli.run(["train", "maml", "sinusoid", "--run-dir", str(path), "--updates", "2", "--steps", "2", "--quiet"]) == 0
+    config = json.loads((path / "config.json").read_text())
+    assert (config["settings"]["inner_lr"], config["options"]["meta_batch"], config["options"]["shots"]) == (0.01, 25, 10)
+    other = ["--preset", "default", "--inner-lr", "0.02", "--shots", "3"]
+    assert (
+        cli.run(
+            ["train", "maml", "sinusoid", "--run-dir", str(path) + "2", "--updates", "2", "--steps", "2", "--quiet", *other]
+        )
+        == 0
+    )
+    config = json.loads((tmp_path / "run2" / "config.json").read_text())
+    assert (config["settings"]["inner_lr"], config["options"]["meta_batch"], config["options"]["shots"]) == (0.02, 16, 3)

@@ -36,7 +36,7 @@ COMPARING = {"matching", "matching-fce", "proto"}
 
 def make(name: str, kind: Kind = IMAGE, **changed) -> FewShot:
     made, settings = LEARNERS[name]
-    return made(replace(settings, **changed), kind, seed=1, device=CPU, classes=0 if kind is NUMBER else 12)
+    return made(replace(settings, **changed), kind, seed=1, device=CPU, classes=0 if kind is NUMBER else 12, total_updates=1000)
 
 
 def episode(kind: Kind = IMAGE, tasks: int = 3, shots: int = 2, queries: int = 4, seed: int = 0) -> Episode:
@@ -205,7 +205,7 @@ def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order
     learner = make("maml", first_order=first_order)
     learner.net.double()
     given = episode(tasks=2).map(lambda t: t.double() if t.is_floating_point() else t)
-    found, metrics = learner._gradient(given, 0.5)
+    found, metrics = learner._gradient(given, 1.0)
 
     params = {name: value.detach().clone().requires_grad_() for name, value in learner.net.named_parameters()}
 
@@ -266,9 +266,70 @@ def test_memory_does_not_grow_with_outer_steps():
         (lambda: MAMLSettings(rates_by_step=True), "learned rates"),
         (lambda: MatchingSettings(temperature=0), "temperature"),
         (lambda: TransferSettings(fit="body"), "head or all"),
+        (lambda: ProtoSettings(precision="half"), "precision"),
+        (lambda: MAMLSettings(shards=0), "shards"),
+        (lambda: MAMLSettings(learning_rate=0), "learning_rate"),
         (lambda: make("maml", adapt_part="tail"), "head.weight"),
     ],
 )
 def test_bad_settings_are_refused(settings, says):
     with pytest.raises(UserError, match=says):
         settings()
+
+
+# ---------------------------------------------------------------------- the outer step that all share
+
+
+@pytest.mark.parametrize(("name", "kind"), [("maml", IMAGE), ("meta-sgd", IMAGE), ("proto", TEXT), ("matching-fce", TEXT)])
+def test_shards_only_share_the_work(name, kind):
+    """(Batch normalisation is the exception: it takes a shard for the batch.)"""
+    given, gradients = episode(kind, tasks=5), []
+    for shards in (1, 2, 4):
+        learner = make(name, kind, shards=shards)
+        learner.update([given], 0)
+        gradients.append(torch.cat([p.grad.flatten() for p in learner.parameters().values()]))
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], atol=1e-6, rtol=1e-4)
+
+
+def test_the_learning_rate_falls_as_half_a_cosine_over_training():
+    learner, rates = make("proto"), []
+    for done in (0, 250, 500, 1000, 1200):
+        learner.updates = done
+        learner.update([episode()], 0)
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+    half = 2**-0.5
+    assert rates == pytest.approx([1e-3, 1e-3 * (1 + half) / 2, 0.5e-3, 0.0, 0.0])
+    steady = make("proto", anneal=False)
+    steady.updates = 900
+    steady.update([episode()], 0)
+    assert steady.optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_outside_training_the_statistics_of_whole_batches_are_used():
+    learner, given = make("proto"), episode()
+    before = {name: value.clone() for name, value in learner.net.state_dict().items()}
+    learner.update([given], 0)
+    after = learner.net.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if "running" in name)
+    learner.observe([given])
+    x = torch.cat([given.support.x, given.query.x], 1).flatten(0, 1)
+    inputs = learner.net.blocks[0][0](x)
+    norm = learner.net.blocks[0][1]
+    torch.testing.assert_close(norm.running_mean, inputs.mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, inputs.var((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    learner.observe([given, episode(seed=5)])
+    assert not torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)  # the mean over both batches
+
+
+def test_bfloat16_is_near_float32_in_training_and_out_of_answers():
+    given, losses, answers = episode(), [], []
+    for precision in ("float32", "bfloat16"):
+        learner = make("proto", precision=precision)
+        answers.append(answer(learner, given))
+        learner.net.train()
+        losses.append(float(learner.loss(given)[0].detach()))
+        learner.net.eval()
+    assert torch.equal(*answers)
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)

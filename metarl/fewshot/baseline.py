@@ -17,14 +17,14 @@ from metarl.adapt import functional as as_function
 from metarl.agents import Preset
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Episode, Examples
-from metarl.fewshot.learner import Comparing, FewShot, mean_loss
-from metarl.fewshot.networks import BUCKETS, EMBEDDING, encoder
+from metarl.fewshot.learner import Comparing, EncoderSettings, FewShot, mean_loss
+from metarl.fewshot.networks import BUCKETS, EMBEDDING
 from metarl.fewshot.proto import squared_distances
 from metarl.learner import Metrics, State
 
 
 @dataclass(frozen=True)
-class TransferSettings:
+class TransferSettings(EncoderSettings):
     """Settings of the transfer baseline."""
 
     fit: str = "head"
@@ -35,16 +35,13 @@ class TransferSettings:
     """Their learning rate."""
     decay: float = 0.01
     """Weight of the head's squared size in the loss that is fitted."""
-    channels: int = 64
-    """Channels of each block of the encoder (texts and numbers: width)."""
-    learning_rate: float = 1e-3
-    """Of Adam, in training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.fit not in ("head", "all"):
             raise UserError(f"fit must be head or all, not {self.fit!r}")
-        if self.channels < 1 or self.fit_steps < 0 or min(self.fit_lr, self.learning_rate) <= 0 or self.decay < 0:
-            raise UserError("channels must be at least 1, fit_steps and decay at least 0, fit_lr and learning_rate positive")
+        if self.fit_steps < 0 or not self.fit_lr > 0 or self.decay < 0:
+            raise UserError("fit_steps and decay must be at least 0 and fit_lr positive")
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,15 @@ class NearestSettings:
 
 
 PRESETS = {
-    "transfer": {"default": Preset(TransferSettings())},
+    "transfer": {
+        "default": Preset(TransferSettings()),
+        "omniglot": Preset(TransferSettings(), {"steps": 5000}),
+        "clinc150": Preset(TransferSettings(), {"steps": 2000}),
+        "sinusoid": Preset(
+            TransferSettings(channels=40, fit="all", fit_lr=0.02, fit_steps=10, decay=0.0),
+            {"shots": 10, "queries": 10, "meta_batch": 25},
+        ),  # the pre-trained baseline of Finn et al. 2017, section 5.1
+    },
     "nearest": {"default": Preset(NearestSettings(), {"steps": 1})},
 }
 
@@ -79,7 +84,7 @@ class Transfer(FewShot):
 
     def build(self) -> nn.Module:
         """An encoder, and a head over all training classes."""
-        return Classifier(encoder(self.kind, self.settings.channels), self.classes or 1)
+        return Classifier(self.settings.encoder(self.kind), self.classes or 1)
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
         """Of telling all training classes apart, with all examples of the episodes at once."""
@@ -149,16 +154,14 @@ class Nearest(Comparing):
         bags[..., 0] = 0.0
         return functional.normalize(bags, dim=-1)
 
-    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+    def compare(self, state: State, features: Tensor) -> Tensor:
         """Minus the squared distance to the nearest of each class; regression: the value of the nearest."""
         support, targets = state["features"], state["targets"]
-        if support.shape[1] == 0:
-            return self.uniform(query), state
-        distance = squared_distances(self.features(query), support)
+        distance = squared_distances(features, support)
         if targets.is_floating_point():
-            return targets.gather(1, distance.argmin(-1, keepdim=True)), state
+            return targets.gather(1, distance.argmin(-1, keepdim=True))
         other = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
-        return -distance.unsqueeze(2).masked_fill(other, torch.inf).amin(-1), state
+        return -distance.unsqueeze(2).masked_fill(other, torch.inf).amin(-1)
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """Nothing to learn."""

@@ -1,5 +1,10 @@
 """What the learners of few-shot learning share: an outer step of Adam over episodes, and how answers are scored."""
 
+import math
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -7,10 +12,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.adapt import flatten, unflatten
+from metarl.errors import UserError
 from metarl.fewshot.episodes import Episode, Examples
-from metarl.fewshot.networks import Kind
+from metarl.fewshot.networks import Kind, encoder, measure_statistics
 from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
 from metarl.rollout import WEIGHTS, generator
+
+OBSERVED = 8
+"""Last outer updates of an iteration whose episodes give the statistics that are used outside training."""
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """Settings of the outer step."""
+
+    channels: int = 64
+    """Channels of each block of the network (texts and numbers: width of the layers)."""
+    learning_rate: float = 1e-3
+    """Of Adam, at the start."""
+    anneal: bool = True
+    """The learning rate falls over training, as half a cosine, to 0 at its end."""
+    shards: int = 2
+    """Parts of an update's episodes that are computed side by side on a CPU, one core each. It decides how sums are rounded
+    and, where batches are normalised, which examples are normalised together."""
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.shards < 1 or not self.learning_rate > 0:
+            raise UserError("channels and shards must be at least 1 and learning_rate positive")
+
+
+@dataclass(frozen=True)
+class EncoderSettings(OuterSettings):
+    """Settings of learners with an encoder that all tasks share."""
+
+    precision: str = "auto"
+    """Of convolutions in training: float32; bfloat16, sums still in float32; or auto: bfloat16 on processors with matrix
+    units for it (AMX), where it is measured to help. Answers outside training are always computed in float32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+    def encoder(self, kind: Kind) -> nn.Module:
+        """The encoder of these settings, with initial weights."""
+        capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
+        amx = capabilities is not None and capabilities().get("amx_bf16", False)
+        return encoder(kind, self.channels, self.precision == "bfloat16" or (self.precision == "auto" and amx))
 
 
 class FewShot(Agent):
@@ -20,14 +70,16 @@ class FewShot(Agent):
     the verbs of `Learner`; an iteration is as many outer steps as the source says.
 
     Args:
-        settings: the learner's own; `learning_rate` is Adam's.
+        settings: the learner's own.
         kind: of the examples.
         seed: of the initial weights.
         device: where everything is computed.
         classes: how many classes there are to train on (0: regression).
+        total_updates: length of training, over which the learning rate falls.
 
     Attributes:
         net: the network.
+        updates: outer steps taken.
         any_ways: whether the learner takes episodes of other ways than it was trained with.
         regression: whether it can answer with numbers.
     """
@@ -36,9 +88,9 @@ class FewShot(Agent):
     regression = True
     net: nn.Module
 
-    def __init__(self, settings: Any, kind: Kind, *, seed: int, device: torch.device, classes: int) -> None:
+    def __init__(self, settings: Any, kind: Kind, *, seed: int, device: torch.device, classes: int, total_updates: int) -> None:
         self.settings, self.kind, self.device, self.classes = settings, kind, device, classes
-        self.ways = kind.outputs
+        self.ways, self.total_updates, self.updates = kind.outputs, total_updates, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.net = self.build()
@@ -57,6 +109,11 @@ class FewShot(Agent):
         """Adam, made when it is first needed: what torch imports with it takes two seconds."""
         return torch.optim.Adam(self.parameters().values(), self.settings.learning_rate)
 
+    @cached_property
+    def workers(self) -> ThreadPoolExecutor:
+        """Threads that compute the shards; two threads of BLAS would stall each other where the machine is busy."""
+        return ThreadPoolExecutor(self.settings.shards, "metarl-shard", initializer=torch.set_num_threads, initargs=(1,))
+
     def answer(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
         state = self.adapt(self.begin(len(episode.support.x)), episode.support)
@@ -71,33 +128,60 @@ class FewShot(Agent):
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """A step of Adam. See `Agent.update`."""
         (episode,) = batches
+        shards = episode.split(min(self.settings.shards, len(episode.query.x)) if self.device.type == "cpu" else 1)
+        shares = [len(shard.query.x) / len(episode.query.x) for shard in shards]
         self.net.train()
-        loss, metrics = self.loss(episode)
-        if not loss.isfinite():
-            raise NonFiniteError("the loss is not finite: a smaller learning rate may help", {"query": episode.query.x})
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        found = list(self.workers.map(self._gradient, shards, shares))
         self.net.eval()
-        return {"loss": float(loss.detach()), **metrics}
+        gradient = torch.stack([g for g, _ in found]).sum(0)
+        if not gradient.isfinite().all():
+            smaller = f"smaller {' or '.join(n for n in ('learning_rate', 'inner_lr') if hasattr(self.settings, n))}"
+            raise NonFiniteError(f"the gradient is not finite: a {smaller} may help", {"query": episode.query.x})
+        moved = self.parameters()
+        for parameter, part in zip(moved.values(), unflatten(gradient, moved).values()):
+            parameter.grad = part
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.step()
+        self.updates += 1
+        return {name: sum(metrics[name] for _, metrics in found) for name in found[0][1]}
+
+    def _gradient(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
+        """Gradient of the loss times `share`, in one vector, and what is worth logging, likewise."""
+        loss, metrics = self.loss(episode)
+        found = torch.autograd.grad(loss * share, list(self.parameters().values()), allow_unused=True, materialize_grads=True)
+        return flatten(found), {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
+
+    def _learning_rate(self) -> float:
+        """lr_t = lr (1 + cos(pi t / T)) / 2."""
+        done = min(1.0, self.updates / self.total_updates) if self.settings.anneal else 0.0
+        return self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+    def observe(self, episodes: Sequence[Episode]) -> None:
+        """Measure the statistics that outside training stand in for those of whole batches, by the weights as they are."""
+        measure_statistics(self.net, [torch.cat([e.support.x, e.query.x], 1).flatten(0, 1) for e in episodes])
 
     def iterate(self, source: Source, iteration: int) -> Metrics:
         """As many outer steps as the source has batches; the metrics are their means."""
         source.begin(iteration)
         found: list[Metrics] = []
+        last: deque[Episode] = deque(maxlen=OBSERVED)
         for phase in range(source.phases):  # type: ignore[attr-defined]
             batch, _ = source.collect(self, None, phase)
             found.append(self.update([batch], iteration))
+            last.append(batch)
+        self.observe(last)
         return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, statistics and Adam's moments."""
-        return {"net": self.net.state_dict(), "optimizer": self.moments()}
+        """Weights, statistics, Adam's moments and the count of outer steps."""
+        return {"net": self.net.state_dict(), "optimizer": self.moments(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         self.net.load_state_dict(state.get("net", {}))  # what is empty is not in a checkpoint
         self.load_moments(state.get("optimizer", {}))
+        self.updates = state["updates"]
 
 
 class Comparing(FewShot):
@@ -108,6 +192,23 @@ class Comparing(FewShot):
     def features(self, x: Tensor) -> Tensor:
         """Examples (tasks, n, *shape) to features (tasks, n, size)."""
         return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def compare(self, state: State, features: Tensor) -> Tensor:
+        """Predictions by the features (tasks, queries, size) of a query, where there is a support."""
+        raise NotImplementedError
+
+    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+        """See `FewShot`; every class alike where there is no support."""
+        if state["targets"].shape[1] == 0:
+            return torch.zeros(*query.shape[:2], self.ways, device=self.device), state
+        return self.compare(state, self.features(query)), state
+
+    def answer(self, episode: Episode) -> Tensor:
+        """See `FewShot`; support and query go through the network together: one batch, with one set of statistics."""
+        support, query = episode.support, episode.query
+        features = self.features(torch.cat([support.x, query.x], 1))
+        n = support.x.shape[1]
+        return self.compare({"features": features[:, :n], "targets": support.y}, features[:, n:])
 
     def begin(self, num_tasks: int) -> State:
         """Nothing known yet."""
@@ -123,10 +224,6 @@ class Comparing(FewShot):
             "features": torch.cat([state["features"], features], 1),
             "targets": torch.cat([state["targets"], support.y], 1),
         }
-
-    def uniform(self, query: Tensor) -> Tensor:
-        """What is answered before there is any support: every class alike."""
-        return torch.zeros(*query.shape[:2], self.ways, device=self.device)
 
 
 def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -4,28 +4,25 @@ FOMAML, ANIL, BOIL and Meta-SGD are settings of the inner loop (`metarl.adapt`);
 multi-step loss are those of MAML++ (Antoniou et al. 2019, sections 4.1 and 4.4).
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from metarl.adapt import InnerSettings, Params, adapt, flatten, initial_rates, stacked, unflatten
+from metarl.adapt import InnerSettings, Params, adapt, initial_rates, stacked
 from metarl.agents import Preset
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Episode, Examples
-from metarl.fewshot.learner import FewShot, by_task, mean_loss
+from metarl.fewshot.learner import FewShot, OuterSettings, by_task, mean_loss
 from metarl.fewshot.networks import EMBEDDING, Kind, Statistics, TaskNetwork, task_network
-from metarl.learner import Metrics, NonFiniteError, State
+from metarl.learner import Metrics, State
 
 
 @dataclass(frozen=True)
-class MAMLSettings(InnerSettings):
+class MAMLSettings(InnerSettings, OuterSettings):
     """Settings of MAML on data sets."""
 
     inner_lr: float = 0.4
@@ -36,24 +33,27 @@ class MAMLSettings(InnerSettings):
     """Learned rates of each inner step's own (MAML++)."""
     multi_step_loss: int = 0
     """Outer steps over which the loss moves from the answers after all inner steps to those after the last (MAML++)."""
-    channels: int = 64
-    """Channels of each block (texts and numbers: width of the layers)."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        InnerSettings.__post_init__(self)
+        OuterSettings.__post_init__(self)
         if self.inner_steps < 1 or (self.test_steps is not None and self.test_steps < 1):
             raise UserError("inner_steps and test_steps must be at least 1")
-        if self.channels < 1 or not self.learning_rate > 0 or self.multi_step_loss < 0:
-            raise UserError("channels must be at least 1, learning_rate positive and multi_step_loss at least 0")
+        if self.multi_step_loss < 0:
+            raise UserError("multi_step_loss must be at least 0")
         if self.rates_by_step and self.rates == "fixed":
             raise UserError("rates_by_step is of learned rates: --rates layer or --rates weight")
 
 
-PRESETS = {"maml": {"default": Preset(MAMLSettings())}}
-_MOMENTUM = 0.05
-"""Of the running statistics that stand in for a support."""
+PRESETS = {
+    "maml": {
+        "default": Preset(MAMLSettings()),
+        "omniglot": Preset(MAMLSettings(), {"steps": 5000}),
+        "clinc150": Preset(MAMLSettings(), {"steps": 2000}),
+        # as in section 5.1 and appendix A.2, but for the falling learning rate
+        "sinusoid": Preset(MAMLSettings(inner_lr=0.01, channels=40), {"shots": 10, "queries": 10, "meta_batch": 25}),
+    }
+}
 
 
 class MAML(FewShot):
@@ -64,16 +64,14 @@ class MAML(FewShot):
     Attributes:
         rates: learning rates of each inner step, or of all steps.
         meta: what the outer step moves: the network's parameters by name, and learned rates as "rate.<step>.<name>".
-        updates: outer steps taken.
     """
 
     any_ways = False
     settings: MAMLSettings
     net: TaskNetwork
 
-    def __init__(self, settings: MAMLSettings, kind: Kind, *, seed: int, device: torch.device, classes: int) -> None:
-        super().__init__(settings, kind, seed=seed, device=device, classes=classes)
-        self.updates = 0
+    def __init__(self, settings: MAMLSettings, kind: Kind, **common: Any) -> None:
+        super().__init__(settings, kind, **common)
         self.meta: dict[str, nn.Parameter] = dict(self.net.named_parameters())
         first = initial_rates(_own(self.meta), settings)
         self.rates = [
@@ -81,9 +79,6 @@ class MAML(FewShot):
         ]
         if settings.rates != "fixed":
             self.meta |= {f"rate.{i}.{k}": nn.Parameter(v) for i, rates in enumerate(self.rates) for k, v in rates.items()}
-        # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
-        cores = len(os.sched_getaffinity(0))
-        self._workers = ThreadPoolExecutor(cores, "metarl-maml", initializer=torch.set_num_threads, initargs=(1,))
 
     def build(self) -> nn.Module:
         """The network that tasks adapt."""
@@ -150,34 +145,15 @@ class MAML(FewShot):
 
     # ------------------------------------------------------------------ the outer step
 
-    def update(self, batches: list[Any], iteration: int) -> Metrics:
-        """A step of Adam on the loss after adaptation; on a CPU each core takes some of the tasks."""
-        (episode,) = batches
-        tasks = len(episode.support.x)
-        parts = min(len(os.sched_getaffinity(0)), tasks) if self.device.type == "cpu" else 1
-        found = list(self._workers.map(partial(self._gradient, share=1 / tasks), episode.split(parts)))
-        gradient = torch.stack([g for g, _ in found]).sum(0)
-        if not gradient.isfinite().all():
-            raise NonFiniteError("the gradient is not finite: inner_lr may be too large", {"query": episode.query.x})
-        for parameter, part in zip(self.meta.values(), unflatten(gradient, self.meta).values()):
-            parameter.grad = part.clone()
-        self.optimizer.step()
-        self._observe(episode.support)
-        self.updates += 1
-        return {name: sum(metrics[name] for _, metrics in found) for name in found[0][1]}
-
-    def _gradient(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
-        """Gradient of the tasks' summed loss times `share`, and what is worth logging, likewise."""
-        leaves = {name: value.detach().requires_grad_() for name, value in self.meta.items()}
-        start = stacked(_own(leaves), len(episode.support.x))
-        adapted = self._adapted(leaves, start, episode.support, self.settings.inner_steps)
+    def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
+        """Of the answers after adaptation."""
+        start = stacked(_own(self.meta), len(episode.support.x))
+        adapted = self._adapted(self.meta, start, episode.support, self.settings.inner_steps)
         weights, target = self._loss_weights(), episode.query.y
-        counted = [(w, self._state(leaves, params, episode.support)) for w, params in zip(weights, adapted) if w]
-        answers = [self._answers(leaves, state, episode.query.x) for _, state in counted]
-        loss = torch.stack([w * mean_loss(answer, target).sum() for (w, _), answer in zip(counted, answers)]).sum() * share
-        gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        scored = by_task(answers[-1].detach(), target).sum() * share
-        return flatten(gradient), {"loss": float(loss.detach()), self.kind.measure: float(scored)}
+        counted = [(w, self._state(self.meta, params, episode.support)) for w, params in zip(weights, adapted) if w]
+        answers = [self._answers(self.meta, state, episode.query.x) for _, state in counted]
+        loss = torch.stack([w * mean_loss(answer, target).mean() for (w, _), answer in zip(counted, answers)]).sum()
+        return loss, {self.kind.measure: float(by_task(answers[-1].detach(), target).mean())}
 
     def _loss_weights(self) -> list[float]:
         """Of the answers after each inner step: all on the last, or, at first, shared out (MAML++)."""
@@ -186,25 +162,23 @@ class MAML(FewShot):
         return [*[early] * (steps - 1), 1 - early * (steps - 1)]
 
     @torch.no_grad()
-    def _observe(self, support: Examples) -> None:
-        """Move the running statistics towards those of these supports by the shared weights."""
-        start = self.begin(len(support.x))["params"]
-        statistics = self._forward(start, self.net.shared(support.x, self.meta), None)[1]
+    def observe(self, episodes: Sequence[Episode]) -> None:
+        """What stands in for the statistics of a support: their mean over these supports, by the shared weights."""
+        support = torch.cat([episode.support.x for episode in episodes])
+        statistics = self._forward(self.begin(len(support))["params"], self.net.shared(support, self.meta), None)[1]
         for running, found in zip(self.net.running, statistics):
-            running.mean.lerp_(found.mean.mean(0), _MOMENTUM)
-            running.variance.lerp_(found.variance.mean(0), _MOMENTUM)
+            running.mean.copy_(found.mean.mean(0))
+            running.variance.copy_(found.variance.mean(0))
 
     # ------------------------------------------------------------------ checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """See `FewShot.state_dict`; learned rates and the count of outer steps too."""
-        learned = {name: value for name, value in self.meta.items() if name.startswith("rate.")}
-        return {**super().state_dict(), "rates": learned, "updates": self.updates}
+        """See `FewShot.state_dict`; learned rates too."""
+        return {**super().state_dict(), "rates": {name: v for name, v in self.meta.items() if name.startswith("rate.")}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         super().load_state_dict(state)
-        self.updates = state["updates"]
         with torch.no_grad():
             for name, rate in state.get("rates", {}).items():
                 self.meta[name].copy_(rate)

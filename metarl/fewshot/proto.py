@@ -6,27 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from metarl.agents import Preset
-from metarl.errors import UserError
-from metarl.fewshot.learner import Comparing
-from metarl.fewshot.networks import encoder
+from metarl.fewshot.learner import Comparing, EncoderSettings
 from metarl.learner import State
 
 
 @dataclass(frozen=True)
-class ProtoSettings:
+class ProtoSettings(EncoderSettings):
     """Settings of prototypical networks."""
 
-    channels: int = 64
-    """Channels of each block of the encoder (texts: its width)."""
-    learning_rate: float = 1e-3
-    """Of Adam."""
 
-    def __post_init__(self) -> None:
-        if self.channels < 1 or not self.learning_rate > 0:
-            raise UserError("channels must be at least 1 and learning_rate positive")
-
-
-PRESETS = {"proto": {"default": Preset(ProtoSettings())}}
+PRESETS = {
+    "proto": {
+        "default": Preset(ProtoSettings()),
+        "omniglot": Preset(ProtoSettings(), {"ways": 20, "meta_batch": 1}),  # more ways than it is tested with: section 3.1
+        "clinc150": Preset(ProtoSettings(), {"steps": 2000}),
+    }
+}
 
 
 class Proto(Comparing):
@@ -36,20 +31,18 @@ class Proto(Comparing):
 
     def build(self) -> nn.Module:
         """The encoder."""
-        return encoder(self.kind, self.settings.channels)
+        return self.settings.encoder(self.kind)
 
-    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+    def compare(self, state: State, features: Tensor) -> Tensor:
         """Logits (tasks, queries, ways)."""
-        features, targets = state["features"], state["targets"]
-        if targets.shape[1] == 0:
-            return self.uniform(query), state
+        support, targets = state["features"], state["targets"]
         # c_k = mean of f(x_i) over the support of class k (equation 1)
-        one_hot = nn.functional.one_hot(targets, self.ways).to(features.dtype).mT
+        one_hot = nn.functional.one_hot(targets, self.ways).to(support.dtype).mT
         count = one_hot.sum(-1, keepdim=True)
-        prototypes = one_hot @ features / count.clamp(min=1)
+        prototypes = one_hot @ support / count.clamp(min=1)
         # p(k | x) ~ exp(-|f(x) - c_k|^2) (equation 2)
-        logits = -squared_distances(self.features(query), prototypes)
-        return logits.masked_fill(count.mT == 0, -torch.inf), state
+        logits = -squared_distances(features, prototypes)
+        return logits.masked_fill(count.mT == 0, -torch.inf)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -131,7 +131,10 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
             f"{config['agent']} tells classes apart, and {data.name} has none: maml, transfer or nearest can learn it"
         )
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
-    made = learner(settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")))
+    made = learner(
+        settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
+        total_updates=options.iterations * options.updates,
+    )  # fmt: skip
     source = Episodes(data, options, device)
     source.collect(made, None, 0)  # what does not fit is refused before anything is made
     return Setup(options, data, made, source)

@@ -31,6 +31,9 @@ def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
         cost.append(("time", clock(seconds)))
         collecting = [line["collect_seconds"] for line in lines if "collect_seconds" in line]
         cost += [("of which collecting", percent(sum(collecting) / seconds))] if collecting else []
+    processor = sum(line.get("cpu_seconds", 0.0) for line in lines)
+    if processor:
+        cost.append(("processor time of all threads", clock(processor)))
     if speeds:
         cost.append((f"{run.unit} per second, median", f"{_speed(statistics.median(speeds))}"))
     joules = sum(line.get("joules", 0.0) for line in lines)
