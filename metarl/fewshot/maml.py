@@ -99,8 +99,17 @@ class MAML(FewShot):
 
     def adapt(self, state: State, support: Examples) -> State:
         """Inner steps on the support."""
-        steps = self.settings.test_steps or self.settings.inner_steps
-        return self._state(self.meta, self._adapted(self.meta, state["params"], support, steps)[-1], support)
+        return self.after(state, support, [self.steps])[0]
+
+    @property
+    def steps(self) -> int:
+        """Inner steps outside training."""
+        return self.settings.test_steps or self.settings.inner_steps
+
+    def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
+        """The states after each of these numbers of inner steps. See `metarl.fewshot.details.Stepwise`."""
+        found = [state["params"], *self._adapted(self.meta, state["params"], support, max(counts))]
+        return [self._state(self.meta, found[n], support) if n else state for n in counts]
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """Each task's own network. See `FewShot`."""
