@@ -10,6 +10,7 @@ import numpy as np
 
 from metarl.envs.goals import benchmark, draw_goals
 from metarl.errors import UserError, unknown
+from metarl.gymnasium_ids import TASKS
 
 SUITES = {
     "ml1:TASK": "one task, 50 train goals and 50 held-out goals: ml1:reach-v3, ml1:push-v3, ...",
@@ -22,19 +23,6 @@ SUITES = {
     "mt50": "all 50 tasks, goal visible, nothing held out",
     "custom:train=A,B;test=C": "your own lists of tasks, goal hidden; ;overlap=yes where both may share a task",
 }
-
-TASKS = tuple(
-    f"{name}-v3"
-    for name in (
-        "assembly basketball bin-picking box-close button-press button-press-topdown button-press-topdown-wall "
-        "button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock door-open "
-        "door-unlock drawer-close drawer-open faucet-close faucet-open hammer hand-insert handle-press "
-        "handle-press-side handle-pull handle-pull-side lever-pull peg-insert-side peg-unplug-side pick-out-of-hole "
-        "pick-place pick-place-wall plate-slide plate-slide-back plate-slide-back-side plate-slide-side push push-back "
-        "push-wall reach reach-wall shelf-place soccer stick-pull stick-push sweep sweep-into window-close window-open"
-    ).split()
-)
-"""Names of the 50 Meta-World tasks."""
 
 
 @dataclass(frozen=True)
