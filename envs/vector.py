@@ -57,7 +57,8 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.render_mode, self._view = render_mode, (width, height, camera)
         self._painter: Painter | None = None
         self.metadata = {
-            "autoreset_mode": AutoresetMode[autoreset.upper()], "render_modes": ["rgb_array", "depth_array"], "render_fps": 80,
+            "autoreset_mode": AutoresetMode[autoreset.upper()], "render_modes": ["rgb_array", "depth_array"],
+            "render_fps": getattr(engine, "steps_per_second", 80),
         }  # fmt: skip
         self._description = description
         self._ids = {name: i for i, name in enumerate(distribution.task_ids)}
