@@ -1,8 +1,9 @@
 """A task of Meta-World under other physics: push-v3 with pucks of other mass and friction, at one place with one goal.
 
-metarl train rl2 examples/reach_physics.py:pucks
+metarl train rl2 examples/push_physics.py:pucks
 """
 
+import mujoco
 import numpy as np
 
 from metarl.envs import Suite, Task, TaskDistribution, suite
@@ -25,6 +26,7 @@ class Puck(StockEnv):
         model, (stock_mass, inertia, frictions) = self.env.model, self.stock
         model.body_mass[self.body], model.body_inertia[self.body] = mass * stock_mass, mass * inertia
         model.geom_friction[self.geoms] = frictions * (friction, 1, 1)
+        mujoco.mj_setConst(model, mujoco.MjData(model))  # what MuJoCo derives from masses
 
 
 def pucks(seed):
