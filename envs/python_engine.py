@@ -246,7 +246,7 @@ class PythonEngine:
         if self.own:
             _supported(names[0], first)
         self.observation_space, self.action_space = first.observation_space, first.action_space
-        self.steps_per_second = (getattr(first, "metadata", None) or {}).get("render_fps", 20) if self.own else 80
+        self.steps_per_second = (getattr(first, "metadata", None) or {}).get("render_fps") or 20 if self.own else 80
         self.longest = getattr(getattr(first, "spec", None), "max_episode_steps", None)
         self.spare[names[0]].append(first)
         for name in names[1:]:
@@ -345,7 +345,10 @@ class PythonEngine:
         env = self._env(slot)
         if painter:
             return painter.draw(env.scene())
-        picture = env.render()
+        try:
+            picture = env.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise UserError(
                 f"{self._name(slot)}: render gave {_brief(picture)}, not a picture (height, width, 3) of uint8. Its "

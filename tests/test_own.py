@@ -319,3 +319,18 @@ def test_validation_takes_the_tasks_of_another_seed(tmp_path, capsys):
     fixed = f"{EXAMPLES}/cheetah_direction.py:directions"
     with pytest.raises(UserError, match="no tasks of another seed"):
         own_suite(run_file(fixed)).validation(2)
+
+
+def test_a_few_shot_learner_of_ones_own(tmp_path, capsys):
+    text = (
+        "from metarl.fewshot import maml\nclass Mine(maml.MAML):\n    training = 'examples'\n"
+        "    PRESETS = {'default': maml.PRESETS['maml']['default']}\n"
+    )
+    mine, run = f"{own_file(tmp_path / 'files', text)}:Mine", str(tmp_path / "run")
+    small = "--shots 2 --queries 2 --meta-batch 2 --updates 2 --steps 4 --device cpu --quiet".split()
+    assert cli.run(["train", mine, "sinusoid", *small, "--channels", "4", "--run-dir", run]) == 0
+    args = ["evaluate", run, "--episodes", "4", "--no-train", "--device", "cpu", "--quiet"]
+    assert cli.run(args) == 2
+    assert f"metarl evaluate {run} --agent {mine}" in capsys.readouterr().err
+    assert cli.run([*args, "--agent", mine]) == 0
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["agent"] == "own.py:Mine"
