@@ -9,7 +9,6 @@ from metarl.console import console
 from metarl.envs import ENGINES, SUITES, TASKS
 from metarl.fewshot.data import DATA_SETS
 
-
 _OWN = ("PATH.py:NAME", "one of your own, in a Python file: see examples/")
 
 

@@ -153,8 +153,15 @@ def test_the_pole_falls_as_gravity_says():
     assert first.get(0, 200) > first[1]
 
 
-def test_the_cheetah_is_paid_for_its_direction(tmp_path):
-    assert train_own(tmp_path / "run", "rl2", f"{EXAMPLES}/cheetah_direction.py:directions", 1) == 0
+def test_the_cheetah_is_paid_for_its_direction(tmp_path, capsys):
+    """Two tasks, and nothing held out: what is evaluated is how it does on those."""
+    name = f"{EXAMPLES}/cheetah_direction.py:directions"
+    assert train_own(tmp_path / "run", "rl2", name, 1) == 0
+    assert cli.run(["evaluate", str(tmp_path / "run"), "--suite", name, "--device", "cpu"]) == 0
+    assert "Nothing here was held out" in capsys.readouterr().out
+    content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert content["sides"].keys() == {"train"}
+    assert content["sides"]["train"]["by_task"].keys() == {"forward", "backward"}
     line = metrics(tmp_path / "run")[0]
     assert line["success"] == 0  # this environment tells it
     made = own_suite(run_file(f"{EXAMPLES}/cheetah_direction.py:directions"))
