@@ -290,8 +290,11 @@ class Evaluate:
 def command(args: list[str]) -> int:
     """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
     named = next((Path(arg) for arg in args if not arg.startswith("-") and Path(arg).is_dir()), None)
-    agent = open_run(named)[0].config["agent"] if named is not None else "rl2"
+    config = open_run(named)[0].config if named is not None else {"agent": "rl2"}
+    agent = config["agent"]
     own = next((arg for arg in args if is_named(arg) and label_of(arg) == agent), None)
+    if is_named(agent) and own is None and "--help" not in args:  # its kind of training, and so its options, are unknown
+        name_again(config, how=f"metarl evaluate {named}{arguments(config, '')}")
     training = entry(run_file(own).label if own else agent).training if own or agent in AGENTS else ""
     command: type[Any] = import_module("metarl.fewshot.evaluation").Evaluate if training == EXAMPLES else Evaluate
     return tyro.cli(command, prog="metarl evaluate", args=args).main()
