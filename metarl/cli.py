@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from metarl.errors import UserError, unknown
+from metarl.userfiles import told
 
 COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
@@ -73,6 +74,12 @@ def run(args: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        traceback = told(error)  # of what happened in the user's own file
+        if traceback is None or "--debug" in args:
+            raise
+        print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def play(
         action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
         predictions.append(prediction)
         chosen = action.cpu().numpy()
-        executed = chosen if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
+        executed = chosen + space.start if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = env.step(executed)
         done, success = terminated | truncated, info["success"]
         row = (
@@ -308,14 +308,14 @@ class Trials:
     def report(self) -> Metrics:
         """What the iteration's episodes were like: means over all of them, the first and the last of the trial; steps."""
         found = {key: np.concatenate([played[key] for played in self._played]) for key in self._played[0]}
-        return {
-            "return": float(found["return"].mean()),
-            "success": float(found["success"].mean()),
-            "last_step_success": float(found["last_success"].mean()),
-            "success_first_episode": float(found["success"][0].mean()),
-            "success_last_episode": float(found["success"][-1].mean()),
-            "return_first_episode": float(found["return"][0].mean()),
-            "return_last_episode": float(found["return"][-1].mean()),
-            "steps": self._steps,
-            "collect_seconds": self._seconds,
-        }
+        names = {"return": "return"} | (
+            {"success": "success", "last_success": "last_step_success"} if self.tasks.success else {}
+        )
+        means = {name: float(found[key].mean()) for key, name in names.items()}
+        for key in ("success", "return"):
+            if key in names:
+                means |= {
+                    f"{key}_first_episode": float(found[key][0].mean()),
+                    f"{key}_last_episode": float(found[key][-1].mean()),
+                }
+        return means | {"steps": self._steps, "collect_seconds": self._seconds}

@@ -32,6 +32,7 @@ FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two equal runs."""
+_TRAINED = ("agent", "suite", "files", "options", "settings")  # what of config.json a checkpoint repeats
 
 
 class Checkpoint(NamedTuple):
@@ -146,7 +147,7 @@ class Run:
         note = {
             "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
-            "config": {key: self.config[key] for key in ("agent", "suite", "options", "settings")},
+            "config": {key: self.config[key] for key in _TRAINED if key in self.config},
         }  # fmt: skip
         with writing(f"a checkpoint to {folder}, the last whole one stands"):
             try:

@@ -22,6 +22,7 @@ from metarl.fewshot.learner import FewShot
 from metarl.fewshot.text import features, read_csv
 from metarl.fewshot.training import trained
 from metarl.run import open_run
+from metarl.userfiles import arguments, name_again
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ class Adapt:
     """What to predict: a folder of images, or a CSV file with the column text."""
     out: Path = Path("predictions.csv")
     """Where the probabilities are written."""
+    agent: str | None = None
+    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
     invert: bool = False
     """Exchange light and dark, for photographs of ink on paper: Omniglot's strokes are light on dark."""
     device: str = "auto"
@@ -153,6 +156,10 @@ class Adapt:
 
     def main(self) -> int:
         """Run the command."""
+        config = open_run(self.run)[0].config
+        how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
+        for change in name_again(config, self.agent, how=how):
+            say(f"Beware: {change}")
         found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
         with writing(str(self.out)):
             write_atomically(self.out, found.csv().encode())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from metarl.agents import AGENTS, EXAMPLES, find
+from metarl.agents import EXAMPLES, entry, find
 from metarl.config import read_config
 from metarl.counts import Count
 from metarl.devices import choose_device
@@ -150,7 +150,7 @@ def trained(run: Run, checkpoint: Checkpoint, ways: int | None = None, **changed
     Raises:
         UserError: the run is not a few-shot one, or its learner knows no other ways.
     """
-    if AGENTS[run.config["agent"]].training != EXAMPLES:
+    if entry(run.config["agent"]).training != EXAMPLES:
         raise UserError(f"{run.path} is a run of robots, not of a few-shot learner")
     settings, options = read_config(run.config)
     setup = set_up(run.config, settings, replace(options, **changed))

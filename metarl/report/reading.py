@@ -6,7 +6,7 @@ Nothing here is refused but a path that is no run at all: a report of a broken r
 import fcntl
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,10 @@ from metarl.report import fewshot_files
 from metarl.report.texts import printable
 
 MEASURES = ("success", "last_success", "return")
-"""What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
+"""What an evaluation must hold, or returns alone where environments tell no success.
+
+Those of `metarl.evaluate`, which would import torch: a report is to be quick.
+"""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -179,24 +182,26 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("a value of the wrong kind")
     if not content["sides"]:
         raise ValueError("nothing was evaluated")
+    told = any("success" in measures for side in content["sides"].values() for measures in side["by_episode"].values())
+    needed = MEASURES if told else MEASURES[-1:]
     for side in content["sides"].values():
         side.setdefault("by_task", {})
         names = [str(name) for name, _ in side["goals"]]
         for figures in (side, *side["by_task"].values()):
-            _statistics(figures, content["episodes"])
+            _statistics(figures, content["episodes"], needed)
         if side.get("goal_blind"):
-            _statistics(side["goal_blind"], None)
+            _statistics(side["goal_blind"], None, needed)
         for mode in {"sampled", *side["figures"]}:
-            for measure in MEASURES:
+            for measure in needed:
                 shape = np.array(side["figures"][mode][measure], dtype=float).shape
                 if shape != (len(names), content["trials"], content["episodes"]) or not names:
                     raise ValueError("figures of another shape")
     return content
 
 
-def _statistics(figures: dict[str, Any], episodes: int | None) -> None:
+def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequence[str]) -> None:
     for mode in {"sampled", *figures["by_episode"]}:
-        for measure in MEASURES:
+        for measure in measures:
             rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
             gain = np.array(figures["gain"][mode][measure], dtype=float)
             if rows.shape != (episodes or len(rows), 3) or gain.shape != (3,) or np.isnan(rows[:, 0]).any():
