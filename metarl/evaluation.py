@@ -23,6 +23,7 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.pretrained import is_packed
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 from metarl.statistics import CONFIDENCE
@@ -269,7 +270,7 @@ class Evaluate:
 
 def command(args: list[str]) -> int:
     """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
-    named = next((Path(arg) for arg in args if not arg.startswith("-") and Path(arg).exists()), None)
+    named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).exists() or is_packed(Path(arg)))), None)
     command: type[Any] = Evaluate
     if named is not None and AGENTS.get(open_run(named)[0].config["agent"], AGENTS["rl2"]).training == EXAMPLES:
         command = import_module("metarl.fewshot.evaluation").Evaluate

@@ -9,6 +9,7 @@ from metarl.counts import Count
 from metarl.devices import choose_device
 from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
 from metarl.errors import UserError
+from metarl.interface import Interface, described
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
 from metarl.rollout import Trials
@@ -66,6 +67,10 @@ class Setup(NamedTuple):
             f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks.\n"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
+
+    def interface(self) -> Interface:
+        """See `metarl.interface`."""
+        return described(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
