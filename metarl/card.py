@@ -149,8 +149,8 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
     percent = evaluation["confidence"]
     if "trials" in evaluation:
         how = (
-            f"Protocol `{evaluation['protocol']}` on `{evaluation['suite']}`, suite seed {evaluation['suite_seed']}: every goal "
-            f"gets equally many trials ({evaluation['trials']}) of {evaluation['episodes']} episodes of "
+            f"Protocol `{evaluation['protocol']}` on `{evaluation['suite']}`, suite seed {evaluation['suite_seed']}: every "
+            f"goal gets equally many trials ({evaluation['trials']}) of {evaluation['episodes']} episodes of "
             f"{evaluation['horizon']} steps; episode 1 is before any experience. Seed of the actions {evaluation['seed']}, "
             f"engine {evaluation['engine']}. Intervals are {percent:.0%}, over goals; one run."
         )

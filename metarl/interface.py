@@ -4,6 +4,7 @@ On robots: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input
 actions {"choices": n}. Of few-shot learners: {"kind": "image", "shape": [1, 28, 28], "outputs": 5, "classes": 4112}.
 """
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -42,6 +43,12 @@ def interface_of(config: dict[str, Any]) -> Interface:
         setup.close()
         return setup.interface()
     return config["interface"]
+
+
+def suite_name(config: dict[str, Any]) -> str:
+    """The suite without where on this machine it lies."""
+    kind, _, place = config["suite"].partition(":")
+    return f"{kind}:{Path(place).name}" if kind in ("folder", "csv") else config["suite"]
 
 
 def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box | gymnasium.spaces.Discrete]:

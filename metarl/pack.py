@@ -17,7 +17,7 @@ from metarl.cache import write_atomically, writing
 from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
-from metarl.interface import interface_of
+from metarl.interface import interface_of, suite_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
 from metarl.run import Checkpoint, Run, open_run, split
@@ -103,12 +103,6 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return evaluation is not None
-
-
-def suite_name(config: dict[str, Any]) -> str:
-    """The suite without where on this machine it lies."""
-    kind, _, place = config["suite"].partition(":")
-    return f"{kind}:{Path(place).name}" if kind in ("folder", "csv") else config["suite"]
 
 
 def _evaluation(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:

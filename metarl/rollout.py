@@ -1,7 +1,7 @@
 """Playing episodes: `Rollout`, the record of them, and `Trials`, the source that collects them for training."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -218,8 +218,10 @@ def play_trial(
     env: "MetaVectorEnv", learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
     adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None, keep_states: bool = False,
-) -> Iterator[Played]:  # fmt: skip
+) -> Generator[Played, None, State]:  # fmt: skip
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
+
+    The generator's return value is what the learner knows in the end.
 
     Args:
         env: as many slots as there are tasks.
@@ -256,6 +258,7 @@ def play_trial(
             with torch.no_grad():
                 state, supports = learner.adapt(state, joined(supports)), []
             adapted += state is not before
+    return state
 
 
 class Trials:

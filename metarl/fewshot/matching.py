@@ -10,6 +10,7 @@ from metarl.agents import Preset
 from metarl.errors import UserError
 from metarl.fewshot.learner import Comparing
 from metarl.fewshot.networks import encoder
+from metarl.graphs import Graph
 from metarl.learner import State
 
 
@@ -94,6 +95,16 @@ class Matching(Comparing):
         """The encoder, and its context."""
         s = self.settings
         return Network(encoder(self.kind, s.channels), s.reads if s.context else None)
+
+    def graph(self, state: State) -> Graph:
+        """See `Comparing.graph`.
+
+        Raises:
+            UserError: with context, whose LSTM torch's exporter writes for one number of examples only.
+        """
+        if self.net.context is not None:
+            raise UserError("matching with --context cannot be exported: torch fixes the number of examples there")
+        return super().graph(state)
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """Log-probabilities (tasks, queries, ways)."""
