@@ -203,6 +203,8 @@ class Evaluate:
 
     Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
     of the trial: episode 1 is before any experience (k = 0). An interrupted evaluation goes on where it stopped.
+
+    An agent of your own is evaluated by metarl evaluate --agent module:factory SUITE.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -269,7 +271,9 @@ class Evaluate:
 
 
 def command(args: list[str]) -> int:
-    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
+    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named; or of an agent of one's own."""
+    if any(arg.partition("=")[0] == "--agent" for arg in args):
+        return tyro.cli(import_module("metarl.own_evaluation").EvaluateOwn, prog="metarl evaluate", args=args).main()
     named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).exists() or is_packed(Path(arg)))), None)
     command: type[Any] = Evaluate
     if named is not None and AGENTS.get(open_run(named)[0].config["agent"], AGENTS["rl2"]).training == EXAMPLES:
