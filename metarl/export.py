@@ -214,7 +214,7 @@ def _strip(part: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporter tells of its own insides."""
-    before = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")}
+    before = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")}
     for name in before:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
