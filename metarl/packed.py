@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -120,6 +120,8 @@ def _check_kinds(settings: Any) -> None:
     """Raise ValueError where a setting is of another kind than its default."""
     for field in fields(settings):
         given, default = getattr(settings, field.name), field.default
+        if given is None and type(None) in get_args(field.type):
+            continue
         kinds: tuple[type, ...] = (type(None), int, float, str) if default is None else (type(default),)
         if isinstance(default, float):
             kinds = (float, int)
