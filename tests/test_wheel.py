@@ -17,5 +17,5 @@ def test_the_wheel_holds_envs_and_agents_as_files(tmp_path: Path) -> None:
 def test_a_wheel_without_them_is_noticed(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as made:
         made.writestr("metarl/__init__.py", "1")
-    with pytest.raises(SystemExit, match="metarl/envs/suites.py"):
+    with pytest.raises(SystemExit, match=r"metarl/envs/suites\.py"):
         SCRIPT["check_contents"](tmp_path / "a.whl")
