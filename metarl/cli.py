@@ -15,6 +15,8 @@ COMMANDS = {
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "adapt": ("metarl.fewshot.own", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
+    "export": ("metarl.export", "Export", "an agent as ONNX, for use without metarl or torch"),
+    "pack": ("metarl.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),

@@ -162,7 +162,7 @@ def load(path: Path) -> tuple[Content, str | None]:
     from metarl.evaluation import PROTOCOL
 
     run, named = open_run(path)
-    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.path / "evaluation.json"
+    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.evaluation()
     if not file.exists():
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
     content, checkpoints = _read(file), run.checkpoints()

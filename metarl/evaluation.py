@@ -24,6 +24,7 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.pretrained import is_packed
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 from metarl.statistics import CONFIDENCE
@@ -213,6 +214,8 @@ class Evaluate:
 
     Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
     of the trial: episode 1 is before any experience (k = 0). An interrupted evaluation goes on where it stopped.
+
+    An agent of your own is evaluated by metarl evaluate --agent module:factory SUITE.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -288,8 +291,13 @@ class Evaluate:
 
 
 def command(args: list[str]) -> int:
-    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
-    named = next((Path(arg) for arg in args if not arg.startswith("-") and Path(arg).is_dir()), None)
+    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named; or of an agent of one's own.
+
+    `--agent` beside a run names the file of the agent that it trained; without a run it is an agent to evaluate.
+    """
+    named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).is_dir() or is_packed(Path(arg)))), None)
+    if named is None and any(arg.partition("=")[0] == "--agent" for arg in args):
+        return tyro.cli(import_module("metarl.own_evaluation").EvaluateOwn, prog="metarl evaluate", args=args).main()
     config = open_run(named)[0].config if named is not None else {"agent": "rl2"}
     agent = config["agent"]
     own = next((arg for arg in args if is_named(arg) and label_of(arg) == agent), None)

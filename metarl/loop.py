@@ -88,6 +88,9 @@ class Training(Protocol):
     def announcement(self) -> str:
         """What is trained on what, for how long, in words."""
 
+    def interface(self) -> dict[str, Any]:
+        """What the agent is built for: see `metarl.interface`."""
+
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
 

@@ -1,19 +1,22 @@
 """Training on robots: its options, and what a configuration of it stands for."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metarl.agents import ROBOTS, entry, find
 from metarl.config import read_config
 from metarl.counts import Count
 from metarl.devices import choose_device
-from metarl.envs import MetaVectorEnv, Suite, make_vec
-from metarl.envs.own import find_suite
+from metarl.envs import Suite
 from metarl.errors import UserError
+from metarl.interface import Interface, described
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Setup(NamedTuple):
 
     options: TrainOptions
     suite: Suite
-    env: MetaVectorEnv
+    env: "MetaVectorEnv"
     agent: Agent
     source: Trials
 
@@ -68,6 +71,10 @@ class Setup(NamedTuple):
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
+
+    def interface(self) -> Interface:
+        """See `metarl.interface`."""
+        return described(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
@@ -82,6 +89,9 @@ class Setup(NamedTuple):
 
 def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
     """Suite, environments and an untrained agent. See `metarl.config.set_up`; slots: another number of them."""
+    from metarl.envs import make_vec  # with it comes the simulator, which trained agents do without
+    from metarl.envs.own import find_suite
+
     agent_class, _ = find(config["agent"])
     made = find_suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)

@@ -1,18 +1,21 @@
 """Playing episodes: `Rollout`, the record of them, and `Trials`, the source that collects them for training."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs import MetaVectorEnv, Task, TaskDistribution
+from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State, Step, where
 from metarl.networks import Distribution, action_size
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 Watch = Callable[[int, np.ndarray, np.ndarray], None]
 """Called after each step with its index, reward (N,) and success (N,)."""
@@ -91,7 +94,7 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
     )  # fmt: skip
 
 
-def nothing_before(env: MetaVectorEnv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Previous action, reward and done at the start of a trial: zeros."""
     n = env.num_envs
     return (
@@ -110,7 +113,7 @@ def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator
 
 @torch.no_grad()
 def play(
-    env: MetaVectorEnv, learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    env: "MetaVectorEnv", learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
     *, episodes: int, noise: np.ndarray | None, device: torch.device, keep_states: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
@@ -212,11 +215,13 @@ class Played(NamedTuple):
 
 
 def play_trial(
-    env: MetaVectorEnv, learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
+    env: "MetaVectorEnv", learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
     adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None, keep_states: bool = False,
-) -> Iterator[Played]:  # fmt: skip
+) -> Generator[Played, None, State]:  # fmt: skip
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
+
+    The generator's return value is what the learner knows in the end.
 
     Args:
         env: as many slots as there are tasks.
@@ -253,6 +258,7 @@ def play_trial(
             with torch.no_grad():
                 state, supports = learner.adapt(state, joined(supports)), []
             adapted += state is not before
+    return state
 
 
 class Trials:
@@ -270,7 +276,7 @@ class Trials:
         progress: called with the share (0 to 1) of the current collection that is done.
     """
 
-    def __init__(self, env: MetaVectorEnv, tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
+    def __init__(self, env: "MetaVectorEnv", tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
         self.env, self.tasks, self.episodes, self.seed, self.device = env, tasks, episodes, seed, device
         self.num_tasks = env.num_envs
         self.progress: Callable[[float], None] = lambda share: None

@@ -24,7 +24,7 @@ def start_training(agent: str, suite_name: str, options: LoopOptions, settings: 
     path = options.run_dir or default_path(agent, suite_name, options.seed)
     refuse_existing(path)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
-    run = Run.create(path, config)
+    run = Run.create(path, {**config, "interface": setup.interface()})
     if not options.quiet:
         _announce(run, setup)
     train(run, setup)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from metarl.agents import AGENTS, EXAMPLES
 from metarl.cache import write_atomically, writing
 from metarl.console import console, say
 from metarl.errors import UserError
@@ -20,9 +21,11 @@ from metarl.fewshot.episodes import Examples
 from metarl.fewshot.images import files, read_classes, read_images, subfolders
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.text import features, read_csv
-from metarl.fewshot.training import trained
+from metarl.loading import restored
 from metarl.run import open_run
 from metarl.userfiles import arguments, name_again
+
+FEW_SHOT = {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ def predict(
     checkpoint, problems = opened.load(named)
     for problem in problems:
         say(f"{problem}: using the one before")
-    setup = trained(opened, checkpoint, device=device)
-    learner, size = setup.agent, setup.options.image_size
+    if opened.config["agent"] not in FEW_SHOT:
+        raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
+    learner, size = restored(opened, checkpoint, device), opened.config["options"]["image_size"]
+    assert isinstance(learner, FewShot)
     if learner.kind.name == "image":
         values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size).items()}
         images = _images(Path(query), size)
@@ -88,7 +93,7 @@ def predict(
         items = [text for (text,) in read_csv(Path(query), ("text",))]
         x = _ids(items)
     else:
-        raise UserError(f"{run} learned {setup.data.name}: there are no own examples to adapt to")
+        raise UserError(f"{run} learned {opened.config['suite']}: there are no own examples to adapt to")
     if len(values) < 2:
         raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
     if len(values) != learner.ways and not learner.any_ways:

@@ -15,6 +15,7 @@ from metarl.fewshot.data import data_set
 from metarl.fewshot.episodes import Data, Episode
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.networks import Kind
+from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
 from metarl.rollout import TASKS, generator
@@ -102,6 +103,11 @@ class Setup(NamedTuple):
         shape = f"{o.ways} ways, {o.shots} shots, {o.queries} queries" if data.kind != "regression" else f"{o.shots} shots"
         where = f"Split: {data.split}.\nDevice {self.source.device}"
         return f"{o.updates} updates, each on {o.meta_batch} episodes of {shape}.\n{where}"
+
+    def interface(self) -> Interface:
+        """See `metarl.interface`."""
+        kind = self.agent.kind
+        return {"kind": kind.name, "shape": list(kind.shape), "outputs": kind.outputs, "classes": self.agent.classes}
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from metarl.agents import AGENTS, EXAMPLES, ROBOTS
 from metarl.errors import UserError
+from metarl.pretrained import is_packed
 from metarl.report import fewshot_files
 from metarl.report.texts import printable
 
@@ -85,9 +86,38 @@ class Reading:
 def read(path: Path) -> Reading:
     """Read a run directory, or the run of a checkpoint's folder: then its evaluation is the one that is shown.
 
+    Of a packed model its configuration, and the evaluations that came with it or were made here.
+
     Raises:
         UserError: there is nothing of a run here.
     """
+    problems: list[str] = []
+    model, named = None, None
+    if is_packed(path):
+        from metarl.packed import open_packed  # slow to import, as torch comes with it
+
+        model = open_packed(path)
+        root, config, lines = model.path, _whole_config(model.config), []
+    else:
+        root, named = _root(path)
+        config, lines = _config(root, problems), _lines(root / "metrics.jsonl", problems)
+    training = _training(root, config)
+    files = _FILES[training]
+    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
+    found.sort(key=lambda content: content["step"])
+    default = [] if named else _load([model.evaluation() if model else root / "evaluation.json"], files.whole, problems)
+    mine = [content for content in found if named in (None, content["checkpoint"])]
+    shown = next(iter([*default, *mine[::-1]]), None)
+    films = [*root.glob("videos/*.mp4"), *(model.folder.glob("*.mp4") if model else ())]
+    return Reading(
+        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
+        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
+        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems, _locked(root / ".lock"),
+    )  # fmt: skip
+
+
+def _root(path: Path) -> tuple[Path, str | None]:
+    """The run directory, and the name of the checkpoint where one was named."""
     if not path.exists():
         raise UserError(f"there is no run {path}")
     root, named = path.resolve(), None
@@ -95,22 +125,7 @@ def read(path: Path) -> Reading:
         root, named = root.parent.parent, root.name
     if not any((root / part).exists() for part in _PARTS):
         raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
-    problems: list[str] = []
-    config = _config(root, problems)
-    training = _training(root, config)
-    files = _FILES[training]
-    lines = _lines(root / "metrics.jsonl", problems)
-    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
-    found.sort(key=lambda content: content["step"])
-    default = [] if named else _load([root / "evaluation.json"], files.whole, problems)
-    mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = next(iter([*default, *mine[::-1]]), None)
-    return Reading(
-        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
-        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
-        sorted(root.glob("videos/*.mp4"), key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
-        problems, _locked(root / ".lock"),
-    )  # fmt: skip
+    return root, named
 
 
 def _training(root: Path, config: dict[str, Any]) -> str:
@@ -126,7 +141,12 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
     path = root / "config.json"
     if not path.exists():
         problems.append("config.json is missing: settings, versions and the planned length are unknown.")
-    content = next(iter(_load([path], lambda content: content, problems)), {})
+    return _whole_config(next(iter(_load([path], lambda content: content, problems)), {}))
+
+
+def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which all that a report uses is there."""
+    content = dict(content)
     for key in ("options", "settings", "packages", "machine"):
         content[key] = content[key] if isinstance(content.get(key), dict) else {}
     return content
