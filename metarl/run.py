@@ -29,7 +29,7 @@ from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
 
 FORMAT = 2
-PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
+PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba", "stable-baselines3")
 TIMES = ("seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two equal runs."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from metarl.agents import adaptation_step
 from metarl.curves import SIDES
 from metarl.report.numbers import change_of, difference, number_of, percent, percent_of, plural, points_of, signless_zero
 from metarl.report.reading import Reading
@@ -39,7 +40,9 @@ def experience(content: dict[str, Any]) -> str:
     if not every:
         return f"After {episodes}"
     steps = k // every
-    return f"After {'one' if steps == 1 else steps or 'no'} gradient step{'s' * (steps != 1)} ({episodes})"
+    return (
+        f"After {'one' if steps == 1 else steps or 'no'} {adaptation_step(content['agent'])}{'s' * (steps != 1)} ({episodes})"
+    )
 
 
 def tiles(content: dict[str, Any]) -> list[Tile]:
