@@ -22,7 +22,7 @@ from metarl.adapt import stacked
 from metarl.agents import Preset
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
-from metarl.learner import Agent, Metrics, Step
+from metarl.learner import Agent, Metrics, NonFiniteError, Step
 from metarl.networks import Categorical, Distribution, Gaussian, linear_by_task
 from metarl.rollout import ACTIONS, SHUFFLE, WEIGHTS, Rollout, Trials, generator
 
@@ -177,6 +177,12 @@ class SB3Agent(Agent):
         with self.sb3.seeded(generator(self.seed, WEIGHTS)):
             return self._make()
 
+    def accept(self, source: Any) -> None:
+        """See `Agent.accept`."""
+        steps, every = source.episodes * source.env.horizon, self._update_every(source.env)
+        if steps % every:
+            raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
+
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
         """All that was learned, for every task."""
         return stacked(self.sb3.tensors(self.model), num_tasks)
@@ -197,12 +203,14 @@ class SB3Agent(Agent):
         for i in range(len(played.reward)):
             before = {name: value[i] for name, value in state.items()}
             self.sb3.put(self.tuner, before)
-            with self.sb3.seeded(generator(self.seed, SHUFFLE, self._rounds(before))), torch.enable_grad():
-                self._fit(self.tuner, played.task(i))
-            whole = self.sb3.finite(self.tuner)
-            if not whole:
+            try:
+                rng = generator(self.seed, SHUFFLE, self._rounds(before))
+                with self.sb3.seeded(rng), self.sb3.checked(self.tuner), torch.enable_grad():
+                    self._fit(self.tuner, played.task(i))
+                rows.append(self.sb3.tensors(self.tuner))
+            except NonFiniteError:
                 log.warning("the fine-tuned weights of a task are not finite: it acts as before")
-            rows.append(self.sb3.tensors(self.tuner) if whole else before)
+                rows.append(before)
         return {name: torch.stack([row[name] for row in rows]) for name in state}
 
     def _rounds(self, before: Mapping[str, Tensor]) -> int:
@@ -221,9 +229,7 @@ class SB3Agent(Agent):
         """SB3's `learn` on the source's environment, for as many steps as an iteration has."""
         assert isinstance(source, Trials)
         s, env = self.settings, source.env
-        steps, every = source.episodes * env.horizon, self._update_every(env)
-        if steps % every:
-            raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
+        steps = source.episodes * env.horizon
         source.begin(iteration)
         if self._size != env.num_envs:
             self._prepare(env)
@@ -232,7 +238,7 @@ class SB3Agent(Agent):
         self.model.action_space.seed(int(rng.integers(2**31)))  # SAC's random actions
         scalers = self.sb3.scalers(self.model)
         watch = self.sb3.Watch(source, steps * env.num_envs, scalers[0].running)
-        with self.sb3.seeded(rng):
+        with self.sb3.seeded(rng), self.sb3.checked(self.model):
             self.model.set_env(self.sb3.view(source, self.rewards, s.gamma, s.normalize_reward))
             self.model.learn(steps * env.num_envs, callback=watch, reset_num_timesteps=False, log_interval=None)
         watch.report()

@@ -117,8 +117,19 @@ def scalers(model: Any) -> list[InputScaler]:
     return [module for module in model.policy.modules() if isinstance(module, InputScaler)]
 
 
-def finite(model: Any) -> bool:
-    """Whether all its weights are."""
+@contextmanager
+def checked(model: Any) -> Iterator[None]:
+    """Raise `NonFiniteError` where the algorithm's weights are not finite after what is done with it."""
+    try:
+        yield
+    except ValueError:  # torch's distributions refuse what is not finite
+        if _finite(model):
+            raise
+    if not _finite(model):
+        raise NonFiniteError(f"the weights of {type(model).__name__} are not finite", {})
+
+
+def _finite(model: Any) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in _parameters(model).values())
 
 
@@ -139,7 +150,7 @@ def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_rew
 
 
 class Watch(BaseCallback):
-    """Tells the source what its environment was played for, and stops where weights are no longer finite.
+    """Tells the source what its environment was played for.
 
     Args:
         source: whose environment the algorithm steps.
@@ -155,8 +166,6 @@ class Watch(BaseCallback):
         self.episodes: dict[str, list[float]] = {"return": [], "success": [], "last_success": []}
 
     def _on_rollout_start(self) -> None:
-        if not finite(self.model):
-            raise NonFiniteError(f"the weights of {type(self.model).__name__} are not finite", {})
         self._began = time.perf_counter()
 
     def _on_step(self) -> bool:

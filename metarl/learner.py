@@ -76,6 +76,9 @@ class Agent:
     def meet(self, env: Any) -> None:
         """Look at the environment before it is played: only for agents that are shown more than observations."""
 
+    def accept(self, source: Any) -> None:
+        """Raise a `UserError` where the source's iterations are none that the agent can train on."""
+
     def begin(self, num_tasks: int) -> State:
         """See `Learner`."""
         raise NotImplementedError

@@ -104,6 +104,7 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
     source = Trials(env, made.train, episodes, options.seed, device)
+    agent.accept(source)
     return Setup(options, made, env, agent, source)
 
 
