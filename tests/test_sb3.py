@@ -1,11 +1,13 @@
 """stable-baselines3: its `VecEnv` over our slots, its wrappers and algorithms on top, and its PPO and SAC as agents."""
 
 import json
+import runpy
 import subprocess
 import sys
 import types
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -542,3 +544,24 @@ def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
 )
 def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
     refused(["train", *args], says, tmp_path, monkeypatch, capsys)
+
+
+def test_the_table_of_transfer(ppo, tmp_path, capsys):
+    """Meta-learners, fine-tuning and fine-tuning from scratch, on the same goals and in one plot."""
+    assert train(tmp_path / "rl2", 1, "--goals", "6") == 0
+    script = Path(__file__).parents[1] / "scripts" / "transfer_table"
+    main = runpy.run_path(str(script))["main"]
+    main(["--take", str(tmp_path / "rl2"), str(ppo), "--episodes", "3"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " | sampled | " in line]
+    assert [line[0] for line in lines] == ["rl2, 80 steps", "sb3-ppo, 160 steps", "sb3-ppo, from scratch"]
+    assert [len(line) for line in lines] == [2 + 3 + 2] * 3  # k = 0, 1, 2, then the last step's success, and the return
+    assert (tmp_path / "rl2" / "evaluations" / "transfer.png").stat().st_size > 10_000
+    files = [path / "evaluations" / f"all-goals_{step:012d}_e3_tr0.json" for path, step in
+             ((tmp_path / "rl2", 80), (ppo, 160), (ppo.with_name("run_scratch"), 0))]  # fmt: skip
+    contents = [json.loads(file.read_text()) for file in files]
+    assert contents[0]["sides"]["test"]["goals"] == contents[1]["sides"]["test"]["goals"]
+    # the same as the run's own checkpoint 0
+    both = (ppo, ppo.with_name("run_scratch"))
+    digests = {open_run(path)[0].load(path / "checkpoints" / f"{0:012d}")[0].digest for path in both}
+    assert len(digests) == 1
+    assert contents[2]["adapt_every"] == 1
