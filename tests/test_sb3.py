@@ -492,6 +492,22 @@ def test_checkpoints_hold_tensors_and_json_alone(ppo):
         assert {"rewards/var", "model/policy.log_std", "model/adam.policy.0.exp_avg"} <= found.keys()
 
 
+def test_by_stocks_protocol_it_is_fine_tuned_after_every_episode_too(ppo, monkeypatch):
+    fitted, original = [], SB3PPO._fit
+
+    def counted(self, model, played):
+        fitted.append(len(played.reward))
+        original(self, model, played)
+
+    monkeypatch.setattr(SB3PPO, "_fit", counted)
+    monkeypatch.setattr("metarl.metaworld_protocol.EVALUATIONS", 1)
+    assert cli.run(["evaluate", str(ppo), "--protocol", "metaworld", "--engine", "native", "--quiet"]) == 0
+    (file,) = (ppo / "evaluations").glob("metaworld_*.json")
+    assert json.loads(file.read_text())["episodes"] == 2  # as many as a trial has, one at a time
+    assert len(fitted) >= 2 * 6
+    assert set(fitted) == {20}
+
+
 def test_report_of_a_fine_tuned_agent(ppo):
     assert cli.run(["evaluate", str(ppo), "--train-goals", "0", "--device", "cpu", "--quiet"]) == 0
     assert cli.run(["report", str(ppo)]) == 0
