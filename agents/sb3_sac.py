@@ -66,6 +66,8 @@ class SB3SAC(SB3Agent):
             raise UserError(f"SAC needs Box actions, not {action_space}")
         self.bounds = action_space.low, action_space.high
         super().__init__(settings, observation_space, action_space, *rest, **more)
+        if settings.fit_steps == 0:
+            self.adapt_every = None
 
     def _make(self) -> Any:
         s = self.settings

@@ -434,6 +434,14 @@ def test_discrete_actions_and_running_statistics():
         toy(BITS, 2, 5, 2, QUICK_SAC, SB3SAC)
 
 
+def test_sac_without_fine_tuning_does_not_adapt():
+    agent, source = toy(HITS, 4, 5, 1, replace(QUICK_SAC, fit_steps=0), SB3SAC)
+    assert agent.adapt_every is None
+    how = {"episodes": 3, "adapt_every": 1, "resets": lambda e: e, "device": CPU}
+    played = list(play_trial(source.env, agent, HITS.tasks, [np.random.default_rng(i) for i in range(4)], **how))
+    assert [one.adapted for one in played] == [0, 0, 0]
+
+
 def test_weights_that_are_not_finite_end_the_training():
     agent, source = toy(HITS, 4, 20, 1, QUICK, SB3PPO)
     with torch.no_grad():
