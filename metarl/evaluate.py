@@ -62,7 +62,8 @@ def evaluate(
         played = kept.parts.get(name) if kept else None
         if played is None:
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
-            trial_of_each = (trial_of or play_trial)(
+            play: Callable[..., Iterable[Played]] = trial_of or play_trial
+            trial_of_each = play(
                 env, learner, [tasks[goal] for goal, _ in filled],
                 [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
                 adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
