@@ -72,7 +72,7 @@ def cheaper(args: list[str]) -> list[str]:
         return small + SMALLER.get(rest[0], [])
     if command == "evaluate":
         few_shot = any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == EXAMPLES for arg in rest)
-        return ["--episodes", "20", "--queries", "1"] if few_shot else ["--engine", "native"] if "metaworld" in rest else []
+        return ["--episodes", "20", "--queries", "1"] if few_shot else "--engine native --seeds 1".split() if "metaworld" in rest else []
     return EXTRA.get(command, [])
 
 
@@ -82,7 +82,7 @@ SMALLER = {
 }
 EXTRA = {
     "render": "--goals 1 --size 64x48 --fps 5".split(),
-    "bench": "--seconds 0.5 --contenders native,bare".split(),
+    "bench": "--seconds 0.2 --contenders native,bare".split(),
 }
 
 
