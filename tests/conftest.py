@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,3 +40,30 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield call
     for env in made:
         env.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One browser for all tests of a module."""
+    import browser
+
+    if browser.find() is None:
+        pytest.skip("no Chromium here: apt-get install -y chromium")
+    with browser.Browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def few_shot_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """See `fewshot_runs.make_data`."""
+    from fewshot_runs import make_data
+
+    return make_data(tmp_path_factory.mktemp("few_shot_data"))
+
+
+@pytest.fixture(scope="session")
+def few_shot_runs(few_shot_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """See `fewshot_runs.make_runs`; no test may change them."""
+    from fewshot_runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("few_shot_runs"), few_shot_data)

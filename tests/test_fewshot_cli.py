@@ -203,8 +203,6 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
     assert run("nearest", "text", data, path) == 0
     assert cli.run(["render", str(path)]) == 2
     assert "there are no robots in it" in capsys.readouterr().err
-    assert cli.run(["report", str(path)]) == 2
-    assert "reports show robots only" in capsys.readouterr().err
     checkpoint = open_run(path)[0].load()[0]
     with pytest.raises(UserError, match="not of a few-shot learner"):
         trained(Run(tmp_path, {"agent": "rl2"}), checkpoint)

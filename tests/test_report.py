@@ -10,16 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-import browser
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import adapts, evaluation, make_run
+from pages import JUNK, WAITS, check_page, plain, report, text
 from PIL import Image
 
-from metarl import cli
 from metarl.envs import Task, suite
 from metarl.report import numbers
 from metarl.report.page import render, section
@@ -29,16 +28,6 @@ from metarl.report.verdicts import sentences, stock_sentence, warnings
 
 PLANTED = json.loads(json.dumps(evaluation({side: suite("ml10").test.tasks[40:60] for side in ("train", "test")})))
 NAME = "<script>alert(1)<"  # a file's name cannot hold the slash of the end tag
-WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
-           new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if browser.find() is None:
-        pytest.skip("no Chromium here: apt-get install -y chromium")
-    with browser.Browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -48,33 +37,6 @@ def one(tmp_path_factory):
     film(run / "videos" / "000000003000.mp4")
     assert report(run) == 0
     return run
-
-
-def report(*args: Path | str) -> int:
-    return cli.run(["report", *map(str, args), "--quiet"])
-
-
-def check_page(chromium: browser.Browser, page: Path) -> None:
-    """The page is drawn whole, without an error, and asks for nothing that is not in it."""
-    chromium.open(page)
-    chromium.run(WAITS)
-    assert chromium.errors == []
-    assert [url for url in chromium.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
-    assert chromium.run("[...document.images].filter(i => !i.naturalWidth || !i.alt).length") == 0
-    assert chromium.run("[...document.querySelectorAll('video')].filter(v => v.readyState < 2 || !v.videoWidth).length") == 0
-    assert chromium.run("document.scripts.length") == 0
-    assert (
-        chromium.run("[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length")
-        == 0
-    )
-
-
-def text(chromium: browser.Browser) -> str:
-    return plain(chromium.run("document.body.innerText"))
-
-
-def plain(said: str) -> str:
-    return said.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def film(path: Path) -> Path:
@@ -166,9 +128,6 @@ def test_a_broken_run(tmp_path, chromium):
     assert "No evaluation yet" in shown
 
 
-JUNK = st.sampled_from([None, [], {}, "x", -1, 0, 10**400, [None], [[]], {"sampled": 1}, True, "<b>"])
-
-
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
@@ -188,7 +147,7 @@ def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
     assert (run.evaluation is None) == any("evaluation.json is damaged" in problem for problem in run.problems)
     with patch("metarl.report.drawing.Figure.savefig"):  # nothing is drawn on paper, but everything is made to be
         made = section(1, run)
-    assert "<b>" not in render([replace(made, pictures={})], [], "folder")
+    assert "<b>" not in render([replace(made, parts=[])], [], "folder")
 
 
 def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):

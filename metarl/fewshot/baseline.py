@@ -52,11 +52,11 @@ class NearestSettings:
 PRESETS = {
     "transfer": {
         "default": Preset(TransferSettings()),
-        "omniglot": Preset(TransferSettings(), {"steps": 5000}),
-        "clinc150": Preset(TransferSettings(), {"steps": 2000}),
+        "omniglot": Preset(TransferSettings(), {"steps": 5000, "meta_batch": 4}),
+        "clinc150": Preset(TransferSettings(), {"steps": 1000}),
         "sinusoid": Preset(
             TransferSettings(channels=40, fit="all", fit_lr=0.02, fit_steps=10, decay=0.0),
-            {"shots": 10, "queries": 10, "meta_batch": 25},
+            {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25},
         ),  # the pre-trained baseline of Finn et al. 2017, section 5.1
     },
     "nearest": {"default": Preset(NearestSettings(), {"steps": 1})},

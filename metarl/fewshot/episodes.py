@@ -149,13 +149,21 @@ class Resident:
         support, query = (self._examples(pool, half, rng) for half in (rows[:, :, :shots], rows[:, :, shots:]))
         return Episode(support, query, torch.from_numpy(classes))
 
+    def first(self, part: Part, classes: Sequence[int]) -> Tensor:
+        """The first example of each of these classes, as the x of `Examples`: (classes, *shape)."""
+        pool = self.parts[part]
+        return self._x(pool.values[(pool.counts.cumsum() - pool.counts)[list(classes)]])
+
+    def _x(self, values: np.ndarray) -> Tensor:
+        x = torch.from_numpy(values)
+        return x.float().div_(255) if self.kind == "image" else x.long()
+
     def _examples(self, pool: Pool, rows: np.ndarray, rng: np.random.Generator) -> Examples:
         """The rows (tasks, ways, n) of the pool as (tasks, ways * n) examples in a random order."""
         tasks, ways, n = rows.shape
         order = rng.random((tasks, ways * n)).argsort(1)
         values = pool.values.take(np.take_along_axis(rows.reshape(tasks, -1), order, 1), 0)
-        x = torch.from_numpy(values)
-        return Examples(x.float().div_(255) if self.kind == "image" else x.long(), torch.from_numpy(order // max(n, 1)))
+        return Examples(self._x(values), torch.from_numpy(order // max(n, 1)))
 
     def _check(self, part: Part, ways: int, shots: int, queries: int) -> None:
         if ways < 2 or shots < 0 or queries < 1:

@@ -1,6 +1,7 @@
 """`metarl evaluate` of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import torch
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from torch import Tensor
 
 from metarl import statistics
 from metarl.cache import write_atomically, writing
@@ -17,8 +19,9 @@ from metarl.console import Progress, console, say
 from metarl.counts import Count
 from metarl.curves import SIDES
 from metarl.errors import UserError
+from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
-from metarl.fewshot.learner import FewShot, by_task
+from metarl.fewshot.learner import Comparing, FewShot, by_task
 from metarl.fewshot.training import Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
@@ -68,8 +71,9 @@ def first_shots(support: Examples, shots: int, ways: int) -> Examples:
 
 
 @torch.no_grad()
-def curve(learner: FewShot, episode: Episode, shots: int) -> np.ndarray:
-    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1)."""
+def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
+    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1); and the last answers."""
+    learner, episode = _encoded(learner, episode)
     found = []
     for k in range(shots + 1):
         state = learner.begin(len(episode.query.x))
@@ -77,12 +81,22 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> np.ndarray:
             state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
         prediction, _ = learner.predict(state, episode.query.x)
         found.append(by_task(prediction, episode.query.y))
-    return torch.stack(found, 1).cpu().numpy()
+    return torch.stack(found, 1).cpu().numpy(), prediction
+
+
+def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
+    """A learner that compares features, as one for which examples are features; and the episode, encoded once for all."""
+    if not isinstance(learner, Comparing):
+        return learner, episode
+    support, query = (Examples(learner.features(half.x), half.y) for half in (episode.support, episode.query))
+    knowing = copy(learner)
+    knowing.features = lambda x: x  # type: ignore[method-assign]
+    return knowing, Episode(support, query, episode.classes)
 
 
 def evaluate(
     learner: FewShot, data: Data, part: Part, *, episodes: int, shots: int, queries: int, seed: int, device: torch.device,
-    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None,
+    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None, details: Details | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Curves over shots of episodes of a part, (episodes, shots + 1).
 
@@ -94,6 +108,7 @@ def evaluate(
         device: where the learner's tensors are.
         progress: called with the episodes done.
         kept: batches done before, and where to keep those done now.
+        details: notes more of each batch.
     """
     rows: list[list[float]] = []
     for first in range(0, episodes, TASKS):
@@ -102,10 +117,16 @@ def evaluate(
         if done is None:
             rng = generator(seed, EVALUATION, _STREAMS[part], first)
             episode = data.draw(part, rng, tasks=TASKS, ways=learner.ways, shots=shots, queries=queries)
-            done = curve(learner, episode.map(lambda tensor: tensor.to(device)), shots).tolist()
+            episode = episode.map(lambda tensor: tensor.to(device))
+            figures, prediction = curve(learner, episode, shots)
+            done = {"figures": figures.tolist()}
+            if details:
+                done["notes"] = details.note(episode, figures, prediction, min(TASKS, episodes - first), first == 0)
             if kept:
                 kept.put(name, done)
-        rows += done
+        if details:
+            details.notes.append(done["notes"])
+        rows += done["figures"]
         progress(len(rows))
     return np.array(rows[:episodes])
 
@@ -127,19 +148,22 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES), "git_commit": git_commit(),
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest})
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
     sides = {}
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
+            details = Details(learner, setup.data, part) if part == "test" else None
             figures = evaluate(
                 learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
-                device=setup.source.device, progress=lambda n, i=i: bar.within(i * plan.episodes + n), kept=kept,  # type: ignore[misc]
+                device=setup.source.device, kept=kept, details=details,
+                progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )  # fmt: skip
             sides[part] = {
                 "by_shots": [list(statistics.mean(figures[:, k])) for k in range(shots + 1)],
                 "figures": np.round(figures, 6).tolist(),
+                **(details.content() if details else {}),
             }
     content["sides"] = sides
     path = run.store(content, name)
@@ -203,14 +227,23 @@ def table(content: dict[str, Any]) -> None:
     for column in ("shots", *(SIDES[side].replace("goals", "classes") for side in content["sides"])):
         grid.add_column(column, justify="right")
     for k in range(content["shots"] + 1):
-        cells = [
-            [None if x is None else x * (100 if percent else 1) for x in one["by_shots"][k]]
-            for one in content["sides"].values()
-        ]
-        grid.add_row(str(k), *(statistics.Interval(*cell).text(".2f" if percent else ".4f") for cell in cells))  # type: ignore[arg-type]
+        grid.add_row(str(k), *(_cell(one["by_shots"][k], percent) for one in content["sides"].values()))
     console.print(grid)
+    steps = content["sides"]["test"].get("by_steps")
+    if steps:
+        grid = Table(box=SIMPLE_HEAD, title="After so many gradient steps on all shots, held-out classes", title_justify="left")
+        for column in ("steps", what, f"minus that of {steps['taken']}, which it takes"):
+            grid.add_column(column, justify="right")
+        for n, level, change in zip(steps["steps"], steps["measured"], steps["difference"]):
+            grid.add_row(str(n), _cell(level, percent), _cell(change, percent, "+"))
+        console.print(grid)
     say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
     say(f"Split: {content['split']}.")
+
+
+def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:
+    shown = statistics.Interval(*(x if x is None else x * (100 if percent else 1) for x in interval))
+    return shown.text(f"{sign}.{2 if percent else 4}f")
 
 
 def plot(contents: list[dict[str, Any]], path: Path) -> None:

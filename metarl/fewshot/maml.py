@@ -49,9 +49,11 @@ PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
         "omniglot": Preset(MAMLSettings(), {"steps": 5000}),
-        "clinc150": Preset(MAMLSettings(), {"steps": 2000}),
+        "clinc150": Preset(MAMLSettings(), {"steps": 1000}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
-        "sinusoid": Preset(MAMLSettings(inner_lr=0.01, channels=40), {"shots": 10, "queries": 10, "meta_batch": 25}),
+        "sinusoid": Preset(
+            MAMLSettings(inner_lr=0.01, channels=40), {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25}
+        ),
     }
 }
 
@@ -97,8 +99,17 @@ class MAML(FewShot):
 
     def adapt(self, state: State, support: Examples) -> State:
         """Inner steps on the support."""
-        steps = self.settings.test_steps or self.settings.inner_steps
-        return self._state(self.meta, self._adapted(self.meta, state["params"], support, steps)[-1], support)
+        return self.after(state, support, [self.steps])[0]
+
+    @property
+    def steps(self) -> int:
+        """Inner steps outside training."""
+        return self.settings.test_steps or self.settings.inner_steps
+
+    def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
+        """The states after each of these numbers of inner steps. See `metarl.fewshot.details.Stepwise`."""
+        found = [state["params"], *self._adapted(self.meta, state["params"], support, max(counts))]
+        return [self._state(self.meta, found[n], support) if n else state for n in counts]
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """Each task's own network. See `FewShot`."""

@@ -34,7 +34,7 @@ PRESETS = {
     "matching": {
         "default": Preset(MatchingSettings()),
         "omniglot": Preset(MatchingSettings(), {"ways": 20, "meta_batch": 1}),
-        "clinc150": Preset(MatchingSettings(), {"steps": 2000}),
+        "clinc150": Preset(MatchingSettings(), {"steps": 1000}),
     }
 }
 

@@ -13,14 +13,15 @@ from metarl.errors import UserError
 from metarl.report.comparing import compare
 from metarl.report.drawing import Picture
 from metarl.report.numbers import plural
-from metarl.report.page import Comparison, Section, render, sections
+from metarl.report.page import render, sections
+from metarl.report.parts import Comparison, Section
 from metarl.report.reading import read
 from metarl.report.tables import Table
 
 
 @dataclass(frozen=True)
 class Report:
-    """One page of runs that opens offline: verdicts, curves, maps of goals, videos, settings, cost.
+    """One page of runs that opens offline: verdicts, curves, maps of goals or confusions, videos or examples, settings, cost.
 
     Works at any moment of a run, and with what there is. The figures (PNG, SVG) and tables (CSV, Markdown) are written
     into a folder beside the page too. Several runs: they are also compared, with the seeds of one agent together.
@@ -82,8 +83,9 @@ def _assets(
     for i, one in enumerate(sections):
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", one.run.name).strip("-.")[:60]
         prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{name}_"
-        pictures = [picture for some in one.pictures.values() for picture in some]
-        yield prefix, pictures, [*one.results, *one.details]
+        pictures = [picture for part in one.parts for picture in part.pictures]
+        tables = [table for part in one.parts for table in part.tables]
+        yield prefix, pictures, [*tables, *one.results, *one.details]
     for i, one_comparison in enumerate(one for one in comparisons if one.tables):
         prefix = "comparison_" if i == 0 else f"comparison{i + 1}_"
         yield prefix, one_comparison.pictures, one_comparison.tables

@@ -1,6 +1,7 @@
 """Numbers as a report writes them, and the difference of two independent means."""
 
 from collections.abc import Sequence
+from math import floor, log10
 
 Interval = Sequence[float | None]
 """Mean, low, high; the ends are None where they cannot be known."""
@@ -50,6 +51,38 @@ def change_of(interval: Interval) -> str:
     return signless_zero(interval[0] or 0.0, "+,.0f") + _bounds(interval, 1, "+,.0f")
 
 
+def share_of(interval: Interval) -> str:
+    """98.7 % [98.5, 98.9]: where tenths of a percent count. What is not all is not called 100 %."""
+    value = 100 * (interval[0] or 0.0)
+    text = f"{value:.1f}" if f"{value:.1f}" != "100.0" or value == 100 else f"{min(value, 99.99):.2f}"
+    return f"{text}\N{NO-BREAK SPACE}%" + _bounds(interval, 100, ".1f")
+
+
+def tenths_of(interval: Interval) -> str:
+    """+1.2 points [+0.9, +1.5]"""
+    return f"{signless_zero(100 * (interval[0] or 0.0), '+.1f')} points" + _bounds(interval, 100, "+.1f")
+
+
+def error_of(interval: Interval) -> str:
+    """0.214 [0.203, 0.225]: a mean squared error, as exact as it is known."""
+    form = f",.{_decimals(interval)}f"
+    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+
+
+def error_change_of(interval: Interval) -> str:
+    """-1.52 [-1.61, -1.43]"""
+    form = f"+,.{_decimals(interval)}f"
+    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+
+
+def _decimals(interval: Interval) -> int:
+    """Of an interval two digits of its half width, of a number three of its own."""
+    mean, low, high = interval
+    known = low is not None and high is not None and high > low
+    size, digits = ((high - low) / 2, 2) if known else (abs(mean or 0.0), 3)  # type: ignore[operator]
+    return min(max(digits - 1 - floor(log10(size)), 0), 8) if size > 0 else 0
+
+
 def difference(a: Interval, b: Interval) -> tuple[float, float | None, float | None]:
     """a minus b for independent a and b, by the method of variance estimates recovery (Newcombe 1998, method 10).
 
@@ -63,5 +96,5 @@ def difference(a: Interval, b: Interval) -> tuple[float, float | None, float | N
 
 
 def plural(n: int, word: str) -> str:
-    """1 goal, 50 goals"""
-    return f"{n:,} {word}{'s' * (n != 1)}"
+    """1 goal, 50 goals, 5 classes"""
+    return f"{n:,} {word}{('es' if word.endswith('s') else 's') * (n != 1)}"

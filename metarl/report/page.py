@@ -5,81 +5,31 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
 import metarl
-from metarl.console import clock
-from metarl.curves import SIDES
+from metarl.agents import EXAMPLES, ROBOTS
 from metarl.machine import worker_count
-from metarl.report import figures
-from metarl.report.drawing import Picture
-from metarl.report.numbers import percent, plural
-from metarl.report.reading import Reading, printable
-from metarl.report.tables import Table
-from metarl.report.verdicts import MODE, Tile, gap_of, main_side, sentences, stock_sentence, tiles, warnings
+from metarl.report import fewshot, robots
+from metarl.report.numbers import plural
+from metarl.report.parts import Comparison, Section, Video
+from metarl.report.reading import Reading
+from metarl.report.texts import printable
 
 VIDEO_BYTES = 6_000_000
 """How much video is embedded in a page, all runs together; what is over it is linked to."""
 _FEW = 4
 """Runs that are drawn before another process would have started."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video: embedded as `data`, or named only."""
-
-    name: str
-    address: str
-    data: str = ""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Meta-World's figure beside that of all goals alike."""
-
-    stock: str
-    ours: str
-    engine: str
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of a run."""
-
-    anchor: str
-    run: Reading
-    status: str
-    tiles: Sequence[Tile]
-    sentences: Sequence[str]
-    warnings: Sequence[str]
-    beside: Sequence[Beside]
-    pictures: dict[str, list[Picture]]
-    results: Sequence[Table]
-    details: Sequence[Table]
-    videos: Sequence[Video] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the page shows of runs that can be compared, or why some cannot."""
-
-    title: str
-    sentences: Sequence[str] = ()
-    reasons: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
+_SECTIONS = {ROBOTS: robots.section, EXAMPLES: fewshot.section}
 
 
 @dataclass
@@ -132,119 +82,7 @@ def _ignore_interrupts() -> None:
 
 def section(number: int, run: Reading) -> Section:
     """All that is shown of a run. A section of a run that was never evaluated has fewer parts."""
-    content = run.evaluation
-    pictures = {"How it learned": figures.learning(run)}
-    beside: list[Beside] = []
-    if content:
-        side = main_side(content)
-        bars = [one for each in content["sides"] for one in figures.by_task(content, each)]
-        pictures = {"How it adapts": figures.adaptation(content), "Task by task": bars,
-                    "Where the goals are": figures.goal_map(content, side), **pictures}  # fmt: skip
-        beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
-        beside = beside if "test" in content["sides"] else []
-    return Section(
-        f"run-{number}", run, _status(run), tiles(content) if content else (), sentences(content) if content else (),
-        warnings(run), beside, {title: some for title, some in pictures.items() if some}, _results(run), _details(run),
-    )  # fmt: skip
-
-
-def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
-    alike = content["sides"]["test"]["by_episode"]
-    ours = alike["mean" if "mean" in alike else MODE]["success"][-1][0]
-    return Beside(percent(stock["sides"]["test"]["success"]), percent(ours), stock["engine"], stock_sentence(stock, content))
-
-
-def _status(run: Reading) -> str:
-    planned = run.config["options"].get("steps")
-    done = f"{run.step:,} environment steps"
-    if run.running:
-        return f"running: {done} of {planned:,} so far" if isinstance(planned, int) else f"running: {done} so far"
-    if isinstance(planned, int) and run.step < planned:
-        return f"stopped at {done} of {planned:,}"
-    return f"trained for {done}"
-
-
-def _results(run: Reading) -> list[Table]:
-    """The evaluation in figures: by side, by task, by episode; and other evaluations."""
-    content, made = run.evaluation, []
-    if content:
-        columns = [("goals", "text"), ("success before", "percent"), ("success after", "percent"), ("gain", "points"),
-                   ("last step after", "percent"), ("return after", "number")]  # fmt: skip
-        rows = [[SIDES.get(s, s), *_row(figures)] for s, figures in content["sides"].items()]
-        if {"train", "test"} <= content["sides"].keys():
-            gap = [gap_of(content, measure) for measure in ("success", "last_success", "return")]
-            columns_of_gap = [("success", "points"), ("at the last step", "points"), ("return", "change")]
-            caption = "Generalisation gap: train minus held-out goals, last episode, 95 % intervals"
-            made.append(Table("gap", caption, columns_of_gap, [gap]))
-        made.insert(
-            0, Table("summary", "First and last episode of a trial, sampled actions, 95 % intervals over goals", columns, rows)
-        )
-        tasks = [[name, SIDES.get(s, s), *_row(figures)] for s, side in content["sides"].items()
-                 for name, figures in side["by_task"].items()]  # fmt: skip
-        if tasks:
-            made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks))
-        made.append(_episodes(content))
-    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), SIDES.get(main_side(c), main_side(c)),
-               *[c["sides"][main_side(c)]["by_episode"][MODE]["success"][e] for e in (0, -1)]] for c in run.others]  # fmt: skip
-    if others:
-        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("goals", "text"),
-                   ("success before", "percent"), ("success after", "percent")]  # fmt: skip
-        made.append(Table("others", "Other evaluations of this run", columns, others))
-    return made
-
-
-def _row(figures: dict[str, Any]) -> list[Any]:
-    by, gain = figures["by_episode"][MODE], figures["gain"][MODE]
-    return [by["success"][0], by["success"][-1], gain["success"], by["last_success"][-1], by["return"][-1]]
-
-
-def _episodes(content: dict[str, Any]) -> Table:
-    columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), ("success", "percent"),
-               ("at the last step", "percent"), ("return", "number")]  # fmt: skip
-    rows = [
-        [SIDES.get(side, side), mode, str(e + 1), *(measures[m][e] for m in ("success", "last_success", "return"))]
-        for side, figures in content["sides"].items()
-        for mode, measures in figures["by_episode"].items()
-        for e in range(content["episodes"])
-    ]
-    return Table("episodes", "Episode by episode", columns, rows)
-
-
-def _details(run: Reading) -> list[Table]:
-    """Cost, how to repeat it, and settings."""
-    config, content, lines = run.config, run.evaluation or {}, run.lines
-    seconds = sum(line.get("seconds", 0.0) for line in lines)
-    speeds = [line["steps_per_second"] for line in lines if "steps_per_second" in line]
-    cost = [("environment steps", f"{run.step:,}"), ("iterations", f"{len(lines):,}")]
-    if seconds:
-        collecting = sum(line.get("collect_seconds", 0.0) for line in lines)
-        cost += [("time", clock(seconds)), ("of which collecting", percent(collecting / seconds))]
-    if speeds:
-        cost.append(("steps per second, median", f"{statistics.median(speeds):,.0f}"))
-    joules = sum(line.get("joules", 0.0) for line in lines)
-    if joules:
-        cost.append(("energy of the processor packages, all that ran on them", f"{joules / 3.6e6:.3g} kWh"))
-    versions = [
-        *((key, config.get(key)) for key in ("started", "metarl", "git_commit", "python", "cuda")),
-        *config["packages"].items(),
-        *config["machine"].items(),
-    ]
-    protocol = [(key, content.get(key)) for key in (
-        "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
-        "device", "seed", "suite", "suite_seed", "git_commit",
-    )]  # fmt: skip
-    options = [("agent", run.agent), ("suite", run.suite), *config["options"].items(), *config["settings"].items()]
-    tables = {
-        "cost": ("Cost of training", cost),
-        "settings": ("Settings of training", options),
-        "versions": ("Versions and machine", versions),
-        "protocol": ("Protocol of the evaluation", protocol if content else []),
-    }
-    return [
-        Table(name, caption, [("what", "text"), ("value", "text")],
-              [[printable(str(key)), printable(str(value))] for key, value in pairs if value is not None])
-        for name, (caption, pairs) in tables.items() if any(value is not None for _, value in pairs)
-    ]  # fmt: skip
+    return _SECTIONS[run.training](f"run-{number}", run)
 
 
 @lru_cache(maxsize=1)

@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl.agents import AGENTS, EXAMPLES
+from metarl.agents import AGENTS, EXAMPLES, ROBOTS
 from metarl.errors import UserError
+from metarl.report import fewshot_files
+from metarl.report.texts import printable
 
 MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
@@ -32,10 +34,11 @@ class Reading:
     Attributes:
         path: the directory.
         name: its name, printable.
+        training: of `metarl.agents`: ROBOTS or EXAMPLES.
         config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
         lines: metrics by step, finite numbers only.
         evaluation: the evaluation to show, or None.
-        others: other evaluations by all goals.
+        others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
         videos: mp4 files, the newest first.
         problems: sentences about what could not be read.
@@ -44,6 +47,7 @@ class Reading:
 
     path: Path
     name: str
+    training: str
     config: dict[str, Any]
     lines: list[dict[str, float]]
     evaluation: dict[str, Any] | None
@@ -55,9 +59,14 @@ class Reading:
 
     @property
     def step(self) -> int:
-        """Environment steps it is known to have trained."""
+        """How much it is known to have trained, in `unit`."""
         known = [int(line["step"]) for line in self.lines[-1:]] + [self.evaluation["step"] if self.evaluation else 0]
         return max(known)
+
+    @property
+    def unit(self) -> str:
+        """What its steps are."""
+        return _FILES[self.training].unit
 
     @property
     def agent(self) -> str:
@@ -85,27 +94,29 @@ def read(path: Path) -> Reading:
         raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
     problems: list[str] = []
     config = _config(root, problems)
-    if config.get("agent") in {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}:
-        raise UserError(
-            f"{path} is a run of few-shot learning: reports show robots only; metarl evaluate has its table and plot"
-        )
+    training = _training(root, config)
+    files = _FILES[training]
     lines = _lines(root / "metrics.jsonl", problems)
-    found = _evaluations(root, problems)
-    default = [] if named else _load([root / "evaluation.json"], _whole, problems)
+    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
+    found.sort(key=lambda content: content["step"])
+    default = [] if named else _load([root / "evaluation.json"], files.whole, problems)
     mine = [content for content in found if named in (None, content["checkpoint"])]
     shown = next(iter([*default, *mine[::-1]]), None)
     return Reading(
-        root, printable(root.name), config, lines, shown, [content for content in found if content != shown],
+        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
         _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
         sorted(root.glob("videos/*.mp4"), key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
         problems, _locked(root / ".lock"),
     )  # fmt: skip
 
 
-def printable(text: str) -> str:
-    """Without what XML, fonts or terminals choke on."""
-    whole = text.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in whole)
+def _training(root: Path, config: dict[str, Any]) -> str:
+    """What kind of run it is, by its agent; where that is not known, by its evaluations."""
+    if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
+        return AGENTS[config["agent"]].training
+    protocols = [content.get("protocol") for content in _load([root / "evaluation.json"], lambda content: content, [])]
+    few_shot = any(root.glob(f"evaluations/{_FILES[EXAMPLES].evaluations}")) or fewshot_files.PROTOCOL in protocols
+    return EXAMPLES if few_shot else ROBOTS
 
 
 def _config(root: Path, problems: list[str]) -> dict[str, Any]:
@@ -138,12 +149,6 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, float]]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _evaluations(root: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """Evaluations by all goals, from the first checkpoint to the last."""
-    found = _load(sorted(root.glob("evaluations/all-goals_*.json")), _whole, problems)
-    return sorted(found, key=lambda content: content["step"])
 
 
 def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
@@ -214,6 +219,20 @@ def _header(content: dict[str, Any]) -> None:
         or min(content["trials"], content["episodes"]) < 1
     ):
         raise ValueError("a value of the wrong kind")
+
+
+class _Files(NamedTuple):
+    """Where a kind of run has its evaluations, their check, and what its steps are."""
+
+    evaluations: str
+    whole: Callable[[dict[str, Any]], dict[str, Any]]
+    unit: str
+
+
+_FILES = {
+    ROBOTS: _Files("all-goals_*.json", _whole, "environment steps"),
+    EXAMPLES: _Files("episodes_*.json", fewshot_files.whole, "outer updates"),
+}
 
 
 def _locked(path: Path) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metarl.report.numbers import change_of, number_of, percent_of, points_of
+from metarl.report.numbers import change_of, error_change_of, error_of, number_of, percent_of, points_of, share_of, tenths_of
 
 _FORMS: dict[str, Callable[[Any], str]] = {
     "text": str, "percent": percent_of, "points": points_of, "number": number_of, "change": change_of,
+    "share": share_of, "tenths": tenths_of, "error": error_of, "error change": error_change_of,
 }  # fmt: skip
 
 
@@ -20,9 +21,10 @@ class Table:
     Attributes:
         name: of its files.
         caption: what it shows.
-        columns: title and kind of each: text, or an interval in percent, points, number or change.
+        columns: title and kind of each: text, or a kind of interval, see `_FORMS`.
         rows: cells; an interval is (mean, low, high), and None an empty cell.
         links: addresses of the rows' first cells; () for none.
+        folded: whether the page shows it only to those who ask.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Table:
     columns: Sequence[tuple[str, str]]
     rows: Sequence[Sequence[Any]]
     links: Sequence[str] = ()
+    folded: bool = False
 
     @property
     def shown(self) -> list[list[str]]:

@@ -1,0 +1,63 @@
+"""How a run was made, as a report says it: how far it is, its cost, its settings, its versions."""
+
+import statistics
+from collections.abc import Sequence
+
+from metarl.console import clock
+from metarl.report.numbers import percent
+from metarl.report.reading import Reading
+from metarl.report.tables import Table
+from metarl.report.texts import printable
+
+
+def status(run: Reading) -> str:
+    """How far it is."""
+    planned = run.config["options"].get("steps")
+    done = f"{run.step:,} {run.unit}"
+    if run.running:
+        return f"running: {done} of {planned:,} so far" if isinstance(planned, int) else f"running: {done} so far"
+    if isinstance(planned, int) and run.step < planned:
+        return f"stopped at {done} of {planned:,}"
+    return f"trained for {done}"
+
+
+def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
+    """Cost, how to repeat it, and settings; of the evaluation what `protocol` names."""
+    config, content, lines = run.config, run.evaluation or {}, run.lines
+    seconds = sum(line.get("seconds", 0.0) for line in lines)
+    speeds = [line["steps_per_second"] for line in lines if "steps_per_second" in line]
+    cost = [(run.unit, f"{run.step:,}"), ("iterations", f"{len(lines):,}")]
+    if seconds:
+        cost.append(("time", clock(seconds)))
+        collecting = [line["collect_seconds"] for line in lines if "collect_seconds" in line]
+        cost += [("of which collecting", percent(sum(collecting) / seconds))] if collecting else []
+    processor = sum(line.get("cpu_seconds", 0.0) for line in lines)
+    if processor:
+        cost.append(("processor time of all threads", clock(processor)))
+    if speeds:
+        cost.append((f"{run.unit} per second, median", f"{_speed(statistics.median(speeds))}"))
+    joules = sum(line.get("joules", 0.0) for line in lines)
+    if joules:
+        cost.append(("energy of the processor packages, all that ran on them", f"{joules / 3.6e6:.3g} kWh"))
+    versions = [
+        *((key, config.get(key)) for key in ("started", "metarl", "git_commit", "python", "cuda")),
+        *config["packages"].items(),
+        *config["machine"].items(),
+    ]
+    evaluated = [(key, content.get(key)) for key in protocol]
+    options = [("agent", run.agent), ("suite", run.suite), *config["options"].items(), *config["settings"].items()]
+    tables = {
+        "cost": ("Cost of training", cost),
+        "settings": ("Settings of training", options),
+        "versions": ("Versions and machine", versions),
+        "protocol": ("Protocol of the evaluation", evaluated if content else []),
+    }
+    return [
+        Table(name, caption, [("what", "text"), ("value", "text")],
+              [[printable(str(key)), printable(str(value))] for key, value in pairs if value is not None])
+        for name, (caption, pairs) in tables.items() if any(value is not None for _, value in pairs)
+    ]  # fmt: skip
+
+
+def _speed(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"

@@ -1,0 +1,87 @@
+"""What a report shows of a run of robots."""
+
+from typing import Any
+
+from metarl.curves import SIDES
+from metarl.report import figures
+from metarl.report.numbers import percent
+from metarl.report.parts import Beside, Part, Section
+from metarl.report.provenance import details, status
+from metarl.report.reading import Reading
+from metarl.report.tables import Table
+from metarl.report.verdicts import MODE, gap_of, main_side, sentences, stock_sentence, tiles, warnings
+
+_PROTOCOL = (
+    "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
+    "device", "seed", "suite", "suite_seed", "git_commit",
+)  # fmt: skip
+
+
+def section(anchor: str, run: Reading) -> Section:
+    """All that is shown of a run of robots."""
+    content = run.evaluation
+    pictures = {"How it learned": figures.learning(run)}
+    beside: list[Beside] = []
+    if content:
+        side = main_side(content)
+        bars = [one for each in content["sides"] for one in figures.by_task(content, each)]
+        pictures = {"How it adapts": figures.adaptation(content), "Task by task": bars,
+                    "Where the goals are": figures.goal_map(content, side), **pictures}  # fmt: skip
+        beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
+        beside = beside if "test" in content["sides"] else []
+    return Section(
+        anchor, run, status(run), tiles(content) if content else (), sentences(content) if content else (), warnings(run),
+        [Part(title, some) for title, some in pictures.items() if some], _results(run), details(run, _PROTOCOL), beside,
+    )  # fmt: skip
+
+
+def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
+    alike = content["sides"]["test"]["by_episode"]
+    ours = alike["mean" if "mean" in alike else MODE]["success"][-1][0]
+    return Beside(percent(stock["sides"]["test"]["success"]), percent(ours), stock["engine"], stock_sentence(stock, content))
+
+
+def _results(run: Reading) -> list[Table]:
+    """The evaluation in figures: by side, by task, by episode; and other evaluations."""
+    content, made = run.evaluation, []
+    if content:
+        columns = [("goals", "text"), ("success before", "percent"), ("success after", "percent"), ("gain", "points"),
+                   ("last step after", "percent"), ("return after", "number")]  # fmt: skip
+        rows = [[SIDES.get(s, s), *_row(figures)] for s, figures in content["sides"].items()]
+        if {"train", "test"} <= content["sides"].keys():
+            gap = [gap_of(content, measure) for measure in ("success", "last_success", "return")]
+            columns_of_gap = [("success", "points"), ("at the last step", "points"), ("return", "change")]
+            caption = "Generalisation gap: train minus held-out goals, last episode, 95 % intervals"
+            made.append(Table("gap", caption, columns_of_gap, [gap]))
+        made.insert(
+            0, Table("summary", "First and last episode of a trial, sampled actions, 95 % intervals over goals", columns, rows)
+        )
+        tasks = [[name, SIDES.get(s, s), *_row(figures)] for s, side in content["sides"].items()
+                 for name, figures in side["by_task"].items()]  # fmt: skip
+        if tasks:
+            made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
+        made.append(_episodes(content))
+    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), SIDES.get(main_side(c), main_side(c)),
+               *[c["sides"][main_side(c)]["by_episode"][MODE]["success"][e] for e in (0, -1)]] for c in run.others]  # fmt: skip
+    if others:
+        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("goals", "text"),
+                   ("success before", "percent"), ("success after", "percent")]  # fmt: skip
+        made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
+    return made
+
+
+def _row(figures: dict[str, Any]) -> list[Any]:
+    by, gain = figures["by_episode"][MODE], figures["gain"][MODE]
+    return [by["success"][0], by["success"][-1], gain["success"], by["last_success"][-1], by["return"][-1]]
+
+
+def _episodes(content: dict[str, Any]) -> Table:
+    columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), ("success", "percent"),
+               ("at the last step", "percent"), ("return", "number")]  # fmt: skip
+    rows = [
+        [SIDES.get(side, side), mode, str(e + 1), *(measures[m][e] for m in ("success", "last_success", "return"))]
+        for side, figures in content["sides"].items()
+        for mode, measures in figures["by_episode"].items()
+        for e in range(content["episodes"])
+    ]
+    return Table("episodes", "Episode by episode", columns, rows, folded=True)

@@ -1,0 +1,64 @@
+"""Runs of few-shot learners as the commands make them, the smallest that still show everything."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from metarl import cli
+
+HOSTILE = "<script>alert(1)</script>&amp;\x07\"'"
+SMALL = "--updates 2 --steps 4 --meta-batch 2 --queries 2 --device cpu --quiet --channels 4".split()
+EPISODES = 25
+"""No multiple of the episodes that are answered together."""
+RUNS: dict[str, tuple[str, list[str]]] = {
+    "images": ("image", ["proto", "--ways", "3", "--shots", "2", "--image-size", "16", "--evaluate-every", "1"]),
+    "gradients": ("image", ["maml", "--ways", "3", "--shots", "2", "--image-size", "16", "--inner-steps", "2"]),
+    "texts": ("text", ["matching", "--ways", "3", "--shots", "2"]),
+    "curves": ("regression", ["maml", "--shots", "4", "--inner-lr", "0.01"]),
+    "fitted": ("regression", ["transfer", "--shots", "4", "--fit", "all", "--fit-steps", "2", "--fit-lr", "0.01"]),
+}
+
+
+def make_data(folder: Path) -> dict[str, str]:
+    """Grey images and texts of 20 classes, 6 of each; names and texts are markup. Data sets by kind."""
+    rng = np.random.default_rng(0)
+    with (folder / "texts.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for c in range(20):
+            look = rng.random((16, 16))
+            place = folder / "images" / f"<b>{c}&amp;"
+            place.mkdir(parents=True)
+            for i in range(6):
+                pixels = np.uint8(255 * (0.5 * look + 0.5 * rng.random((16, 16))))
+                Image.fromarray(pixels).save(place / f"{i}.png")
+                writer.writerow([f"word{c} number {i} {HOSTILE}", f"area{c % 2}/{HOSTILE}{c}"])
+    return {"image": f"folder:{folder / 'images'}", "text": f"csv:{folder / 'texts.csv'}", "regression": "sinusoid"}
+
+
+def make_runs(folder: Path, data: dict[str, str]) -> dict[str, Path]:
+    """Runs of `RUNS`, evaluated."""
+    for name, (kind, (agent, *options)) in RUNS.items():
+        make(folder / name, agent, data[kind], *options)
+        assert evaluate(folder / name) == 0
+    return {name: folder / name for name in RUNS}
+
+
+def make(path: Path, agent: str, data_set: str, *options: str) -> Path:
+    """Train."""
+    assert cli.run(["train", agent, data_set, *SMALL, *options, "--run-dir", str(path)]) == 0
+    return path
+
+
+def evaluate(path: Path, *more: str) -> int:
+    """Evaluate; the exit status."""
+    return cli.run(["evaluate", str(path), "--episodes", str(EPISODES), "--queries", "3", "--device", "cpu", "--quiet", *more])
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """What its evaluation holds."""
+    return json.loads((path / "evaluation.json").read_text())
