@@ -172,6 +172,7 @@ def own_data(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs(page, tmp_path, monkeypatch, few_goals, request):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as python run there has it
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     if page.stem == "few-shot":
         own_data(tmp_path)
