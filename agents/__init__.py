@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from metarl.errors import unknown
+from metarl.userfiles import is_named, lookup
 
 ROBOTS, EXAMPLES = "metarl.robots", "metarl.fewshot.training"
 """Modules of the two kinds of training; each has OPTIONS and set_up."""
@@ -48,13 +49,26 @@ AGENTS = {
 }
 
 
+def entry(name: str) -> AgentEntry:
+    """What is known of an agent: of `AGENTS`, or in a Python file that the user named.
+
+    Raises:
+        UserError: no such agent.
+    """
+    if is_named(name):
+        return import_module("metarl.agents.own").own_entry(lookup(name))
+    if name not in AGENTS:
+        raise unknown("agent", name, AGENTS)
+    return AGENTS[name]
+
+
 def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
     """The agent's class and its presets; "default" is this project's own.
 
     Raises:
         UserError: no such agent.
     """
-    if name not in AGENTS:
-        raise unknown("agent", name, AGENTS)
-    module = import_module(AGENTS[name].module)
+    if is_named(name):
+        return import_module("metarl.agents.own").own_agent(lookup(name))
+    module = import_module(entry(name).module)
     return getattr(module, AGENTS[name].name), module.PRESETS[name]

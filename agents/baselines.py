@@ -4,7 +4,7 @@ import importlib
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from metarl.agents import Preset
-from metarl.envs import MetaVectorEnv, TaskDistribution
+from metarl.envs import TaskDistribution
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, State, Step
 from metarl.networks import Categorical, Gaussian, Uniform, action_size
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Scripted(_Fixed):
 
     _SMALL = 1e-6
 
-    def meet(self, env: MetaVectorEnv) -> None:
+    def meet(self, env: "MetaVectorEnv") -> None:
         """Look up each slot's task and goal.
 
         Raises:

@@ -27,6 +27,7 @@ from metarl.agents import Preset
 from metarl.agents.outer import OUTER
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
+from metarl.graphs import Graph, feed_forward
 from metarl.learner import Agent, Metrics, Step, where
 from metarl.networks import Distribution, FeedForwardPolicy
 from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
@@ -222,6 +223,10 @@ class MAML(Agent):
             log.warning("the inner step of %d of %d tasks is not finite: they act as before", (~whole).sum(), len(whole))
             after = where(whole, after, state)
         return after
+
+    def graph(self, state: Params) -> Graph:
+        """What is exported: the policy of the state's first task."""
+        return feed_forward(self.policy, {name: value[0] for name, value in state.items()})
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """The outer step. See `Agent.update`."""

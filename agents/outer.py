@@ -17,7 +17,7 @@ from metarl.learner import Metrics, NonFiniteError
 from metarl.trpo import Trial, conjugate_gradient, line_search, linearise
 
 if TYPE_CHECKING:
-    from metarl.agents.maml import MAML, Group
+    from metarl.agents.maml import MAML, Group, Phase
 
 
 ROUNDING = 1e-6
@@ -138,10 +138,7 @@ def _fisher(agent: "MAML", shift: float, group: "Group") -> Callable[[Tensor], T
     It equals the Hessian of the KL at the weights that collected the data. Computed on evenly spaced steps, the first at
     random: `fvp_fraction` of them.
     """
-    n = len(group[0].x[0])
-    taken = max(1, round(agent.settings.fvp_fraction * n))
-    rows = ((torch.arange(taken, device=agent.device) + shift) * (n / taken)).long().clamp(max=n - 1)
-    some = tuple(phase.rows(rows) for phase in group)
+    some = tuple(_spread(phase, agent.settings.fvp_fraction, shift) for phase in group)
     leaves, query = _leaves(agent.meta), some[-1]
     distribution = agent.policy(query.x, agent.chain(leaves, some)[-1])
     forward, backward = linearise(distribution.tensors, list(leaves.values()))
@@ -152,6 +149,15 @@ def _fisher(agent: "MAML", shift: float, group: "Group") -> Callable[[Tensor], T
         return flatten(backward([change * query.weight.unsqueeze(-1) for change in changed]))
 
     return product
+
+
+def _spread(phase: "Phase", share: float, shift: float) -> "Phase":
+    """A share of the steps, evenly spaced over those that there are: episodes may have ended early."""
+    there = phase.weight.any(0).nonzero().squeeze(1)
+    n = len(there)
+    taken = max(1, round(share * n))
+    rows = ((torch.arange(taken, device=there.device) + shift) * (n / taken)).long().clamp(max=n - 1)
+    return phase.rows(there[rows])
 
 
 def _measure(agent: "MAML", point: Tensor, group: "Group") -> Tensor:

@@ -18,6 +18,7 @@ from metarl.advantages import discounted_returns, fit_linear, gae, standardise
 from metarl.agents import Preset
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
+from metarl.graphs import Graph, recurrent
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
 from metarl.networks import Distribution, RecurrentPolicy
 from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
@@ -155,6 +156,10 @@ class RL2(Agent):
         """One step of the recurrent policy: this is where RL² adapts."""
         prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
         return prediction, {"hidden": hidden}
+
+    def graph(self, state: dict[str, Tensor]) -> Graph:
+        """What is exported: one step; what was adapted to stays outside, in the hidden state."""
+        return recurrent(self.policy)
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """PPO over shuffled chunks. See `Agent.update`."""

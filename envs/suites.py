@@ -1,7 +1,7 @@
 """Tasks, task distributions, and the suites of Meta-World: which goals are trained on and which are held out."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from metarl.envs.goals import benchmark, draw_goals
 from metarl.errors import UserError, unknown
+from metarl.gymnasium_ids import TASKS
 
 SUITES = {
     "ml1:TASK": "one task, 50 train goals and 50 held-out goals: ml1:reach-v3, ml1:push-v3, ...",
@@ -22,19 +23,6 @@ SUITES = {
     "mt50": "all 50 tasks, goal visible, nothing held out",
     "custom:train=A,B;test=C": "your own lists of tasks, goal hidden; ;overlap=yes where both may share a task",
 }
-
-TASKS = tuple(
-    f"{name}-v3"
-    for name in (
-        "assembly basketball bin-picking box-close button-press button-press-topdown button-press-topdown-wall "
-        "button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock door-open "
-        "door-unlock drawer-close drawer-open faucet-close faucet-open hammer hand-insert handle-press "
-        "handle-press-side handle-pull handle-pull-side lever-pull peg-insert-side peg-unplug-side pick-out-of-hole "
-        "pick-place pick-place-wall plate-slide plate-slide-back plate-slide-back-side plate-slide-side push push-back "
-        "push-wall reach reach-wall shelf-place soccer stick-pull stick-push sweep sweep-into window-close window-open"
-    ).split()
-)
-"""Names of the 50 Meta-World tasks."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +48,16 @@ class TaskDistribution:
         task_ids: names whose one-hot index follows each observation, as in Meta-World's `OneHotWrapper`; (): none.
         make: for environments other than Meta-World's: makes the environment of a name, an object of
             `gymnasium.Env` that also has `set_task(params)`, taking effect at the next reset. None: Meta-World.
+        axes: where `params` are coordinates: their names, two or three, such as ("x", "y"). Reports then draw a map.
+        success: whether every step's info tells `success`; where it does not, figures are of returns alone.
     """
 
     tasks: tuple[Task, ...]
     make: Callable[[str], gymnasium.Env[Any, Any]] | None = None
     goal_visible: bool = False
     task_ids: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+    success: bool = True
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -73,6 +65,8 @@ class TaskDistribution:
         missing = [name for name in self.names if self.task_ids and name not in self.task_ids]
         if missing:
             raise UserError(f"no task id for {', '.join(missing)}")
+        if len(self.axes) not in (0, 2, 3):
+            raise UserError(f"axes are the names of two or three coordinates, not {len(self.axes)}")
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -106,22 +100,36 @@ class Suite:
         seed: decides the goals; equal to the seed of Meta-World's own benchmark class.
         train: what an agent learns from.
         test: what it is evaluated on; None in the multi-task suites, which hold nothing out.
+        horizon: what `metarl train --horizon` is where it is not given; None: 500.
+        again: the suite of another seed, for suites that are not Meta-World's; None: there is no other.
     """
 
     name: str
     seed: int
     train: TaskDistribution
     test: TaskDistribution | None
+    horizon: int | None = None
+    again: Callable[[int], "Suite"] | None = field(default=None, compare=False)
 
     def validation(self, goals: int) -> TaskDistribution:
         """Other goals of the train tasks, neither trained on nor in `test`: for choices that are made during training.
 
         Args:
-            goals: in all; each train task gets equally many (to within one).
+            goals: in all; each train task gets equally many (to within one). A suite of one's own gives those of its
+                train tasks under another seed, up to so many.
+
+        Raises:
+            UserError: a suite of one's own that has no other tasks.
         """
         used = {*self.train.tasks, *(self.test.tasks if self.test else ())}
-        drawn = draw_goals(self.train.names, -(-goals // len(self.train.names)), (self.seed + _VALIDATION) % (2**32 - 1))
-        fresh = [task for name, params in drawn if (task := Task(name, tuple(params))) not in used]
+        seed = (self.seed + _VALIDATION) % (2**32 - 1)
+        if self.train.make is None and self.again is None:
+            drawn = draw_goals(self.train.names, -(-goals // len(self.train.names)), seed)
+            fresh = [task for name, params in drawn if (task := Task(name, tuple(params))) not in used]
+        else:
+            fresh = [task for task in (self.again(seed).train.tasks if self.again else ()) if task not in used]
+            if not fresh:
+                raise UserError(f"{self.name} has no tasks of another seed to validate on: --evaluate-on test is left")
         return replace(self.train, tasks=tuple(some_of(fresh, goals)))
 
 

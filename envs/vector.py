@@ -34,6 +34,9 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     observation and `info["final_obs"][slot]`, `info["final_info"]` the end of the old one. `info["success"]` always
     belongs to the step just taken. Arrays that were returned are never written to again.
 
+    With `autoreset="next_step"`, gymnasium's other way, the observation is the end of the old episode, and the slot's next
+    step, whatever its action, is the reset: the new episode's first observation, reward 0.
+
     Where MuJoCo found a slot's simulation unstable, its episode ends there (`truncated`), and `info["unstable"]` names it.
 
     Use `make_vec` to make one. Pickling it pickles how it was made: the copy is a new environment, not reset.
@@ -46,7 +49,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __init__(
         self, distribution: TaskDistribution, engine: Engine, num_envs: int, *, seed: int, horizon: int, resample: str,
-        terminate_on_success: bool, render_mode: str | None, camera: str, width: int, height: int,
+        terminate_on_success: bool, autoreset: str, render_mode: str | None, camera: str, width: int, height: int,
         description: "partial[MetaVectorEnv]",
     ) -> None:  # fmt: skip
         self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
@@ -54,7 +57,8 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.render_mode, self._view = render_mode, (width, height, camera)
         self._painter: Painter | None = None
         self.metadata = {
-            "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array", "depth_array"], "render_fps": 80,
+            "autoreset_mode": AutoresetMode[autoreset.upper()], "render_modes": ["rgb_array", "depth_array"],
+            "render_fps": getattr(engine, "steps_per_second", 80),
         }  # fmt: skip
         self._description = description
         self._ids = {name: i for i, name in enumerate(distribution.task_ids)}
@@ -75,6 +79,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
         self._ready = np.zeros(num_envs, bool)
         self._steps = np.zeros(num_envs, np.int64)
+        self._over = np.zeros(num_envs, bool)  # whose next step is a reset
         self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
         self._chosen = np.zeros(num_envs, bool)  # whose tasks were set by hand: they are not redrawn
         self._seed(seed)
@@ -168,7 +173,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self.tasks[slot], self._pending[slot] = self._pending[slot] or self.tasks[slot], None
         seeds = self.np_random.integers(2**31, size=len(slots)).tolist()
         obs = self._with_ids(self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds), slots)
-        self._ready[slots], self._steps[slots] = True, 0
+        self._ready[slots], self._steps[slots], self._over[slots] = True, 0, False
         return obs
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -197,8 +202,16 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         keys = [key for key in info if not key.startswith("_")]
         for key in keys:
             info.setdefault(f"_{key}", everyone)
+        if self._over.any():
+            over = self._over.copy()
+            for array in (reward, terminated, truncated, *(info[key] for key in keys)):
+                array[over] = 0
+            info |= {f"_{key}": info[f"_{key}"] & ~over for key in keys}
+            obs[over] = self._start(np.flatnonzero(over), self.resample == "episode")
         ended = terminated | truncated
-        if ended.any():
+        if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
+            self._over |= ended
+        elif ended.any():
             slots = np.flatnonzero(ended)
             final = np.full(self.num_envs, None, object)
             for slot in slots:
@@ -272,7 +285,8 @@ def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
 
 def make_vec(
     tasks: TaskDistribution, num_envs: int, *, engine: str = "auto", seed: int = 0, horizon: int = 500,
-    resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, info: str = "success",
+    resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, autoreset: str = "same_step",
+    info: str = "success",
     render_mode: str | None = None, camera: str = DEFAULT_CAMERA, width: int = 320, height: int = 240,
     num_threads: int | None = None,
 ) -> MetaVectorEnv:  # fmt: skip
@@ -289,6 +303,7 @@ def make_vec(
         reward: "v2", or "v1": the reward of figures published before 2021.
         terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and go
             on collecting reward.
+        autoreset: "same_step", or "next_step", which some of gymnasium's vector wrappers ask for.
         info: "success", or "full": every entry of stock's info.
         render_mode: None, "rgb_array" or "depth_array".
         camera: one of `metarl.envs.drawing.CAMERAS`.
@@ -302,7 +317,7 @@ def make_vec(
         raise unknown("engine", engine, ENGINES)
     for option, value, known in (
         ("resample", resample, ("never", "episode")), ("reward", reward, ("v2", "v1")), ("info", info, ("success", "full")),
-        ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
+        ("autoreset", autoreset, ("same_step", "next_step")), ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
     ):  # fmt: skip
         if value not in known:
             raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
@@ -327,6 +342,7 @@ def make_vec(
     view: dict[str, Any] = {"render_mode": render_mode, "camera": camera, "width": width, "height": height}
     play: dict[str, Any] = {
         "seed": seed, "horizon": horizon, "resample": resample, "terminate_on_success": terminate_on_success,
+        "autoreset": autoreset,
     }  # fmt: skip
     description = partial(
         make_vec, tasks, num_envs, engine=engine, reward=reward, info=info, num_threads=num_threads, **view, **play

@@ -1,6 +1,20 @@
 """metarl: meta-reinforcement learning for robots, exact, fast and honest.
 
-Importing this package imports nothing heavy; take what you need from `metarl.envs` and `metarl.agents`.
+Importing this package imports nothing heavy; take what you need from `metarl.envs` and `metarl.agents`, and trained agents
+from `metarl.load`.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from metarl.learner import Agent
+
 __version__ = "0.2.0"
+
+
+def load(run: Path | str, *, device: str = "auto") -> "Agent":
+    """A trained agent, ready for `begin`, `predict` and `adapt`: see `metarl.loading.load`."""
+    from metarl.loading import load as load_run
+
+    return load_run(run, device=device)

@@ -9,6 +9,8 @@ from metarl.console import console
 from metarl.envs import ENGINES, SUITES, TASKS
 from metarl.fewshot.data import DATA_SETS
 
+_OWN = ("PATH.py:NAME", "one of your own, in a Python file: see examples/")
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -20,9 +22,9 @@ class Catalogue:
     def main(self) -> int:
         """Run the command."""
         for title, rows in (
-            ("suites (the goal is hidden from the agent, but for mt*)", list(SUITES.items())),
+            ("suites (the goal is hidden from the agent, but for mt*)", [*SUITES.items(), _OWN]),
             ("data sets (of the few-shot agents)", list(DATA_SETS.items())),
-            ("agents", [(name, entry.help) for name, entry in AGENTS.items()]),
+            ("agents", [*((name, entry.help) for name, entry in AGENTS.items()), _OWN]),
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
             ("engines (--engine)", list(ENGINES.items())),
         ):  # fmt: skip

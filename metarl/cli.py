@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from metarl.errors import UserError, unknown
+from metarl.userfiles import told
 
 COMMANDS = {
     "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
@@ -14,6 +15,8 @@ COMMANDS = {
     "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "adapt": ("metarl.fewshot.own", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
+    "export": ("metarl.export", "Export", "an agent as ONNX, for use without metarl or torch"),
+    "pack": ("metarl.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
     "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
@@ -76,6 +79,12 @@ def run(args: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except Exception as error:
+        traceback = told(error)  # of what happened in the user's own file
+        if traceback is None or "--debug" in args:
+            raise
+        print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from metarl.comparison import (
     scores,
 )
 from metarl.console import console, say
-from metarl.curves import SIDES
+from metarl.curves import SIDES, measured
 from metarl.errors import UserError
 from metarl.run import open_run
 from metarl.statistics import Interval
@@ -83,20 +83,21 @@ class Compare:
     def _two(self, a: Content, b: Content) -> None:
         for name, content in (("A", a), ("B", b)):
             say(f"{name}: {_title(content)}")
-        goals = paired(a, b, self.side, self.mode, "success").goals
+        measures = _measures(a, b)
+        goals = paired(a, b, self.side, self.mode, "return").goals
         one, other = (content["sides"][self.side]["goals"] for content in (a, b))
         a, b = _only(a, self.side, other), _only(b, self.side, one)
         say(f"\n{goals} {SIDES[self.side]} that both were evaluated on, {self.mode} actions; B minus A is paired by goal")
         grid = _grid("", "A", "B", "B minus A [95 %]", "B better on")
         for episode, when in ((0, "first episode"), (-1, "last episode")):
-            for measure, (name, form) in MEASURES.items():
+            for measure, (name, form) in measures.items():
                 ends = [f"{_mean(content, self.side, self.mode, measure, episode):{form}}" for content in (a, b)]
                 found = paired(a, b, self.side, self.mode, measure, episode)
                 grid.add_row(f"{when}: {name}", *ends, found.difference.text("+" + form), found.improvement.text(".2f"))
             grid.add_section()
         console.print(grid)
         self._by_task(a, b)
-        for measure, (name, form) in MEASURES.items():
+        for measure, (name, form) in measures.items():
             say(_verdict(name, form, paired(a, b, self.side, self.mode, measure).difference))
         say("\nB better on: share of goals on which B's figure is higher [95 %], ties counting half. Tasks weigh the same.")
         say("1 run each: other seeds may differ by more than these intervals, which are over goals.")
@@ -106,19 +107,25 @@ class Compare:
         tasks = list(dict.fromkeys(name for name, _ in a["sides"][self.side]["goals"]))
         if len(tasks) < 2:
             return
-        grid = _grid("last episode", "success: A", "B", "B minus A [95 %]", "return: B minus A [95 %]")
+        head = next(iter(_measures(a, b)))
+        form = _measures(a, b)[head][1]
+        others = ["return: B minus A [95 %]"] if head == "success" else []
+        grid = _grid("last episode", f"{head}: A", "B", "B minus A [95 %]", *others)
         for name in tasks:
             mine = [goal for goal in a["sides"][self.side]["goals"] if goal[0] == name]
             one, other = _only(a, self.side, mine), _only(b, self.side, mine)
-            means = [f"{_mean(content, self.side, self.mode, 'success'):.2f}" for content in (one, other)]
-            success, returns = (paired(one, other, self.side, self.mode, m).difference for m in ("success", "return"))
-            grid.add_row(escape(name), *means, success.text("+.2f"), returns.text("+,.0f"))
+            means = [f"{_mean(content, self.side, self.mode, head):{form}}" for content in (one, other)]
+            found = [paired(one, other, self.side, self.mode, m).difference for m in dict.fromkeys((head, "return"))]
+            grid.add_row(escape(name), *means, *(d.text(f) for d, f in zip(found, (f"+{form}", "+,.0f"))))
         console.print(grid)
 
     def _several(self, found: dict[str, list[Content]]) -> None:
         some = next(iter(found.values()))[0]
         say(f"\n{some['suite']}, {SIDES[self.side]}, {self.mode} actions, last episode of the trial")
-        for measure, (name, form) in MEASURES.items():
+        measures = _measures(*(content for contents in found.values() for content in contents))
+        if self.plot and "success" not in measures:
+            raise UserError("--plot draws profiles of success, which these environments do not tell")
+        for measure, (name, form) in measures.items():
             values = {label: scores(contents, self.side, self.mode, measure) for label, contents in found.items()}
             grid = _grid(name, "runs", "mean [95 %]", "interquartile mean [95 %]", "median of tasks [95 %]")
             for label, contents in found.items():
@@ -136,6 +143,12 @@ class Compare:
             say(f"written: {self.plot}")
 
 
+def _measures(*contents: Content) -> dict[str, tuple[str, str]]:
+    """Those of `MEASURES` that all of the evaluations have: environments of one's own need not tell success."""
+    found = {key: value for key, value in MEASURES.items() if all(key in measured(content) for content in contents)}
+    return found if len(found) > 1 else {"return": ("return", ",.1f")}
+
+
 def load(path: Path) -> tuple[Content, str | None]:
     """The evaluation of a run directory, of a checkpoint's folder in one, or in a file; and what is to be said about it.
 
@@ -149,7 +162,7 @@ def load(path: Path) -> tuple[Content, str | None]:
     from metarl.evaluation import PROTOCOL
 
     run, named = open_run(path)
-    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.path / "evaluation.json"
+    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.evaluation()
     if not file.exists():
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
     content, checkpoints = _read(file), run.checkpoints()

@@ -4,14 +4,15 @@ from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
-from metarl.agents import AGENTS, find
+from metarl.agents import entry, find
 from metarl.errors import UserError
 from metarl.loop import LoopOptions, Training
+from metarl.userfiles import notes
 
 
 def options_of(agent: str) -> type[LoopOptions]:
     """The options that agents of this one's kind share."""
-    return import_module(AGENTS[agent].training).OPTIONS
+    return import_module(entry(agent).training).OPTIONS
 
 
 def read_config(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -36,10 +37,10 @@ def set_up(config: dict[str, Any], **changed: Any) -> Training:
         changed: options that replace the configured ones.
     """
     settings, options = read_config(config)
-    return import_module(AGENTS[config["agent"]].training).set_up(config, settings, replace(options, **changed))
+    return import_module(entry(config["agent"]).training).set_up(config, settings, replace(options, **changed))
 
 
 def configuration(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> dict[str, Any]:
     """The content of config.json, but for what `Run.create` adds."""
     plain = {**asdict(options), "run_dir": None}
-    return {"agent": agent, "suite": suite_name, "options": plain, "settings": asdict(settings)}
+    return {"agent": agent, "suite": suite_name, **notes(agent, suite_name), "options": plain, "settings": asdict(settings)}

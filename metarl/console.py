@@ -51,23 +51,32 @@ class Progress:
             self.bar.update(self.task, completed=int(done))
 
     def line(self, done: int, metrics: dict[str, Any], speed: float) -> None:
-        """Print what an iteration of training gave."""
+        """Print what an iteration of training gave.
+
+        Args:
+            done: steps of all iterations so far, had no episode ended early.
+            metrics: of the iteration; `step`: steps that were taken.
+            speed: steps per second.
+        """
         self.within(done)
         if self.quiet:
             return
         left = (time.perf_counter() - self.began) / max(1, done - self.first) * (self.total - done)
+        trial = "success" if "success" in metrics else "return"  # environments need not tell success
+        form_of_trial = "4.2f" if trial == "success" else "7.1f"
         shown = " ".join(
             f"{label} {metrics[key]:{form}}"
             for key, label, form in (
                 ("return", "return", "7.1f"), ("success", "success", "4.2f"),
-                ("success_first_episode", "first episode", "4.2f"), ("success_last_episode", "last", "4.2f"),
+                (f"{trial}_first_episode", "first episode", form_of_trial), (f"{trial}_last_episode", "last", form_of_trial),
                 ("std", "std", "4.2f"), ("loss", "loss", "6.4f"), ("accuracy", "accuracy", "5.3f"), ("mse", "mse", "6.4f"),
                 *((f"{part}_{measure}", name, form) for part, name in (("validation", "| validation"), ("test", "| TEST"))
-                  for measure, form in (("success", "4.2f"), ("accuracy", "5.3f"), ("mse", "6.4f"))),
+                  for measure, form in ((trial, form_of_trial), ("accuracy", "5.3f"), ("mse", "6.4f"))),
             )
             if key in metrics
         )  # fmt: skip
-        say(f"{done:>11,} of {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
+        of = "of" if metrics["step"] == done else "of at most"
+        say(f"{metrics['step']:>11,} {of} {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
         sys.stdout.flush()
 
 

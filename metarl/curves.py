@@ -18,14 +18,35 @@ _WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one g
 PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
+MEASURES = (
+    ("success", "success", "+.2f"),
+    ("last_success", "at the last step", "+.2f"),
+    ("return", "return", "+,.0f"),
+)
+"""What an evaluation may measure: its name in the file, in words, and how a difference is written."""
+
+
+def measured(content: dict[str, Any]) -> tuple[str, ...]:
+    """What an evaluation measured: returns always, success where the environments tell it."""
+    by_mode = next(iter(content["sides"].values()))["figures"]
+    return tuple(measure for measure, _, _ in MEASURES if measure in next(iter(by_mode.values())))
+
+
+def headline(content: dict[str, Any]) -> str:
+    """The measure that a reader sees first: success, or the return where the environments tell no success."""
+    return measured(content)[0]
+
+
+def _forms(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """`MEASURES` as far as measured; returns that stand alone may be small, and have a decimal more."""
+    found = measured(content)
+    return [(m, name, form if len(found) > 1 else "+,.1f") for m, name, form in MEASURES if m in found]
+
+
 def verdict(content: dict[str, Any], side: str) -> str:
     """One sentence: what adaptation did to success and return, and whether the interval leaves a doubt."""
     figures, measures = content["sides"][side], []
-    for measure, name, form in (
-        ("success", "success", "+.2f"),
-        ("last_success", "at the last step", "+.2f"),
-        ("return", "return", "+,.0f"),
-    ):
+    for measure, name, form in _forms(content):
         difference = Interval(*figures["gain"]["sampled"][measure])
         measures.append(f"{name} {difference.text(form)}, {_WORDS[difference.sign]}")
     k = content["episodes"] - 1
@@ -40,9 +61,12 @@ def table(content: dict[str, Any]) -> None:
         grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
-            grid.add_column(f"{mode} actions:\nsuccess [95 %]", no_wrap=True)
-            grid.add_column("last\nstep", no_wrap=True)
-            grid.add_column("\nreturn", no_wrap=True)
+            if headline(content) == "success":
+                grid.add_column(f"{mode} actions:\nsuccess [95 %]", no_wrap=True)
+                grid.add_column("last\nstep", no_wrap=True)
+                grid.add_column("\nreturn", no_wrap=True)
+            else:
+                grid.add_column(f"{mode} actions:\nreturn [95 %]", no_wrap=True)
         for e in range(content["episodes"]):
             if e and content["adapt_every"] and e % content["adapt_every"] == 0:
                 grid.add_section()
@@ -50,14 +74,19 @@ def table(content: dict[str, Any]) -> None:
         blind = figures.get("goal_blind")
         if blind:
             grid.add_section()
-            grid.add_row("blind", *_cells(blind["by_episode"]["sampled"], 0), *[""] * (3 * (len(modes) - 1)))
+            grid.add_row(
+                "blind", *_cells(blind["by_episode"]["sampled"], 0), *[""] * (len(measured(content)) * (len(modes) - 1))
+            )
         console.print(grid)
         if figures["by_task"]:
             _task_table(figures["by_task"])
         say(verdict(content, side))
     if {"train", "test"} <= content["sides"].keys():
         say(_gap(content))
-    say("\nep.: episode of the trial. Success: at any step of the episode; beside it at its last step. Intervals: over goals.")
+    if headline(content) == "success":
+        say("\nep.: episode of the trial. Success: at any step of the episode; beside it at the last. Intervals: over goals.")
+    else:
+        say("\nep.: episode of the trial. The environments tell no success: all figures are returns. Intervals: over goals.")
     if content["adapt_every"]:
         say("Lines separate episodes between which the agent took a gradient step.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
@@ -75,30 +104,30 @@ def _task_table(by_task: dict[str, Any]) -> None:
     """Each task's first and last episode, by sampled actions."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("\ntask")
-    grid.add_column("success, sampled:\nfirst -> last ep. [95 %]", no_wrap=True)
-    grid.add_column("at the last step:\nfirst -> last ep.", no_wrap=True)
+    told = all("success" in figures["by_episode"]["sampled"] for figures in by_task.values())
+    if told:
+        grid.add_column("success, sampled:\nfirst -> last ep. [95 %]", no_wrap=True)
+        grid.add_column("at the last step:\nfirst -> last ep.", no_wrap=True)
     grid.add_column("return:\nfirst -> last ep.", no_wrap=True)
     for name, figures in by_task.items():
-        success, at_end, returns = (figures["by_episode"]["sampled"][m] for m in ("success", "last_success", "return"))
-        grid.add_row(
-            name, f"{success[0][0]:.2f} -> {_short(success[-1])}",
-            f"{at_end[0][0]:.2f} -> {at_end[-1][0]:.2f}", f"{returns[0][0]:,.0f} -> {returns[-1][0]:,.0f}",
-        )  # fmt: skip
+        by = figures["by_episode"]["sampled"]
+        row = [f"{by['success'][0][0]:.2f} -> {_short(by['success'][-1])}"] if told else []
+        row += [f"{by['last_success'][0][0]:.2f} -> {by['last_success'][-1][0]:.2f}"] if told else []
+        grid.add_row(name, *row, f"{by['return'][0][0]:,.0f} -> {by['return'][-1][0]:,.0f}")
     console.print(grid)
 
 
 def _gap(content: dict[str, Any]) -> str:
     """How much better the agent is on what it trained on."""
     train, test = (content["sides"][side]["by_episode"]["sampled"] for side in ("train", "test"))
-    gap = {measure: train[measure][-1][0] - test[measure][-1][0] for measure in ("success", "last_success", "return")}
-    return (
-        f"Generalisation gap, train minus held-out in the last episode: success {gap['success']:+.2f}, at the last step "
-        f"{gap['last_success']:+.2f}, return {gap['return']:+,.0f}."
-    )
+    gaps = [f"{name} {train[measure][-1][0] - test[measure][-1][0]:{form}}" for measure, name, form in _forms(content)]
+    return f"Generalisation gap, train minus held-out in the last episode: {', '.join(gaps)}."
 
 
 def _cells(measures: dict[str, Any], e: int) -> list[str]:
-    middle, _, top = measures["return"][e]
+    middle, low, top = measures["return"][e]
+    if "success" not in measures:
+        return [f"{middle:,.1f}" + ("" if top is None else f" [{low:,.1f},{top:,.1f}]")]
     spread = "" if top is None else f"±{top - middle:,.0f}"
     return [_short(measures["success"][e]), f"{measures['last_success'][e][0]:.2f}", f"{middle:,.0f}{spread}"]
 
@@ -120,9 +149,13 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
     plt.rcParams.update(
         {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
     )
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    shown = {"success": "success (at any step)", "return": "return of the episode"}
+    if any(headline(content) == "return" for content in contents):
+        del shown["success"]
+    figure, grid = plt.subplots(1, len(shown), figsize=(5 * len(shown), 4.2), layout="constrained", squeeze=False)
+    axes = grid[0]
     one, longest = contents[0], max(content["episodes"] for content in contents)
-    for axis, measure, label in zip(axes, ("success", "return"), ("success (at any step)", "return of the episode")):
+    for axis, (measure, label) in zip(axes, shown.items()):
         for curve in _curves(contents):
             mean, low, high = np.array(curve.figures[curve.mode][measure], float).T  # an unknown end becomes NaN: no band
             experience = range(len(mean))
@@ -145,8 +178,9 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("episodes of experience with the goal (k)")
         axis.set_title(label, loc="left", fontsize=11)
         axis.set_xticks(range(longest))
-    axes[0].set_ylim(-0.03, 1.03)
-    axes[1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
+    if "success" in shown:
+        axes[0].set_ylim(-0.03, 1.03)
+    axes[-1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
     what = " and ".join(f"{c['agent']} ({c['step']:,} steps, seed {c['run_seed']})" for c in contents)
     suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
     figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)

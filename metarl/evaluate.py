@@ -29,6 +29,7 @@ def evaluate(
     learner: Learner, env: MetaVectorEnv, tasks: Sequence[Task], *, trials: int, episodes: int, seed: int,
     device: torch.device, adapt_every: int = 1, modes: Sequence[str] = MODES,
     progress: Callable[[int], None] = lambda steps: None, kept: Kept | None = None, part: str = "",
+    trial_of: Callable[..., Iterable[Played]] = play_trial,
 ) -> tuple[Curves, np.ndarray | None]:  # fmt: skip
     """Evaluate on every task alike.
 
@@ -44,12 +45,15 @@ def evaluate(
         modes: of `MODES`; the trial itself is always sampled.
         progress: called with the environment steps done.
         kept: batches done before, and where to keep those done now, under names that begin with `part`.
+        trial_of: plays a trial as `play_trial` does, of whatever `learner` is.
 
     Returns:
-        The curves, and the mean standard deviation of the last episodes' actions (None for discrete actions).
+        The curves, of returns alone where the environments tell no success, and the mean standard deviation of the last
+        episodes' actions (None for discrete actions).
     """
     shape = (len(tasks), trials, episodes)
-    curves: Curves = {mode: {measure: np.zeros(shape) for measure in MEASURES} for mode in modes}
+    measures = MEASURES if env.distribution.success else ("return",)
+    curves: Curves = {mode: {measure: np.zeros(shape) for measure in measures} for mode in modes}
     spread: list[list[float]] = []
     jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]
     for first in range(0, len(jobs), env.num_envs):
@@ -58,38 +62,41 @@ def evaluate(
         played = kept.parts.get(name) if kept else None
         if played is None:
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
-            trial_of_each = play_trial(
+            trial_of_each = trial_of(
                 env, learner, [tasks[goal] for goal, _ in filled],
                 [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
-                adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),  # type: ignore[misc]
+                adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
                 device=device, branch=lambda e: "mean" in modes,
             )  # fmt: skip
             step = env.horizon * len(batch) * len(modes)
-            played = _measured(trial_of_each, modes, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
+            played = _measured(trial_of_each, modes, measures, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
             if kept:
                 kept.put(name, played)
         progress(steps + env.horizon * episodes * len(modes) * len(batch))
-        for mode, measures in played["figures"].items():
-            for measure, values in measures.items():
+        for mode, found in played["figures"].items():
+            for measure, values in found.items():
                 for (goal, trial), row in zip(batch, values):
                     curves[mode][measure][goal, trial] = row
         spread += played["std"]
     return curves, np.mean(spread, 0) if spread else None
 
 
-def _measured(trial: Iterable[Played], modes: Sequence[str], count: int, progress: Callable[[int], None]) -> dict[str, Any]:
+def _measured(
+    trial: Iterable[Played], modes: Sequence[str], measures: Sequence[str], count: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
     """Play a trial; of its first `count` slots the figures by mode and measure, (count, episodes), and the last std."""
-    figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in MEASURES} for mode in modes}
+    figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in measures} for mode in modes}
     std = None
     for e, played in enumerate(trial):
         for mode, rollout in (("sampled", played.support), ("mean", played.branch)):
             if rollout is not None:
-                for measure, values in rollout.by_episode(1).items():
-                    figures[mode][measure].append(values[0, :count])
+                found = rollout.by_episode(1)
+                for measure in measures:
+                    figures[mode][measure].append(found[measure][0, :count])
         std = getattr(played.support.prediction, "std", None)
         progress(e + 1)
     return {
-        "figures": {mode: {k: np.stack(v, 1).tolist() for k, v in measures.items()} for mode, measures in figures.items()},
+        "figures": {mode: {k: np.stack(v, 1).tolist() for k, v in of_mode.items()} for mode, of_mode in figures.items()},
         "std": [] if std is None else std[:, :count].mean(0).cpu().tolist(),
     }
 
@@ -119,8 +126,13 @@ def gain(measure: str, values: np.ndarray, names: Sequence[str] | None = None) -
     return interval(by_goal[:, -1] - by_goal[:, 0], names)
 
 
-def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None) -> dict[str, Any]:
-    """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures."""
+def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, axes: Sequence[str] = ()) -> dict[str, Any]:
+    """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures.
+
+    Args:
+        tasks, curves, std: see `evaluate`.
+        axes: see `TaskDistribution`.
+    """
     names = [task.name for task in tasks]
     by_task = {}
     for name in dict.fromkeys(names) if len(set(names)) > 1 else ():
@@ -129,6 +141,7 @@ def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None) 
         by_task[name] = {"goals": int(mine.sum()), **_statistics(some)}
     return {
         "goals": [[task.name, list(task.params) if isinstance(task.params, tuple) else task.params] for task in tasks],
+        **({"axes": list(axes)} if axes else {}),
         **_statistics(curves, names),
         "by_task": by_task,
         "std": None if std is None else [round(float(x), 6) for x in std],

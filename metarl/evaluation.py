@@ -11,21 +11,24 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from metarl.agents import AGENTS, EXAMPLES
+from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
 from metarl.cache import write_atomically, writing
 from metarl.console import Progress, say
 from metarl.curves import plot, table
-from metarl.envs import Suite, Task, make_vec, suite
+from metarl.envs import Suite, Task, TaskDistribution, make_vec
+from metarl.envs.own import find_suite
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
 from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.pretrained import is_packed
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 from metarl.statistics import CONFIDENCE
+from metarl.userfiles import arguments, is_named, label_of, name_again, run_file
 
 PROTOCOL = "all-goals"
 SLOTS = 25
@@ -47,7 +50,7 @@ class Plan:
     validation_goals: int = 0
     """How many goals of the train tasks that are neither trained on nor held out, spread evenly over the tasks."""
     suite: str | None = None
-    """Another suite, whose held-out goals are played."""
+    """Another suite, whose held-out goals are played. Of a run on a suite of your own: its file, PATH.py:NAME."""
     suite_seed: int | None = None
     """Another suite seed: other held-out goals. Those that the run trained on are refused."""
     engine: str = "auto"
@@ -72,7 +75,7 @@ class Plan:
 
 def evaluate_checkpoint(
     run: Run, checkpoint: Checkpoint, plan: Plan, *, sides: Sequence[str] = ("train", "validation", "test"),
-    modes: Sequence[str] = MODES, protocol: str = PROTOCOL, quiet: bool = False,
+    modes: Sequence[str] = MODES, protocol: str = PROTOCOL, quiet: bool = False, warnings: Sequence[str] = (),
 ) -> tuple[dict[str, Any], Path]:  # fmt: skip
     """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
 
@@ -83,6 +86,7 @@ def evaluate_checkpoint(
         sides: which of these to play, as far as the suite and the plan have them.
         modes: see `metarl.evaluate.evaluate`.
         protocol: begins the file's name.
+        warnings: what a reader of the file should know.
 
     Returns:
         The file's content, and where it is.
@@ -98,7 +102,7 @@ def evaluate_checkpoint(
     content: dict[str, Any] = {
         **header(run, checkpoint, setup, shown, plan.seed), "protocol": protocol, "trials": plan.trials,
         "episodes": plan.episodes or o.episodes_per_trial, "terminate_on_success": o.terminate_on_success,
-        "engine": setup.env.engine.name, "confidence": CONFIDENCE,
+        "engine": setup.env.engine.name, "confidence": CONFIDENCE, **({"warnings": list(warnings)} if warnings else {}),
     }  # fmt: skip
     name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
     counts = {side: len(tasks) for side, tasks in goals.items()}
@@ -109,7 +113,8 @@ def evaluate_checkpoint(
     with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=quiet) as bar:
         done, found = 0, {}
         for side, tasks in goals.items():
-            found[side] = _play_side(setup, side, tasks, content, modes, kept, partial(_move, bar, done))
+            pool = replace((shown.test if side == "test" else None) or trained.train, tasks=tuple(tasks))
+            found[side] = _play_side(setup, side, pool, content, modes, kept, partial(_move, bar, done))
             done += len(tasks) * each
     content["sides"] = found
     path = run.store(content, name)
@@ -122,7 +127,14 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     setup = trained(run, checkpoint, device=plan.device, engine=plan.engine)
     o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
-    return setup, suite(plan.suite or setup.suite.name, seed, o.goals)
+    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals)
+    if shown.test and shown.train.make is not setup.suite.train.make:
+        env = make_vec(shown.test, 1, engine=plan.engine)
+        spaces = env.single_observation_space.shape, env.single_action_space
+        env.close()
+        if spaces != (setup.env.single_observation_space.shape, setup.env.single_action_space):
+            raise UserError(f"{shown.name} has other observation or action spaces than {setup.suite.name}, on which it trained")
+    return setup, shown
 
 
 def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> dict[str, Any]:
@@ -160,12 +172,12 @@ def _goals(plan: Plan, trained: Suite, shown: Suite) -> dict[str, Sequence[Task]
 
 
 def _play_side(
-    setup: Setup, side: str, tasks: Sequence[Task], content: dict[str, Any], modes: Sequence[str], kept: Kept,
+    setup: Setup, side: str, pool: TaskDistribution, content: dict[str, Any], modes: Sequence[str], kept: Kept,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:  # fmt: skip
-    trials, device = content["trials"], setup.source.device
+    trials, device, tasks = content["trials"], setup.source.device, pool.tasks
     env = make_vec(
-        replace(setup.suite.train, tasks=tuple(tasks)), min(SLOTS, len(tasks) * trials), engine=content["engine"],
+        pool, min(SLOTS, len(tasks) * trials), engine=content["engine"] if pool.make is None else "auto",
         horizon=content["horizon"], reward=content["reward"], terminate_on_success=content["terminate_on_success"],
     )  # fmt: skip
     play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
@@ -174,7 +186,7 @@ def _play_side(
             setup.agent, episodes=content["episodes"], adapt_every=setup.source.episodes, modes=modes, progress=progress,
             part=side,
         )  # fmt: skip
-        figures = side_content(tasks, curves, std)
+        figures = side_content(tasks, curves, std, pool.axes)
         hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
         if hover is not None:
             blind, _ = play(hover, episodes=1, modes=("sampled",), part=f"{side} goal-blind")
@@ -193,7 +205,7 @@ def during_training(run: Run, setup: Setup, step: int) -> Metrics:
         run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
     )
     figures = content["sides"][o.evaluate_on]["by_episode"]["sampled"]
-    return {f"{o.evaluate_on}_{measure}": figures[measure][-1][0] for measure in ("success", "return")}
+    return {f"{o.evaluate_on}_{measure}": figures[measure][-1][0] for measure in ("success", "return") if measure in figures}
 
 
 @dataclass(frozen=True)
@@ -202,6 +214,8 @@ class Evaluate:
 
     Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
     of the trial: episode 1 is before any experience (k = 0). An interrupted evaluation goes on where it stopped.
+
+    An agent of your own is evaluated by metarl evaluate --agent module:factory SUITE.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -209,6 +223,8 @@ class Evaluate:
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
     protocol: Literal["all-goals", "metaworld"] = "all-goals"
     """all-goals; or metaworld: the figure of Meta-World's own evaluation code, to stand beside published ones."""
+    agent: str | None = None
+    """Of a run of an agent of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
     seeds: int = 1
     """metaworld: evaluations, with the seeds seed, seed + 1, ...; published figures are of one."""
     quiet: bool = False
@@ -251,12 +267,19 @@ class Evaluate:
             say(f"{problem}: evaluating the one before")
         if not self.quiet:
             say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+        how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan
+        changed = name_again(checkpoint.config, plan.suite, self.agent, how=how)
+        for change in changed:
+            say(f"Beware: {change}")
+        if plan.suite and is_named(plan.suite):
+            label = label_of(plan.suite)
+            plan = replace(plan, suite=None if label == run.config["suite"] else label)
         if self.protocol != PROTOCOL:
             from metarl import metaworld_protocol
 
-            return metaworld_protocol.command(run, checkpoint, self.plan, seeds=self.seeds, quiet=self.quiet)
-        content, path = evaluate_checkpoint(run, checkpoint, self.plan, quiet=self.quiet)
-        if named is None and self.plan.suite is None and self.plan.suite_seed is None:
+            return metaworld_protocol.command(run, checkpoint, plan, seeds=self.seeds, quiet=self.quiet)
+        content, path = evaluate_checkpoint(run, checkpoint, plan, quiet=self.quiet, warnings=changed)
+        if named is None and plan.suite is None and plan.suite_seed is None:
             with writing(f"{run.path}/evaluation.json"):
                 write_atomically(run.path / "evaluation.json", path.read_bytes())
         picture = path.with_suffix(".png")
@@ -268,9 +291,18 @@ class Evaluate:
 
 
 def command(args: list[str]) -> int:
-    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named."""
-    named = next((Path(arg) for arg in args if not arg.startswith("-") and Path(arg).exists()), None)
-    command: type[Any] = Evaluate
-    if named is not None and AGENTS.get(open_run(named)[0].config["agent"], AGENTS["rl2"]).training == EXAMPLES:
-        command = import_module("metarl.fewshot.evaluation").Evaluate
+    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named; or of an agent of one's own.
+
+    `--agent` beside a run names the file of the agent that it trained; without a run it is an agent to evaluate.
+    """
+    named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).is_dir() or is_packed(Path(arg)))), None)
+    if named is None and any(arg.partition("=")[0] == "--agent" for arg in args):
+        return tyro.cli(import_module("metarl.own_evaluation").EvaluateOwn, prog="metarl evaluate", args=args).main()
+    config = open_run(named)[0].config if named is not None else {"agent": "rl2"}
+    agent = config["agent"]
+    own = next((arg for arg in args if is_named(arg) and label_of(arg) == agent), None)
+    if is_named(agent) and own is None and "--help" not in args:  # its kind of training, and so its options, are unknown
+        name_again(config, how=f"metarl evaluate {named}{arguments(config, '')}")
+    training = entry(run_file(own).label if own else agent).training if own or agent in AGENTS else ""
+    command: type[Any] = import_module("metarl.fewshot.evaluation").Evaluate if training == EXAMPLES else Evaluate
     return tyro.cli(command, prog="metarl evaluate", args=args).main()

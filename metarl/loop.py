@@ -19,6 +19,7 @@ from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.machine import EnergyMeter
 from metarl.run import Run, copied, split
+from metarl.userfiles import resume_command
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Training(Protocol):
     def announcement(self) -> str:
         """What is trained on what, for how long, in words."""
 
+    def interface(self) -> dict[str, Any]:
+        """What the agent is built for: see `metarl.interface`."""
+
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
 
@@ -106,16 +110,16 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
     """
     options, agent, source = setup.options, setup.agent, setup.source
     torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
-    total = options.iterations
+    total, per = options.iterations, options.steps_per_iteration
     border = (step, start, copied(agent.state_dict()))
     saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
-    with _interruptible() as signals, Progress(total * options.steps_per_iteration, step, quiet=options.quiet) as bar:
+    with _interruptible() as signals, Progress(total * per, start * per, quiet=options.quiet) as bar:
         try:
             for iteration in range(start, total):
                 began, began_cpu = time.perf_counter(), time.process_time()
-                source.progress = lambda share, s=step: bar.within(s + 0.5 * share * options.steps_per_iteration)  # type: ignore[misc]
+                source.progress = lambda share, i=iteration: bar.within((i + 0.5 * share) * per)  # type: ignore[misc]
                 metrics = agent.iterate(source, iteration)
                 seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
                 report = source.report()
@@ -135,7 +139,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
                         run.save(*border, options.keep_checkpoints)
                         saved = iteration + 1
-                bar.line(step, line, taken / seconds)
+                bar.line((iteration + 1) * per, line, taken / seconds)
         except NonFiniteError as error:
             folder = run.path / f"failure-{iteration}"
             _keep_failure(folder, agent, error)
@@ -147,7 +151,8 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
             if border[1] > saved:
                 run.save(*border, options.keep_checkpoints)
             given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
-            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: metarl train --resume {run.path}")
+            go_on = resume_command(run.config, run.path)
+            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: {go_on}")
             raise
         finally:
             setup.close()

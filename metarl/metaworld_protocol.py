@@ -186,15 +186,35 @@ def measure(
     Raises:
         UserError: tasks that are not Meta-World's, or a horizon beyond stock's.
     """
+
+    def make(seen: Any) -> StockAgent:
+        return StockAgent(learner, seen, seed=seed, device=device, horizon=horizon, episodes=episodes, progress=progress)
+
+    return figure(
+        make, tasks, engine=engine, seed=seed, horizon=horizon, episodes=episodes, steps=steps, reward=reward,
+        evaluations=evaluations,
+    )  # fmt: skip
+
+
+def figure(
+    make_agent: Callable[[Any], Any], tasks: TaskDistribution, *, engine: str, seed: int, horizon: int, episodes: int,
+    steps: int, reward: str, evaluations: int,
+) -> dict[str, Any]:  # fmt: skip
+    """`measure` of any agent that follows `metaworld.evaluation.MetaLearningAgent`.
+
+    Args:
+        make_agent: gives the agent for what may be seen of the environments: how many slots, which spaces. Its observations
+            end with the previous action, reward and done.
+    """
     if horizon > LIMIT:
         raise UserError(f"Meta-World's environments end an episode after {LIMIT} steps: a horizon of {horizon} is not theirs")
     evaluation = importlib.import_module("metaworld.evaluation")
     env, seen = ENGINES[engine](tasks, seed, horizon, reward)
-    agent = StockAgent(learner, seen, seed=seed, device=device, horizon=horizon, episodes=episodes, progress=progress)
     try:
         success, returned, by_task = evaluation.metalearning_evaluation(
-            agent, env, num_evals=evaluations, adaptation_steps=steps, adaptation_episodes=episodes, evaluation_episodes=QUOTA
-        )
+            make_agent(seen), env, num_evals=evaluations, adaptation_steps=steps, adaptation_episodes=episodes,
+            evaluation_episodes=QUOTA,
+        )  # fmt: skip
     finally:
         (env if engine == "python" else seen).close()
     # stock sums over a set, whose order differs between processes, and so does the last bit
@@ -220,6 +240,8 @@ def evaluate_checkpoint(
     plan = replace(plan, engine="python" if plan.engine == "auto" else plan.engine)
     setup, shown = prepare(run, checkpoint, plan)
     tasks, options, source = shown.test, setup.options, setup.source
+    if tasks is not None and tasks.make is not None:
+        raise UserError(f"{shown.name} is not Meta-World's, and its protocol knows no other environments: --protocol all-goals")
     if tasks is None:
         raise UserError(f"{shown.name} holds nothing out: Meta-World's protocol measures held-out tasks")
     refuse_trained(tasks.tasks, setup.suite)
@@ -245,17 +267,22 @@ def evaluate_checkpoint(
                 setup.agent, tasks, engine=plan.engine, seed=plan.seed + i, horizon=options.horizon, episodes=episodes,
                 device=source.device, steps=steps, reward=options.reward, evaluations=EVALUATIONS, progress=progress,
             )  # fmt: skip
-    each = list(figures.values())
     content = {
-        **header(run, checkpoint, setup, shown, plan.seed), "protocol": "metaworld", "engine": plan.engine,
-        "episodes": episodes * steps, "terminate_on_success": True, "evaluations": EVALUATIONS, "episodes_counted": QUOTA,
-        "sides": {"test": {
-            **{key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")},
-            "by_task": {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names},
-            "seeds": figures,
-        }},
+        **header(run, checkpoint, setup, shown, plan.seed), "engine": plan.engine, "episodes": episodes * steps,
+        **rules(tasks, figures),
     }  # fmt: skip
     return content, run.store(content, f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}")
+
+
+def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of stock's rules, and of the figures by seed."""
+    each = list(figures.values())
+    mean = {key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")}
+    by_task = {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names}
+    return {
+        "protocol": "metaworld", "terminate_on_success": True, "evaluations": EVALUATIONS, "episodes_counted": QUOTA,
+        "sides": {"test": {**mean, "by_task": by_task, "seeds": figures}},
+    }  # fmt: skip
 
 
 def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: bool) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.envs.scene import Scene
 from metarl.errors import UserError
 
 SMALLEST = (128, 96)
@@ -34,7 +33,7 @@ class Clip:
     Attributes:
         title: such as "episode 10".
         note: what came before, such as "after 9 episodes".
-        scenes: one a frame.
+        scenes: one a frame; of environments that draw themselves the picture, uint8 (height, width, 3).
         steps: how many steps were done by each frame, from 1.
         rewards: (steps of the episode,) of each step.
         successes: (steps of the episode,) bool, at each step.
@@ -44,7 +43,7 @@ class Clip:
 
     title: str
     note: str
-    scenes: list[Scene]
+    scenes: list[Any]
     steps: list[int]
     rewards: np.ndarray
     successes: np.ndarray

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,7 @@ import tyro
 
 from metarl.console import Progress, say
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
-from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend
-from metarl.envs.scene import Scene
+from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend, use_backend
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
 from metarl.evaluate import trial_generator
@@ -24,6 +24,7 @@ from metarl.overlay import Clip, Goal, Layout
 from metarl.robots import trained
 from metarl.rollout import Rollout, play_trial
 from metarl.run import Checkpoint, Run, open_run
+from metarl.userfiles import arguments, name_again
 from metarl.video import GIF_FPS, write_video
 
 STEPS_A_SECOND = 80
@@ -77,6 +78,10 @@ class Render:
     """mp4 or gif; default: by the name of `out`, else mp4."""
     out: Path | None = None
     """The file; default: videos/<checkpoint>.<format> in the run directory."""
+    suite: str | None = None
+    """Of a run on a suite of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    agent: str | None = None
+    """Of a run of an agent of your own: its file, PATH.py:NAME."""
     seed: int = 0
     """Of the actions, as in `metarl evaluate`."""
     device: str = "auto"
@@ -134,15 +139,22 @@ class Render:
         checkpoint, problems = run.load(named)
         for problem in problems:
             say(f"{problem}: showing the one before")
+        how = f"metarl render {run.path}{arguments(run.config, '')}"
+        for change in name_again(checkpoint.config, self.suite, self.agent, how=how):
+            say(f"Beware: {change}")
         path = self.out or run.path / "videos" / f"{checkpoint.path.name}.{self.kind}"
         if path.is_dir():
             raise UserError(f"{path} is a directory: name a file")
         film = Film(self, run, checkpoint)
-        find_backend()  # the reason why nothing can be drawn should not come after the work
+        if film.own:
+            with suppress(UserError):  # where MuJoCo is what they are drawn with, it draws as ours do
+                use_backend()
+        else:
+            find_backend()  # the reason why nothing can be drawn should not come after the work
         goals = film.play()
         with Progress(sum(len(c.scenes) for goal in goals for c in goal.clips), what="pictures drawn", quiet=self.quiet) as bar:
             write_video(
-                path, goals, grid=film.grid, width=film.size[0], height=film.size[1], camera=self.camera, fps=self.fps,
+                path, goals, grid=film.grid, width=film.size[0], height=film.size[1], camera=self.camera, fps=film.fps,
                 overlay=self.overlay, progress=lambda done, total: bar.within(done),
             )  # fmt: skip
         if not self.quiet:
@@ -170,6 +182,8 @@ class Film:
         self.grid = len(self.tasks) > IN_TURN if asked.grid is None else asked.grid
         self.size = asked.given_size or self._fitting()
         Layout(*self.size, *self._page, asked.overlay)
+        self.own = suite.train.make is not None
+        self.fps = max(1, min(asked.fps, int(self.setup.env.metadata["render_fps"] * asked.speed)))
 
     @property
     def _page(self) -> tuple[int, int]:
@@ -186,12 +200,12 @@ class Film:
         """Play a trial on each goal up to the last episode that is shown."""
         o, asked = self.setup.options, self.asked
         env = make_vec(
-            replace(self.setup.suite.train, tasks=tuple(self.tasks)), len(self.tasks), engine=self.setup.env.engine.name,
-            horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
+            replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)), len(self.tasks),
+            engine=self.setup.env.engine.name, horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
         )  # fmt: skip
         torch.set_num_threads(1)
         mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
-        cameras = {e: _Camera(env, asked.fps, asked.speed) for e in shown}
+        cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
         clips: list[list[Clip]] = [[] for _ in self.tasks]
         total = last * o.horizon * len(self.tasks)
         with Progress(total, what="steps played", quiet=asked.quiet) as bar:
@@ -258,14 +272,15 @@ class _Camera:
     """Keeps the scenes of an episode that are shown, in every slot, and makes clips of them."""
 
     def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
-        every = STEPS_A_SECOND * speed / fps
-        self.env, self.scenes = env, dict[int, list[Scene]]()
+        every = env.metadata["render_fps"] * speed / fps
+        self.env, self.scenes = env, dict[int, list[Any]]()
         self.times = {int(i * every) for i in range(math.ceil(env.horizon / every))}
 
     def take(self, t: int) -> None:
         """Look at the world after step t of the episode, if it is time to."""
         if t in self.times:
-            self.scenes[t] = [self.env.engine.scene(slot) for slot in range(self.env.num_envs)]
+            engine, own = self.env.engine, self.env.distribution.make is not None
+            self.scenes[t] = [engine.render(s, None) if own else engine.scene(s) for s in range(self.env.num_envs)]
 
     def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
         """A clip of each slot."""

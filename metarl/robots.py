@@ -1,18 +1,22 @@
 """Training on robots: its options, and what a configuration of it stands for."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.agents import AGENTS, ROBOTS, find
+from metarl.agents import ROBOTS, entry, find
 from metarl.config import read_config
 from metarl.counts import Count
 from metarl.devices import choose_device
-from metarl.envs import MetaVectorEnv, Suite, make_vec, suite
+from metarl.envs import Suite
 from metarl.errors import UserError
+from metarl.interface import Interface, described
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Setup(NamedTuple):
 
     options: TrainOptions
     suite: Suite
-    env: MetaVectorEnv
+    env: "MetaVectorEnv"
     agent: Agent
     source: Trials
 
@@ -63,9 +67,14 @@ class Setup(NamedTuple):
         """What is trained on what, for how long, in words."""
         o = self.options
         return (
-            f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks.\n"
+            f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks"
+            f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
+
+    def interface(self) -> Interface:
+        """See `metarl.interface`."""
+        return described(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
@@ -80,8 +89,11 @@ class Setup(NamedTuple):
 
 def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
     """Suite, environments and an untrained agent. See `metarl.config.set_up`; slots: another number of them."""
+    from metarl.envs import make_vec  # with it comes the simulator, which trained agents do without
+    from metarl.envs.own import find_suite
+
     agent_class, _ = find(config["agent"])
-    made = suite(config["suite"], options.suite_seed, options.goals, options.task_id)
+    made = find_suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
     env = make_vec(
         made.train, slots or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
@@ -111,7 +123,7 @@ def trained(run: Run, checkpoint: Checkpoint, **changed: Any) -> Setup:
     Raises:
         UserError: the run is not one of robots.
     """
-    if AGENTS[run.config["agent"]].training != ROBOTS:
+    if entry(run.config["agent"]).training != ROBOTS:
         raise UserError(f"{run.path} was trained on {run.config['suite']}: there are no robots in it")
     settings, options = read_config(run.config)
     setup = set_up(run.config, settings, replace(options, **changed), slots=1)

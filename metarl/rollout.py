@@ -1,18 +1,21 @@
 """Playing episodes: `Rollout`, the record of them, and `Trials`, the source that collects them for training."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs import MetaVectorEnv, Task, TaskDistribution
+from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State, Step, where
 from metarl.networks import Distribution, action_size
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 Watch = Callable[[int, np.ndarray, np.ndarray], None]
 """Called after each step with its index, reward (N,) and success (N,)."""
@@ -91,7 +94,7 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
     )  # fmt: skip
 
 
-def nothing_before(env: MetaVectorEnv) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Previous action, reward and done at the start of a trial: zeros."""
     n = env.num_envs
     return (
@@ -110,7 +113,7 @@ def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator
 
 @torch.no_grad()
 def play(
-    env: MetaVectorEnv, learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    env: "MetaVectorEnv", learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
     *, episodes: int, noise: np.ndarray | None, device: torch.device, keep_states: bool = False,
     watch: Watch | None = None,
 ) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
@@ -155,7 +158,7 @@ def play(
         action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
         predictions.append(prediction)
         chosen = action.cpu().numpy()
-        executed = chosen if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
+        executed = chosen + space.start if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = env.step(executed)
         done, success = terminated | truncated, info["success"]
         row = (
@@ -212,11 +215,13 @@ class Played(NamedTuple):
 
 
 def play_trial(
-    env: MetaVectorEnv, learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
+    env: "MetaVectorEnv", learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
     adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None, keep_states: bool = False,
-) -> Iterator[Played]:  # fmt: skip
+) -> Generator[Played, None, State]:  # fmt: skip
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
+
+    The generator's return value is what the learner knows in the end.
 
     Args:
         env: as many slots as there are tasks.
@@ -253,6 +258,7 @@ def play_trial(
             with torch.no_grad():
                 state, supports = learner.adapt(state, joined(supports)), []
             adapted += state is not before
+    return state
 
 
 class Trials:
@@ -270,7 +276,7 @@ class Trials:
         progress: called with the share (0 to 1) of the current collection that is done.
     """
 
-    def __init__(self, env: MetaVectorEnv, tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
+    def __init__(self, env: "MetaVectorEnv", tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
         self.env, self.tasks, self.episodes, self.seed, self.device = env, tasks, episodes, seed, device
         self.num_tasks = env.num_envs
         self.progress: Callable[[float], None] = lambda share: None
@@ -308,14 +314,14 @@ class Trials:
     def report(self) -> Metrics:
         """What the iteration's episodes were like: means over all of them, the first and the last of the trial; steps."""
         found = {key: np.concatenate([played[key] for played in self._played]) for key in self._played[0]}
-        return {
-            "return": float(found["return"].mean()),
-            "success": float(found["success"].mean()),
-            "last_step_success": float(found["last_success"].mean()),
-            "success_first_episode": float(found["success"][0].mean()),
-            "success_last_episode": float(found["success"][-1].mean()),
-            "return_first_episode": float(found["return"][0].mean()),
-            "return_last_episode": float(found["return"][-1].mean()),
-            "steps": self._steps,
-            "collect_seconds": self._seconds,
-        }
+        names = {"return": "return"} | (
+            {"success": "success", "last_success": "last_step_success"} if self.tasks.success else {}
+        )
+        means = {name: float(found[key].mean()) for key, name in names.items()}
+        for key in ("success", "return"):
+            if key in names:
+                means |= {
+                    f"{key}_first_episode": float(found[key][0].mean()),
+                    f"{key}_last_episode": float(found[key][-1].mean()),
+                }
+        return means | {"steps": self._steps, "collect_seconds": self._seconds}

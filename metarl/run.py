@@ -27,11 +27,13 @@ import metarl
 from metarl.cache import write_atomically, writing
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
+from metarl.pretrained import is_packed
 
 FORMAT = 2
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two equal runs."""
+_TRAINED = ("agent", "suite", "files", "options", "settings")  # what of config.json a checkpoint repeats
 
 
 class Checkpoint(NamedTuple):
@@ -146,7 +148,7 @@ class Run:
         note = {
             "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
-            "config": {key: self.config[key] for key in ("agent", "suite", "options", "settings")},
+            "config": {key: self.config[key] for key in _TRAINED if key in self.config},
         }  # fmt: skip
         with writing(f"a checkpoint to {folder}, the last whole one stands"):
             try:
@@ -165,6 +167,10 @@ class Run:
         for old in self.checkpoints()[:-keep] if keep > 0 else []:
             shutil.rmtree(old, ignore_errors=True)
         return final
+
+    def evaluation(self) -> Path:
+        """The default evaluation; it need not exist."""
+        return self.path / "evaluation.json"
 
     def store(self, content: dict[str, Any], name: str) -> Path:
         """Write evaluations/<name>.json, whole or not at all."""
@@ -204,11 +210,18 @@ def refuse_existing(path: Path) -> None:
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:
-    """A run directory, or a checkpoint's folder inside one: the run, and the checkpoint where one was named.
+    """A run directory, a checkpoint's folder inside one, or a packed model (its folder, or "pretrained:NAME").
+
+    Returns:
+        The run, and the checkpoint where one was named.
 
     Raises:
-        UserError: it is neither, or the run was made by another version.
+        UserError: it is none of these, or the run was made by another version.
     """
+    if is_packed(path):
+        from metarl.packed import open_packed  # which needs this module
+
+        return open_packed(path), None
     if not path.exists():
         raise UserError(f"there is no run {path}")
     path = path.resolve()  # `latest` is a link
@@ -241,7 +254,7 @@ def _read(folder: Path) -> Checkpoint:
         raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
     if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
         raise ValueError("agent.safetensors is not what was written")
-    return Checkpoint(folder, note["step"], note["iteration"], _join(load_tensors(content), note["rest"]), note["config"])
+    return Checkpoint(folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), note["config"])
 
 
 def _reason(error: Exception) -> str:
@@ -266,7 +279,8 @@ def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], d
     return tensors, rest
 
 
-def _join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+def join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+    """What `split` took apart."""
     state: dict[str, Any] = {}
     for path, value in {**tensors, **rest}.items():
         *parents, last = path.split("/")

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from metarl.agents import AGENTS, find
+from metarl.agents import AGENTS, ROBOTS, entry, find
 from metarl.config import configuration, options_of, read_config, set_up
 from metarl.console import say
+from metarl.envs.own import find_suite
 from metarl.errors import UserError, unknown
 from metarl.loop import LoopOptions, Training, train
 from metarl.run import Run, default_path, open_run, refuse_existing
+from metarl.userfiles import is_named, name_again, resume_command, run_file
 
 
 def start_training(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> Run:
@@ -22,7 +24,7 @@ def start_training(agent: str, suite_name: str, options: LoopOptions, settings: 
     path = options.run_dir or default_path(agent, suite_name, options.seed)
     refuse_existing(path)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
-    run = Run.create(path, config)
+    run = Run.create(path, {**config, "interface": setup.interface()})
     if not options.quiet:
         _announce(run, setup)
     train(run, setup)
@@ -76,6 +78,7 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     for later in run.checkpoints():
         if int(later.name) > checkpoint.step and named:
             raise UserError(f"{run.path} has later checkpoints than {named.name}: resume the run, or copy it and delete them")
+    run.config |= {key: given[key] for key in ("files",) if key in given}
     run.config["options"] |= {key: value for key, value in asdict(options).items() if key in changed}
     run.write_config()
     run.drop_metrics_after(checkpoint.iteration)
@@ -112,7 +115,8 @@ def _usage() -> str:
     return (
         "usage: metarl train AGENT SUITE [options]      a new run (few-shot learners: a data set in the suite's place)\n"
         "       metarl train --resume RUN [options]     go on with one\n\n"
-        f"agents:\n{agents}\n\nmetarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
+        f"agents:\n{agents}\n  PATH.py:NAME   one of your own; a suite of your own is named so too\n\n"
+        "metarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
         "For example: metarl train rl2 ml1:reach-v3"
     )
 
@@ -130,13 +134,22 @@ def command(args: list[str]) -> int:
         return 0 if args and args[0] in ("-h", "--help") else 2
     agent = None if args[0].startswith("-") else args[0]
     run = open_run(Path(resumed))[0] if resumed else None
-    chosen = agent or (run.config["agent"] if run else "")
+    mine = [i for i, arg in enumerate(args) if is_named(arg) and args[i - 1] not in ("--run-dir", "--resume")]
+    if run is not None:
+        for change in name_again(run.config, *(args[i] for i in mine), how=resume_command(run.config, run.path)):
+            say(f"Beware: {change}")
+    args = [run_file(arg).label if i in mine else arg for i, arg in enumerate(args)]
+    own_suite = next((args[i] for i in mine if i or not agent), run.config["suite"] if run else "")
+    chosen = args[0] if agent else (run.config["agent"] if run else "")
     _, presets = find(chosen)
     of_data = (arg.partition(":")[0] for arg in args if arg.partition(":")[0] in presets)
     name = _value_of("--preset", args) or next(of_data, "default")
     if name not in presets:
         raise unknown("preset", name, presets)
-    own, shared = presets[name].settings, options_of(chosen)(**presets[name].options)
+    options = dict(presets[name].options)
+    if is_named(own_suite) and entry(chosen).training == ROBOTS and (horizon := find_suite(own_suite).horizon):
+        options["horizon"] = horizon
+    own, shared = presets[name].settings, options_of(chosen)(**options)
     if run is not None and run.config["agent"] == chosen:
         own, shared = read_config(run.config)
         shared = replace(shared, quiet=False, debug=False)
@@ -151,7 +164,7 @@ def command(args: list[str]) -> int:
         options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
         settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
 
-    Train.__doc__ = f"Train {chosen}: {AGENTS[chosen].help}."
+    Train.__doc__ = f"Train {chosen}: {entry(chosen).help}."
     given = tyro.cli(Train, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
     if given.resume is None:
         start_training(chosen, given.suite, given.options, given.settings)

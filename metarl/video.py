@@ -15,7 +15,7 @@ from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view, find_backend, inherited
 from metarl.envs.scene import Scene
@@ -51,7 +51,7 @@ def write_video(
 
     Args:
         path: where to; its folder is made.
-        goals: what to show, each with as many clips.
+        goals: what to show, each with as many clips. Scenes may be pictures already, uint8 (height, width, 3).
         grid: all goals at once; else one after the other.
         width: of one clip's pictures, pixels.
         height: of one clip's pictures, pixels.
@@ -82,7 +82,9 @@ def write_video(
     ]
     count = min(processes or worker_count(), len(jobs))
     gif = path.suffix.lower() == ".gif"
-    with _whole_file(path) as partial, closing(_draw_all(jobs, count, (width, height, camera))) as pictures:
+    drawn = isinstance(jobs[0][0], np.ndarray)
+    pictures_of = _fitted(jobs, width, height) if drawn else _draw_all(jobs, count, (width, height, camera))
+    with _whole_file(path) as partial, closing(pictures_of) as pictures:
         frames = _frames(pages, layout, writer, fps, _report(pictures, jobs, progress))
         if not gif:
             _encode(partial, frames, layout.size, fps, _QUALITY)
@@ -152,7 +154,7 @@ def _whole_file(path: Path) -> Iterator[Path]:
 
 
 def _report(
-    chunks: Iterator[list[np.ndarray]], jobs: list[list[Scene]], progress: Callable[[int, int], None] | None
+    chunks: Iterator[list[np.ndarray]], jobs: list[list[Any]], progress: Callable[[int, int], None] | None
 ) -> Iterator[list[np.ndarray]]:
     done, total = 0, sum(map(len, jobs))
     for chunk in chunks:
@@ -167,7 +169,7 @@ def _starts(page: Sequence[Goal]) -> range:
 
     Jobs are longer where goals have different models: going to another one takes as long as eight pictures.
     """
-    models = {clip.scenes[0].model_file for goal in page for clip in goal.clips}
+    models = {getattr(clip.scenes[0], "model_file", "") for goal in page for clip in goal.clips}
     size = _CHUNK if len(models) == 1 else 4 * _CHUNK
     longest = max(len(clip.scenes) for goal in page for clip in goal.clips)
     return range(0, longest, size)
@@ -197,6 +199,12 @@ def _frames(
                 yield frame
         for _ in range(round(HOLD * fps)):
             yield frame
+
+
+def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np.ndarray], None, None]:
+    """Pictures that environments drew themselves, all of this size: as large as they fit in, the rest black."""
+    for job in jobs:
+        yield [np.asarray(ImageOps.pad(Image.fromarray(picture), (width, height))) for picture in job]
 
 
 # --- Processes that draw

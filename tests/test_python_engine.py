@@ -233,4 +233,4 @@ def test_task_distributions_can_be_pickled() -> None:
     assert again == distribution
     assert again.names == distribution.names
     assert pickle.loads(pickle.dumps(suite("ml1:reach-v3"))) == suite("ml1:reach-v3")
-    assert [field.name for field in fields(again)] == ["tasks", "make", "goal_visible", "task_ids"]
+    assert [field.name for field in fields(again)] == ["tasks", "make", "goal_visible", "task_ids", "axes", "success"]

@@ -28,6 +28,7 @@ from metarl.learner import Metrics
 from metarl.machine import versions
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
+from metarl.userfiles import arguments, name_again
 
 PROTOCOL = "episodes"
 TASKS = 20
@@ -188,6 +189,8 @@ class Evaluate:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
+    agent: str | None = None
+    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -208,6 +211,9 @@ class Evaluate:
         checkpoint, problems = run.load(named)
         for problem in problems:
             say(f"{problem}: evaluating the one before")
+        how = f"metarl evaluate {run.path}{arguments(run.config, '')}"
+        for change in name_again(checkpoint.config, self.agent, how=how):
+            say(f"Beware: {change}")
         content, path = evaluate_checkpoint(run, checkpoint, self.plan, self.quiet)
         if named is None:
             with writing(f"{run.path}/evaluation.json"):

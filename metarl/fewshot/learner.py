@@ -15,7 +15,8 @@ from torch.nn import functional
 from metarl.adapt import flatten, unflatten
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Episode, Examples
-from metarl.fewshot.networks import Kind, encoder, measure_statistics
+from metarl.fewshot.networks import BUCKETS, Kind, encoder, measure_statistics
+from metarl.graphs import Graph, Input
 from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
 from metarl.rollout import WEIGHTS, generator
 
@@ -224,6 +225,38 @@ class Comparing(FewShot):
             "features": torch.cat([state["features"], features], 1),
             "targets": torch.cat([state["targets"], support.y], 1),
         }
+
+    def graph(self, state: State) -> Graph:
+        """What is exported: a support and queries to the answers."""
+        x = torch.zeros(2, 3, *self.kind.shape, dtype=torch.int64 if self.kind.name == "text" else torch.float32)
+        labels = torch.zeros(2, 3, dtype=torch.int64)
+        form = _EXAMPLES[self.kind.name]
+        inputs = {
+            "support": Input(x, ("tasks", "examples"), f"the few examples of each task: {form}", BUCKETS),
+            "labels": Input(labels, ("tasks", "examples"), f"their classes, 0 to {self.ways - 1}", self.ways),
+            "query": Input(torch.cat([x, x], 1), ("tasks", "queries"), "what is to be told apart, in the same form", BUCKETS),
+        }
+        use = "The class of the largest logit is the answer; softmax gives probabilities. Tasks do not see each other."
+        return Graph(_Answers(self), inputs, {"logits": f"(tasks, queries, {self.ways})"}, use)
+
+
+_EXAMPLES = {
+    "image": "float32 in [0, 1], (channels, height, width); Omniglot's strokes are light on dark",
+    "text": "int64 feature ids by metarl.fewshot.text.features, 0 for none",
+    "regression": "float32",
+}
+
+
+class _Answers(nn.Module):
+    """A comparing learner as one module."""
+
+    def __init__(self, learner: Comparing) -> None:
+        super().__init__()
+        self.learner, self.net = learner, learner.net
+
+    def forward(self, support: Tensor, labels: Tensor, query: Tensor) -> tuple[Tensor]:
+        state = self.learner.adapt(self.learner.begin(support.shape[0]), Examples(support, labels))
+        return (self.learner.predict(state, query)[0],)
 
 
 def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from metarl.agents import Preset
 from metarl.errors import UserError
 from metarl.fewshot.learner import Comparing, EncoderSettings
+from metarl.graphs import Graph
 from metarl.learner import State
 
 
@@ -97,6 +98,16 @@ class Matching(Comparing):
         """The encoder, and its context."""
         s = self.settings
         return Network(s.encoder(self.kind), s.reads if s.context else None)
+
+    def graph(self, state: State) -> Graph:
+        """See `Comparing.graph`.
+
+        Raises:
+            UserError: with context, whose LSTM torch's exporter writes for one number of examples only.
+        """
+        if self.net.context is not None:
+            raise UserError("matching with --context cannot be exported: torch fixes the number of examples there")
+        return super().graph(state)
 
     def compare(self, state: State, features: Tensor) -> Tensor:
         """Log-probabilities (tasks, queries, ways)."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from metarl.agents import AGENTS, EXAMPLES
 from metarl.cache import write_atomically, writing
 from metarl.console import console, say
 from metarl.errors import UserError
@@ -20,8 +21,11 @@ from metarl.fewshot.episodes import Examples
 from metarl.fewshot.images import files, read_classes, read_images, subfolders
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.text import features, read_csv
-from metarl.fewshot.training import trained
+from metarl.loading import restored
 from metarl.run import open_run
+from metarl.userfiles import arguments, name_again
+
+FEW_SHOT = {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ def predict(
     checkpoint, problems = opened.load(named)
     for problem in problems:
         say(f"{problem}: using the one before")
-    setup = trained(opened, checkpoint, device=device)
-    learner, size = setup.agent, setup.options.image_size
+    if opened.config["agent"] not in FEW_SHOT:
+        raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
+    learner, size = restored(opened, checkpoint, device), opened.config["options"]["image_size"]
+    assert isinstance(learner, FewShot)
     if learner.kind.name == "image":
         values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size).items()}
         images = _images(Path(query), size)
@@ -87,7 +93,7 @@ def predict(
         items = [text for (text,) in read_csv(Path(query), ("text",))]
         x = _ids(items)
     else:
-        raise UserError(f"{run} learned {setup.data.name}: there are no own examples to adapt to")
+        raise UserError(f"{run} learned {opened.config['suite']}: there are no own examples to adapt to")
     if len(values) < 2:
         raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
     if len(values) != learner.ways and not learner.any_ways:
@@ -142,6 +148,8 @@ class Adapt:
     """What to predict: a folder of images, or a CSV file with the column text."""
     out: Path = Path("predictions.csv")
     """Where the probabilities are written."""
+    agent: str | None = None
+    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
     invert: bool = False
     """Exchange light and dark, for photographs of ink on paper: Omniglot's strokes are light on dark."""
     device: str = "auto"
@@ -153,6 +161,10 @@ class Adapt:
 
     def main(self) -> int:
         """Run the command."""
+        config = open_run(self.run)[0].config
+        how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
+        for change in name_again(config, self.agent, how=how):
+            say(f"Beware: {change}")
         found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
         with writing(str(self.out)):
             write_atomically(self.out, found.csv().encode())

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from metarl.agents import AGENTS, EXAMPLES, find
+from metarl.agents import EXAMPLES, entry, find
 from metarl.config import read_config
 from metarl.counts import Count
 from metarl.devices import choose_device
@@ -15,6 +15,7 @@ from metarl.fewshot.data import data_set
 from metarl.fewshot.episodes import Data, Episode
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.networks import Kind
+from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
 from metarl.rollout import TASKS, generator
@@ -103,6 +104,11 @@ class Setup(NamedTuple):
         where = f"Split: {data.split}.\nDevice {self.source.device}"
         return f"{o.updates} updates, each on {o.meta_batch} episodes of {shape}.\n{where}"
 
+    def interface(self) -> Interface:
+        """See `metarl.interface`."""
+        kind = self.agent.kind
+        return {"kind": kind.name, "shape": list(kind.shape), "outputs": kind.outputs, "classes": self.agent.classes}
+
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
         from metarl.fewshot.evaluation import during_training  # which needs this module
@@ -150,7 +156,7 @@ def trained(run: Run, checkpoint: Checkpoint, ways: int | None = None, **changed
     Raises:
         UserError: the run is not a few-shot one, or its learner knows no other ways.
     """
-    if AGENTS[run.config["agent"]].training != EXAMPLES:
+    if entry(run.config["agent"]).training != EXAMPLES:
         raise UserError(f"{run.path} is a run of robots, not of a few-shot learner")
     settings, options = read_config(run.config)
     setup = set_up(run.config, settings, replace(options, **changed))

@@ -1,5 +1,6 @@
 """The figures of one run: how it learned, how it adapts, task by task, and where in the workspace its goals lie."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from metarl.curves import COLORS, SIDES
+from metarl.curves import COLORS, SIDES, headline, measured
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
 from metarl.report.numbers import number_of, percent_of, plural
-from metarl.report.reading import Reading
+from metarl.report.reading import Reading, printable
 from metarl.report.verdicts import MODE, goals, main_side
 
 _MEASURES = (("success", "Success at any step"), ("return", "Return of an episode"))
@@ -79,6 +80,8 @@ def adaptation(content: dict[str, Any]) -> list[Picture]:
     """Success and return against experience, for each side."""
     drawn = []
     for measure, title in _MEASURES:
+        if measure not in measured(content):
+            continue
 
         def draw(figure: Figure, measure: str = measure, title: str = title) -> None:
             axis = one_axis(figure, title, "episodes of experience with the goal")
@@ -114,9 +117,9 @@ def adaptation(content: dict[str, Any]) -> list[Picture]:
 
 
 def by_task(content: dict[str, Any], side: str) -> list[Picture]:
-    """Bars: each task's success before and after adapting; nothing where there is only one task."""
+    """Bars: each task's success before and after adapting; nothing where there is only one task, or no success told."""
     tasks = content["sides"][side]["by_task"]
-    if not tasks:
+    if not tasks or headline(content) != "success":
         return []
     rows = {name: np.array(figures["by_episode"][MODE]["success"], dtype=float) for name, figures in tasks.items()}
     labels = [name.removesuffix("-v3") for name in rows]
@@ -163,15 +166,22 @@ _STATES = (
 def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
     """Where the goals lie, and which are solved before and after adapting; one task from above and from the front.
 
-    Tasks whose parameters are no points in space have no map.
+    Tasks whose parameters are no points in space have no map. Where environments tell no success, goals have the colour of
+    their return instead; environments of one's own say with `axes` that parameters are coordinates.
     """
     figures, places = content["sides"][side], {}
+    own = ".py:" in content["suite"]
+    axes = _axes(figures) if own else ("x, cm", "y, cm", "z, cm")
+    if axes is None:
+        return []
+    if headline(content) == "return":
+        return _map_of_returns(content, side, axes)
     names = list(dict.fromkeys(str(name) for name, _ in figures["goals"]))
     rates = np.array(figures["figures"][MODE]["success"], dtype=float).mean(1)
     state = np.select([(rates[:, 0] >= 0.5) & (rates[:, -1] >= 0.5), rates[:, -1] >= 0.5, rates[:, 0] >= 0.5], [0, 1, 2], 3)
     for name in names[:_MOST_MAPS]:
         mine = [i for i, (task, _) in enumerate(figures["goals"]) if task == name]
-        points = _points([figures["goals"][i][1] for i in mine])
+        points = _points([figures["goals"][i][1] for i in mine], len(axes) if own else None)
         if points is not None:
             places[name] = points, state[mine]
     if not places:
@@ -182,15 +192,17 @@ def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
     counts = ", ".join(f"{int((state == i).sum())} {label}" for i, (label, _, _) in enumerate(_STATES))
     alt = f"Map of {plural(len(state), 'goal')} in the workspace: {counts}."
     if len(places) > 1:
-        panels = [_Panel(name.removesuffix("-v3"), 1, *place) for name, place in places.items()]
+        panels = [_Panel(name.removesuffix("-v3"), 1, *place, axes) for name, place in places.items()]
         return [_map(f"goals_{side}", caption, alt, panels, 2)]
     place = next(iter(places.values()))
+    if len(axes) == 2:
+        return [_map(f"goals_{side}", caption, alt, [_Panel(next(iter(places)), 1, *place, axes)], 1)]
     return [
         _map(
             f"goals_{side}_{view}",
             f"{caption}. Seen from {of_what}",
             f"{alt} Seen from {of_what}.",
-            [_Panel(f"From {of_what}", up, *place)],
+            [_Panel(f"From {of_what}", up, *place, axes)],
             1,
         )
         for view, of_what, up in (("above", "above", 1), ("front", "the front", 2))
@@ -198,12 +210,13 @@ def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
 
 
 class _Panel(NamedTuple):
-    """One pair of axes of a map: its title, which coordinate goes up, points (n, 3) in metres, and their states."""
+    """One pair of axes of a map: its title, which coordinate goes up, points (n, axes), their states, and the axes' names."""
 
     title: str
     up: int
     points: np.ndarray
     states: np.ndarray
+    axes: Sequence[str]
 
 
 def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) -> Picture:
@@ -218,13 +231,10 @@ def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) 
             axis.set_axis_off()
         for axis, panel in zip(axes.flat, panels):
             for i, (_, marker, color) in enumerate(_STATES):
-                x, y = 100 * panel.points[panel.states == i][:, [0, panel.up]].T
+                x, y = panel.points[panel.states == i][:, [0, panel.up]].T
                 axis.plot(x, y, marker, color=color, ms=6.5 if columns == 1 else 5, alpha=0.9, mfc="none" if i == 3 else color)
             axis.set_title(panel.title, y=1.03)
-            axis.set_xlabel("x, cm", labelpad=1)
-            axis.set_ylabel("y, cm" if panel.up == 1 else "z, cm")
-            axis.margins(0.1)
-            axis.set_aspect("equal", adjustable="datalim")
+            _label(axis, panel.axes, panel.up)
         handles = [
             Line2D([], [], marker=m, color=c, ms=5.5, ls="", mfc="none" if i == 3 else c) for i, (_, m, c) in enumerate(_STATES)
         ]
@@ -234,13 +244,59 @@ def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) 
     return picture(name, caption, alt, draw, (4.7, height))
 
 
-def _points(params: list[Any]) -> np.ndarray | None:
-    """The goals' positions, metres, (n, 3): of a task's two points (object and goal) the one that varies more."""
+def _label(axis: Any, axes: Sequence[str], up: int) -> None:
+    axis.set_xlabel(axes[0], labelpad=1)
+    axis.set_ylabel(axes[up])
+    axis.margins(0.1)
+    if {name[:1] for name in axes} <= set("xyz"):  # a place, and not mass and friction
+        axis.set_aspect("equal", adjustable="datalim")
+
+
+def _map_of_returns(content: dict[str, Any], side: str, axes: Sequence[str]) -> list[Picture]:
+    """The goals coloured by return, in the first and in the last episode, on one scale."""
+    figures = content["sides"][side]
+    points = _points([params for _, params in figures["goals"]], len(axes))
+    if points is None:
+        return []
+    returns = np.array(figures["figures"][MODE]["return"], dtype=float).mean(1)
+    ends = {"First episode": returns[:, 0], "Last episode": returns[:, -1]}
+    ends = ends if content["episodes"] > 1 else {"Episode": returns[:, 0]}
+    scale = {"vmin": returns[:, [0, -1]].min(), "vmax": returns[:, [0, -1]].max(), "cmap": "viridis"}
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, len(ends), squeeze=False)[0]
+        figure.subplots_adjust(left=0.13, right=0.84, bottom=0.16, top=0.88, wspace=0.45)
+        for axis, (title, values) in zip(grid, ends.items()):
+            dots = axis.scatter(points[:, 0], points[:, 1], c=values, s=26, **scale)
+            axis.set_title(title, y=1.03)
+            _label(axis, axes, 1)
+        figure.colorbar(dots, cax=figure.add_axes((0.87, 0.16, 0.025, 0.72)))
+
+    n = goals(content, side)
+    worst, best = (number_of((x, None, None)) for x in (returns[:, -1].min(), returns[:, -1].max()))
+    alt = f"Map of the {n}, coloured by return. In the last episode returns go from {worst} to {best}."
+    return [picture(f"goals_{side}", f"Where the {n} lie, coloured by the return of the episode", alt, draw, (4.7, 2.9))]
+
+
+def _axes(figures: dict[str, Any]) -> Sequence[str] | None:
+    """The names of the coordinates that parameters are, as the file says."""
+    axes = figures.get("axes")
+    whole = isinstance(axes, list) and len(axes) in (2, 3) and all(isinstance(name, str) and name for name in axes)
+    return [printable(str(name)) for name in axes or ()] if whole else None
+
+
+def _points(params: list[Any], entries: int | None = None) -> np.ndarray | None:
+    """The goals' positions: parameters of so many entries, (n, entries); None: Meta-World's, (n, 3) in centimetres.
+
+    Of the two points of a task of Meta-World's (object and goal) it is the one that varies more.
+    """
     try:
         values = np.array(params, dtype=float)
     except (TypeError, ValueError):
         return None
-    if values.ndim != 2 or values.shape[1] not in (3, 6) or not np.isfinite(values).all():
+    if values.ndim != 2 or not np.isfinite(values).all():
         return None
-    halves = [values[:, -3:], values[:, :3]]
-    return max(halves, key=lambda half: float(np.ptp(half[:, :2], 0).sum() > 0.01))
+    if entries is not None or values.shape[1] not in (3, 6):
+        return values if values.shape[1] == entries else None
+    halves = [100 * values[:, -3:], 100 * values[:, :3]]
+    return max(halves, key=lambda half: float(np.ptp(half[:, :2], 0).sum() > 1))

@@ -42,13 +42,19 @@ def points_of(interval: Interval) -> str:
 
 
 def number_of(interval: Interval) -> str:
-    """4,769 [4,726, 4,812]"""
-    return f"{interval[0] or 0.0:,.0f}" + _bounds(interval, 1, ",.0f")
+    """4,769 [4,726, 4,812], or where all are small -8.3 [-9.1, -7.5]"""
+    form = f",.{_tenth(interval)}f"
+    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
 
 
 def change_of(interval: Interval) -> str:
-    """+1,241 [+971, +1,511]"""
-    return signless_zero(interval[0] or 0.0, "+,.0f") + _bounds(interval, 1, "+,.0f")
+    """+1,241 [+971, +1,511], or where all are small +8.3 [+7.5, +9.1]"""
+    form = f"+,.{_tenth(interval)}f"
+    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+
+
+def _tenth(interval: Interval) -> int:
+    return int(0 < max(abs(x or 0.0) for x in interval) < 100)
 
 
 def share_of(interval: Interval) -> str:

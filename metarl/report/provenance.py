@@ -1,5 +1,6 @@
 """How a run was made, as a report says it: how far it is, its cost, its settings, its versions."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -12,11 +13,14 @@ from metarl.report.texts import printable
 
 def status(run: Reading) -> str:
     """How far it is."""
-    planned = run.config["options"].get("steps")
+    options = run.config["options"]
+    planned, per = options.get("steps"), [options.get(key) for key in ("num_envs", "episodes_per_trial", "horizon")]
+    # --steps counts whole episodes; those that ended early took fewer
+    whole = len(run.lines) * math.prod(per) if all(isinstance(n, int) for n in per) else 0
     done = f"{run.step:,} {run.unit}"
     if run.running:
         return f"running: {done} of {planned:,} so far" if isinstance(planned, int) else f"running: {done} so far"
-    if isinstance(planned, int) and run.step < planned:
+    if isinstance(planned, int) and max(run.step, whole) < planned:
         return f"stopped at {done} of {planned:,}"
     return f"trained for {done}"
 

@@ -6,7 +6,7 @@ Nothing here is refused but a path that is no run at all: a report of a broken r
 import fcntl
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +15,15 @@ import numpy as np
 
 from metarl.agents import AGENTS, EXAMPLES, ROBOTS
 from metarl.errors import UserError
+from metarl.pretrained import is_packed
 from metarl.report import fewshot_files
 from metarl.report.texts import printable
 
 MEASURES = ("success", "last_success", "return")
-"""What an evaluation must hold; those of `metarl.evaluate`, which would import torch: a report is to be quick."""
+"""What an evaluation must hold, or returns alone where environments tell no success.
+
+Those of `metarl.evaluate`, which would import torch: a report is to be quick.
+"""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -82,9 +86,38 @@ class Reading:
 def read(path: Path) -> Reading:
     """Read a run directory, or the run of a checkpoint's folder: then its evaluation is the one that is shown.
 
+    Of a packed model its configuration, and the evaluations that came with it or were made here.
+
     Raises:
         UserError: there is nothing of a run here.
     """
+    problems: list[str] = []
+    model, named = None, None
+    if is_packed(path):
+        from metarl.packed import open_packed  # slow to import, as torch comes with it
+
+        model = open_packed(path)
+        root, config, lines = model.path, _whole_config(model.config), []
+    else:
+        root, named = _root(path)
+        config, lines = _config(root, problems), _lines(root / "metrics.jsonl", problems)
+    training = _training(root, config)
+    files = _FILES[training]
+    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
+    found.sort(key=lambda content: content["step"])
+    default = [] if named else _load([model.evaluation() if model else root / "evaluation.json"], files.whole, problems)
+    mine = [content for content in found if named in (None, content["checkpoint"])]
+    shown = next(iter([*default, *mine[::-1]]), None)
+    films = [*root.glob("videos/*.mp4"), *(model.folder.glob("*.mp4") if model else ())]
+    return Reading(
+        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
+        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
+        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems, _locked(root / ".lock"),
+    )  # fmt: skip
+
+
+def _root(path: Path) -> tuple[Path, str | None]:
+    """The run directory, and the name of the checkpoint where one was named."""
     if not path.exists():
         raise UserError(f"there is no run {path}")
     root, named = path.resolve(), None
@@ -92,22 +125,7 @@ def read(path: Path) -> Reading:
         root, named = root.parent.parent, root.name
     if not any((root / part).exists() for part in _PARTS):
         raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
-    problems: list[str] = []
-    config = _config(root, problems)
-    training = _training(root, config)
-    files = _FILES[training]
-    lines = _lines(root / "metrics.jsonl", problems)
-    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
-    found.sort(key=lambda content: content["step"])
-    default = [] if named else _load([root / "evaluation.json"], files.whole, problems)
-    mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = next(iter([*default, *mine[::-1]]), None)
-    return Reading(
-        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
-        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
-        sorted(root.glob("videos/*.mp4"), key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
-        problems, _locked(root / ".lock"),
-    )  # fmt: skip
+    return root, named
 
 
 def _training(root: Path, config: dict[str, Any]) -> str:
@@ -123,7 +141,12 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
     path = root / "config.json"
     if not path.exists():
         problems.append("config.json is missing: settings, versions and the planned length are unknown.")
-    content = next(iter(_load([path], lambda content: content, problems)), {})
+    return _whole_config(next(iter(_load([path], lambda content: content, problems)), {}))
+
+
+def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which all that a report uses is there."""
+    content = dict(content)
     for key in ("options", "settings", "packages", "machine"):
         content[key] = content[key] if isinstance(content.get(key), dict) else {}
     return content
@@ -179,24 +202,26 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("a value of the wrong kind")
     if not content["sides"]:
         raise ValueError("nothing was evaluated")
+    told = any("success" in measures for side in content["sides"].values() for measures in side["by_episode"].values())
+    needed = MEASURES if told else MEASURES[-1:]
     for side in content["sides"].values():
         side.setdefault("by_task", {})
         names = [str(name) for name, _ in side["goals"]]
         for figures in (side, *side["by_task"].values()):
-            _statistics(figures, content["episodes"])
+            _statistics(figures, content["episodes"], needed)
         if side.get("goal_blind"):
-            _statistics(side["goal_blind"], None)
+            _statistics(side["goal_blind"], None, needed)
         for mode in {"sampled", *side["figures"]}:
-            for measure in MEASURES:
+            for measure in needed:
                 shape = np.array(side["figures"][mode][measure], dtype=float).shape
                 if shape != (len(names), content["trials"], content["episodes"]) or not names:
                     raise ValueError("figures of another shape")
     return content
 
 
-def _statistics(figures: dict[str, Any], episodes: int | None) -> None:
+def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequence[str]) -> None:
     for mode in {"sampled", *figures["by_episode"]}:
-        for measure in MEASURES:
+        for measure in measures:
             rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
             gain = np.array(figures["gain"][mode][measure], dtype=float)
             if rows.shape != (episodes or len(rows), 3) or gain.shape != (3,) or np.isnan(rows[:, 0]).any():

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl import comparison
-from metarl.curves import SIDES
+from metarl.curves import SIDES, headline
 from metarl.report import figures
 from metarl.report.drawing import Picture, colored, one_axis, picture
-from metarl.report.numbers import Interval, percent_of, plural
+from metarl.report.numbers import Interval, number_of, percent_of, plural
 from metarl.report.parts import Comparison, Section
 from metarl.report.tables import Table
 from metarl.report.texts import legend, printable
@@ -19,6 +19,11 @@ from metarl.report.verdicts import MODE, main_side
 
 _MOST_PAIRS = 15
 Groups = dict[str, list[dict[str, Any]]]
+
+
+def _head(contents: Sequence[dict[str, Any]]) -> str:
+    """The measure that is compared: success where all evaluations have it, else the return."""
+    return "success" if all(headline(content) == "success" for content in contents) else "return"
 
 
 def _contents(sections: Sequence[Section]) -> list[dict[str, Any]]:
@@ -61,13 +66,22 @@ def _mean(contents: list[dict[str, Any]], side: str, measure: str, episode: int)
 
 
 def _sentences(groups: Groups, side: str) -> list[str]:
-    said = []
+    said, head = [], _head_of(groups)
     for label, some in groups.items():
-        before, after = (percent_of(_mean(some, side, "success", e)) for e in (0, -1))
-        said.append(f"{label}, {plural(len(_seeds(some)), 'seed')}: success {after} after adapting, {before} before.")
+        before, after = (_SHOWN[head](_mean(some, side, head, e)) for e in (0, -1))
+        said.append(f"{label}, {plural(len(_seeds(some)), 'seed')}: {head} {after} after adapting, {before} before.")
     if any(len(_seeds(some)) == 1 for some in groups.values()):
         said.append("Where there is 1 seed there is no interval over seeds: another seed may well come out elsewhere.")
     return said
+
+
+_SHOWN = {"success": percent_of, "return": number_of}
+_KINDS = {"success": ("percent", "points"), "return": ("number", "change")}
+"""Of a value and of a difference."""
+
+
+def _head_of(groups: Groups) -> str:
+    return _head([content for some in groups.values() for content in some])
 
 
 def _seeds(contents: list[dict[str, Any]]) -> list[int]:
@@ -75,13 +89,16 @@ def _seeds(contents: list[dict[str, Any]]) -> list[int]:
 
 
 def _group_table(groups: Groups, side: str) -> Table:
-    columns = [("agent and settings", "text"), ("seeds", "text"), ("success before", "percent"), ("success after", "percent"),
-               ("interquartile mean", "percent"), ("median", "percent"), ("last step after", "percent"),
-               ("return after", "number")]  # fmt: skip
+    head = _head_of(groups)
+    kind, _ = _KINDS[head]
+    columns = [("agent and settings", "text"), ("seeds", "text"), (f"{head} before", kind), (f"{head} after", kind),
+               ("interquartile mean", kind), ("median", kind)]  # fmt: skip
+    columns += [("last step after", "percent"), ("return after", "number")] if head == "success" else []
     rows = []
     for label, some in groups.items():
-        after = comparison.aggregate(comparison.scores(some, side, MODE, "success", -1))
-        others = [_mean(some, side, measure, e) for measure, e in (("success", 0), ("last_success", -1), ("return", -1))]
+        after = comparison.aggregate(comparison.scores(some, side, MODE, head, -1))
+        more = [("last_success", -1), ("return", -1)] if head == "success" else []
+        others = [_mean(some, side, measure, e) for measure, e in ((head, 0), *more)]
         seeds = ", ".join(map(str, _seeds(some)))
         rows.append([label, seeds, others[0], after["mean"], after["iqm"], after["median"], *others[1:]])
     return Table("groups", "Seeds together; 95 % intervals over seeds by bootstrap, tasks fixed", columns, rows)
@@ -90,50 +107,61 @@ def _group_table(groups: Groups, side: str) -> Table:
 def _pair_table(groups: Groups, side: str) -> list[Table]:
     """Each pair of agents: how probable it is that a run of the second is better, and the difference on equal goals."""
     rows: list[list[Any]] = []
+    head = _head_of(groups)
     for (a, first), (b, second) in list(combinations(groups.items(), 2))[:_MOST_PAIRS]:
-        scores = (comparison.scores(some, side, MODE, "success") for some in (second, first))
-        paired = comparison.paired(first[0], second[0], side, MODE, "success") if len(first) == len(second) == 1 else None
+        scores = (comparison.scores(some, side, MODE, head) for some in (second, first))
+        paired = comparison.paired(first[0], second[0], side, MODE, head) if len(first) == len(second) == 1 else None
         rows.append([a, b, comparison.probability_of_improvement(*scores), paired and paired.difference])
-    columns = [("A", "text"), ("B", "text"), ("B better than A, probability", "percent"), ("B minus A, goal by goal", "points")]
+    columns = [
+        ("A", "text"),
+        ("B", "text"),
+        ("B better than A, probability", "percent"),
+        ("B minus A, goal by goal", _KINDS[head][1]),
+    ]
     if all(row[-1] is None for row in rows):
         rows, columns = [row[:-1] for row in rows], columns[:-1]
     caption = (
-        "In pairs: success after adapting; the probability is over seeds and tasks, the difference over goals of 1 seed each"
+        f"In pairs: {head} after adapting; the probability is over seeds and tasks, the difference over goals of 1 seed each"
     )
     return [Table("pairs", caption, columns, rows)] if rows else []
 
 
 def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]], side: str) -> Table:
-    columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("steps", "text"), ("success before", "percent"),
-               ("success after", "percent"), ("gain", "points"), ("return after", "number")]  # fmt: skip
+    head = _head(contents)
+    kind, change = _KINDS[head]
+    columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("steps", "text"), (f"{head} before", kind),
+               (f"{head} after", kind), ("gain", change)]  # fmt: skip
+    columns += [("return after", "number")] if head == "success" else []
     rows = []
     for section, content in zip(sections, contents):
         by, gain = (content["sides"][side][key][MODE] for key in ("by_episode", "gain"))
         rows.append([section.run.name, section.run.agent, str(content["run_seed"]), f"{content['step']:,}",
-                     by["success"][0], by["success"][-1], gain["success"], by["return"][-1]])  # fmt: skip
+                     by[head][0], by[head][-1], gain[head], *([by["return"][-1]] if head == "success" else [])])  # fmt: skip
     return Table("runs", "Run by run; 95 % intervals over goals", columns, rows, [f"#{section.anchor}" for section in sections])
 
 
 def _curves(groups: Groups, side: str) -> list[Picture]:
-    """Success against experience, a line for each group."""
+    """Success against experience, a line for each group; returns where the environments tell no success."""
+    head = _head_of(groups)
+    title = {"success": "Success at any step", "return": "Return of an episode"}[head]
     curves = {
-        label: np.array([_mean(some, side, "success", e) for e in range(min(c["episodes"] for c in some))], dtype=float)
+        label: np.array([_mean(some, side, head, e) for e in range(min(c["episodes"] for c in some))], dtype=float)
         for label, some in groups.items()
     }
 
     def draw(figure: Figure) -> None:
-        axis = one_axis(figure, "Success at any step", "episodes of experience with the goal")
+        axis = one_axis(figure, title, "episodes of experience with the goal")
         for (label, color, style), curve in zip(colored(list(curves)), curves.values()):
             mean, low, high = curve.T
             axis.plot(range(len(mean)), mean, style, marker="o", color=color, lw=1.8, ms=3.5, label=legend(label))
             axis.fill_between(range(len(mean)), low, high, color=color, alpha=0.14, lw=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
-        figures.limits(axis, "success")
+        figures.limits(axis, head)
         axis.legend(loc="best")
 
     alt = "Adaptation curves. " + " ".join(
-        f"{label}: {percent_of(tuple(curve[0, :1]) + (None, None))} at first, "
-        f"{percent_of(tuple(curve[-1, :1]) + (None, None))} in the last episode."
+        f"{label}: {_SHOWN[head](tuple(curve[0, :1]) + (None, None))} at first, "
+        f"{_SHOWN[head](tuple(curve[-1, :1]) + (None, None))} in the last episode."
         for label, curve in curves.items()
     )
     caption = f"Adaptation on {SIDES.get(side, side)}; bands: 95 % intervals over seeds, where there are several"
@@ -142,6 +170,8 @@ def _curves(groups: Groups, side: str) -> list[Picture]:
 
 def _profiles(groups: Groups, side: str) -> list[Picture]:
     """Performance profiles, where there are several tasks: the share of runs and tasks above each success rate."""
+    if _head_of(groups) != "success":
+        return []
     scores = {label: comparison.scores(some, side, MODE, "success") for label, some in groups.items()}
     if all(array.shape[1] == 1 for array in scores.values()):
         return []
@@ -165,19 +195,20 @@ def _profiles(groups: Groups, side: str) -> list[Picture]:
 def _learning(sections: Sequence[Section], contents: list[dict[str, Any]], groups: Groups) -> list[Picture]:
     """Each run's last episode over training, coloured by group."""
     looks = {id(content): look for look, some in zip(colored(list(groups)), groups.values()) for content in some}
-    key = "success_last_episode"
+    head = _head(contents)
+    key = f"{head}_last_episode"
     lines = [(looks[id(content)], figures.series(s.run.lines, key)) for s, content in zip(sections, contents)]
     if not any(xy.size for _, xy in lines):
         return []
 
     def draw(figure: Figure) -> None:
-        axis = one_axis(figure, "Success of the last episode", "environment steps")
+        axis = one_axis(figure, f"{head.capitalize()} of the last episode", "environment steps")
         named: set[str] = set()
         for (label, color, style), (x, y) in lines:
             axis.plot(x, y, style, color=color, lw=1.2, alpha=0.8, label=None if label in named else legend(label))
             named.add(label)
         figures.count_steps(axis)
-        figures.limits(axis, "success")
+        figures.limits(axis, head)
         axis.legend(loc="best")
 
     return [

@@ -1,10 +1,21 @@
 """The sentences of a report: what an evaluation says in words, computed from its numbers, and what to be wary of."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from metarl.curves import SIDES
-from metarl.report.numbers import change_of, difference, number_of, percent, percent_of, plural, points_of, signless_zero
-from metarl.report.reading import Reading
+from metarl.curves import SIDES, headline
+from metarl.report.numbers import (
+    Interval,
+    change_of,
+    difference,
+    number_of,
+    percent,
+    percent_of,
+    plural,
+    points_of,
+    signless_zero,
+)
+from metarl.report.reading import Reading, printable
 
 MODE = "sampled"
 """The actions that the headline is about: those that the agent was trained with."""
@@ -46,6 +57,8 @@ def tiles(content: dict[str, Any]) -> list[Tile]:
     """Success after adaptation, before it, the gain, and the last step's figure."""
     side = main_side(content)
     figures, n = content["sides"][side], goals(content, side)
+    if headline(content) == "return":
+        return _tiles_of_returns(content, figures, n)
     success, last = (figures["by_episode"][MODE][measure] for measure in ("success", "last_success"))
     after = Tile(percent(success[-1][0]), f"success on {n}. {experience(content)}. {_interval(success[-1])}")
     if content["episodes"] == 1:
@@ -59,6 +72,25 @@ def tiles(content: dict[str, Any]) -> list[Tile]:
     ]  # fmt: skip
 
 
+def _tiles_of_returns(content: dict[str, Any], figures: dict[str, Any], n: str) -> list[Tile]:
+    """What there is where the environments tell no success."""
+    returns, gain = figures["by_episode"][MODE]["return"], figures["gain"][MODE]["return"]
+    shown = [Tile(number_of([returns[-1][0], None, None]), f"return on {n}. {experience(content)}. {_of_return(returns[-1])}")]
+    if content["episodes"] > 1:
+        before = f"before: the trial's first episode. {_of_return(returns[0])}"
+        shown.append(Tile(number_of([returns[0][0], None, None]), before))
+        gained = f"gained by adapting, goal by goal. {_of_return(gain, change_of)}"
+        shown.append(Tile(change_of([gain[0], None, None]), gained))
+    return shown
+
+
+def _of_return(interval: list[float | None], shown: Callable[[Interval], str] = number_of) -> str:
+    _, low, high = interval
+    if low is None or high is None:
+        return "A single goal: no interval."
+    return f"95 % interval {shown([low, None, None])} to {shown([high, None, None])}."
+
+
 def _interval(interval: list[float | None], form: str = ".0f") -> str:
     _, low, high = interval
     if low is None or high is None:
@@ -70,8 +102,13 @@ def sentences(content: dict[str, Any]) -> list[str]:
     """What the evaluation says, the most important first."""
     side = main_side(content)
     figures = content["sides"][side]
-    success, last, returns = (figures["by_episode"][MODE][measure] for measure in ("success", "last_success", "return"))
     gain, n, adapted = figures["gain"][MODE], goals(content, side), content["episodes"] > 1
+    if headline(content) == "return":
+        return [
+            *_sentences_of_returns(figures["by_episode"][MODE]["return"], gain["return"], n, content),
+            *_ending(content, side),
+        ]
+    success, last, returns = (figures["by_episode"][MODE][measure] for measure in ("success", "last_success", "return"))
     said = []
     if not any(mean for mean, _, _ in success):
         bound = success[-1][2]
@@ -83,15 +120,40 @@ def sentences(content: dict[str, Any]) -> list[str]:
     if adapted:
         said.append(_gain(gain["success"]))
         said.append(f"Counting only the last step of the episode: {percent_of(last[-1])}, before {percent_of(last[0])}.")
-        said.append(f"The return of an episode goes from {returns[0][0]:,.0f} to {number_of(returns[-1])}; "
+        said.append(f"The return of an episode goes from {number_of([returns[0][0], None, None])} to {number_of(returns[-1])}; "
                     f"paired by goal {change_of(gain['return'])}.")  # fmt: skip
     blind = figures.get("goal_blind")
     if blind:
         said.append(f"An agent that hovers with the same noise, blind to the goal, succeeds on "
                     f"{percent_of(blind['by_episode'][MODE]['success'][0])} at any step and on "
                     f"{percent_of(blind['by_episode'][MODE]['last_success'][0])} at the last one.")  # fmt: skip
-    if side == "test" and "train" in content["sides"]:
-        said.append(_gap(content))
+    return [*said, *_ending(content, side)]
+
+
+def _sentences_of_returns(
+    returns: list[list[float | None]], gain: list[float | None], n: str, content: dict[str, Any]
+) -> list[str]:
+    """What there is to say where the environments tell no success."""
+    told = "The environments tell no success: returns are all there is to judge by."
+    if content["episodes"] == 1:
+        return [f"{experience(content)} its episodes on {n} return {number_of(returns[-1])}.", told]
+    before = number_of([returns[0][0], None, None])
+    said = f"{experience(content)} an episode on {n} returns {number_of(returns[-1])}; before, {before}."
+    _, low, high = gain
+    if low is None or high is None:
+        judged = f"Adaptation changes the return by {change_of(gain)}; with a single goal there is no interval."
+    elif low > 0:
+        judged = f"Adaptation gains {change_of(gain)}, paired by goal."
+    elif high < 0:
+        judged = f"Adaptation makes it worse: {change_of(gain)}, paired by goal."
+    else:
+        judged = f"Adaptation makes no clear difference to the return: {change_of(gain)}, paired by goal."
+    return [said, judged, told]
+
+
+def _ending(content: dict[str, Any], side: str) -> list[str]:
+    """The gap between what was trained on and what was held out, and of how much all this is."""
+    said = [_gap(content)] if side == "test" and "train" in content["sides"] else []
     seed, trials = content["run_seed"], plural(content["trials"], "trial")
     said.append(f"1 seed (seed {seed}), {trials} a goal. Intervals are over goals; other seeds may differ by more.")
     return said
@@ -117,10 +179,14 @@ def gap_of(content: dict[str, Any], measure: str) -> tuple[float, float | None, 
 
 
 def _gap(content: dict[str, Any]) -> str:
-    gap = gap_of(content, "success")
+    measure = headline(content)
+    gap = gap_of(content, measure)
     clear = gap[1] is not None and gap[2] is not None and (gap[1] > 0 or gap[2] < 0)
-    on_train = percent_of(content["sides"]["train"]["by_episode"][MODE]["success"][-1])
+    train = content["sides"]["train"]["by_episode"][MODE][measure][-1]
     word = "a generalisation gap of" if clear else "no clear generalisation gap:"
+    if measure == "return":
+        return f"On {goals(content, 'train')} it returns {number_of(train)}: {word} {change_of(gap)} (train minus held-out)."
+    on_train = percent_of(train)
     return f"On {goals(content, 'train')} it succeeds on {on_train}: {word} {points_of(gap)} (train minus held-out)."
 
 
@@ -153,6 +219,8 @@ def warnings(run: Reading) -> list[str]:
         said.append(f"The evaluation is of step {content['step']:,}; the run has trained for {run.step:,}.")
     if any(len(side["goals"]) == 1 for side in sides.values()):
         said.append("Some figures are of a single goal: nothing is known of how they vary between goals.")
+    noted = content.get("warnings")
+    said += [f"{printable(change)}." for change in noted if isinstance(change, str)] if isinstance(noted, list) else []
     if content["reward"] != "v2":
         said.append(f"Returns are of reward {content['reward']}; they cannot be compared with returns of v2.")
     return said

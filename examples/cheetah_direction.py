@@ -1,0 +1,29 @@
+"""HalfCheetah-direction of the MAML paper: run forward or backward, whichever is paid; two tasks and nothing held out.
+
+metarl train maml-trpo examples/cheetah_direction.py:directions --horizon 200
+"""
+
+import gymnasium
+import numpy as np
+
+from metarl.envs import Suite, Task, TaskDistribution
+
+
+class Direction(gymnasium.Wrapper):
+    """Pays for the speed in the task's direction, and tells success where the episode went more than 10 m that way."""
+
+    def set_task(self, direction):
+        self.direction = direction
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = self.env.step(action)
+        reward = self.direction * info["x_velocity"] + info["reward_ctrl"]
+        return obs.astype(np.float32), reward, terminated, truncated, {"success": self.direction * info["x_position"] > 10}
+
+
+def make(name):
+    return Direction(gymnasium.make("HalfCheetah-v5", render_mode="rgb_array"))
+
+
+def directions():
+    return Suite("", 0, TaskDistribution((Task("forward", 1.0), Task("backward", -1.0)), make=make), None, horizon=200)

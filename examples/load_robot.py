@@ -1,0 +1,35 @@
+"""A trained RL² agent on a stock Meta-World environment, loaded with `metarl.load`.
+
+python examples/load_robot.py RUN
+"""
+
+import sys
+
+import metaworld
+import torch
+
+import metarl
+from metarl.learner import Step
+
+
+@torch.no_grad()
+def main(run: str, episodes: int = 10, steps: int = 500) -> None:
+    """Play a trial on a goal that the agent never saw: it adapts from episode to episode."""
+    agent, tasks = metarl.load(run, device="cpu"), metaworld.ML1("reach-v3", seed=1)
+    env = tasks.test_classes["reach-v3"]()
+    env.set_task(tasks.test_tasks[0])
+    state, action, reward, done = agent.begin(1), torch.zeros(1, 4), torch.zeros(1), torch.zeros(1)
+    for episode in range(episodes):
+        obs, succeeded = env.reset()[0], False
+        for step in range(steps):
+            seen = torch.tensor(obs, dtype=torch.float32)[None]
+            prediction, state = agent.predict(state, Step(seen, action, reward, done))
+            action = prediction.sample(torch.randn(1, 4)).clamp(-1, 1)
+            obs, paid, _, _, info = env.step(action[0].numpy())
+            reward, done = torch.tensor([paid]).float(), torch.tensor([float(step == steps - 1)])
+            succeeded = succeeded or info["success"] > 0
+        print(f"episode {episode + 1}: {'success' if succeeded else 'no success'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

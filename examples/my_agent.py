@@ -1,0 +1,98 @@
+"""An agent of one's own in one file: policy gradients for a memory that lives through the trial, as RL²'s does.
+
+metarl train examples/my_agent.py:MyAgent ml1:reach-v3
+metarl train examples/my_agent.py:MyAgent examples/point_robot.py:point_robot
+metarl evaluate RUN --agent examples/my_agent.py:MyAgent
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from metarl.advantages import discounted_returns
+from metarl.learner import Agent, NonFiniteError
+from metarl.networks import RecurrentPolicy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings, each an option of `metarl train`: all need a default."""
+
+    hidden: int = 64
+    """Size of the memory."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam."""
+    gamma: float = 0.9
+    """Discount."""
+    entropy: float = 1e-3
+    """Weight of the entropy bonus."""
+    updates: int = 8
+    """Steps of Adam an iteration, all on the same trials."""
+    clip: float = 0.2
+    """How far the probability of an action may move from what it was, as a ratio, before nothing is gained any more."""
+
+
+class MyAgent(Agent):
+    """A memory trained by clipped policy gradients: it adapts by remembering the trial."""
+
+    Settings = Settings
+    options = {"episodes_per_trial": 4}  # noqa: RUF012 - what differs from the defaults of `metarl train`
+
+    def __init__(self, settings, observation_space, action_space, scale, *, seed, device, total_iterations):
+        self.settings, self.device = settings, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.policy = RecurrentPolicy(
+                observation_space, action_space, scale, layers=(64,), hidden=settings.hidden, std=0.7, state_std=False,
+                min_std=0.05,
+            ).to(device)  # fmt: skip
+
+    @cached_property
+    def optimizer(self):
+        """Made when it is first needed; `moments` and `load_moments` of `Agent` keep it in checkpoints."""
+        return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate)
+
+    def begin(self, num_tasks):
+        """What is known before any experience: an empty memory for every task."""
+        return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
+
+    def predict(self, state, query):
+        """One step of all tasks: a distribution over actions, and the memory after it. `adapt` has nothing left to do."""
+        prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
+        return prediction, {"hidden": hidden}
+
+    def update(self, batches, iteration):
+        """Learn from a rollout of whole trials, tensors (time, task, ...)."""
+        (rollout,), s = batches, self.settings
+        valid = rollout.valid  # false where a task had played all its episodes, and waited for others
+        reward = torch.where(valid, rollout.reward, 0.0).double()
+        # The return of the rest of the trial, later episodes too: what is worth finding out is paid for later.
+        returns = discounted_returns(reward, s.gamma).float()
+        count = valid.sum(1, keepdim=True).clamp(min=1)
+        advantage = returns - (returns * valid).sum(1, keepdim=True) / count  # better than the other tasks at this time
+        advantage = advantage / (advantage[valid].std() + 1e-8)
+        x, start = self.policy.scaler(rollout.query), self.begin(valid.shape[1])["hidden"]
+        for _ in range(s.updates):
+            prediction = self.policy.sequence(x, start)
+            ratio = (prediction.log_prob(rollout.action) - rollout.log_prob).exp()
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - s.clip, 1 + s.clip) * advantage)
+            entropy = prediction.entropy()[valid].mean()
+            loss = -gain[valid].mean() - s.entropy * entropy
+            if not torch.isfinite(loss):
+                raise NonFiniteError("the loss is not finite", {"advantage": advantage})
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+            self.optimizer.step()
+        self.policy.scaler.observe(rollout.query.obs[valid], rollout.reward[valid])
+        return {"loss": float(loss.detach()), "entropy": float(entropy.detach())}
+
+    def state_dict(self):
+        """All that going on needs."""
+        return {"policy": self.policy.state_dict(), "optimizer": self.moments()}
+
+    def load_state_dict(self, state):
+        """Take over what `state_dict` gave."""
+        self.policy.load_state_dict(state["policy"])
+        self.load_moments(state.get("optimizer", {}))

@@ -1,0 +1,265 @@
+"""`metarl export`: an agent as an ONNX graph, for use with onnxruntime alone; its inputs are scaled inside."""
+
+import importlib.util
+import json
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+import metarl
+from metarl.agents import AGENTS, ROBOTS
+from metarl.cache import write_atomically, writing
+from metarl.console import say
+from metarl.errors import UserError
+from metarl.graphs import Graph, Input
+from metarl.interface import interface_of, suite_name
+from metarl.learner import State
+from metarl.loading import restored
+from metarl.run import Checkpoint, Run, open_run
+
+TOLERANCE = 1e-5
+"""By how much onnxruntime may differ from torch."""
+_OPSET = 18
+"""Of ONNX: what torch writes without conversion."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a trained agent as ONNX, for use without metarl, torch or Meta-World.
+
+    RL²: one step, with the hidden state as an input and an output. MAML and its kin: the policy, shared or after it adapted to
+    a task by playing some episodes there. Few-shot: support, labels and queries to logits. The file says what its inputs and
+    outputs mean, and what to do with them, in its metadata.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory, or a checkpoint's folder in one, or pretrained:NAME."""
+    out: Path | None = None
+    """The file. Default: exports/<checkpoint>.onnx in the run directory."""
+    episodes: int = 0
+    """Agents that adapt weights (MAML): episodes of the task that it adapts to first; 0: the shared policy."""
+    task: str | None = None
+    """The task that it adapts to; default: the first of the side."""
+    goal: int = 0
+    """Which goal of that task, from 0."""
+    side: Literal["train", "test"] = "test"
+    """Train goals, or held-out goals."""
+    seed: int = 0
+    """Of the actions while it adapts, as in `metarl evaluate`."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        if min(self.episodes, self.goal, self.seed) < 0:
+            raise UserError("episodes, goal and seed must be at least 0")
+        if not self.episodes and (self.task is not None or self.goal):
+            raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
+
+    def main(self) -> int:
+        """Run the command."""
+        run, named = open_run(self.run)
+        checkpoint, problems = run.load(named)
+        for problem in problems:
+            say(f"{problem}: exporting the one before")
+        graph, metadata, name = exported(run, checkpoint, self)
+        content = to_onnx(graph, metadata)
+        found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
+        if found is not None and not found <= TOLERANCE:
+            raise UserError(f"onnxruntime's answers differ from torch's by {found:.1e}: nothing was written")
+        path = self.out or run.path / "exports" / f"{name}.onnx"
+        with writing(str(path)):
+            write_atomically(path, content)
+        if not self.quiet:
+            say(f"written: {path} ({len(content) / 1e6:.2f} MB)")
+            for title, some in (("inputs", metadata["inputs"]), ("outputs", metadata["outputs"])):
+                say(f"{title}:" + "".join(f"\n  {key}: {value}" for key, value in json.loads(some).items()))
+            say(metadata["use"])
+            checked = "onnxruntime is not installed: not checked" if found is None else f"largest difference {found:.1e}"
+            say(f"onnxruntime against torch: {checked}")
+        return 0
+
+
+def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, dict[str, str], str]:
+    """What is exported of a checkpoint: the graph, its metadata, and the file's name.
+
+    Raises:
+        UserError: the run never trained, or its agent has no graph, or what it is to adapt to does not exist.
+    """
+    name = run.config["agent"]
+    if checkpoint.step == 0:
+        raise UserError(f"{run.path} never trained: its policy is as it was drawn")
+    robots = name not in AGENTS or AGENTS[name].training == ROBOTS
+    if asked.episodes and not robots:
+        raise UserError("--episodes is of robots: the support of few-shot learners is an input of the graph")
+    agent = restored(run, checkpoint, "cpu")
+    if not hasattr(agent, "graph"):
+        raise UserError(f"{name} cannot be exported: " + _REASONS.get(name, "its agent has no method `graph`"))
+    file, state = checkpoint.path.name, agent.begin(1)
+    adapted: dict[str, Any] = {}
+    if asked.episodes:
+        state, adapted = _adapted(run, checkpoint, asked)
+        file += re.sub(r"[^\w.-]+", "-", f"_{adapted['task']}_g{asked.goal}_e{asked.episodes}")
+    graph = agent.graph(state)
+    options = run.config["options"]
+    metadata = {
+        "agent": name, "suite": suite_name(run.config), "suite_seed": str(options.get("suite_seed", "")),
+        "run_seed": str(options["seed"]),
+        "step": str(checkpoint.step), "git_commit": run.config.get("git_commit") or "", "metarl": metarl.__version__,
+        "adapted_to": json.dumps(adapted), "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
+        "outputs": json.dumps(graph.outputs), "use": graph.use, "carried": json.dumps(dict(graph.carried)),
+        "actions": json.dumps(interface_of(run.config)["actions"]) if robots else "",
+    }  # fmt: skip
+    return graph, metadata, file
+
+
+_BY_GRADIENTS = "it adapts by gradients on its support; of few-shot learners matching, proto and nearest can"
+_REASONS = {
+    "maml": _BY_GRADIENTS,
+    "transfer": _BY_GRADIENTS,
+    "random": "it has no policy",
+    "scripted": "it has no policy",
+}
+
+
+def _adapted(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[State, dict[str, Any]]:
+    """What the agent knows after some episodes on a task, played as in an evaluation; and what the task was."""
+    from metarl.envs import make_vec
+    from metarl.evaluate import trial_generator
+    from metarl.robots import trained
+    from metarl.rollout import RESETS, generator, play_trial
+
+    setup = trained(run, checkpoint, device="cpu")
+    every = setup.source.episodes
+    if setup.agent.phases == 1:
+        raise UserError(f"{run.config['agent']} adapts no weights: export it without --episodes")
+    if asked.episodes % every:
+        raise UserError(f"this agent adapts after every {every} episodes: --episodes must be a multiple of {every}")
+    shown = getattr(setup.suite, asked.side)
+    if shown is None:
+        raise UserError(f"{setup.suite.name} holds nothing out: --side train")
+    name = asked.task or shown.names[0]
+    if name not in shown.names:
+        raise UserError(f"{setup.suite.name} has no such task {name!r} on that side. There are: {', '.join(shown.names)}")
+    goals = [task for task in shown.tasks if task.name == name]
+    if asked.goal >= len(goals):
+        raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {asked.goal}")
+    task, o = goals[asked.goal], setup.options
+    env = make_vec(
+        replace(setup.suite.train, tasks=(task,)), 1, engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward,
+        terminate_on_success=o.terminate_on_success,
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    trial = play_trial(
+        env, setup.agent, [task], [trial_generator(asked.seed, task, 0)], episodes=asked.episodes, adapt_every=every,
+        resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)), device=torch.device("cpu"),
+    )  # fmt: skip
+    try:
+        while True:
+            next(trial)
+    except StopIteration as ended:
+        state = ended.value
+    finally:
+        env.close()
+    params = list(task.params) if isinstance(task.params, tuple) else task.params
+    return state, {"task": task.name, "params": params, "side": asked.side, "goal": asked.goal, "episodes": asked.episodes}
+
+
+def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
+    """The file's content. It holds no names of this machine's files, and is the same whenever it is made.
+
+    Raises:
+        UserError: onnx or onnxscript is not installed.
+    """
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxscript"))):
+        raise UserError('metarl export needs onnx and onnxscript: pip install "metarl[export]"')
+    import onnx
+
+    dims = {axis: torch.export.Dim(axis) for one in graph.inputs.values() for axis in one.axes}
+    shapes = tuple({i: dims[axis] for i, axis in enumerate(one.axes)} for one in graph.inputs.values())
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module.eval(), tuple(one.example for one in graph.inputs.values()), dynamo=True, opset_version=_OPSET,
+            dynamic_shapes=shapes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    _strip(model.graph)
+    for function in model.functions:
+        _strip(function)
+    onnx.helper.set_model_props(model, metadata)
+    model.doc_string = f"{metadata['agent']} on {metadata['suite']}. {graph.use}"
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip(part: Any) -> None:
+    """Take out what torch notes of where in which source files each operation stands."""
+    lists = [getattr(part, name, ()) for name in ("node", "input", "output", "value_info", "initializer")]
+    for one in (part, *(entry for some in lists for entry in some if not isinstance(entry, str))):
+        one.ClearField("doc_string")
+        one.ClearField("metadata_props")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter tells of its own insides."""
+    before = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
+    """The largest difference between onnxruntime's answers and torch's to random inputs.
+
+    Over some steps, what is carried on carried on; with all free axes of length 1, and of different lengths.
+    """
+    run, rng = session(content), np.random.default_rng(0)
+    axes = list(dict.fromkeys(axis for one in graph.inputs.values() for axis in one.axes))
+    largest = 0.0
+    for lengths in (dict.fromkeys(axes, 1), {axis: 3 + i for i, axis in enumerate(axes)}):
+        carried: dict[str, np.ndarray] = {}
+        for _ in range(steps):
+            given = {name: _drawn(one, lengths, rng) for name, one in graph.inputs.items()} | carried
+            answers = run(given)
+            with torch.no_grad():
+                expected = graph.module(*(torch.from_numpy(given[name]) for name in graph.inputs))
+            for name, reference in zip(graph.outputs, expected):
+                found, wanted = answers[name], reference.numpy()
+                same = found == wanted  # infinities too
+                largest = max(largest, float(np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, wanted)).max()))
+            carried = {name: answers[output] for output, name in graph.carried.items()}
+    return largest
+
+
+def _drawn(one: Input, lengths: dict[str, int], rng: np.random.Generator) -> np.ndarray:
+    shape = (*(lengths[axis] for axis in one.axes), *one.example.shape[len(one.axes) :])
+    return rng.integers(one.below, size=shape) if one.example.dtype == torch.int64 else rng.standard_normal(shape, np.float32)
+
+
+def session(content: bytes) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """onnxruntime as a function of named arrays to named arrays, on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    made = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in made.get_outputs()]
+    return lambda inputs: dict(zip(names, made.run(names, inputs)))

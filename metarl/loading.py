@@ -1,0 +1,41 @@
+"""`metarl.load`: a trained agent in Python, without its environments, its data or a simulator."""
+
+from pathlib import Path
+
+from torch import nn
+
+from metarl.console import say
+from metarl.devices import choose_device
+from metarl.interface import untrained
+from metarl.learner import Agent
+from metarl.run import Checkpoint, Run, open_run
+
+
+def load(run: Path | str, *, device: str = "auto") -> Agent:
+    """A trained agent, ready for `begin`, `predict` and `adapt`; of robots and few-shot learners alike.
+
+    Its weights are frozen: what it predicts carries no gradient of theirs. Wrap loops in `torch.no_grad()` all the same:
+    MAML's own copies of the weights, and what it learns on a task, can be differentiated.
+
+    Args:
+        run: a run directory, a checkpoint's folder in one, a packed model's folder, or "pretrained:NAME".
+        device: auto, cpu or cuda; whatever the agent was trained on.
+
+    Raises:
+        UserError: there is no such run, or it is damaged.
+    """
+    opened, named = open_run(Path(run))
+    checkpoint, problems = opened.load(named)
+    for problem in problems:
+        say(f"{problem}: loading the one before")
+    return restored(opened, checkpoint, device)
+
+
+def restored(run: Run, checkpoint: Checkpoint, device: str = "auto") -> Agent:
+    """A run's agent as it was at a checkpoint: see `load`."""
+    agent = untrained(run.config, choose_device(device))
+    agent.load_state_dict(checkpoint.state)
+    for part in vars(agent).values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False)
+    return agent

@@ -1,0 +1,324 @@
+"""`metarl evaluate --agent module:factory SUITE`: an agent of the user's own, under all protocols.
+
+The agent follows `metaworld.evaluation.MetaLearningAgent`: `init`, `adapt_action`, `step`, `adapt`, `reset`, `eval_action`. It
+is played as Meta-World plays it, and measured as every agent here is: before each episode of the trial a copy of it plays one
+by `eval_action` ("mean" in the tables), which is dropped; the trial itself is played by `adapt_action` ("sampled").
+"""
+
+import copy
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+import metarl
+from metarl import metaworld_protocol
+from metarl.cache import write_atomically, writing
+from metarl.console import Progress, say
+from metarl.curves import plot, table
+from metarl.envs import MetaVectorEnv, Suite, Task, make_vec, suite
+from metarl.envs.suites import some_of
+from metarl.errors import UserError
+from metarl.evaluate import MODES, evaluate, side_content
+from metarl.evaluation import PROTOCOL, SLOTS
+from metarl.machine import versions
+from metarl.rollout import Played, nothing_before
+from metarl.run import FORMAT, PACKAGES, Run, git_commit
+from metarl.statistics import CONFIDENCE
+from metarl.stock_agent import ADDED
+
+VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
+"""Methods of `metaworld.evaluation.MetaLearningAgent`."""
+
+
+@dataclass(frozen=True)
+class EvaluateOwn:
+    """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent: a table, files and a plot.
+
+    All goals of the suite alike, or by Meta-World's own rules. What the agent trained on is not known here: hold its test goals
+    out yourself.
+    """
+
+    suite: tyro.conf.Positional[str]
+    """The suite, such as ml1:reach-v3 or ml10."""
+    agent: str
+    """module:factory or file.py:factory; the factory takes no arguments and gives an agent. The module is executed."""
+    protocol: Literal["all-goals", "metaworld"] = "all-goals"
+    """all-goals; or metaworld: the figure of Meta-World's own evaluation code."""
+    episodes: int = 10
+    """Episodes a trial; metaworld: episodes of experience before the agent is measured."""
+    adapt_every: int | None = None
+    """Episodes after which `adapt` is called; default: 1; metaworld: all of them, as stock."""
+    horizon: int = 500
+    """Steps of an episode."""
+    trials: int = 1
+    """all-goals: trials a goal."""
+    train_goals: int = 50
+    """all-goals: how many of the train goals to evaluate on too; 0: none."""
+    seed: int = 0
+    """Of the resets; metaworld: of the order of goals. The agent's own randomness is its own."""
+    seeds: int = 1
+    """metaworld: evaluations, with the seeds seed, seed + 1, ..."""
+    suite_seed: int = 1
+    """Decides the goals."""
+    goals: int = 50
+    """Goals of each task."""
+    recurrent_info: bool = False
+    """Observations end with the previous action, reward and done, as with Meta-World's recurrent_info_in_obs."""
+    reward: str = "v2"
+    """Meta-World's version of the reward: v2 or v1."""
+    engine: str = "auto"
+    """auto, native or python; metaworld: auto is python, stock's environments."""
+    out: Path | None = None
+    """Where the results go. Default: evaluations/<agent>_<suite>."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        if min(self.episodes, self.horizon, self.trials, self.seeds, self.adapt_every or 1) < 1:
+            raise UserError("episodes, horizon, trials, seeds and adapt_every must be at least 1")
+        if min(self.train_goals, self.seed) < 0:
+            raise UserError("train_goals and seed must be at least 0")
+        if self.seeds > 1 and self.protocol == PROTOCOL:
+            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
+
+    def main(self) -> int:
+        """Run the command."""
+        factory = _factory(self.agent)
+        checked(factory(), self.agent)
+        played = suite(self.suite, self.suite_seed, self.goals)
+        plain = re.sub(r"[^\w.-]+", "-", f"{self.agent}_{self.suite}")[:100]
+        run = self._results(self.out or Path("evaluations", plain), played)
+        content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
+        path = run.store(content, name)
+        run.write_config()
+        if self.protocol == PROTOCOL:
+            with writing(f"{run.path}/evaluation.json"):
+                write_atomically(run.path / "evaluation.json", path.read_bytes())
+            plot([content], path.with_suffix(".png"))
+        if not self.quiet:
+            (table if self.protocol == PROTOCOL else metaworld_protocol.table)(content)
+            say(f"\nwritten: {path}\nmetarl report {run.path} shows it, metarl compare sets it beside other runs")
+        return 0
+
+    def _results(self, path: Path, played: Suite) -> Run:
+        """A directory that `metarl report` and `metarl compare` read as a run."""
+        if (path / "checkpoints").exists():
+            raise UserError(f"{path} is a run: name another --out")
+        options = {"suite_seed": played.seed, "horizon": self.horizon, "reward": self.reward, "seed": 0}
+        return Run(
+            path,
+            {
+                "metarl": metarl.__version__, "format": FORMAT, "agent": self.agent, "suite": played.name, "options": options,
+                "settings": {}, "packages": versions(PACKAGES),
+            },
+        )  # fmt: skip
+
+    def _header(self, run: Run, played: Suite) -> dict[str, Any]:
+        trained = {"suite": played.name, "suite_seed": played.seed}  # by its user's word
+        return {
+            "run": run.path.name, "agent": self.agent, "suite": played.name, "suite_seed": played.seed, "trained_on": trained,
+            "run_seed": 0, "checkpoint": "own", "step": 0, "horizon": self.horizon, "reward": self.reward, "seed": self.seed,
+            "device": "cpu", "packages": versions(PACKAGES), "git_commit": git_commit(),
+        }  # fmt: skip
+
+    def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+        goals: dict[str, Sequence[Task]] = {
+            "train": some_of(played.train.tasks, self.train_goals), "test": played.test.tasks if played.test else ()
+        }  # fmt: skip
+        goals = {side: tasks for side, tasks in goals.items() if tasks}
+        if not goals:
+            raise UserError(f"{played.name} holds nothing out: evaluate on train goals (--train-goals)")
+        sides, engine = {}, self.engine
+        each = self.trials * self.episodes * self.horizon * len(MODES)
+        with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=self.quiet) as bar:
+            done = 0
+            for side, tasks in goals.items():
+                env = make_vec(
+                    replace(played.train, tasks=tuple(tasks)), min(SLOTS, len(tasks) * self.trials), engine=self.engine,
+                    horizon=self.horizon, reward=self.reward,
+                )  # fmt: skip
+                engine = env.engine.name
+                try:
+                    curves, _ = evaluate(
+                        checked(factory(), self.agent), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
+                        device=torch.device("cpu"), adapt_every=self.adapt_every or 1, trial_of=self._trial,
+                        progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
+                    )  # fmt: skip
+                finally:
+                    env.close()
+                done += len(tasks) * each
+                sides[side] = side_content(tasks, curves, None)
+        content = {
+            **self._header(run, played), "protocol": PROTOCOL, "trials": self.trials, "episodes": self.episodes,
+            "adapt_every": self.adapt_every or 1, "terminate_on_success": False, "engine": engine, "confidence": CONFIDENCE,
+            "sides": sides,
+        }  # fmt: skip
+        return content, f"{PROTOCOL}_own"
+
+    def _trial(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], generators: Any, **how: Any) -> Iterator[Played]:
+        """See `metarl.rollout.play_trial`."""
+        agent.init()
+        adapted = 0
+        for e in range(how["episodes"]):
+            branch = None
+            if how["branch"](e):
+                try:
+                    twin = copy.deepcopy(agent)
+                except Exception as error:
+                    raise UserError(f"{self.agent}: a copy of it plays before each episode, and it has none: {error}") from None
+                branch = self._episode(env, twin, tasks, how["resets"](e), mean=True)
+            support = self._episode(env, agent, tasks, how["resets"](e), mean=False)
+            yield Played(support, branch, adapted)  # type: ignore[arg-type]
+            if (e + 1) % how["adapt_every"] == 0:
+                agent.adapt()
+                adapted += 1
+
+    def _episode(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, mean: bool) -> "Episode":
+        timestep = importlib.import_module("metaworld.evaluation").Timestep
+        env.set_tasks(tasks)
+        obs, _ = env.reset(seed=seed)
+        added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
+        nothing, active, rows = added, np.ones(env.num_envs, bool), []
+        if mean:
+            agent.reset(active.copy())
+        while active.any():
+            seen = np.hstack([obs, added]) if self.recurrent_info else obs
+            actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
+            if np.shape(actions) != env.action_space.shape or not np.isfinite(actions).all():
+                wanted = f"finite and of shape {env.action_space.shape}"
+                raise UserError(f"{self.agent}: actions must be {wanted}; these have shape {np.shape(actions)}")
+            obs, reward, terminated, truncated, info = env.step(actions)
+            done = terminated | truncated
+            if mean:
+                agent.reset(done)
+            else:
+                agent.step(timestep(seen, actions, reward, terminated, truncated, more))
+            rows.append((reward, info["success"], done, active.copy()))
+            # as in stock, a slot that was reset within the step shows the new episode's zeros
+            flat = actions.reshape(env.num_envs, -1)
+            added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
+            active &= ~done
+        reward, success, done, valid = (np.stack(part) for part in zip(*rows))
+        return Episode(reward, success, done, valid)
+
+    def _stock(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+        if played.test is None:
+            raise UserError(f"{played.name} holds nothing out: Meta-World's protocol measures held-out tasks")
+        engine = "python" if self.engine == "auto" else self.engine
+        every = self.adapt_every or self.episodes
+        if self.episodes % every:
+            raise UserError(f"episodes ({self.episodes}) must be a multiple of adapt_every ({every})")
+
+        def make(seen: Any) -> Any:
+            agent = checked(factory(), self.agent)
+            return agent if self.recurrent_info else WithoutInfo(agent)
+
+        figures = {
+            str(seed): metaworld_protocol.figure(
+                make, played.test, engine=engine, seed=seed, horizon=self.horizon, episodes=every, steps=self.episodes // every,
+                reward=self.reward, evaluations=metaworld_protocol.EVALUATIONS,
+            )
+            for seed in range(self.seed, self.seed + self.seeds)
+        }  # fmt: skip
+        content = {
+            **self._header(run, played), "adapt_every": every, "engine": engine, "episodes": self.episodes,
+            **metaworld_protocol.rules(played.test, figures),
+        }  # fmt: skip
+        return content, f"metaworld_{engine}_own"
+
+
+class WithoutInfo:
+    """An agent that sees the bare observations where Meta-World's end with the previous action, reward and done."""
+
+    def __init__(self, agent: Any) -> None:
+        self.agent = agent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
+
+    def adapt_action(self, observations: np.ndarray) -> Any:
+        """See `metaworld.evaluation.MetaLearningAgent`."""
+        return self.agent.adapt_action(observations[:, :-ADDED])
+
+    def eval_action(self, observations: np.ndarray) -> Any:
+        """See `metaworld.evaluation.Agent`."""
+        return self.agent.eval_action(observations[:, :-ADDED])
+
+    def step(self, timestep: Any) -> None:
+        """See `metaworld.evaluation.MetaLearningAgent`."""
+        self.agent.step(timestep._replace(observation=timestep.observation[:, :-ADDED]))
+
+
+def checked(agent: Any, name: str) -> Any:
+    """The agent.
+
+    Raises:
+        UserError: it lacks a verb.
+    """
+    missing = [verb for verb in VERBS if not callable(getattr(agent, verb, None))]
+    if missing:
+        raise UserError(
+            f"{name} gives {type(agent).__name__}, which has no method {' nor '.join(missing)}: an agent has "
+            f"{', '.join(VERBS)} (metaworld.evaluation.MetaLearningAgent)"
+        )
+    return agent
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    """What "module:factory" or "file.py:factory" names; the module is executed.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise UserError(f"--agent is module:factory or file.py:factory, not {name!r}")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(f"metarl_user_{Path(place).stem}", place)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look for their module there
+            spec.loader.exec_module(module)
+        else:
+            if "" not in sys.path:
+                sys.path.insert(0, "")  # as python -m does
+            module = importlib.import_module(place)
+    except Exception as error:
+        raise UserError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UserError(f"{place} has no factory {attribute}")
+    return factory
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of every slot, as far as an evaluation looks at it; arrays (T, N). valid: the slot's episode went on."""
+
+    reward: np.ndarray
+    success: np.ndarray
+    done: np.ndarray
+    valid: np.ndarray
+    prediction: None = None
+
+    def by_episode(self, episodes: int) -> dict[str, np.ndarray]:
+        """See `Rollout.by_episode`; there is one."""
+        success = self.success.astype(bool) & self.valid
+        return {
+            "return": (self.reward * self.valid).sum(0, dtype=np.float64)[None],
+            "success": success.any(0)[None].astype(float),
+            "last_success": (success & self.done).any(0)[None].astype(float),
+        }

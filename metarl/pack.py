@@ -1,0 +1,149 @@
+"""`metarl pack`: a trained agent in a folder that can be given away, with its evaluation and a model card."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from safetensors.torch import save as save_tensors
+
+import metarl
+from metarl.agents import AGENTS, ROBOTS
+from metarl.cache import write_atomically, writing
+from metarl.card import card
+from metarl.console import say
+from metarl.errors import UserError
+from metarl.interface import interface_of, suite_name
+from metarl.packed import FORMAT, open_packed
+from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.run import Checkpoint, Run, open_run, split
+
+_UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
+"""Options that say nothing of the model, and what they are in a packed one."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Pack a trained agent for others: weights (safetensors), settings, evaluation, a video where there is one, a model card.
+
+    The card is in Hugging Face's format. There are no paths of this machine in the folder, no pickle and no code. It is read
+    with `pretrained:FOLDER`, or with `pretrained:NAME` where METARL_PRETRAINED names the directory that it lies in.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory, or a checkpoint's folder in one."""
+    out: Path | None = None
+    """The folder, whose name is the model's. Default: packed/<agent>_<suite>_s<seed>."""
+    license: str = "mit"
+    """Of the model, as Hugging Face writes it: mit, apache-2.0, cc-by-4.0, other, ..."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        run, named = open_run(self.run)
+        checkpoint, problems = run.load(named)
+        for problem in problems:
+            say(f"{problem}: packing the one before")
+        folder = self.out or Path("packed", _plain(f"{run.config['agent']}_{suite_name(run.config)}_s{_seed(run)}"))
+        evaluated = pack(run, checkpoint, folder, self.license)
+        if not self.quiet:
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            say(f"written: {folder} ({size / 1e6:.1f} MB): {', '.join(sorted(file.name for file in folder.iterdir()))}")
+            if not evaluated:
+                say(f"It is not evaluated, and its card says so: metarl evaluate {self.run}, then pack it again")
+        return 0
+
+
+def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -> bool:
+    """Write a packed model; returns whether there was an evaluation of the checkpoint to pack.
+
+    Raises:
+        UserError: the run never trained, its agent or its tasks are of a Python file, or the folder is there already.
+    """
+    if checkpoint.step == 0:
+        raise UserError(f"{run.path} never trained: there is nothing to pack")
+    if run.config["agent"] not in AGENTS or re.search(r"\.py\b", run.config["suite"]):
+        raise UserError("what comes from a Python file of your own cannot be packed: a packed model holds no code")
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise UserError(f"{folder} is there already: name another --out, or delete it")
+    if not re.fullmatch(r"[\w.+-]+", licence):
+        raise UserError(f"a licence is one word, such as mit or apache-2.0, not {licence!r}")
+    tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})
+    config = {
+        "packed": FORMAT, "metarl": metarl.__version__, "agent": run.config["agent"], "suite": suite_name(run.config),
+        "step": checkpoint.step, "iteration": checkpoint.iteration, "options": run.config["options"] | _UNSAID,
+        "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
+        **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
+    }  # fmt: skip
+    evaluation, stock = _evaluation(run, checkpoint), _stock(run, checkpoint)
+    films = sorted((run.path / "videos").glob(f"{checkpoint.path.name}*"), key=lambda file: file.stat().st_mtime)
+    film = next((file for file in reversed(films) if file.suffix in (".mp4", ".gif")), None)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with writing(str(folder)):
+        try:
+            write_atomically(temporary / WEIGHTS, save_tensors(tensors))
+            write_atomically(temporary / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+            if evaluation is not None:
+                write_atomically(temporary / EVALUATION, (json.dumps(evaluation) + "\n").encode())
+            if film is not None:
+                shutil.copyfile(film, temporary / f"video{film.suffix}")
+            text = card(folder.name, licence, config, evaluation, stock, f"video{film.suffix}" if film else None)
+            write_atomically(temporary / CARD, text.encode())
+            open_packed(temporary)  # what is given away can be read
+            if folder.exists():
+                folder.rmdir()
+            os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return evaluation is not None
+
+
+def _evaluation(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The evaluation of this very checkpoint: the default one, or the newest of its file names."""
+    protocol = "all-goals" if AGENTS[run.config["agent"]].training == ROBOTS else "episodes"
+    return _first([run.evaluation(), *_newest(run, f"{protocol}_{checkpoint.path.name}*.json")], run, checkpoint)
+
+
+def _stock(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    return _first(_newest(run, f"metaworld_*_{checkpoint.path.name}.json"), run, checkpoint)
+
+
+def _newest(run: Run, pattern: str) -> list[Path]:
+    files = (run.path / "evaluations").glob(pattern)
+    return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+
+
+def _first(files: list[Path], run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    for file in files:
+        try:
+            content = json.loads(file.read_text())
+        except (OSError, ValueError):
+            continue
+        if content.get("checkpoint") == checkpoint.path.name:
+            return _moved(content, run.config["suite"], suite_name(run.config))
+    return None
+
+
+def _moved(value: Any, place: str, name: str) -> Any:
+    """JSON in which the suite's place on this machine is replaced."""
+    if isinstance(value, dict):
+        return {key: _moved(inner, place, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return value if value and isinstance(value[0], float) else [_moved(inner, place, name) for inner in value]
+    path = place.partition(":")[2]
+    return value.replace(place, name).replace(path, Path(path).name) if isinstance(value, str) and place != name else value
+
+
+def _seed(run: Run) -> int:
+    return run.config["options"]["seed"]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)[:80]

@@ -1,0 +1,243 @@
+"""metarl under gymnasium's own roof: ids, its checks, and its wrappers on top."""
+
+import subprocess
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, RecordVideo
+from gymnasium.wrappers import vector as wrap
+
+from metarl.envs import TASKS, suite
+from metarl.envs.drawing import find_backend
+from metarl.errors import UserError
+from metarl.gymnasium_ids import ids, register
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The ids as the entry point registers them, whether metarl is installed or not."""
+    monkeypatch.setattr("gymnasium.envs.registration.registry", {})
+    monkeypatch.setattr("gymnasium.registry", gymnasium.envs.registration.registry)
+    register()
+
+
+def test_the_entry_point_registers_all_ids(monkeypatch):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    module, name = project["project"]["entry-points"]["gymnasium.envs"]["metarl"].split(":")
+    registry: dict[str, Any] = {}
+    monkeypatch.setattr("gymnasium.envs.registration.registry", registry)
+    with gymnasium.envs.registration.namespace("metarl"):  # as gymnasium calls it
+        getattr(import_module(module), name)()
+    assert registry.keys() == ids().keys()
+    assert {f"metarl/{task}" for task in TASKS} < registry.keys()
+    assert {"metarl/ML10-train", "metarl/ML45-test", "metarl/ML1-reach-v3-test", "metarl/MT50"} < registry.keys()
+
+
+def test_the_entry_point_imports_nothing_while_gymnasium_is_being_imported():
+    """It would be a circle, and every program that imports gymnasium would pay for it."""
+    code = (
+        "import sys, metarl.gymnasium_ids; print([m for m in sys.modules if m.startswith(('gymnasium', 'numpy', 'metarl.'))])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "['metarl.gymnasium_ids']"
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """None but of stock's own space: entries without bounds, and the hidden goal's, which are always 0."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r".*Box observation space m\w+ value is -?infinity")
+        warnings.filterwarnings("ignore", ".*Box observation space maximum and minimum values are equal")
+        yield
+
+
+@pytest.mark.parametrize(("name", "options"), [("metarl/reach-v3", {}), ("metarl/ML1-reach-v3-train", {"engine": "python"})])
+def test_gymnasiums_check_passes_without_a_warning(name, options):
+    env = gymnasium.make(name, **options)
+    with _no_warnings():
+        check_env(env.unwrapped, skip_render_check=True)
+    env.close()
+
+
+def test_gymnasiums_check_of_pictures_passes():
+    _needs_opengl()
+    env = gymnasium.make("metarl/reach-v3", render_mode="rgb_array", width=64, height=48)
+    with _no_warnings():
+        check_env(env.unwrapped)
+    env.close()
+
+
+def test_every_reset_draws_a_goal_of_the_suite_and_a_seed_repeats_them():
+    env = gymnasium.make("metarl/ML1-reach-v3-train")
+    drawn = []
+    for _ in range(2):
+        env.reset(seed=3)
+        tasks = []
+        for _ in range(4):
+            tasks += env.unwrapped.vector.tasks
+            obs, _ = env.reset()
+            assert (obs[36:39] == 0).all()
+        drawn.append(tasks)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 1
+    assert set(drawn[0]) <= set(suite("ml1:reach-v3").train.tasks)
+    test = gymnasium.make("metarl/ML1-reach-v3-test", suite_seed=5)
+    test.reset(seed=0)
+    assert test.unwrapped.vector.tasks[0] in suite("ml1:reach-v3", 5).test.tasks
+
+
+def test_the_single_environment_steps_as_the_vector_environment_does():
+    """And its last observation is the end of the episode, not the start of the next."""
+    single = gymnasium.make("metarl/reach-v3", max_episode_steps=5)
+    first, _ = single.reset(seed=1)
+    env = gymnasium.make_vec("metarl/reach-v3", num_envs=1, max_episode_steps=5, autoreset="same_step")
+    env.set_tasks(single.unwrapped.vector.tasks)
+    obs, _ = env.reset(seed=0)
+    assert np.array_equal(obs[0], first)
+    for t in range(5):
+        action = np.full(4, 0.1 * t, np.float32)
+        one, all_slots = single.step(action), env.step(action[None])
+        last = t == 4
+        assert np.array_equal(one[0], all_slots[4]["final_obs"][0] if last else all_slots[0][0])
+        assert one[1:4] == (all_slots[1][0], False, last)
+        assert one[4]["success"] is False
+    assert (first[36:39] != 0).all()  # a single task's goal is visible
+
+
+def test_a_success_may_end_the_episode(monkeypatch):
+    env = gymnasium.make("metarl/reach-v3", terminate_on_success=True)
+    env.reset(seed=0)
+    vector = env.unwrapped.vector
+    step = vector.step
+
+    def lucky(action):
+        out = step(action)
+        out[4]["success"][:] = True
+        return out
+
+    monkeypatch.setattr(vector, "step", lucky)
+    assert env.step(np.zeros(4, np.float32))[2:4] == (True, False)
+
+
+def test_vector_ids_serve_their_suite():
+    env = gymnasium.make_vec("metarl/ML10-train", num_envs=10, engine="python")
+    env.reset(seed=0)
+    assert {task.name for task in env.tasks} == set(suite("ml10").train.names)
+    env.close()
+
+
+def test_the_step_after_an_episodes_end_is_the_reset_to_another_task():
+    env = gymnasium.make_vec("metarl/ML1-reach-v3-train", num_envs=3, max_episode_steps=2)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    first, _ = env.reset(seed=0)
+    before, actions = list(env.tasks), np.ones((3, 4), np.float32)
+    env.step(actions)
+    end, _, terminated, truncated, _ = env.step(actions)
+    assert truncated.all()
+    assert not terminated.any()
+    assert env.tasks == before
+    assert not (end == first).all(1).any()
+    _, reward, _, truncated, info = env.step(actions)
+    assert (reward == 0).all()
+    assert not truncated.any()
+    assert not info["success"].any()
+    assert not info["_success"].any()
+    assert env.tasks != before
+    assert set(env.tasks) <= set(suite("ml1:reach-v3").train.tasks)
+    env.close()
+
+
+def test_wrappers_of_single_environments():
+    env = RecordEpisodeStatistics(NormalizeObservation(gymnasium.make("metarl/reach-v3", max_episode_steps=4)))
+    obs, _ = env.reset(seed=0)
+    total = 0.0
+    for _ in range(4):
+        obs, reward, _, truncated, info = env.step(env.action_space.sample())
+        total += reward
+    assert truncated
+    assert (info["episode"]["l"], info["episode"]["r"]) == (4, pytest.approx(total))
+    assert abs(obs).max() < 20
+    env.close()
+
+
+def test_wrappers_of_vector_environments():
+    env = gymnasium.make_vec("metarl/ML1-reach-v3-train", num_envs=3, max_episode_steps=4)
+    env = wrap.RecordEpisodeStatistics(wrap.NormalizeObservation(env))
+    env.reset(seed=0)
+    for t in range(1, 15):  # four steps and a reset, three times
+        obs, _, _, truncated, info = env.step(np.zeros((3, 4), np.float32))
+        assert obs.shape == (3, 39)
+        assert truncated.all() == truncated.any() == (t % 5 == 4)
+        if truncated.any():
+            assert info["episode"]["l"].tolist() == [4, 4, 4]
+            assert (info["episode"]["r"] > 0).all()
+    assert list(env.length_queue) == [4] * 9
+    env.close()
+
+
+def _needs_opengl() -> None:
+    try:
+        find_backend()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def test_record_video_sees_every_frame(monkeypatch, tmp_path):
+    """And the end of the episode as its last one. What writes the file is moviepy, which only this wrapper needs."""
+    _needs_opengl()
+    written: list[Any] = []
+
+    class Clip:
+        def __init__(self, frames: list[np.ndarray], fps: int) -> None:
+            written.append((frames, fps))
+
+        def write_videofile(self, path: str, **options: Any) -> None:
+            assert path.endswith(".mp4")
+
+    stub = ModuleType("moviepy.video.io.ImageSequenceClip")
+    stub.ImageSequenceClip = Clip  # type: ignore[attr-defined]
+    names = [stub.__name__.rsplit(".", i)[0] for i in range(1, 4)]
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    view: dict[str, Any] = {"render_mode": "rgb_array", "width": 64, "height": 48, "max_episode_steps": 3}
+    env = RecordVideo(gymnasium.make("metarl/reach-v3", **view), str(tmp_path), episode_trigger=lambda e: True)
+    for _ in range(2):
+        env.reset(seed=0)
+        for _ in range(3):
+            env.step(np.array([1, 1, 1, 0], np.float32))
+    last = env.render()
+    env.close()
+    assert [len(frames) for frames, _ in written] == [4, 4]
+    assert {(frame.shape, frame.dtype) for frames, _ in written for frame in frames} == {((48, 64, 3), np.dtype(np.uint8))}
+    assert written[0][1] == 80
+    assert np.array_equal(written[1][0][-1], last)
+    assert not np.array_equal(written[1][0][0], last)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("metarl/MT10", {"side": "test"}, "mt10 has no side 'test': train"),
+        ("metarl/reach-v3", {"engine": "fast"}, "unknown engine 'fast'"),
+        ("metarl/reach-v3", {"suite_seed": -1}, "the suite's seed must lie between"),
+    ],
+)
+def test_wrong_options_are_named(name, options, says):
+    with pytest.raises(UserError, match=says):
+        gymnasium.make(name, **options)
+    with pytest.raises(UserError, match=says):
+        gymnasium.make_vec(name, num_envs=2, **options)

@@ -1,0 +1,154 @@
+"""`metarl evaluate --agent`: an agent of one's own that follows Meta-World's protocol, under all protocols."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import refused
+
+from metarl import cli
+from metarl.envs import make_vec, suite
+from metarl.errors import UserError
+from metarl.own_evaluation import EvaluateOwn
+
+AGENT = '''
+import numpy as np
+
+
+class Recorder:
+    """Pushes; and knows what was asked of it."""
+
+    def __init__(self):
+        self.asked, self.width, self.adapted = [], set(), 0
+
+    def init(self):
+        self.adapted = 0
+
+    def _act(self, obs):
+        self.width.add(obs.shape)
+        return np.tile(np.float32([self.adapted, 0.5, -0.3, 0.0]), (len(obs), 1)).clip(-1, 1)
+
+    def adapt_action(self, obs):
+        self.asked.append("adapt_action")
+        return self._act(obs), {"more": np.zeros(len(obs))}
+
+    def eval_action(self, obs):
+        self.asked.append("eval_action")
+        return self._act(obs)
+
+    def step(self, timestep):
+        assert timestep.aux_policy_outputs["more"].shape == timestep.reward.shape
+        assert timestep.observation.shape in self.width
+        self.asked.append("step")
+
+    def adapt(self):
+        self.asked.append("adapt")
+        self.adapted += 1
+
+    def reset(self, env_mask):
+        self.asked.append("reset")
+
+
+class NoVerb:
+    init = adapt_action = step = reset = lambda self: None
+
+
+class Wrong(Recorder):
+    def _act(self, obs):
+        return np.zeros((len(obs), 3), np.float32)
+
+
+class Unsound(Recorder):
+    def _act(self, obs):
+        return np.full((len(obs), 4), np.nan, np.float32)
+
+
+class Uncopied(Recorder):
+    def __deepcopy__(self, memo):
+        raise TypeError("this agent is one of a kind")
+'''
+SMALL = "--horizon 6 --goals 3 --train-goals 2 --episodes 2 --quiet".split()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(AGENT)
+    return str(tmp_path / "mine.py")
+
+
+def evaluate(file: str, out: Path, *more: str, name: str = "Recorder") -> int:
+    return cli.run(["evaluate", "--agent", f"{file}:{name}", "ml1:reach-v3", *SMALL, "--out", str(out), *more])
+
+
+def test_all_goals_alike_and_read_by_report_and_compare(file: str, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    assert evaluate(file, out) == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["protocol"] == "all-goals"
+    assert [len(content["sides"][side]["goals"]) for side in ("train", "test")] == [2, 3]
+    returns = content["sides"]["test"]["figures"]
+    assert np.array(returns["mean"]["return"]).shape == (3, 1, 2)
+    np.testing.assert_allclose(returns["mean"]["return"], returns["sampled"]["return"], rtol=1e-6)  # it acts alike in both
+    first, second = np.array(returns["mean"]["return"])[:, 0].T
+    assert (first != second).all()  # the second episode is after `adapt`
+    assert cli.run(["report", str(out), "--quiet"]) == 0
+    assert evaluate(file, tmp_path / "again") == 0
+    assert cli.run(["compare", str(out), str(tmp_path / "again")]) == 0
+    assert "3 held-out goals that both were evaluated on" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("info", [False, True])
+def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool, file: str) -> None:
+    made: dict[str, Any] = {}
+    exec(AGENT, made)
+    asked, env = (
+        EvaluateOwn("ml1:reach-v3", "mine:Recorder", recurrent_info=info),
+        make_vec(suite("ml1:reach-v3").test, 2, horizon=3),
+    )
+    agent = made["Recorder"]()
+    tasks = suite("ml1:reach-v3").test.tasks[:2]
+    how = {"episodes": 2, "adapt_every": 2, "resets": lambda e: e, "branch": lambda e: True}
+    played = list(asked._trial(env, agent, tasks, None, **how))
+    env.close()
+    assert agent.asked == ["adapt_action", "step"] * 6 + ["adapt"]
+    assert agent.width == {(2, 45 if info else 39)}
+    assert all(one.branch is not None for one in played)
+
+
+def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:
+    found = []
+    for engine in ("native", "python"):
+        out = tmp_path / engine
+        assert evaluate(file, out, "--protocol", "metaworld", "--engine", engine) == 0
+        found.append(json.loads((out / "evaluations" / f"metaworld_{engine}_own.json").read_text())["sides"]["test"])
+    assert found[0]["return"] == pytest.approx(found[1]["return"], abs=1e-4)
+    assert found[0]["return"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("NoVerb", "NoVerb, which has no method adapt nor eval_action"),
+        ("Missing", "has no factory Missing"),
+        ("Wrong", "finite and of shape (2, 4); these have shape (2, 3)"),
+        ("Unsound", "actions must be finite"),
+        ("Uncopied", "one of a kind"),
+    ],
+)
+def test_what_is_no_agent_is_refused(name: str, says: str, file: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    args = ["evaluate", "--agent", f"{file}:{name}", "ml1:reach-v3", *SMALL]
+    refused(args, says, tmp_path / "empty", monkeypatch, capsys)
+
+
+def test_modules_that_cannot_be_had(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    for agent, says in (
+        ("nowhere.py:make", "nowhere.py cannot be imported: FileNotFoundError"),
+        ("no_such_module:make", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("plain", "module:factory or file.py:factory"),
+    ):
+        refused(["evaluate", "--agent", agent, "ml1:reach-v3"], says, tmp_path, monkeypatch, capsys)
+    with pytest.raises(UserError, match="at least 1"):
+        EvaluateOwn("ml1:reach-v3", "a:b", episodes=0)
