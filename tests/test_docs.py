@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +25,7 @@ from metarl import cli, envs
 from metarl.agents import AGENTS, EXAMPLES
 from metarl.envs.drawing import find_backend
 from metarl.errors import UserError
+from metarl.gymnasium_ids import register
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,7 +83,7 @@ SMALLER = {
     "maml-trpo": ["--layers", "8"],
 }
 EXTRA = {
-    "render": "--goals 1 --size 64x48 --fps 5".split(),
+    "render": "--goals 1 --size 128x96 --fps 5".split(),
     "bench": "--seconds 0.2 --contenders native,bare".split(),
 }
 
@@ -174,6 +176,8 @@ def test_every_block_runs(page, tmp_path, monkeypatch, few_goals, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as python run there has it
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    if "metarl/reach-v3" not in gymnasium.registry:
+        register()  # what gymnasium does by itself where metarl is installed
     if page.stem == "few-shot":
         own_data(tmp_path)
     elif page.stem not in ("README", "first-training", "index"):
@@ -251,7 +255,7 @@ def _public() -> Iterator[tuple[str, Any]]:
 
 
 def test_docstrings_name_the_parameters_that_there_are():
-    """An "Args:" section names parameters of the function or of the class's `__init__`, and all of them."""
+    """An "Args:" section names no parameter that the function, or the class's `__init__`, does not have."""
     wrong = []
     for name, value in _public():
         section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", (inspect.getdoc(value) or "") + "\n", re.MULTILINE)
