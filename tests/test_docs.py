@@ -73,8 +73,11 @@ def cheaper(args: list[str]) -> list[str]:
         small = "--num-envs 2 --horizon 8 --steps 1 --goals 3 --device cpu".split()
         return small + SMALLER.get(rest[0], [])
     if command == "evaluate":
-        few_shot = any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == EXAMPLES for arg in rest)
-        return ["--episodes", "20", "--queries", "1"] if few_shot else "--engine native --seeds 1".split() if "metaworld" in rest else []
+        if "--agent" in rest and not Path(rest[0]).exists():  # an agent of the user's own on a whole suite
+            return "--goals 3 --horizon 8".split()
+        if any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == EXAMPLES for arg in rest):
+            return "--episodes 20 --queries 1".split()
+        return "--engine native --seeds 1".split() if "metaworld" in rest else []
     return EXTRA.get(command, [])
 
 
