@@ -13,12 +13,13 @@ ROBOTS, EXAMPLES = "metarl.robots", "metarl.fewshot.training"
 
 
 class AgentEntry(NamedTuple):
-    """Where an agent is found, what it is, and how it is trained."""
+    """Where an agent is found, what it is, how it is trained, and what a step of its adaptation is called."""
 
     module: str
     name: str
     help: str
     training: str = ROBOTS
+    adapts: str = "gradient step"
 
 
 class Preset(NamedTuple):
@@ -33,12 +34,15 @@ class Preset(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
+_TUNES = "fine-tuning step"
 AGENTS = {
     "rl2": AgentEntry("metarl.agents.rl2", "RL2", "RL²: recurrent PPO that adapts by remembering the trial"),
     "maml-trpo": AgentEntry("metarl.agents.maml", "MAML", "MAML-TRPO: a policy that adapts by a gradient step"),
     "promp": AgentEntry("metarl.agents.maml", "MAML", "ProMP: MAML with a clipped surrogate and Adam"),
     "multitask-ppo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by PPO; it does not adapt"),
     "multitask-trpo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
+    "sb3-ppo": AgentEntry("metarl.agents.sb3", "SB3PPO", "stable-baselines3's PPO, fine-tuned on new tasks", adapts=_TUNES),
+    "sb3-sac": AgentEntry("metarl.agents.sb3_sac", "SB3SAC", "stable-baselines3's SAC, fine-tuned on new tasks", adapts=_TUNES),
     "random": AgentEntry("metarl.agents.baselines", "Random", "uniformly random actions; learns nothing"),
     "scripted": AgentEntry("metarl.agents.baselines", "Scripted", "Meta-World's expert, shown the goal; learns nothing"),
     "maml": AgentEntry("metarl.fewshot.maml", "MAML", "few-shot: a network that adapts by gradients", EXAMPLES),
@@ -60,6 +64,11 @@ def entry(name: str) -> AgentEntry:
     if name not in AGENTS:
         raise unknown("agent", name, AGENTS)
     return AGENTS[name]
+
+
+def adaptation_step(agent: str) -> str:
+    """What a step of this agent's adaptation is called: gradient step, fine-tuning step."""
+    return AGENTS[agent].adapts if agent in AGENTS else AgentEntry._field_defaults["adapts"]
 
 
 def find(name: str) -> tuple[type[Any], dict[str, Preset]]:

@@ -1,21 +1,23 @@
 """Task distributions and the engines that step them.
 
-What steps environments is imported when it is first asked for: a trained agent acts without a simulator.
+What steps environments is imported when it is first asked for: a trained agent acts without a simulator, and
+stable-baselines3, which `make_sb3` is for, is optional.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metarl.envs.suites import SUITES, TASKS, Suite, Task, TaskDistribution, suite
 
 if TYPE_CHECKING:
+    from metarl.envs.sb3 import make_sb3 as make_sb3
     from metarl.envs.vector import ENGINES, MetaVectorEnv, make_vec
 
 __all__ = ["ENGINES", "SUITES", "TASKS", "MetaVectorEnv", "Suite", "Task", "TaskDistribution", "make_vec", "suite"]
+_LATER = {"make_sb3": "sb3", "ENGINES": "vector", "MetaVectorEnv": "vector", "make_vec": "vector"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from metarl.envs import vector
-
-    return getattr(vector, name)
+    return getattr(import_module(f"metarl.envs.{_LATER[name]}"), name)

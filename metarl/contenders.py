@@ -112,7 +112,7 @@ def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
     # A plain fork would copy locks that other contenders' threads hold, and spawning imports everything for each slot. The
     # fork server imports once, and has no threads; every slot's process is forked from it.
     forkserver.set_forkserver_preload([__name__, "metaworld.env_dict"])
-    make = [partial(_stock, task) for task in tasks]
+    make = [partial(stock_env, task) for task in tasks]
     env = None
     try:
         with _interrupts_held():
@@ -141,7 +141,7 @@ def _interrupts_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _stock(task: Task) -> gymnasium.Env[Any, Any]:
+def stock_env(task: Task) -> gymnasium.Env[Any, Any]:
     """A stock environment as `metaworld.make_ml_envs` wraps it, less the wrappers that only keep statistics."""
     env = StockEnv(task.name)
     env.set_task(task.params)

@@ -8,6 +8,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from metarl.agents import adaptation_step
 from metarl.console import console, say
 from metarl.statistics import Interval
 
@@ -88,7 +89,7 @@ def table(content: dict[str, Any]) -> None:
     else:
         say("\nep.: episode of the trial. The environments tell no success: all figures are returns. Intervals: over goals.")
     if content["adapt_every"]:
-        say("Lines separate episodes between which the agent took a gradient step.")
+        say(f"Lines separate episodes between which the agent took a {adaptation_step(content['agent'])}.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
         say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
     if (content["suite"], content["suite_seed"]) != tuple(content["trained_on"].values()):
@@ -172,8 +173,8 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
             for k in range(one["adapt_every"], longest, one["adapt_every"]):
                 axis.axvline(k - 0.5, color="0.6", lw=1)
             axes[0].annotate(
-                "gradient step", (one["adapt_every"] - 0.5, 0.03), xycoords=("data", "axes fraction"), rotation=90,
-                fontsize=8, color="0.4", ha="right",
+                adaptation_step(one["agent"]), (one["adapt_every"] - 0.5, 0.03), xycoords=("data", "axes fraction"),
+                rotation=90, fontsize=8, color="0.4", ha="right",
             )  # fmt: skip
         axis.set_xlabel("episodes of experience with the goal (k)")
         axis.set_title(label, loc="left", fontsize=11)

@@ -29,7 +29,7 @@ def evaluate(
     learner: Learner, env: MetaVectorEnv, tasks: Sequence[Task], *, trials: int, episodes: int, seed: int,
     device: torch.device, adapt_every: int = 1, modes: Sequence[str] = MODES,
     progress: Callable[[int], None] = lambda steps: None, kept: Kept | None = None, part: str = "",
-    trial_of: Callable[..., Iterable[Played]] = play_trial,
+    trial_of: Callable[..., Iterable[Played]] | None = None,
 ) -> tuple[Curves, np.ndarray | None]:  # fmt: skip
     """Evaluate on every task alike.
 
@@ -45,7 +45,7 @@ def evaluate(
         modes: of `MODES`; the trial itself is always sampled.
         progress: called with the environment steps done.
         kept: batches done before, and where to keep those done now, under names that begin with `part`.
-        trial_of: plays a trial as `play_trial` does, of whatever `learner` is.
+        trial_of: plays a trial as `play_trial`, the default, does, of whatever `learner` is.
 
     Returns:
         The curves, of returns alone where the environments tell no success, and the mean standard deviation of the last
@@ -62,7 +62,8 @@ def evaluate(
         played = kept.parts.get(name) if kept else None
         if played is None:
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
-            trial_of_each = trial_of(
+            play: Callable[..., Iterable[Played]] = trial_of or play_trial
+            trial_of_each = play(
                 env, learner, [tasks[goal] for goal, _ in filled],
                 [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
                 adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),

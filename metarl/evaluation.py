@@ -144,7 +144,7 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
         "run": run.path.name, "agent": run.config["agent"], "suite": shown.name, "suite_seed": shown.seed,
         "trained_on": {"suite": trained.name, "suite_seed": trained.seed}, "run_seed": o.seed,
         "checkpoint": checkpoint.path.name, "step": checkpoint.step,
-        "adapt_every": setup.source.episodes if setup.agent.phases > 1 else None, "horizon": o.horizon,
+        "adapt_every": setup.adapt_every, "horizon": o.horizon,
         "reward": o.reward, "seed": seed, "device": setup.source.device.type, "packages": versions(PACKAGES),
         "git_commit": git_commit(),
     }  # fmt: skip
@@ -183,8 +183,8 @@ def _play_side(
     play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
     try:
         curves, std = play(
-            setup.agent, episodes=content["episodes"], adapt_every=setup.source.episodes, modes=modes, progress=progress,
-            part=side,
+            setup.agent, episodes=content["episodes"], adapt_every=setup.adapt_every or setup.source.episodes, modes=modes,
+            progress=progress, part=side,
         )  # fmt: skip
         figures = side_content(tasks, curves, std, pool.axes)
         hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)

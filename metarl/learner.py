@@ -64,12 +64,20 @@ class Agent:
 
     Attributes:
         phases: collections an iteration. RL²: 1; gradient-based adaptation: inner steps + 1.
+        adapt_every: episodes of experience after which `adapt` is called where the agent is evaluated or filmed; None: as
+            many as a phase has in training.
+        resample: "never": a slot keeps its task for a whole trial; "episode": in training it gets another for every episode.
     """
 
     phases = 1
+    adapt_every: int | None = None
+    resample = "never"
 
     def meet(self, env: Any) -> None:
         """Look at the environment before it is played: only for agents that are shown more than observations."""
+
+    def accept(self, source: Any) -> None:
+        """Raise a `UserError` where the source's iterations are none that the agent can train on."""
 
     def begin(self, num_tasks: int) -> State:
         """See `Learner`."""

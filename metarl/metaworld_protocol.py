@@ -247,7 +247,9 @@ def evaluate_checkpoint(
     refuse_trained(tasks.tasks, setup.suite)
     if options.task_id:
         raise UserError("Meta-World's protocol shows no task ids, and this run was trained with --task-id")
-    episodes, steps = plan.episodes or source.episodes, max(1, setup.agent.phases - 1)
+    every = setup.agent.adapt_every  # fine-tuned agents: so many episodes at a time, for as many as a trial has
+    episodes = plan.episodes or every or source.episodes
+    steps = max(1, source.episodes // every) if every else max(1, setup.agent.phases - 1)
     dealt = shares(tasks)
     rounds = -(-QUOTA // (len(dealt) // len(tasks.names)))
     most = EVALUATIONS * options.horizon * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early

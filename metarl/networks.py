@@ -146,6 +146,35 @@ class Uniform(_Tensors):
         return -(self.high - self.low).log().sum(-1)
 
 
+@dataclass(frozen=True)
+class SquashedGaussian(_Tensors):
+    """A normal distribution through tanh, onto the range of the actions (SAC). Attributes: all (..., action)."""
+
+    mean: Tensor
+    log_std: Tensor
+    low: Tensor
+    high: Tensor
+
+    def _squashed(self, u: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * (u.tanh() + 1) / 2
+
+    @property
+    def mode(self) -> Tensor:
+        """What the mean becomes, (..., action): SAC's deterministic action."""
+        return self._squashed(self.mean)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """An action from standard normal noise (..., action)."""
+        return self._squashed(self.mean + self.log_std.exp() * noise)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density, summed over the action's entries, (...,)."""
+        y = (2 * (action - self.low) / (self.high - self.low) - 1).clamp(-1 + 1e-6, 1 - 1e-6)
+        # log p(a) = log N(atanh y) - log(1 - y^2) - log((high - low) / 2) (Haarnoja et al. 2018, appendix C)
+        inner = Gaussian(self.mean, self.log_std).log_prob(y.atanh())
+        return inner - ((1 - y.square()) * (self.high - self.low) / 2).log().sum(-1)
+
+
 Distribution = Gaussian | Categorical
 """What a policy can learn."""
 
@@ -354,11 +383,13 @@ class FeedForwardPolicy(nn.Module):
             parts: list[Any] = [self(part, params) for part in x.split(_ROWS, 1)]
             return type(parts[0]).cat(parts, dim=1)
         for i in range(0, len(self.encoder), 2):
-            x = torch.tanh(_linear(x, params, f"encoder.{i}"))
+            x = torch.tanh(linear_by_task(x, params, f"encoder.{i}"))
         log_std = params.get("head.log_std")
-        return self.head.distribution(_linear(x, params, "head.linear"), None if log_std is None else log_std.unsqueeze(-2))
+        return self.head.distribution(
+            linear_by_task(x, params, "head.linear"), None if log_std is None else log_std.unsqueeze(-2)
+        )
 
 
-def _linear(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
-    """W x + b with each task's own weights; x (num_tasks, rows, inputs)."""
+def linear_by_task(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
+    """W x + b with each task's own weights "<name>.weight" and "<name>.bias"; x (num_tasks, rows, inputs)."""
     return torch.baddbmm(params[f"{name}.bias"].unsqueeze(-2), x, params[f"{name}.weight"].mT)

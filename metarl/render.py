@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 
+from metarl.agents import adaptation_step
 from metarl.console import Progress, say
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend, use_backend
@@ -171,6 +172,7 @@ class Film:
 
     def __init__(self, asked: Render, run: Run, checkpoint: Checkpoint) -> None:
         self.asked, self.setup = asked, trained(run, checkpoint, device=asked.device)
+        self.agent = run.config["agent"]
         suite = self.setup.suite
         self.side = asked.side or ("test" if suite.test else "train")
         self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)
@@ -220,14 +222,15 @@ class Film:
 
             trial = play_trial(
                 env, self.setup.agent, self.tasks, [trial_generator(asked.seed, task, 0) for task in self.tasks], episodes=last,
-                adapt_every=self.setup.source.episodes, resets=lambda e: e, device=self.setup.source.device,
+                adapt_every=self.setup.adapt_every or self.setup.source.episodes, resets=lambda e: e,
+                device=self.setup.source.device,
                 branch=lambda e: mean and e in shown, watch=watch, keep_states=True,
             )  # fmt: skip
-            adapts = self.setup.agent.phases > 1
+            adapts = self.setup.adapt_every is not None
             for e, played in enumerate(trial):
                 rollout = played.branch if mean else played.support
                 if rollout is not None and e in cameras:
-                    note = _note(e, played.adapted if adapts else None)
+                    note = _note(e, played.adapted if adapts else None, adaptation_step(self.agent))
                     for of_goal, clip in zip(clips, cameras[e].clips(rollout, f"episode {e + 1}", note)):
                         of_goal.append(clip)
         env.close()
@@ -261,10 +264,10 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
     return some_of(some, goals or max(3, len(set(names))))
 
 
-def _note(episodes: int, gradient_steps: int | None) -> str:
-    """What the agent went through before an episode."""
-    if gradient_steps is not None:
-        return f"{gradient_steps} gradient step{'s' * (gradient_steps != 1)}"
+def _note(episodes: int, steps: int | None, step: str) -> str:
+    """What the agent went through before an episode: so many steps of adaptation, if it takes any."""
+    if steps is not None:
+        return f"{steps} {step}{'s' * (steps != 1)}"
     return f"after {episodes} episode{'s' * (episodes != 1)}" if episodes else "no experience yet"
 
 

@@ -63,6 +63,11 @@ class Setup(NamedTuple):
     agent: Agent
     source: Trials
 
+    @property
+    def adapt_every(self) -> int | None:
+        """Episodes of experience after which the agent adapts, beside its memory; None: it never does."""
+        return self.agent.adapt_every or (self.source.episodes if self.agent.phases > 1 else None)
+
     def announcement(self) -> str:
         """What is trained on what, for how long, in words."""
         o = self.options
@@ -97,7 +102,7 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     device = choose_device(options.device)
     env = make_vec(
         made.train, slots or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
-        terminate_on_success=options.terminate_on_success,
+        terminate_on_success=options.terminate_on_success, resample=agent_class.resample,
     )  # fmt: skip
     agent = agent_class(
         settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
@@ -111,6 +116,7 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
     source = Trials(env, made.train, episodes, options.seed, device)
+    agent.accept(source)
     return Setup(options, made, env, agent, source)
 
 

@@ -38,6 +38,8 @@ class Rollout:
         action: as sampled, before it was clipped to the action space; discrete: int64.
         log_prob: of the action, (T, N).
         reward, done, success: (T, N); done: the step ended an episode.
+        terminated: (T, N) bool; the environment itself ended it, not the horizon.
+        next_obs: (T, N, ...) the observation that the step led to, before any reset.
         episode: index of the episode within this rollout, (T, N) int64.
         step: index of the step within its episode, (T, N) int64.
         valid: (T, N) bool; False: the slot had finished its episodes and waited for the others.
@@ -52,6 +54,8 @@ class Rollout:
     reward: Tensor
     done: Tensor
     success: Tensor
+    terminated: Tensor
+    next_obs: Tensor
     episode: Tensor
     step: Tensor
     valid: Tensor
@@ -79,7 +83,7 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
         return rollouts[0]
     fields: dict[str, Any] = {
         name: torch.cat([getattr(rollout, name) for rollout in rollouts])
-        for name in ("action", "log_prob", "reward", "done", "success", "step", "valid")
+        for name in ("action", "log_prob", "reward", "done", "success", "terminated", "next_obs", "step", "valid")
     }
     before = 0
     episodes = []
@@ -141,7 +145,7 @@ def play(
     discrete = isinstance(space, gymnasium.spaces.Discrete)
     record: dict[str, list[np.ndarray]] = {
         key: [] for key in ("obs", "previous_action", "previous_reward", "previous_done", "action", "reward", "done", "success",
-                            "episode", "step", "valid")
+                            "terminated", "next_obs", "episode", "step", "valid")
     }  # fmt: skip
     predictions: list[Any] = []
     states: list[State] = []
@@ -161,6 +165,12 @@ def play(
         executed = chosen + space.start if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
         obs, reward, terminated, truncated, info = env.step(executed)
         done, success = terminated | truncated, info["success"]
+        reached = obs.astype(np.float32)
+        following = reached
+        if done.any():
+            following = reached.copy()
+            for slot in np.flatnonzero(done):
+                following[slot] = info["final_obs"][slot]
         row = (
             seen,
             previous_action,
@@ -170,6 +180,8 @@ def play(
             reward,
             done,
             success,
+            terminated,
+            following,
             episode,
             step,
             active,
@@ -178,7 +190,7 @@ def play(
             record[key].append(value)
         if watch is not None:
             watch(t, reward, success)
-        seen = obs.astype(np.float32)
+        seen = reached
         previous_action = np.eye(int(space.n), dtype=np.float32)[chosen] if discrete else executed  # type: ignore[attr-defined]
         previous_reward, previous_done = reward.astype(np.float32), done.astype(np.float32)
         episode, step = episode + done, np.where(done, 0, step + 1)
@@ -264,6 +276,8 @@ def play_trial(
 class Trials:
     """The source for robots: an iteration is one trial in every slot, on freshly drawn tasks; a phase of it `episodes` long.
 
+    Where the environment draws a task for every episode (`resample="episode"`), an iteration's reset draws the first ones.
+
     Args:
         env: where to play; its horizon is the length of an episode.
         tasks: what to draw tasks from.
@@ -286,7 +300,8 @@ class Trials:
         self.iteration = iteration
         self._steps, self._seconds = 0, 0.0
         self._played: list[dict[str, np.ndarray]] = []
-        self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
+        if self.env.resample == "never":
+            self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
         seed = int(generator(self.seed, RESETS, iteration).integers(2**31))
         self.obs, _ = self.env.reset(seed=seed)
         self.previous = nothing_before(self.env)
@@ -306,10 +321,20 @@ class Trials:
             self.env, learner, state, self.obs, self.previous, episodes=self.episodes, noise=noise, device=self.device,
             keep_states=True, watch=watch,
         )  # fmt: skip
-        self._steps += int(rollout.valid.sum())
-        self._seconds += time.perf_counter() - began
-        self._played.append(rollout.by_episode(self.episodes))
+        self.record(int(rollout.valid.sum()), time.perf_counter() - began, rollout.by_episode(self.episodes))
         return rollout, state
+
+    def record(self, steps: int, seconds: float, played: dict[str, np.ndarray]) -> None:
+        """Take note of what was played: `collect` does, and agents that step `env` in a loop of their own.
+
+        Args:
+            steps: of all slots.
+            seconds: that they took.
+            played: see `Rollout.by_episode`.
+        """
+        self._steps += steps
+        self._seconds += seconds
+        self._played.append(played)
 
     def report(self) -> Metrics:
         """What the iteration's episodes were like: means over all of them, the first and the last of the trial; steps."""

@@ -30,7 +30,7 @@ from metarl.machine import processor, usable_cores, versions
 from metarl.pretrained import is_packed
 
 FORMAT = 2
-PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba")
+PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba", "stable-baselines3")
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two equal runs."""
 _TRAINED = ("agent", "suite", "files", "options", "settings")  # what of config.json a checkpoint repeats

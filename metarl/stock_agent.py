@@ -63,6 +63,7 @@ class StockAgent:
         self.actions: list[Tensor] = []
         self.rewards: list[Tensor] = []
         self.dones: list[Tensor] = []
+        self.terminated: list[Tensor] = []
 
     def _tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device) for array in arrays)
@@ -96,6 +97,7 @@ class StockAgent:
         self.previous = self._tensors(timestep.action, timestep.reward, done)
         self.rewards.append(self.previous[1])
         self.dones.append(torch.from_numpy(done).to(self.device))
+        self.terminated.append(torch.from_numpy(timestep.terminated).to(self.device))
 
     @torch.no_grad()
     def adapt(self) -> None:
@@ -115,10 +117,13 @@ class StockAgent:
         start[0] = 0
         action, prediction = torch.stack(self.actions), type(self.predictions[0]).stack(self.predictions)
         query = Step(*(torch.stack(parts) for parts in zip(*self.queries)))
+        # Meta-World shows agents no episode's last observation: the one before stands in for it.
+        following = torch.where(done.unsqueeze(-1), query.obs, query.obs.roll(-1, 0))
         # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
         return Rollout(
             query=query, action=action, log_prob=prediction.log_prob(action), reward=torch.stack(self.rewards), done=done,
-            success=torch.zeros_like(done), episode=episode, step=index - start, valid=episode < self.episodes,
+            success=torch.zeros_like(done), terminated=torch.stack(self.terminated), next_obs=following, episode=episode,
+            step=index - start, valid=episode < self.episodes,
             prediction=prediction, states=[], final=Step(self.queries[-1].obs, *self.previous),
         )  # fmt: skip
 

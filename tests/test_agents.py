@@ -16,6 +16,7 @@ from metarl.evaluate import evaluate
 from metarl.run import open_run
 
 SMALL = ["--layers", "8"]
+NO_NETWORK = ("random", "scripted")
 OPTIONS = {
     "maml-trpo": ["", "--inner-steps 3 --episodes-per-trial 4", "--rates weight", "--rates layer --adapt-part head",
                   "--first-order", "--adapt-part body --inner-loss log_prob", "--sampling-credit 1.0",
@@ -24,6 +25,7 @@ OPTIONS = {
     "promp": ["", "--inner-kl-target None --entropy 0.01 --max-grad-norm 1.0"],
     "multitask-ppo": [""],
     "multitask-trpo": [""],
+    "sb3-ppo": ["", "--n-steps 10 --no-normalize-reward --target-kl 0.1"],
     "random": [""],
     "scripted": ["", "--std 0.3"],
 }  # fmt: skip
@@ -31,19 +33,20 @@ CASES = [(agent, options.split()) for agent, variants in OPTIONS.items() for opt
 
 
 def _small(agent: str) -> list[str]:
-    return SMALL if agent not in ("random", "scripted") else []
+    return [] if agent in NO_NETWORK else ["--net-arch", "8"] if agent.startswith("sb3") else SMALL
 
 
 def test_every_agent_is_tried_here():
     robots = {name for name, entry in AGENTS.items() if entry.training == ROBOTS}
-    assert {"rl2", *OPTIONS} == robots  # rl2: test_train.py; the others: test_fewshot_cli.py
+    # rl2: test_train.py; sb3-sac: test_sb3.py; the others: test_fewshot_cli.py
+    assert {"rl2", "sb3-sac", *OPTIONS} == robots
 
 
 @pytest.mark.parametrize(("agent", "options"), CASES)
 def test_trained_in_two_parts_equals_trained_at_once(tmp_path, agent, options):
     more = [*_small(agent), *options]
     size = (int(options[-1]) // 2 if "--episodes-per-trial" in options else 1) * STEPS
-    if agent.startswith("multitask") or agent in ("random", "scripted"):
+    if agent.startswith(("multitask", "sb3")) or agent in NO_NETWORK:
         more += ["--episodes-per-trial", "2"]
     assert train(tmp_path / "whole", 0, *more, "--steps", str(3 * size), agent=agent) == 0
     assert train(tmp_path / "cut", 0, *more, "--steps", str(size), agent=agent) == 0

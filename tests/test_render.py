@@ -94,7 +94,10 @@ def test_changes_are_distances_between_hidden_states():
 def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
     """At 20 a second every 4th of 80 control steps; of a slot that ends with its 6th step, none after it."""
     engine = SimpleNamespace(scene=lambda slot: (slot, now))
-    camera = _Camera(SimpleNamespace(engine=engine, num_envs=2, horizon=20), fps=20, speed=1.0)
+    env = SimpleNamespace(
+        engine=engine, num_envs=2, horizon=20, metadata={"render_fps": 80}, distribution=SimpleNamespace(make=None)
+    )
+    camera = _Camera(env, fps=20, speed=1.0)
     for now in range(20):
         camera.take(now)
     valid = torch.ones(20, 2, dtype=torch.bool)
@@ -107,8 +110,8 @@ def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
     assert ended.scenes == [(1, 0), (1, 4)]
     assert ended.steps == [1, 6]
     assert len(ended.rewards) == 6
-    assert sorted(_Camera(SimpleNamespace(horizon=20), fps=10, speed=2.0).times) == [0, 16]
-    assert sorted(_Camera(SimpleNamespace(horizon=10), fps=30, speed=1.0).times) == [0, 2, 5, 8]
+    assert sorted(_Camera(SimpleNamespace(horizon=20, metadata={"render_fps": 80}), fps=10, speed=2.0).times) == [0, 16]
+    assert sorted(_Camera(SimpleNamespace(horizon=10, metadata={"render_fps": 80}), fps=30, speed=1.0).times) == [0, 2, 5, 8]
 
 
 def test_a_grid_as_a_gif(recurrent, tmp_path, capsys):

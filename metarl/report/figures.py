@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from metarl.agents import adaptation_step
 from metarl.curves import COLORS, SIDES, headline, measured
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
 from metarl.report.numbers import number_of, percent_of, plural
@@ -112,7 +113,7 @@ def adaptation(content: dict[str, Any]) -> list[Picture]:
             f"{SIDES.get(side, side).capitalize()}: {shown(curve[0])} at first, {shown(curve[-1])} in the last episode."
             for side, curve in curves.items()
         )
-        steps = "; vertical lines: gradient steps" if content["adapt_every"] else ""
+        steps = f"; vertical lines: {adaptation_step(content['agent'])}s" if content["adapt_every"] else ""
         drawn.append(picture(f"adaptation_{measure}", f"{title}, with 95 % intervals over goals{steps}", alt, draw))
     return drawn
 

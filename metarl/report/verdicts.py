@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from metarl.agents import adaptation_step
 from metarl.curves import SIDES, headline
 from metarl.report.numbers import (
     Interval,
@@ -50,7 +51,9 @@ def experience(content: dict[str, Any]) -> str:
     if not every:
         return f"After {episodes}"
     steps = k // every
-    return f"After {'one' if steps == 1 else steps or 'no'} gradient step{'s' * (steps != 1)} ({episodes})"
+    return (
+        f"After {'one' if steps == 1 else steps or 'no'} {adaptation_step(content['agent'])}{'s' * (steps != 1)} ({episodes})"
+    )
 
 
 def tiles(content: dict[str, Any]) -> list[Tile]:

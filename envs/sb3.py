@@ -1,0 +1,169 @@
+"""The stable-baselines3 `VecEnv` view of our slots: `make_sb3`. Importing this module needs stable-baselines3."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from metarl.envs.suites import Suite, Task, TaskDistribution, suite
+from metarl.envs.vector import MetaVectorEnv, make_vec
+from metarl.errors import UserError
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as error:
+    raise UserError(f"stable-baselines3 is needed here ({error}): pip install 'stable-baselines3>=2.7'") from None
+
+Indices = None | int | Iterable[int]
+
+
+def single_precision(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+    """The space as SB3's agents see it: float32 where it is a float64 Box, else as it is.
+
+    SB3 stores observations as the space has them and computes in float32: float64 would only take twice the memory.
+    """
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype == np.float64:
+        return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    return space
+
+
+class Slot:
+    """One slot as `get_attr`, `set_attr` and `env_method` see it: task and picture are its own, all else is everyone's.
+
+    Args:
+        env: whose slot it is.
+        index: which one.
+    """
+
+    def __init__(self, env: MetaVectorEnv, index: int) -> None:
+        self._env, self._index = env, index
+        self.observation_space = single_precision(env.single_observation_space)
+        self.action_space = env.single_action_space
+
+    @property
+    def task(self) -> Task | None:
+        """The task that it is on; None before the first reset."""
+        return self._env.tasks[self._index]
+
+    @task.setter
+    def task(self, task: Task) -> None:
+        self.set_task(task)
+
+    def set_task(self, task: Task) -> None:
+        """Give it a task, from the next reset on; stepping before it raises `ResetNeeded`."""
+        self._env.set_tasks([task], [self._index])
+
+    def render(self) -> np.ndarray | None:
+        """Its picture, (height, width, 3) uint8; None without a render mode."""
+        pictures = self._env.render([self._index])
+        return None if pictures is None else pictures[0]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+
+class SB3VecEnv(VecEnv):
+    """A `MetaVectorEnv` as stable-baselines3 wants it.
+
+    Where an episode ended, `infos[slot]` holds "terminal_observation", and "is_success": success at any step of the episode,
+    which SB3 logs as its success rate. "TimeLimit.truncated" is there at every step, beside the environment's own entries
+    ("success" of the step just taken). Observations and rewards are float32. Slots share one stream of random numbers: `seed`
+    starts it, with the next reset.
+
+    Args:
+        env: with resample="episode" an agent sees every task; `make_sb3` makes it so.
+    """
+
+    def __init__(self, env: MetaVectorEnv) -> None:
+        self.env, self.metadata = env, env.metadata
+        self.slots = [Slot(env, i) for i in range(env.num_envs)]
+        self._succeeded = np.zeros(env.num_envs, bool)
+        super().__init__(env.num_envs, single_precision(env.single_observation_space), env.single_action_space)
+
+    def reset(self) -> np.ndarray:
+        """Start new episodes; (num_envs, ...)."""
+        obs, _ = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
+        self._succeeded[:] = False
+        self._reset_seeds()
+        self._reset_options()
+        return self._cast(obs)
+
+    def _cast(self, obs: np.ndarray) -> np.ndarray:
+        return obs.astype(self.observation_space.dtype, copy=False)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """The actions of the step that `step_wait` takes."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Take the step: observations (num_envs, ...), rewards and dones (num_envs,), infos."""
+        obs, reward, terminated, truncated, info = self.env.step(self._actions)
+        done = terminated | truncated
+        self._succeeded |= info["success"]
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
+        for key, values in info.items():
+            if not key.startswith(("_", "final_")):
+                for slot, there in enumerate(info[f"_{key}"].tolist()):
+                    if there:
+                        infos[slot][key] = values[slot]
+        for slot in np.flatnonzero(done).tolist():
+            infos[slot]["terminal_observation"] = self._cast(info["final_obs"][slot])
+            infos[slot]["is_success"] = bool(self._succeeded[slot])
+        self._succeeded[done] = False
+        return self._cast(obs), reward.astype(np.float32), done, infos
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """An attribute of each of these slots: see `Slot`."""
+        return [getattr(self.slots[i], attr_name) for i in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Set an attribute of these slots.
+
+        Raises:
+            UserError: it is one that all slots share, and these are not all of them.
+        """
+        chosen = list(self._get_indices(indices))
+        if hasattr(Slot, attr_name) or not hasattr(self.env, attr_name):
+            for i in chosen:
+                setattr(self.slots[i], attr_name, value)
+        elif sorted(chosen) == list(range(self.num_envs)):
+            setattr(self.env, attr_name, value)
+        else:
+            raise UserError(f"all slots share {attr_name}: it can be set for all of them only")
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of each of these slots: `set_task`, `render`, or one of the whole `MetaVectorEnv`."""
+        return [getattr(self.slots[i], method_name)(*method_args, **method_kwargs) for i in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
+        """No slot is wrapped: wrap the whole (`VecMonitor`, `VecNormalize`, ...)."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """A picture of each slot."""
+        return self.env.render() or [None] * self.num_envs
+
+
+def make_sb3(
+    tasks: TaskDistribution | Suite | str, num_envs: int = 20, *, resample: str = "episode", **options: Any
+) -> SB3VecEnv:  # fmt: skip
+    """Make a stable-baselines3 `VecEnv`.
+
+    Args:
+        tasks: what the slots' tasks are drawn from; of a suite, or of a suite's name, it is the train tasks.
+        num_envs: number of slots.
+        resample: "episode": a task anew for every episode, so that the agent sees all of them; "never": a slot keeps its own.
+        options: all others of `make_vec`.
+
+    Raises:
+        UserError: see `make_vec`; or stable-baselines3 is not installed.
+    """
+    if isinstance(tasks, str):
+        tasks = suite(tasks)
+    pool = tasks.train if isinstance(tasks, Suite) else tasks
+    return SB3VecEnv(make_vec(pool, num_envs, resample=resample, **options))
