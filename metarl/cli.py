@@ -57,6 +57,9 @@ def run(args: list[str]) -> int:
 
             print(f"metarl {__version__}")
             return 0
+        if args[0] == "--tyro-print-completion":
+            print(import_module("metarl.completion").script("".join(args[1:2]), COMMANDS), end="")
+            return 0
         if not sys.platform.startswith("linux"):
             raise UserError(f"metarl runs on Linux; this is {sys.platform}. A Linux container or WSL will do")
         if args[0] not in COMMANDS:

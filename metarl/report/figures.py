@@ -69,6 +69,7 @@ def count_steps(axis: Any) -> None:
 
 
 def limits(axis: Any, measure: str) -> None:
+    """The whole range of a success from top to bottom; of a return from 0, or from its lowest where that is below."""
     if measure == "success":
         axis.set_ylim(-0.03, 1.03)
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
