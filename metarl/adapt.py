@@ -1,6 +1,6 @@
 """The one inner loop: adaptation by gradient descent on a task's own loss, for robots, images and text alike.
 
-MAML (Finn et al. 2017, equation 1) and its kin: first order (FOMAML, the same paper), learned rates (Meta-SGD, Li et al.
+MAML (Finn et al. 2017, section 2.2) and its kin: first order (FOMAML, the same paper), learned rates (Meta-SGD, Li et al.
 2017), a part of the parameters (ANIL, Raghu et al. 2020: the head; BOIL, Oh et al. 2021: all but the head).
 
 Parameters are plain dicts of tensors, never a module's own. With one more axis in front, the task, the same code adapts
