@@ -154,6 +154,8 @@ def _fisher(agent: "MAML", shift: float, group: "Group") -> Callable[[Tensor], T
 def _spread(phase: "Phase", share: float, shift: float) -> "Phase":
     """A share of the steps, evenly spaced over those that there are: episodes may have ended early."""
     there = phase.weight.any(0).nonzero().squeeze(1)
+    if not len(there):
+        return phase.rows(there.new_zeros(1))  # a step without weight
     n = len(there)
     taken = max(1, round(share * n))
     rows = ((torch.arange(taken, device=there.device) + shift) * (n / taken)).long().clamp(max=n - 1)

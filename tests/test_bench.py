@@ -242,6 +242,6 @@ def test_ctrl_c_ends_every_process_without_a_traceback():
     assert process.stderr is not None
     lines = [process.stderr.readline() for _ in range(2)]  # both contenders are ready: the warm-up or a round is going on
     os.killpg(process.pid, signal.SIGINT)
-    _, rest = process.communicate(timeout=60)  # waits for every process that holds the pipes
+    _, rest = process.communicate(timeout=180)  # waits for every process that holds the pipes
     assert process.returncode == 130, lines
     assert "Traceback" not in rest

@@ -391,7 +391,7 @@ def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.Monkey
             assert not terminated.any()
             assert np.isfinite(obs).all()
             for slot in (0, 2):
-                assert np.array_equal(obs[slot], calm[0][t, slot])
+                assert np.abs(obs[slot] - calm[0][t, slot]).max() <= 1e-12  # stock's norms depend on the processor's BLAS
         results.append((obs, info["grasp_reward"]))
     assert np.abs(results[0][0] - results[1][0]).max() <= 1e-12
 
