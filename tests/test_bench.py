@@ -238,10 +238,15 @@ def test_an_interrupt_shows_the_rounds_before_it(tmp_path, monkeypatch, capsys):
 def test_ctrl_c_ends_every_process_without_a_traceback():
     options = ["--slots", "2", "--seconds", "600", "--contenders", "async,bare"]
     args = [sys.executable, "-m", "metarl.cli", "bench", REACH, *options]
-    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell gives what it starts in the background a SIGINT that is ignored, and children inherit it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     lines = [process.stderr.readline() for _ in range(2)]  # both contenders are ready: the warm-up or a round is going on
     os.killpg(process.pid, signal.SIGINT)
-    _, rest = process.communicate(timeout=180)  # waits for every process that holds the pipes
+    _, rest = process.communicate(timeout=60)  # waits for every process that holds the pipes
     assert process.returncode == 130, lines
     assert "Traceback" not in rest
