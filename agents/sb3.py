@@ -263,6 +263,14 @@ class SB3Agent(Agent):
 _STATISTICS = ("mean", "var", "count")
 
 
+def fill(buffer: Any, **columns: Any) -> None:
+    """Fill a buffer of SB3's, made for these steps of one slot, with tensors or arrays (steps, ...) by their names in it."""
+    for name, values in columns.items():
+        array = values.cpu().numpy() if isinstance(values, Tensor) else values
+        getattr(buffer, name)[:] = array.reshape(getattr(buffer, name).shape)
+    buffer.full = True
+
+
 class SB3PPO(SB3Agent):
     """SB3's PPO: see `SB3Agent`."""
 
@@ -310,13 +318,11 @@ class SB3PPO(SB3Agent):
         cut = (played.done & ~played.terminated).cpu().numpy()
         reward[cut] += self.settings.gamma * following.cpu().numpy()[cut]
         buffer = self._buffer(model, n, 1)
-        filled = (
-            ("observations", played.obs), ("actions", played.action), ("values", value.flatten()), ("log_probs", log_prob),
-            ("episode_starts", torch.cat([torch.ones_like(played.done[:1]), played.done[:-1]])),
+        fill(
+            buffer, observations=played.obs, actions=played.action, values=value, log_probs=log_prob, rewards=reward,
+            episode_starts=torch.cat([torch.ones_like(played.done[:1]), played.done[:-1]]),
         )  # fmt: skip
-        for name, tensor in filled:
-            getattr(buffer, name)[:] = tensor.cpu().numpy().reshape(getattr(buffer, name).shape)
-        buffer.rewards[:, 0], buffer.pos, buffer.full = reward, n, True
+        buffer.pos = n
         buffer.compute_returns_and_advantage(following[-1:], played.done[-1:].cpu().numpy())
         model.rollout_buffer, model.n_epochs = buffer, self.settings.fit_epochs
         model.train()

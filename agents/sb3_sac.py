@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents import Preset
-from metarl.agents.sb3 import Played, SB3Agent, SB3Settings
+from metarl.agents.sb3 import Played, SB3Agent, SB3Settings, fill
 from metarl.counts import Count
 from metarl.errors import UserError
 from metarl.learner import Metrics, Step
@@ -128,13 +128,10 @@ class SB3SAC(SB3Agent):
     def _fit(self, model: Any, played: Played) -> None:
         """Gradient steps of SAC on the task's own transitions."""
         buffer = self._buffer(model, len(played.reward), 1)
-        action = model.policy.scale_action(played.action.cpu().numpy())
-        for name, values in (
-            ("observations", played.obs), ("actions", action), ("next_observations", played.next_obs),
-            ("rewards", self._scaled(played.reward)), ("dones", played.done), ("timeouts", played.done & ~played.terminated),
-        ):  # fmt: skip
-            array = values.cpu().numpy() if isinstance(values, Tensor) else values
-            getattr(buffer, name)[:] = array.reshape(getattr(buffer, name).shape)
-        buffer.full = True
+        fill(
+            buffer, observations=played.obs, actions=model.policy.scale_action(played.action.cpu().numpy()),
+            next_observations=played.next_obs, rewards=self._scaled(played.reward), dones=played.done,
+            timeouts=played.done & ~played.terminated,
+        )  # fmt: skip
         model.replay_buffer = buffer
         model.train(gradient_steps=self.settings.fit_steps, batch_size=self.settings.batch_size)

@@ -262,9 +262,7 @@ class Evaluate:
         return 0
 
     def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
-        checkpoint, problems = run.load(named)
-        for problem in problems:
-            say(f"{problem}: evaluating the one before")
+        checkpoint = run.usable(named, "evaluating")
         if not self.quiet:
             say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
         how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan

@@ -69,9 +69,7 @@ class Export:
     def main(self) -> int:
         """Run the command."""
         run, named = open_run(self.run)
-        checkpoint, problems = run.load(named)
-        for problem in problems:
-            say(f"{problem}: exporting the one before")
+        checkpoint = run.usable(named, "exporting")
         graph, metadata, name = exported(run, checkpoint, self)
         content = to_onnx(graph, metadata)
         found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None

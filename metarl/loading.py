@@ -4,7 +4,6 @@ from pathlib import Path
 
 from torch import nn
 
-from metarl.console import say
 from metarl.devices import choose_device
 from metarl.interface import untrained
 from metarl.learner import Agent
@@ -25,9 +24,7 @@ def load(run: Path | str, *, device: str = "auto") -> Agent:
         UserError: there is no such run, or it is damaged.
     """
     opened, named = open_run(Path(run))
-    checkpoint, problems = opened.load(named)
-    for problem in problems:
-        say(f"{problem}: loading the one before")
+    checkpoint = opened.usable(named, "loading")
     return restored(opened, checkpoint, device)
 
 

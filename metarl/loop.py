@@ -69,6 +69,11 @@ class LoopOptions:
         """Iterations that reach `steps`."""
         return math.ceil(self.steps / self.steps_per_iteration)
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of all iterations: `steps`, rounded up."""
+        return self.iterations * self.steps_per_iteration
+
 
 class Training(Protocol):
     """What the loop needs of what a configuration stands for."""
@@ -115,7 +120,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
     saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
-    with _interruptible() as signals, Progress(total * per, start * per, quiet=options.quiet) as bar:
+    with _interruptible() as signals, Progress(options.total_steps, start * per, quiet=options.quiet) as bar:
         try:
             for iteration in range(start, total):
                 began, began_cpu = time.perf_counter(), time.process_time()

@@ -48,9 +48,7 @@ class Pack:
     def main(self) -> int:
         """Run the command."""
         run, named = open_run(self.run)
-        checkpoint, problems = run.load(named)
-        for problem in problems:
-            say(f"{problem}: packing the one before")
+        checkpoint = run.usable(named, "packing")
         folder = self.out or Path("packed", _plain(f"{run.config['agent']}_{suite_name(run.config)}_s{_seed(run)}"))
         evaluated = pack(run, checkpoint, folder, self.license)
         if not self.quiet:

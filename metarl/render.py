@@ -137,9 +137,7 @@ class Render:
     def main(self) -> int:
         """Run the command."""
         run, named = open_run(self.run)
-        checkpoint, problems = run.load(named)
-        for problem in problems:
-            say(f"{problem}: showing the one before")
+        checkpoint = run.usable(named, "showing")
         how = f"metarl render {run.path}{arguments(run.config, '')}"
         for change in name_again(checkpoint.config, self.suite, self.agent, how=how):
             say(f"Beware: {change}")

@@ -25,6 +25,7 @@ from torch import Tensor
 
 import metarl
 from metarl.cache import write_atomically, writing
+from metarl.console import say
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
 from metarl.pretrained import is_packed
@@ -183,6 +184,13 @@ class Run:
         """Folders of checkpoints, oldest first; whether they are whole is not checked."""
         folder = self.path / "checkpoints"
         return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+    def usable(self, path: Path | None, doing: str) -> Checkpoint:
+        """As `load`; of damaged checkpoints passed over it says what is done with the one before, such as "evaluating"."""
+        checkpoint, problems = self.load(path)
+        for problem in problems:
+            say(f"{problem}: {doing} the one before")
+        return checkpoint
 
     def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
         """The newest whole checkpoint, or the one named, and what is to be said about damaged ones passed over.

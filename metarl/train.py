@@ -102,7 +102,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 
 
 def _announce(run: Run, setup: Training) -> None:
-    o, total = setup.options, setup.options.iterations * setup.options.steps_per_iteration
+    o, total = setup.options, setup.options.total_steps
     rounded = f" ({o.steps:,} rounded up to whole iterations)" if total != o.steps else ""
     say(
         f"Training {run.config['agent']} on {run.config['suite']}: {total:,} steps{rounded}, {o.iterations} iterations of "

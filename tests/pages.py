@@ -1,6 +1,7 @@
 """Pages of `metarl report` as a real browser reads them."""
 
 from pathlib import Path
+from typing import Any
 
 import browser
 from hypothesis import strategies as st
@@ -9,8 +10,20 @@ from metarl import cli
 
 JUNK = st.sampled_from([None, [], {}, "x", -1, 0, 10**400, [None], [[]], {"sampled": 1}, True, "<b>"])
 """What may be in the place of anything in a damaged file."""
+
 WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
            new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
+
+
+def spoil(data: st.DataObject, content: Any) -> None:
+    """Put something of `JUNK` in the place of anything in a file's content."""
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    place[key] = data.draw(JUNK)
 
 
 def report(*args: Path | str) -> int:

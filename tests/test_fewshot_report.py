@@ -16,7 +16,7 @@ from fewshot_runs import RUNS, content_of, evaluate, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import make_run
-from pages import JUNK, check_page, plain, report, text
+from pages import check_page, plain, report, spoil, text
 
 from metarl.report import numbers
 from metarl.report.fewshot_words import sentences, warnings
@@ -143,13 +143,7 @@ def test_a_damaged_part_is_left_out_and_said(few_shot_runs, tmp_path):
 def test_no_file_of_an_evaluation_breaks_the_report(few_shot_runs, tmp_path_factory, drawn, name):
     """Anything in the place of anything: it is left out, or all that is said of it can be said."""
     content = copy.deepcopy(content_of(few_shot_runs[name]))
-    place: Any = content
-    while True:
-        key = drawn.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or not place[key] or drawn.draw(st.integers(0, 3)) == 0:
-            break
-        place = place[key]
-    place[key] = drawn.draw(JUNK)
+    spoil(drawn, content)
     path = tmp_path_factory.getbasetemp() / "damaged_few_shot"
     path.mkdir(exist_ok=True)
     (path / "config.json").write_bytes((few_shot_runs[name] / "config.json").read_bytes())

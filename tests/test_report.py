@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import adapts, evaluation, make_run
-from pages import JUNK, WAITS, check_page, plain, report, text
+from pages import WAITS, check_page, plain, report, spoil, text
 from PIL import Image
 
 from metarl.envs import Task, suite
@@ -133,13 +133,7 @@ def test_a_broken_run(tmp_path, chromium):
 def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
     """Anything in the file's place of anything: it is left out, or all that is said of it can be said."""
     content = copy.deepcopy(PLANTED)
-    place = content
-    while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
-            break
-        place = place[key]
-    place[key] = data.draw(JUNK)
+    spoil(data, content)
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.mkdir(exist_ok=True)
     (path / "evaluation.json").write_text(json.dumps(content))

@@ -208,9 +208,7 @@ class Evaluate:
         return 0
 
     def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
-        checkpoint, problems = run.load(named)
-        for problem in problems:
-            say(f"{problem}: evaluating the one before")
+        checkpoint = run.usable(named, "evaluating")
         how = f"metarl evaluate {run.path}{arguments(run.config, '')}"
         for change in name_again(checkpoint.config, self.agent, how=how):
             say(f"Beware: {change}")

@@ -75,9 +75,7 @@ def predict(
             cannot be read.
     """
     opened, named = open_run(Path(run))
-    checkpoint, problems = opened.load(named)
-    for problem in problems:
-        say(f"{problem}: using the one before")
+    checkpoint = opened.usable(named, "using")
     if opened.config["agent"] not in FEW_SHOT:
         raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
     learner, size = restored(opened, checkpoint, device), opened.config["options"]["image_size"]

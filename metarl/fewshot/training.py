@@ -139,7 +139,7 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
     made = learner(
         settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
-        total_updates=options.iterations * options.updates,
+        total_updates=options.total_steps,
     )  # fmt: skip
     source = Episodes(data, options, device)
     source.collect(made, None, 0)  # what does not fit is refused before anything is made

@@ -43,13 +43,15 @@ def points_of(interval: Interval) -> str:
 
 def number_of(interval: Interval) -> str:
     """4,769 [4,726, 4,812], or where all are small -8.3 [-9.1, -7.5]"""
-    form = f",.{_tenth(interval)}f"
-    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+    return _plain(interval, f",.{_tenth(interval)}f")
 
 
 def change_of(interval: Interval) -> str:
     """+1,241 [+971, +1,511], or where all are small +8.3 [+7.5, +9.1]"""
-    form = f"+,.{_tenth(interval)}f"
+    return _plain(interval, f"+,.{_tenth(interval)}f")
+
+
+def _plain(interval: Interval, form: str) -> str:
     return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
 
 
@@ -71,14 +73,12 @@ def tenths_of(interval: Interval) -> str:
 
 def error_of(interval: Interval) -> str:
     """0.214 [0.203, 0.225]: a mean squared error, as exact as it is known."""
-    form = f",.{_decimals(interval)}f"
-    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+    return _plain(interval, f",.{_decimals(interval)}f")
 
 
 def error_change_of(interval: Interval) -> str:
     """-1.52 [-1.61, -1.43]"""
-    form = f"+,.{_decimals(interval)}f"
-    return signless_zero(interval[0] or 0.0, form) + _bounds(interval, 1, form)
+    return _plain(interval, f"+,.{_decimals(interval)}f")
 
 
 def _decimals(interval: Interval) -> int:
