@@ -199,10 +199,10 @@ def test_nearest_by_hand():
         assert prediction.argmax() == given.support.y[0, distance.argmin()]
 
 
-@pytest.mark.parametrize("first_order", [False, True])
-def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order):
+@pytest.mark.parametrize(("first_order", "transductive"), [(False, False), (True, False), (False, True)])
+def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order, transductive):
     """In float64, against double back-propagation task by task through plain functions."""
-    learner = make("maml", first_order=first_order)
+    learner = make("maml", first_order=first_order, transductive=transductive)
     learner.net.double()
     given = episode(tasks=2).map(lambda t: t.double() if t.is_floating_point() else t)
     found, metrics = learner._gradient(given, 1.0)
@@ -226,7 +226,7 @@ def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order
             inner = functional.cross_entropy(forward(p, task.support.x[0])[0], task.support.y[0])
             slopes = torch.autograd.grad(inner, p.values(), create_graph=not first_order)
             p = {name: value - 0.1 * slope for (name, value), slope in zip(p.items(), slopes)}
-        statistics = forward(p, task.support.x[0])[1]
+        statistics = None if transductive else forward(p, task.support.x[0])[1]
         loss = loss + functional.cross_entropy(forward(p, task.query.x[0], statistics)[0], task.query.y[0]) / 2
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(params.values()))])
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-9)

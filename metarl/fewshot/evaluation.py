@@ -26,6 +26,7 @@ from metarl.fewshot.training import Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.report.fewshot_words import TRANSDUCTIVE
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 from metarl.userfiles import arguments, name_again
@@ -145,8 +146,9 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
         **asdict(plan), "ways": learner.ways, "shots": shots, "trained_with": {"ways": options.ways, "shots": options.shots},
-        "measure": learner.kind.measure, "device": setup.source.device.type,
-        "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES), "git_commit": git_commit(),
+        "measure": learner.kind.measure, "transductive": getattr(learner.settings, "transductive", False),
+        "device": setup.source.device.type, "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES),
+        "git_commit": git_commit(),
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
@@ -243,6 +245,8 @@ def table(content: dict[str, Any]) -> None:
         console.print(grid)
     say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
     say(f"Split: {content['split']}.")
+    if content["transductive"]:
+        say(TRANSDUCTIVE)
 
 
 def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:

@@ -31,6 +31,10 @@ class MAMLSettings(InnerSettings, OuterSettings):
     """Inner steps outside training; default: as in training."""
     rates_by_step: bool = False
     """Learned rates of each inner step's own (MAML++)."""
+    transductive: bool = False
+    """Images: normalise the queries of an episode by their own statistics, not by those of the support, as the paper's code
+    does. It is more accurate; but an answer then depends on what else is asked, and in an evaluation that is every class
+    alike."""
     multi_step_loss: int = 0
     """Outer steps over which the loss moves from the answers after all inner steps to those after the last (MAML++)."""
 
@@ -48,7 +52,7 @@ class MAMLSettings(InnerSettings, OuterSettings):
 PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
-        "omniglot": Preset(MAMLSettings(), {"steps": 5000}),
+        "omniglot": Preset(MAMLSettings(), {"steps": 10_000}),
         "clinc150": Preset(MAMLSettings(), {"steps": 1000}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
         "sinusoid": Preset(
@@ -73,6 +77,8 @@ class MAML(FewShot):
     net: TaskNetwork
 
     def __init__(self, settings: MAMLSettings, kind: Kind, **common: Any) -> None:
+        if settings.transductive and kind.name != "image":
+            raise UserError(f"transductive is of how images are normalised; with {kind.name}s nothing is")
         super().__init__(settings, kind, **common)
         self.meta: dict[str, nn.Parameter] = dict(self.net.named_parameters())
         first = initial_rates(_own(self.meta), settings)
@@ -116,7 +122,9 @@ class MAML(FewShot):
         return self._answers(self.meta, state, query), state
 
     def _state(self, meta: Mapping[str, Tensor], params: Params, support: Examples) -> State:
-        """Parameters, and the statistics of the support by them."""
+        """Parameters, and the statistics of the support by them, where they are used."""
+        if self.settings.transductive:
+            return {"params": params, "statistics": None}
         return {"params": params, "statistics": self._forward(params, self.net.shared(support.x, meta), None)[1]}
 
     def _adapted(self, meta: Mapping[str, Tensor], params: Params, support: Examples, steps: int) -> list[Params]:
@@ -132,7 +140,7 @@ class MAML(FewShot):
 
     def _answers(self, meta: Mapping[str, Tensor], state: State, query: Tensor) -> Tensor:
         statistics = state["statistics"]
-        if statistics is None:
+        if statistics is None and not self.settings.transductive:
             tasks = len(query)
             statistics = tuple(Statistics(*(t.expand(tasks, -1) for t in of_layer)) for of_layer in self.net.running)
         return self._forward(state["params"], self.net.shared(query, meta), statistics)[0]

@@ -10,6 +10,11 @@ from metarl.report.numbers import Interval, difference, error_change_of, error_o
 from metarl.report.reading import Reading
 from metarl.report.verdicts import Tile, main_side
 
+TRANSDUCTIVE = (
+    "Transductive: the queries of an episode, every class alike, are normalised together. An answer depends on what else is "
+    "asked, and figures say little of a single query."
+)
+
 
 class Form(NamedTuple):
     """How figures are written.
@@ -131,6 +136,8 @@ def sentences(content: dict[str, Any]) -> list[str]:
             f"{content['ways']} ways and up to {plural(content['shots'], 'shot')}."
         )
     said.append(f"Split: {content['split']}.")
+    if content.get("transductive"):
+        said.append(TRANSDUCTIVE)
     queries = f" of {content['queries']} queries{' a class' if content['measure'] == 'accuracy' else ''}"
     said.append(f"1 seed (seed {content['run_seed']}), {plural(content['episodes'], 'episode')}{queries}. Intervals are over "
                 "episodes; other seeds may differ by more.")  # fmt: skip
