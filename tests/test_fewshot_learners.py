@@ -15,8 +15,9 @@ from metarl.fewshot.episodes import Episode, Examples
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.maml import MAML, MAMLSettings
 from metarl.fewshot.matching import Matching, MatchingSettings
-from metarl.fewshot.networks import Kind
+from metarl.fewshot.networks import BUCKETS, Kind, encoder
 from metarl.fewshot.proto import Proto, ProtoSettings
+from metarl.fewshot.text import features
 
 CPU = torch.device("cpu")
 IMAGE, TEXT, NUMBER = Kind("image", (1, 28, 28), 5), Kind("text", (7,), 5), Kind("regression", (1,), 1)
@@ -320,6 +321,19 @@ def test_outside_training_the_statistics_of_whole_batches_are_used():
     torch.testing.assert_close(norm.running_var, inputs.var((0, 2, 3)), atol=1e-4, rtol=1e-3)
     learner.observe([given, episode(seed=5)])
     assert not torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)  # the mean over both batches
+
+
+def test_an_untrained_encoder_of_texts_compares_them_about_as_counts_of_their_features_do():
+    said = ("what is my balance", "what was my balance", "balances please", "book a flight to Oslo", "flights to Oslo")
+    x = torch.from_numpy(np.stack([features(text) for text in said])).long()
+    counts = torch.zeros(len(x), BUCKETS).scatter_(1, x, 1.0)
+    counts[:, 0] = 0
+    torch.manual_seed(0)
+    embedded, counted = (
+        functional.cosine_similarity(f[None], f[:, None], dim=-1) for f in (encoder(TEXT, 2048)(x).detach(), counts)
+    )
+    assert (embedded - counted).abs().max() < 0.1
+    assert counted[0, 1] > 0.5 > counted[0, 2] > 0.2 > counted[0, 3]
 
 
 def test_bfloat16_is_near_float32_in_training_and_out_of_answers():

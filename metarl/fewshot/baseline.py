@@ -53,7 +53,7 @@ PRESETS = {
     "transfer": {
         "default": Preset(TransferSettings()),
         "omniglot": Preset(TransferSettings(), {"steps": 5000, "meta_batch": 4}),
-        "clinc150": Preset(TransferSettings(), {"steps": 1000}),
+        "clinc150": Preset(TransferSettings(channels=256), {"steps": 300}),
         "sinusoid": Preset(
             TransferSettings(channels=40, fit="all", fit_lr=0.003, fit_steps=10, decay=0.0),
             {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25},

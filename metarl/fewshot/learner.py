@@ -50,7 +50,7 @@ class EncoderSettings(OuterSettings):
 
     precision: str = "auto"
     """Of convolutions in training: float32; bfloat16, sums still in float32; or auto: bfloat16 on processors with matrix
-    units for it (AMX), where it is measured to help. Answers outside training are always computed in float32."""
+    units for it (AMX), where it is measured to help; there alone. Answers outside training are always in float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +61,9 @@ class EncoderSettings(OuterSettings):
         """The encoder of these settings, with initial weights."""
         capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
         amx = capabilities is not None and capabilities().get("amx_bf16", False)
-        return encoder(kind, self.channels, self.precision == "bfloat16" or (self.precision == "auto" and amx))
+        return encoder(
+            kind, self.channels, {"bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}.get(self.precision, ())
+        )
 
 
 class FewShot(Agent):

@@ -53,7 +53,7 @@ PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
         "omniglot": Preset(MAMLSettings(), {"steps": 10_000}),
-        "clinc150": Preset(MAMLSettings(), {"steps": 1000}),
+        "clinc150": Preset(MAMLSettings(channels=256), {"steps": 300}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
         "sinusoid": Preset(
             MAMLSettings(inner_lr=0.01, channels=40), {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25}

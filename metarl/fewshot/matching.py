@@ -35,7 +35,7 @@ PRESETS = {
     "matching": {
         "default": Preset(MatchingSettings()),
         "omniglot": Preset(MatchingSettings(), {"ways": 20, "meta_batch": 1}),
-        "clinc150": Preset(MatchingSettings(), {"steps": 1000}),
+        "clinc150": Preset(MatchingSettings(channels=256), {"steps": 300}),
     }
 }
 

@@ -1,6 +1,6 @@
 """Networks of few-shot learning: examples to features, and the networks that MAML adapts, one set of weights a task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,8 +33,8 @@ class Kind(NamedTuple):
         return "mse" if self.name == "regression" else "accuracy"
 
 
-def encoder(kind: Kind, channels: int, bfloat16: bool = False) -> "nn.Module":
-    """Examples (n, *shape) to features (n, output_size), for learners that compare them."""
+def encoder(kind: Kind, channels: int, bfloat16: Collection[str] = ()) -> "nn.Module":
+    """Examples (n, *shape) to features (n, output_size), for learners that compare them; bfloat16: see `PooledConv`."""
     if kind.name == "image":
         return PooledConv(kind.shape, channels, bfloat16)
     if kind.name == "text":
@@ -53,10 +53,10 @@ class PooledConv(nn.Module):
     Args:
         shape: (channels, height, width) of an image.
         channels: of each block.
-        bfloat16: compute in it where gradients are wanted.
+        bfloat16: types of devices that compute in it where gradients are wanted.
     """
 
-    def __init__(self, shape: Sequence[int], channels: int, bfloat16: bool = False) -> None:
+    def __init__(self, shape: Sequence[int], channels: int, bfloat16: Collection[str] = ()) -> None:
         super().__init__()
         self.narrow = bfloat16
         sizes = [shape[0], *[channels] * 4]
@@ -72,7 +72,8 @@ class PooledConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) to (n, output_size)."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.narrow and self.training and torch.is_grad_enabled()):
+        narrow = x.device.type in self.narrow and self.training and torch.is_grad_enabled()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=narrow):
             features = self.blocks(x)
         return features.flatten(1).float()
 
@@ -95,21 +96,23 @@ def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class TextEncoder(nn.Module):
-    """The mean of a text's feature embeddings, and two layers.
+    """A text's bag of features, and what two layers add to it: nothing at first, so that it begins as a bag of words.
 
     Args:
-        width: of the layers.
+        width: of the embeddings and the layers.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(BUCKETS, width, padding_idx=0)
         self.layers = Layers([width, width, width])
+        _silence(self.layers.linear[-1])
         self.output_size = width
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature ids (n, ids) to (n, width)."""
-        return self.layers(mean_embedding(x, self.embedding.weight))
+        found = bag(x, self.embedding.weight)
+        return found + self.layers(found)
 
 
 class Layers(nn.Module):
@@ -127,10 +130,18 @@ class Layers(nn.Module):
         return x
 
 
-def mean_embedding(ids: Tensor, weight: Tensor) -> Tensor:
-    """The mean of the embeddings (ids, width) of feature ids (..., n), those that are 0 left out."""
-    count = (ids > 0).sum(-1, keepdim=True).clamp(min=1)
-    return functional.embedding(ids, weight, padding_idx=0).sum(-2) / count.to(weight.dtype)
+def bag(ids: Tensor, weight: Tensor) -> Tensor:
+    """The sum of the embeddings (ids, width) of feature ids (..., n), at the length sqrt(width); 0 stands for no feature.
+
+    Of random embeddings, the products of such bags are about those of the counts of features.
+    """
+    found = functional.embedding(ids, weight, padding_idx=0).sum(-2)
+    return functional.normalize(found, dim=-1) * weight.shape[-1] ** 0.5
+
+
+def _silence(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 # --- What MAML adapts: a shared input, then layers and a head with each task's own weights
@@ -210,7 +221,7 @@ class ConvNetwork(TaskNetwork):
 
 
 class LayerNetwork(TaskNetwork):
-    """Two linear layers with ReLU and a head, for numbers; for texts behind an embedding that all tasks share."""
+    """Two linear layers with ReLU and a head, for numbers; for texts as `TextEncoder`, all tasks sharing the embedding."""
 
     def __init__(self, kind: Kind, channels: int) -> None:
         super().__init__()
@@ -219,16 +230,20 @@ class LayerNetwork(TaskNetwork):
             self.embedding = nn.Embedding(BUCKETS, channels, padding_idx=0)
         self.layers = Layers([channels if self.text else kind.shape[0], channels, channels])
         self.head = nn.Linear(channels, kind.outputs)
+        if self.text:
+            _silence(self.layers.linear[-1])
 
     def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """See `TaskNetwork`."""
-        return mean_embedding(x, params[EMBEDDING]) if self.text else x
+        return bag(x, params[EMBEDDING]) if self.text else x
 
     def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
         """See `TaskNetwork`; there are no statistics."""
-        for name in ("layers.linear.0", "layers.linear.1"):
-            x = functional.relu(functional.linear(x, params[f"{name}.weight"], params[f"{name}.bias"]))
-        return functional.linear(x, params["head.weight"], params["head.bias"]), ()
+        first, second, head = (
+            (params[f"{n}.weight"], params[f"{n}.bias"]) for n in ("layers.linear.0", "layers.linear.1", "head")
+        )
+        added = functional.linear(functional.relu(functional.linear(x, *first)), *second)
+        return functional.linear(x + added if self.text else functional.relu(added), *head), ()
 
 
 def task_network(kind: Kind, channels: int) -> TaskNetwork:

@@ -19,7 +19,7 @@ PRESETS = {
     "proto": {
         "default": Preset(ProtoSettings()),
         "omniglot": Preset(ProtoSettings(), {"ways": 20, "meta_batch": 1}),  # more ways than it is tested with: section 3.1
-        "clinc150": Preset(ProtoSettings(), {"steps": 1000}),
+        "clinc150": Preset(ProtoSettings(channels=256), {"steps": 300}),
     }
 }
 
