@@ -52,7 +52,7 @@ class MAMLSettings(InnerSettings, OuterSettings):
 PRESETS = {
     "maml": {
         "default": Preset(MAMLSettings()),
-        "omniglot": Preset(MAMLSettings(), {"steps": 10_000}),
+        "omniglot": Preset(MAMLSettings(), {"steps": 7000}),
         "clinc150": Preset(MAMLSettings(channels=256), {"steps": 300}),
         # as in section 5.1 and appendix A.2, but for the falling learning rate
         "sinusoid": Preset(
