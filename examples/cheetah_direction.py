@@ -1,6 +1,6 @@
 """HalfCheetah-direction of the MAML paper: run forward or backward, whichever is paid; two tasks and nothing held out.
 
-metarl train maml-trpo examples/cheetah_direction.py:directions --horizon 200
+metarl train rl2 examples/cheetah_direction.py:directions --episodes-per-trial 2 --num-envs 40 --gamma 0.97 --steps 6e6
 """
 
 import gymnasium
@@ -22,7 +22,7 @@ class Direction(gymnasium.Wrapper):
 
 
 def make(name):
-    return Direction(gymnasium.make("HalfCheetah-v5", render_mode="rgb_array"))
+    return Direction(gymnasium.make("HalfCheetah-v5", render_mode="rgb_array", camera_name="track"))
 
 
 def directions():
