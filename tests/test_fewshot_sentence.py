@@ -24,7 +24,6 @@ from metarl.fewshot.matching import Matching, MatchingSettings
 from metarl.fewshot.networks import Kind, encoder
 from metarl.fewshot.own import predict
 from metarl.fewshot.text import Texts
-from metarl.run import open_run
 
 SIZE = 12
 VECTOR = Kind("vector", (SIZE,), 3)
@@ -51,7 +50,9 @@ def make_encoder(path: Path, size: int) -> str:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     weights = np.random.default_rng(0).standard_normal((len(words), size)).astype(np.float32)
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu").save(str(path))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu").save(
+        str(path), create_model_card=False
+    )
     return str(path)
 
 
@@ -136,7 +137,9 @@ def test_data_are_the_encoders_vectors_and_show_as_they_were_written(texts: Path
     episode = data.draw("train", np.random.default_rng(0), tasks=2, ways=3, shots=2, queries=1)
     assert episode.support.x.dtype == torch.float32
     said = data.texts(episode.support.x[0])
-    expected = SentenceTransformer(tiny, device="cpu").encode(said, convert_to_tensor=True, show_progress_bar=False)
+    expected = SentenceTransformer(tiny, device="cpu", local_files_only=True).encode(
+        said, convert_to_tensor=True, show_progress_bar=False
+    )
     torch.testing.assert_close(episode.support.x[0], expected)
     assert len(set(said)) == 6
     plain = data_set(f"csv:{texts}")

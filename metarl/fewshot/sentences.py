@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,7 +41,9 @@ def _encoded(encoder: str, device: str, texts: Sequence[str]) -> np.ndarray:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        model = SentenceTransformer(encoder, device=device, trust_remote_code=False)
+        here = Path(encoder).expanduser()  # without a network the library would try for minutes to ask the hub about a folder
+        name, local = (str(here), True) if here.is_dir() else (encoder, False)
+        model = SentenceTransformer(name, device=device, trust_remote_code=False, local_files_only=local)
     except Exception as error:  # the library's loaders raise whatever they meet
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"the sentence encoder {encoder!r} cannot be loaded: {reason}") from None
