@@ -122,6 +122,8 @@ def _about(name: str, config: Content) -> str:
             f"Trained on `{config['suite']}` with split seed {o['split_seed']} and run seed {o['seed']} for {config['step']:,} "
             f"outer updates: {o['ways']} ways, {o['shots']} shots, {o['queries']} queries."
         )
+        if o.get("sentence_encoder"):
+            how += f" Texts come as vectors of the frozen sentence encoder `{o['sentence_encoder']}`, which is not part of it."
     settings = ", ".join(f"{key} {value}" for key, value in config["settings"].items())
     packages = ", ".join(f"{key} {value}" for key, value in (config.get("packages") or {}).items())
     made = f"Made with metarl {config['metarl']}" + (f" at commit {commit}" if commit else "") + f"; {packages}."

@@ -21,7 +21,7 @@ from metarl.cache import write_atomically, writing
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.graphs import Graph, Input
-from metarl.interface import interface_of, suite_name
+from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.learner import State
 from metarl.loading import restored
 from metarl.run import Checkpoint, Run, open_run
@@ -112,7 +112,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, di
     options = run.config["options"]
     metadata = {
         "agent": name, "suite": suite_name(run.config), "suite_seed": str(options.get("suite_seed", "")),
-        "run_seed": str(options["seed"]),
+        "run_seed": str(options["seed"]), "sentence_encoder": encoder_name(options) or "",
         "step": str(checkpoint.step), "git_commit": run.config.get("git_commit") or "", "metarl": metarl.__version__,
         "adapted_to": json.dumps(adapted), "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
         "outputs": json.dumps(graph.outputs), "use": graph.use, "carried": json.dumps(dict(graph.carried)),

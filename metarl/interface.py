@@ -4,6 +4,7 @@ On robots: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input
 actions {"choices": n}. Of few-shot learners: {"kind": "image", "shape": [1, 28, 28], "outputs": 5, "classes": 4112}.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def suite_name(config: dict[str, Any]) -> str:
     """The suite without where on this machine it lies."""
     kind, _, place = config["suite"].partition(":")
     return f"{kind}:{Path(place).name}" if kind in ("folder", "csv") else config["suite"]
+
+
+def encoder_name(options: Mapping[str, Any]) -> str | None:
+    """The sentence encoder that a run's options name, without where on this machine it lies; None: there is none."""
+    name = options.get("sentence_encoder")
+    return Path(name).name if name is not None and Path(name).expanduser().is_absolute() else name
 
 
 def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box | gymnasium.spaces.Discrete]:

@@ -17,7 +17,7 @@ from metarl.cache import write_atomically, writing
 from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
-from metarl.interface import interface_of, suite_name
+from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
 from metarl.run import Checkpoint, Run, open_run, split
@@ -74,9 +74,12 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     if not re.fullmatch(r"[\w.+-]+", licence):
         raise UserError(f"a licence is one word, such as mit or apache-2.0, not {licence!r}")
     tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})
+    options = run.config["options"] | _UNSAID
+    if "sentence_encoder" in options:
+        options["sentence_encoder"] = encoder_name(options)
     config = {
         "packed": FORMAT, "metarl": metarl.__version__, "agent": run.config["agent"], "suite": suite_name(run.config),
-        "step": checkpoint.step, "iteration": checkpoint.iteration, "options": run.config["options"] | _UNSAID,
+        "step": checkpoint.step, "iteration": checkpoint.iteration, "options": options,
         "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }  # fmt: skip

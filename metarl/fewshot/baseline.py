@@ -138,7 +138,7 @@ def _scaled(features: Tensor, classes: int) -> Tensor:
 
 
 class Nearest(Comparing):
-    """The answer of the nearest example of the support, by raw pixels, bags of features, or numbers."""
+    """The answer of the nearest example of the support, by raw pixels, bags of features or vectors of texts, or numbers."""
 
     regression = True
 
@@ -148,6 +148,8 @@ class Nearest(Comparing):
 
     def features(self, x: Tensor) -> Tensor:
         """Examples as vectors (tasks, n, size); texts at length 1."""
+        if self.kind.name == "vector":
+            return functional.normalize(x, dim=-1)
         if self.kind.name != "text":
             return x.flatten(2)
         bags = torch.zeros(*x.shape[:2], BUCKETS, device=x.device).scatter_(2, x, 1.0)

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
 from metarl.errors import UserError, unknown
 from metarl.fewshot.episodes import Data
 from metarl.fewshot.images import folder_images
 from metarl.fewshot.omniglot import omniglot
+from metarl.fewshot.sentences import embedding
 from metarl.fewshot.sinusoid import Sinusoid
 from metarl.fewshot.text import clinc150, csv_texts
 
@@ -19,7 +22,10 @@ DATA_SETS = {
 }
 
 
-def data_set(name: str, *, rotations: bool = True, seed: int = 1, image_size: int = 28) -> Data:
+def data_set(
+    name: str, *, rotations: bool = True, seed: int = 1, image_size: int = 28, sentence_encoder: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Data:  # fmt: skip
     """A data set, loaded into memory; its files are fetched first where they are missing.
 
     Args:
@@ -27,6 +33,8 @@ def data_set(name: str, *, rotations: bool = True, seed: int = 1, image_size: in
         rotations: Omniglot: characters turned by 90, 180 and 270 degrees are classes of their own, in every part.
         seed: of the split into classes for training, validation and test. Not the run's seed: all runs share the split.
         image_size: height and width of images in pixels.
+        sentence_encoder: what embeds texts: see `metarl.fewshot.sentences.embedding`.
+        device: where it does so.
 
     Raises:
         UserError: there is no such data set, or it cannot be had or used.
@@ -34,14 +42,16 @@ def data_set(name: str, *, rotations: bool = True, seed: int = 1, image_size: in
     if image_size < 1:
         raise UserError(f"image_size must be at least 1, not {image_size}")
     kind, _, path = name.partition(":")
+    if sentence_encoder is not None and kind in ("omniglot", "sinusoid", "folder"):
+        raise UserError(f"{name} has no texts for a sentence encoder to embed: clinc150 and csv:PATH have")
     if name in ("omniglot", "omniglot:background"):
         return omniglot(background=bool(path), rotations=rotations, seed=seed, image_size=image_size)
     if name == "clinc150":
-        return clinc150()
+        return clinc150(embedding(sentence_encoder, device))
     if name == "sinusoid":
         return Sinusoid()
     if kind == "folder" and path:
         return folder_images(Path(path).expanduser(), seed, image_size)
     if kind == "csv" and path:
-        return csv_texts(Path(path).expanduser(), seed)
+        return csv_texts(Path(path).expanduser(), seed, embedding(sentence_encoder, device))
     raise unknown("data set", name, DATA_SETS)

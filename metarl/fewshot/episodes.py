@@ -24,8 +24,8 @@ class Examples(NamedTuple):
     """n examples of each of some tasks.
 
     Attributes:
-        x: (tasks, n, *shape). Images: float32 in [0, 1], (channels, height, width); texts: int64 feature ids, 0 for none;
-            regression: float32, (1,).
+        x: (tasks, n, *shape). Images: float32 in [0, 1], (channels, height, width); texts: int64 feature ids, 0 for none,
+            or float32 vectors; regression: float32, (1,).
         y: (tasks, n) int64, the class within the episode, 0 ... ways - 1; regression: (tasks, n, 1) float32.
     """
 
@@ -70,7 +70,7 @@ class Data(Protocol):
 
     @property
     def kind(self) -> str:
-        """image, text or regression."""
+        """See `Kind`."""
 
     @property
     def split(self) -> str:
@@ -117,7 +117,7 @@ class Resident:
     """A data set of classes, all of it in memory: see `Data`.
 
     Attributes:
-        parts: the examples of each part: uint8 for images, whole numbers for texts.
+        parts: the examples of each part: uint8 for images, whole numbers or float32 vectors for texts.
         examples, group: what examples and classes are called when something is said of them.
     """
 
@@ -156,7 +156,7 @@ class Resident:
 
     def _x(self, values: np.ndarray) -> Tensor:
         x = torch.from_numpy(values)
-        return x.float().div_(255) if self.kind == "image" else x.long()
+        return x.float().div_(255) if self.kind == "image" else x if x.is_floating_point() else x.long()
 
     def _examples(self, pool: Pool, rows: np.ndarray, rng: np.random.Generator) -> Examples:
         """The rows (tasks, ways, n) of the pool as (tasks, ways * n) examples in a random order."""

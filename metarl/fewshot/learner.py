@@ -30,7 +30,8 @@ class OuterSettings:
     """Settings of the outer step."""
 
     channels: int = 64
-    """Channels of each block of the network (texts and numbers: width of the layers)."""
+    """Channels of each block of the network (texts and numbers: width of the layers; with a sentence encoder: of the hidden
+    layer)."""
     learning_rate: float = 1e-3
     """Of Adam, at the start."""
     anneal: bool = True
@@ -245,6 +246,7 @@ class Comparing(FewShot):
 _EXAMPLES = {
     "image": "float32 in [0, 1], (channels, height, width); Omniglot's strokes are light on dark",
     "text": "int64 feature ids by metarl.fewshot.text.features, 0 for none",
+    "vector": "float32 vectors of texts by the sentence encoder that the metadata name; their length does not matter",
     "regression": "float32",
 }
 

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 BUCKETS = 2**15
 """Feature ids of texts are below this; 0 stands for nothing."""
+TEXTS = ("text", "vector")
+"""Kinds of examples that are texts."""
 EMBEDDING = "embedding.weight"
 """The parameter of a `TaskNetwork` that no task adapts: a copy a task would be too large."""
 
@@ -18,7 +20,7 @@ class Kind(NamedTuple):
     """What examples and answers are.
 
     Attributes:
-        name: image, text or regression.
+        name: image, text (feature ids), vector (texts, by a sentence encoder) or regression.
         shape: of an example.
         outputs: numbers of an answer: classes, or 1 for regression.
     """
@@ -37,8 +39,8 @@ def encoder(kind: Kind, channels: int, bfloat16: Collection[str] = ()) -> "nn.Mo
     """Examples (n, *shape) to features (n, output_size), for learners that compare them; bfloat16: see `PooledConv`."""
     if kind.name == "image":
         return PooledConv(kind.shape, channels, bfloat16)
-    if kind.name == "text":
-        return TextEncoder(channels)
+    if kind.name in TEXTS:
+        return TextEncoder(kind, channels)
     return Layers([kind.shape[0], channels, channels])
 
 
@@ -98,21 +100,28 @@ def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
 class TextEncoder(nn.Module):
     """A text's bag of features, and what two layers add to it: nothing at first, so that it begins as a bag of words.
 
+    Where texts are vectors of a sentence encoder, such a vector is in the bag's place, and no embedding is trained.
+
     Args:
-        width: of the embeddings and the layers.
+        kind: text or vector.
+        width: of the embeddings and the layers; of vectors, of the hidden layer alone.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, kind: Kind, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(BUCKETS, width, padding_idx=0)
-        self.layers = Layers([width, width, width])
+        self.embedding = _embedding(kind, width)
+        self.output_size = width if self.embedding else kind.shape[0]
+        self.layers = Layers([self.output_size, width, self.output_size])
         _silence(self.layers.linear[-1])
-        self.output_size = width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Feature ids (n, ids) to (n, width)."""
-        found = bag(x, self.embedding.weight)
+        """Feature ids (n, ids) or vectors (n, size) to (n, output_size)."""
+        found = bag(x, self.embedding.weight if self.embedding else None)
         return found + self.layers(found)
+
+
+def _embedding(kind: Kind, width: int) -> nn.Embedding | None:
+    return nn.Embedding(BUCKETS, width, padding_idx=0) if kind.name == "text" else None
 
 
 class Layers(nn.Module):
@@ -130,13 +139,14 @@ class Layers(nn.Module):
         return x
 
 
-def bag(ids: Tensor, weight: Tensor) -> Tensor:
+def bag(x: Tensor, weight: Tensor | None) -> Tensor:
     """The sum of the embeddings (ids, width) of feature ids (..., n), at the length sqrt(width); 0 stands for no feature.
 
-    Of random embeddings, the products of such bags are about those of the counts of features.
+    Of random embeddings, the products of such bags are about those of the counts of features. Without embeddings x are
+    vectors (..., width) already, and only their length changes.
     """
-    found = functional.embedding(ids, weight, padding_idx=0).sum(-2)
-    return functional.normalize(found, dim=-1) * weight.shape[-1] ** 0.5
+    found = x if weight is None else functional.embedding(x, weight, padding_idx=0).sum(-2)
+    return functional.normalize(found, dim=-1) * found.shape[-1] ** 0.5
 
 
 def _silence(layer: nn.Module) -> None:
@@ -225,17 +235,18 @@ class LayerNetwork(TaskNetwork):
 
     def __init__(self, kind: Kind, channels: int) -> None:
         super().__init__()
-        self.text = kind.name == "text"
-        if self.text:
-            self.embedding = nn.Embedding(BUCKETS, channels, padding_idx=0)
-        self.layers = Layers([channels if self.text else kind.shape[0], channels, channels])
-        self.head = nn.Linear(channels, kind.outputs)
+        self.text = kind.name in TEXTS
+        self.embedding = _embedding(kind, channels)
+        inputs = channels if self.embedding else kind.shape[0]
+        outputs = inputs if self.text else channels
+        self.layers = Layers([inputs, channels, outputs])
+        self.head = nn.Linear(outputs, kind.outputs)
         if self.text:
             _silence(self.layers.linear[-1])
 
     def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """See `TaskNetwork`."""
-        return bag(x, params[EMBEDDING]) if self.text else x
+        return bag(x, params.get(EMBEDDING)) if self.text else x
 
     def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
         """See `TaskNetwork`; there are no statistics."""

@@ -20,7 +20,9 @@ from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
 from metarl.fewshot.images import files, read_classes, read_images, subfolders
 from metarl.fewshot.learner import FewShot
-from metarl.fewshot.text import features, read_csv
+from metarl.fewshot.networks import TEXTS
+from metarl.fewshot.sentences import check_size, embedding
+from metarl.fewshot.text import read_csv
 from metarl.loading import restored
 from metarl.run import open_run
 from metarl.userfiles import arguments, name_again
@@ -78,18 +80,26 @@ def predict(
     checkpoint = opened.usable(named, "using")
     if opened.config["agent"] not in FEW_SHOT:
         raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
-    learner, size = restored(opened, checkpoint, device), opened.config["options"]["image_size"]
+    learner, options = restored(opened, checkpoint, device), opened.config["options"]
     assert isinstance(learner, FewShot)
     if learner.kind.name == "image":
+        size = options["image_size"]
         values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size).items()}
         images = _images(Path(query), size)
         items, x = list(images), _pixels(np.stack(list(images.values())), learner, invert)
-    elif learner.kind.name == "text":
+    elif learner.kind.name in TEXTS:
         rows = read_csv(Path(support), ("text", "label"))
-        labels = list(dict.fromkeys(label for _, label in rows))
-        values = {name: _ids([text for text, label in rows if label == name]) for name in labels}
         items = [text for (text,) in read_csv(Path(query), ("text",))]
-        x = _ids(items)
+        encoder = options.get("sentence_encoder")
+        every = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
+        if encoder is not None:
+            check_size(encoder, every.shape[1:], learner.kind.shape)
+        else:
+            every = every.long()
+        places: dict[str, list[int]] = {}
+        for i, (_, label) in enumerate(rows):
+            places.setdefault(label, []).append(i)
+        values, x = {label: every[found] for label, found in places.items()}, every[len(rows) :]
     else:
         raise UserError(f"{run} learned {opened.config['suite']}: there are no own examples to adapt to")
     if len(values) < 2:
@@ -125,10 +135,6 @@ def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:
     if learner.kind.shape[0] == 1:
         x = x.mean(1, keepdim=True)
     return 1 - x if invert else x
-
-
-def _ids(texts: list[str]) -> Tensor:
-    return torch.from_numpy(np.stack([features(text) for text in texts])).long()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,6 +29,9 @@ BUCKETS = 2**15
 
 LENGTH = 128
 """Feature ids of a text; of a longer one the first are taken, its words before their n-grams."""
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+"""Texts to what learners are given: `feature_ids`, or vectors of a sentence encoder."""
 
 DOMAINS: dict[str, str] = {
     "banking": "freeze_account routing pin_change bill_due pay_bill account_blocked interest_rate min_payment bill_balance "
@@ -72,11 +75,11 @@ class Texts(Resident):
     """A data set of texts: see `Resident`."""
 
     written: dict[bytes, str] = field(default_factory=dict, repr=False)
-    """The texts by their feature ids."""
+    """The texts by the bytes of their feature ids or vectors; of texts with the same ones, one."""
 
     def texts(self, x: Tensor) -> list[str]:
-        """The texts behind the x (texts, LENGTH) of examples drawn from here, as they were written."""
-        return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(np.int16)]
+        """The texts behind the x (texts, LENGTH or a vector's) of examples drawn from here, as they were written."""
+        return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(self.parts["train"].values.dtype)]
 
 
 def features(text: str) -> np.ndarray:
@@ -88,6 +91,11 @@ def features(text: str) -> np.ndarray:
     return found
 
 
+def feature_ids(texts: Sequence[str]) -> np.ndarray:
+    """`features` of each text, (texts, LENGTH)."""
+    return np.stack([features(text) for text in texts])
+
+
 def _id(piece: str) -> int:
     return crc32(piece.encode("utf-8", "surrogatepass")) % (BUCKETS - 1) + 1
 
@@ -97,7 +105,7 @@ def _grams(word: str) -> list[int]:
     return [_id(word[i : i + n]) for n in (3, 4, 5) for i in range(len(word) - n + 1)]
 
 
-def clinc150() -> Texts:
+def clinc150(embed: Embed = feature_ids) -> Texts:
     """CLINC150: 150 intents, 150 texts each over the three sections of its file; what is out of scope is left out.
 
     Twelve texts with just the words of another one of their intent, in the same order, are left out too.
@@ -110,10 +118,10 @@ def clinc150() -> Texts:
     parts = {intent: part_of.get(domain, "train") for domain, intents in DOMAINS.items() for intent in intents.split()}
     validation, test = (" and ".join(HELD_OUT[part]) for part in ("validation", "test"))
     split = f"by domain: 90 intents of 6 domains for training, 30 of {validation} for validation, 30 of {test} for test"
-    return _data("clinc150", rows, parts, split, "intent")
+    return _data("clinc150", rows, parts, split, "intent", embed)
 
 
-def csv_texts(path: Path, seed: int) -> Texts:
+def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
     """The user's own texts: a CSV file with the columns text and label.
 
     Raises:
@@ -122,27 +130,27 @@ def csv_texts(path: Path, seed: int) -> Texts:
     rows = [(text, label) for text, label in read_csv(path, ("text", "label"))]
     name = f"csv:{path}"
     parts, split = by_share(sorted({label for _, label in rows}), seed, name)
-    data = _data(name, rows, parts, split, "label")
+    data = _data(name, rows, parts, split, "label", embed)
     repeated = len(rows) - sum(len(pool.values) for pool in data.parts.values())
     if repeated:
         say(f"{name}: {repeated} of {len(rows):,} texts repeat another one of their label and are left out")
     return data
 
 
-def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split: str, group: str) -> Texts:
+def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split: str, group: str, embed: Embed) -> Texts:
     ids = {text: features(text) for text, _ in rows}
+    values = ids if embed is feature_ids else dict(zip(ids, embed(list(ids))))
     # the same text twice in a class could be in the support and in the query
     once = {(ids[text].tobytes(), label): text for text, label in reversed(rows)}
     classes: dict[str, list[np.ndarray]] = {label: [] for label in parts}
     for (_, label), text in reversed(once.items()):
-        classes[label].append(ids[text])
+        classes[label].append(values[text])
+    nothing = np.zeros_like(values[rows[0][0]])[None]
     pools = {
-        part: Pool.of(
-            {label: np.stack(classes[label]) for label in parts if parts[label] == part}, np.zeros((0, LENGTH), np.int16)
-        )
-        for part in PARTS
+        part: Pool.of({label: np.stack(classes[label]) for label in parts if parts[label] == part}, nothing) for part in PARTS
     }
-    return Texts(name, "text", split, pools, "texts", group, {value.tobytes(): text for text, value in ids.items()})
+    kind, written = "text" if values is ids else "vector", {value.tobytes(): text for text, value in values.items()}
+    return Texts(name, kind, split, pools, "texts", group, written)
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

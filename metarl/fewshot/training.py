@@ -15,6 +15,7 @@ from metarl.fewshot.data import data_set
 from metarl.fewshot.episodes import Data, Episode
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.networks import Kind
+from metarl.fewshot.sentences import check_size
 from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
@@ -44,6 +45,9 @@ class FewShotOptions(LoopOptions):
     """Decides which classes are trained on and which are held out, where the data set does not say."""
     image_size: int = 28
     """Height and width of images, pixels."""
+    sentence_encoder: str | None = None
+    """Texts: a model of sentence-transformers, by its name or folder, that embeds them, and is not trained; default: an
+    embedding of words and parts of words is trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,7 +133,10 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
         UserError: the data set cannot be had, has too few classes or examples, or is not what the learner is for.
     """
     device = choose_device(options.device)
-    data = data_set(config["suite"], rotations=options.rotations, seed=options.split_seed, image_size=options.image_size)
+    data = data_set(
+        config["suite"], rotations=options.rotations, seed=options.split_seed, image_size=options.image_size,
+        sentence_encoder=options.sentence_encoder, device=device,
+    )  # fmt: skip
     learner, _ = find(config["agent"])
     regression = data.kind == "regression"
     if regression and not learner.regression:
@@ -137,6 +144,8 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
             f"{config['agent']} tells classes apart, and {data.name} has none: maml, transfer or nearest can learn it"
         )
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
+    if "interface" in config and data.kind == "vector":
+        check_size(options.sentence_encoder, kind.shape, config["interface"]["shape"])
     made = learner(
         settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
         total_updates=options.total_steps,

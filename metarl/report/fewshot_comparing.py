@@ -18,7 +18,7 @@ from metarl.report.texts import legend, printable
 from metarl.report.verdicts import main_side
 
 _MOST_PAIRS = 15
-_OPTIONS = ("ways", "shots", "queries", "meta_batch", "rotations", "split_seed", "image_size")
+_OPTIONS = ("ways", "shots", "queries", "meta_batch", "rotations", "split_seed", "image_size", "sentence_encoder")
 """Options of training that make runs differ in more than their seed."""
 _NEEDED = {"suite": "data set", "split": "split", "ways": "number of ways", "measure": "measure", "side": "side"}
 _EPISODES = ("seed", "queries", "shots", "episodes")
