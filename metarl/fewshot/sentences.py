@@ -41,11 +41,11 @@ def _encoded(encoder: str, device: str, texts: Sequence[str]) -> np.ndarray:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        here = Path(encoder).expanduser()  # without a network the library would try for minutes to ask the hub about a folder
+        here = Path(encoder).expanduser()  # of a folder nothing is asked of the hub
         name, local = (str(here), True) if here.is_dir() else (encoder, False)
         model = SentenceTransformer(name, device=device, trust_remote_code=False, local_files_only=local)
     except Exception as error:  # the library's loaders raise whatever they meet
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise UserError(f"the sentence encoder {encoder!r} cannot be loaded: {reason}") from None
     return np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
 
