@@ -1,13 +1,17 @@
 """`metarl list`: what there is to choose from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
 from metarl.agents import AGENTS, find
 from metarl.console import console
 from metarl.envs import ENGINES, SUITES, TASKS
+from metarl.errors import UserError
 from metarl.fewshot.data import DATA_SETS
+from metarl.packed import open_packed
+from metarl.pretrained import PREFIX, pretrained
 
 _OWN = ("PATH.py:NAME", "one of your own, in a Python file: see examples/")
 
@@ -26,6 +30,7 @@ class Catalogue:
             ("data sets (of the few-shot agents)", list(DATA_SETS.items())),
             ("agents", [*((name, entry.help) for name, entry in AGENTS.items()), _OWN]),
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
+            ("pretrained models (in the place of a run)", [(PREFIX + name, _trained(at)) for name, at in pretrained().items()]),
             ("engines (--engine)", list(ENGINES.items())),
         ):  # fmt: skip
             grid = Table(
@@ -43,6 +48,14 @@ class Catalogue:
             grid.add_row(*[names[c * rows_needed + r] if c * rows_needed + r < len(names) else "" for c in range(columns)])
         console.print(grid)
         return 0
+
+
+def _trained(folder: Path) -> str:
+    try:
+        config = open_packed(folder).config
+    except UserError as error:
+        return str(error)
+    return f"{config['agent']} on {config['suite']}, {config['step']:,} steps"
 
 
 def _differences(agent: str, preset: str) -> str:

@@ -250,11 +250,15 @@ def test_names(made: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> Non
     refused(["evaluate", "pretrained:.."], "is not a packed model", tmp_path, monkeypatch, capsys)
     refused(["evaluate", "pretrained:../models"], "is not a packed model", tmp_path, monkeypatch, capsys)
     refused(["evaluate", "pretrained:"], "is not a packed model", tmp_path, monkeypatch, capsys)
-    monkeypatch.setattr("metarl.pretrained.Path", lambda *parts: Path(tmp_path, *parts))
+    monkeypatch.setattr("metarl.pretrained.__file__", str(tmp_path / "pretrained.py"))
     monkeypatch.delenv("METARL_PRETRAINED")
     assert pretrained() == {}
 
 
-def test_the_packages_own_models_load() -> None:
+def test_the_packages_own_models_load_and_are_listed(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.delenv("METARL_PRETRAINED", raising=False)
+    assert set(pretrained()) == {"rl2-reach", "maml-reach"}
     for name in pretrained():
         metarl.load(f"pretrained:{name}", device="cpu").begin(1)
+    assert cli.run(["list"]) == 0
+    assert "pretrained:rl2-reach" in capsys.readouterr().out
