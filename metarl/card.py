@@ -140,8 +140,9 @@ def _loading(name: str, config: Content) -> str:
     commands = f"metarl evaluate pretrained:{name}\nmetarl export pretrained:{name}"
     return (
         f'## Use\n\n```python\nimport metarl\n\nagent = metarl.load("pretrained:{name}")\nstate = agent.begin(num_tasks=1)\n'
-        f"{verbs}\n```\n\n```\n{commands}\n```\n\n`{name}` is found in the package, or in the directory that `METARL_PRETRAINED` names; "
-        "`pretrained:FOLDER` is a folder anywhere. The folder holds JSON and safetensors: nothing in it is executed."
+        f"{verbs}\n```\n\n```\n{commands}\n```\n\n`{name}` is found in the package, or in the directory that "
+        "`METARL_PRETRAINED` names; `pretrained:FOLDER` is a folder anywhere. The folder holds JSON "
+        "and safetensors: nothing in it is executed."
     )
 
 
