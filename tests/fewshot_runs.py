@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,25 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 }
 
 
+def make_pictures(folder: Path, names: Iterable[str], each: int, size: int = 16, alike: float = 0.7) -> None:
+    """A folder of grey pictures for each name; those of one look alike, by this share."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        look = rng.random((size, size))
+        (folder / name).mkdir(parents=True)
+        for i in range(each):
+            pixels = np.uint8(255 * (alike * look + (1 - alike) * rng.random((size, size))))
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
 def make_data(folder: Path) -> dict[str, str]:
     """Grey images and texts of 20 classes, 6 of each; names and texts are markup. Data sets by kind."""
-    rng = np.random.default_rng(0)
+    make_pictures(folder / "images", (f"<b>{c}&amp;" for c in range(20)), 6, alike=0.5)
     with (folder / "texts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for c in range(20):
-            look = rng.random((16, 16))
-            place = folder / "images" / f"<b>{c}&amp;"
-            place.mkdir(parents=True)
             for i in range(6):
-                pixels = np.uint8(255 * (0.5 * look + 0.5 * rng.random((16, 16))))
-                Image.fromarray(pixels).save(place / f"{i}.png")
                 writer.writerow([f"word{c} number {i} {HOSTILE}", f"area{c % 2}/{HOSTILE}{c}"])
     return {"image": f"folder:{folder / 'images'}", "text": f"csv:{folder / 'texts.csv'}", "regression": "sinusoid"}
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
-import numpy as np
 import pytest
-from PIL import Image
+from fewshot_runs import make_pictures
 
 from metarl import cli, envs
 from metarl.agents import AGENTS, EXAMPLES
@@ -159,15 +158,8 @@ def few_goals() -> Iterator[None]:
 
 def own_data(folder: Path) -> None:
     """The user's own examples that the page on few-shot learning speaks of."""
-    rng = np.random.default_rng(0)
-    rows = ["text,label"]
-    for c in range(30):
-        look = rng.random((8, 8))
-        (folder / "plants" / f"plant{c}").mkdir(parents=True)
-        for i in range(12):
-            pixels = np.uint8(255 * (0.7 * look + 0.3 * rng.random((8, 8))))
-            Image.fromarray(pixels).save(folder / "plants" / f"plant{c}" / f"{i}.png")
-            rows.append(f"words of kind {c} and number {i},label{c}")
+    make_pictures(folder / "plants", (f"plant{c}" for c in range(30)), 12, size=8)
+    rows = ["text,label", *(f"words of kind {c} and number {i},label{c}" for c in range(30) for i in range(12))]
     (folder / "messages.csv").write_text("\n".join(rows))
     for c in range(3):
         shutil.copytree(folder / "plants" / f"plant{c}", folder / "garden" / f"plant{c}")

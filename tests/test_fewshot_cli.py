@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from fewshot_runs import make_pictures
 from tiny import equal_runs, refused
 
 from metarl import cli
@@ -27,15 +27,8 @@ SMALL = "--ways 3 --shots 2 --queries 2 --meta-batch 2 --updates 2 --steps 4 --d
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A folder of images and a CSV of texts, 20 classes of 6 examples each that look alike."""
     folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    rows = ["text,label"]
-    for c in range(20):
-        look = rng.random((16, 16))
-        (folder / "images" / f"class{c}").mkdir(parents=True)
-        for i in range(6):
-            pixels = np.uint8(255 * (0.7 * look + 0.3 * rng.random((16, 16))))
-            Image.fromarray(pixels).save(folder / "images" / f"class{c}" / f"{i}.png")
-            rows.append(f"word{c} and number {i},label{c}")
+    make_pictures(folder / "images", (f"class{c}" for c in range(20)), 6)
+    rows = ["text,label", *(f"word{c} and number {i},label{c}" for c in range(20) for i in range(6))]
     (folder / "texts.csv").write_text("\n".join(rows))
     return {"image": f"folder:{folder / 'images'}", "text": f"csv:{folder / 'texts.csv'}", "regression": "sinusoid"}
 

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from fewshot_runs import make_pictures
 from tiny import train
 
 import metarl
@@ -72,11 +71,7 @@ def test_it_needs_no_simulator(runs: dict[str, Path]) -> None:
 
 
 def test_a_few_shot_learner_needs_no_data_set(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for c in range(20):
-        (tmp_path / "images" / f"class{c}").mkdir(parents=True)
-        for i in range(4):
-            Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / "images" / f"class{c}" / f"{i}.png")
+    make_pictures(tmp_path / "images", (f"class{c}" for c in range(20)), 4)
     options = "--ways 3 --queries 2 --meta-batch 2 --updates 2 --steps 2 --channels 4 --image-size 16 --device cpu --quiet"
     for agent in ("maml", "proto", "transfer"):
         path = tmp_path / agent

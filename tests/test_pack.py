@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from fewshot_runs import make_pictures
 from safetensors.torch import load_file, save_file
 from tiny import refused, train
 
@@ -135,11 +134,7 @@ def test_a_pack_can_be_packed_again(made: Path, tmp_path: Path) -> None:
 
 
 def test_few_shot_learners_are_packed_without_where_their_data_lie(tmp_path: Path, monkeypatch: Any) -> None:
-    rng = np.random.default_rng(0)
-    for c in range(20):
-        (tmp_path / "mine" / f"class{c}").mkdir(parents=True)
-        for i in range(5):
-            Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(tmp_path / "mine" / f"class{c}" / f"{i}.png")
+    make_pictures(tmp_path / "mine", (f"class{c}" for c in range(20)), 5)
     options = "--ways 3 --queries 2 --meta-batch 2 --updates 2 --steps 2 --channels 4 --image-size 16 --device cpu --quiet"
     path = tmp_path / "run"
     assert cli.run(["train", "proto", f"folder:{tmp_path / 'mine'}", *options.split(), "--run-dir", str(path)]) == 0

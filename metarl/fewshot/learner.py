@@ -62,9 +62,8 @@ class EncoderSettings(OuterSettings):
         """The encoder of these settings, with initial weights."""
         capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
         amx = capabilities is not None and capabilities().get("amx_bf16", False)
-        return encoder(
-            kind, self.channels, {"bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}.get(self.precision, ())
-        )
+        narrow = {"float32": (), "bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}
+        return encoder(kind, self.channels, narrow[self.precision])
 
 
 class FewShot(Agent):

@@ -22,10 +22,8 @@ from metarl.console import say
 from metarl.errors import UserError
 from metarl.fewshot.download import File, checked, obtain
 from metarl.fewshot.episodes import PARTS, Part, Pool, Resident
+from metarl.fewshot.networks import BUCKETS
 from metarl.fewshot.splits import by_share
-
-BUCKETS = 2**15
-"""Feature ids are 1 ... BUCKETS - 1; 0 stands for none."""
 
 LENGTH = 128
 """Feature ids of a text; of a longer one the first are taken, its words before their n-grams."""
