@@ -24,6 +24,7 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.names import file_name
 from metarl.pretrained import is_packed
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
@@ -254,8 +255,7 @@ class Evaluate:
             raise
         if len(contents) > 1 and self.protocol == PROTOCOL:
             first, *others = (run.path for run, _ in opened)
-            picture = first / "evaluations" / f"beside_{'_'.join(path.name for path in others)}"[:200]
-            picture = picture.with_suffix(".png")
+            picture = first / "evaluations" / f"beside_{file_name(*(path.name for path in others))}.png"
             plot(contents, picture)
             if not self.quiet:
                 say(f"\nall in one plot: {picture}")

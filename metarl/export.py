@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from metarl.graphs import Graph, Input
 from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.learner import State
 from metarl.loading import restored
+from metarl.names import file_name
 from metarl.run import Checkpoint, Run, open_run
 
 TOLERANCE = 1e-5
@@ -107,7 +107,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, di
     adapted: dict[str, Any] = {}
     if asked.episodes:
         state, adapted = _adapted(run, checkpoint, asked)
-        file += re.sub(r"[^\w.-]+", "-", f"_{adapted['task']}_g{asked.goal}_e{asked.episodes}")
+        file += f"_{file_name(adapted['task'])}{'_train' if asked.side == 'train' else ''}_g{asked.goal}_e{asked.episodes}"
     graph = agent.graph(state)
     options = run.config["options"]
     metadata = {

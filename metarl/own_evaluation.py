@@ -8,7 +8,6 @@ by `eval_action` ("mean" in the tables), which is dropped; the trial itself is p
 import copy
 import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from metarl.errors import UserError
 from metarl.evaluate import MODES, evaluate, side_content
 from metarl.evaluation import PROTOCOL, SLOTS
 from metarl.machine import versions
+from metarl.names import file_name
 from metarl.rollout import Played, nothing_before
 from metarl.run import FORMAT, PACKAGES, Run, git_commit
 from metarl.statistics import CONFIDENCE
@@ -97,8 +97,7 @@ class EvaluateOwn:
         factory = _factory(self.agent)
         checked(factory(), self.agent)
         played = suite(self.suite, self.suite_seed, self.goals)
-        plain = re.sub(r"[^\w.-]+", "-", f"{self.agent}_{self.suite}")[:100]
-        run = self._results(self.out or Path("evaluations", plain), played)
+        run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
         content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
         path = run.store(content, name)
         run.write_config()

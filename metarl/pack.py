@@ -18,6 +18,7 @@ from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.interface import encoder_name, interface_of, suite_name
+from metarl.names import file_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
 from metarl.run import Checkpoint, Run, open_run, split
@@ -49,7 +50,7 @@ class Pack:
         """Run the command."""
         run, named = open_run(self.run)
         checkpoint = run.usable(named, "packing")
-        folder = self.out or Path("packed", _plain(f"{run.config['agent']}_{suite_name(run.config)}_s{_seed(run)}"))
+        folder = self.out or Path("packed", f"{file_name(run.config['agent'], suite_name(run.config))}_s{_seed(run)}")
         evaluated = pack(run, checkpoint, folder, self.license)
         if not self.quiet:
             size = sum(file.stat().st_size for file in folder.iterdir())
@@ -144,7 +145,3 @@ def _moved(value: Any, place: str, name: str) -> Any:
 
 def _seed(run: Run) -> int:
     return run.config["options"]["seed"]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)[:80]

@@ -21,10 +21,11 @@ from metarl.userfiles import is_named, name_again, resume_command, run_file
 def start_training(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> Run:
     """`metarl train AGENT SUITE`: a new run, trained to its end."""
     config = configuration(agent, suite_name, options, settings)
-    path = options.run_dir or default_path(agent, suite_name, options.seed)
-    refuse_existing(path)  # before the work, and after it nothing is left behind where the work was refused
+    if options.run_dir:
+        refuse_existing(options.run_dir)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
-    run = Run.create(path, {**config, "interface": setup.interface()})
+    path = options.run_dir or default_path(agent, suite_name, options.seed)
+    run = Run.create(path, {**config, "interface": setup.interface()}, numbered=options.run_dir is None)
     if not options.quiet:
         _announce(run, setup)
     train(run, setup)

@@ -26,6 +26,7 @@ from metarl.fewshot.training import Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.names import file_name
 from metarl.report.fewshot_words import TRANSDUCTIVE
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
@@ -203,7 +204,8 @@ class Evaluate:
         opened = [open_run(path) for path in self.runs]
         contents = [self._one(run, named) for run, named in opened]
         if len(contents) > 1:
-            picture = opened[0][0].path / "evaluations" / f"beside_{'_'.join(run.path.name for run, _ in opened[1:])[:150]}.png"
+            beside = file_name(*(run.path.name for run, _ in opened[1:]))
+            picture = opened[0][0].path / "evaluations" / f"beside_{beside}.png"
             plot(contents, picture)
             if not self.quiet:
                 say(f"\nall in one plot: {picture}")
