@@ -13,10 +13,11 @@ import tyro
 
 from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
+from metarl.arguments import Named, glance
 from metarl.cache import write_atomically, writing
 from metarl.console import Progress, say
 from metarl.curves import plot, table
-from metarl.envs import Suite, Task, TaskDistribution, make_vec
+from metarl.envs import SUITES, Suite, Task, TaskDistribution, make_vec
 from metarl.envs.own import find_suite
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
@@ -293,14 +294,30 @@ def command(args: list[str]) -> int:
 
     `--agent` beside a run names the file of the agent that it trained; without a run it is an agent to evaluate.
     """
-    named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).is_dir() or is_packed(Path(arg)))), None)
-    if named is None and any(arg.partition("=")[0] == "--agent" for arg in args):
-        return tyro.cli(import_module("metarl.own_evaluation").EvaluateOwn, prog="metarl evaluate", args=args).main()
-    config = open_run(named)[0].config if named is not None else {"agent": "rl2"}
-    agent = config["agent"]
-    own = next((arg for arg in args if is_named(arg) and label_of(arg) == agent), None)
-    if is_named(agent) and own is None and "--help" not in args:  # its kind of training, and so its options, are unknown
-        name_again(config, how=f"metarl evaluate {named}{arguments(config, '')}")
-    training = entry(run_file(own).label if own else agent).training if own or agent in AGENTS else ""
-    command: type[Any] = import_module("metarl.fewshot.evaluation").Evaluate if training == EXAMPLES else Evaluate
+    few_shot, own = (import_module(f"metarl.{name}") for name in ("fewshot.evaluation", "own_evaluation"))
+    given = glance(args, Evaluate, few_shot.Evaluate, own.EvaluateOwn)
+    place = next((Path(text) for text in given.places if _is_run(text)), None)
+    command: type[Any] = Evaluate
+    if place is not None:
+        command = few_shot.Evaluate if _training(place, given) == EXAMPLES else Evaluate
+    elif "agent" in given.options:
+        command = own.EvaluateOwn
     return tyro.cli(command, prog="metarl evaluate", args=args).main()
+
+
+def _is_run(text: str) -> bool:
+    """Whether this names a run, or is meant to; a suite is none, whatever folders there are."""
+    path = Path(text)
+    is_suite = text.partition(":")[0] in {suite.partition(":")[0] for suite in SUITES}
+    return is_packed(path) or (path.is_dir() and (not is_suite or (path / "config.json").exists()))
+
+
+def _training(place: Path, given: Named) -> str:
+    """The kind of training of a run; "" where only a file that is not named knows it."""
+    config = open_run(place)[0].config
+    agent, named = config["agent"], given.options.get("agent")
+    if is_named(named) and label_of(str(named)) == agent:
+        return entry(run_file(str(named)).label).training
+    if is_named(agent) and not given.help:  # its kind of training, and so its options, are unknown
+        name_again(config, how=f"metarl evaluate {place}{arguments(config, '')}")
+    return AGENTS[agent].training if agent in AGENTS else ""
