@@ -1,6 +1,5 @@
 """`metarl evaluate`: the evaluation of a run's checkpoint, in a file that says all that is needed to repeat it."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,6 @@ import tyro
 from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
 from metarl.arguments import Named, glance
-from metarl.cache import write_atomically, writing
 from metarl.console import Progress, say
 from metarl.curves import plot, table
 from metarl.envs import SUITES, Suite, Task, TaskDistribution, make_vec
@@ -25,10 +23,11 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
-from metarl.names import file_name
+from metarl.names import file_name, suffix
 from metarl.pretrained import is_packed
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
+from metarl.shown import keep
 from metarl.statistics import CONFIDENCE
 from metarl.userfiles import arguments, is_named, label_of, name_again, run_file
 
@@ -71,8 +70,7 @@ class Plan:
         """What a file's name says of a plan that is not the default."""
         names = {"trials": "t", "episodes": "e", "seed": "s", "suite": "", "suite_seed": "g", "train_goals": "tr",
                  "validation_goals": "v"}  # fmt: skip
-        values = {letter: getattr(self, name) for name, letter in names.items() if getattr(self, name) != getattr(Plan(), name)}
-        return "".join(f"_{letter}{re.sub(r'[^A-Za-z0-9.-]+', '-', str(value))}" for letter, value in values.items())[:150]
+        return suffix(self, names)
 
 
 def evaluate_checkpoint(
@@ -278,14 +276,16 @@ class Evaluate:
 
             return metaworld_protocol.command(run, checkpoint, plan, seeds=self.seeds, quiet=self.quiet)
         content, path = evaluate_checkpoint(run, checkpoint, plan, quiet=self.quiet, warnings=changed)
+        stays = None
         if named is None and plan.suite is None and plan.suite_seed is None:
-            with writing(f"{run.path}/evaluation.json"):
-                write_atomically(run.path / "evaluation.json", path.read_bytes())
+            stays = keep(run, path)
         picture = path.with_suffix(".png")
         plot([content], picture)
         if not self.quiet:
             table(content)
             say(f"\nwritten: {path}\n         {picture}")
+            if stays:
+                say(stays)
         return content
 
 

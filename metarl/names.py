@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 _MOST = 80
 """Characters of a name before its digest; a file system takes 255 bytes, and other parts come beside it."""
@@ -18,3 +21,14 @@ def file_name(*parts: str) -> str:
         return plain
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return "-".join(filter(None, (plain, digest[:8])))
+
+
+def suffix(plan: Any, letters: Mapping[str, str]) -> str:
+    """What a file's name says of settings that are not the default: "_t4" of 4 trials with {"trials": "t"}.
+
+    Args:
+        plan: an object of a dataclass.
+        letters: what stands before the value of each of its fields that count.
+    """
+    values = {field.name: getattr(plan, field.name) for field in fields(plan) if getattr(plan, field.name) != field.default}
+    return "".join(f"_{letter}{file_name(str(values[name]))}" for name, letter in letters.items() if name in values)

@@ -65,7 +65,7 @@ class Packed(Run):
         raise UserError(f"{self.folder} is a packed model: it can be used, and not trained further")
 
     def evaluation(self) -> Path:
-        """The newest evaluation that was made here, or else the one that came with the model; it need not exist."""
+        """The evaluation made here that is shown, or else the one that came with the model; it need not exist."""
         made = self.path / EVALUATION
         return made if made.exists() else self.folder / EVALUATION
 

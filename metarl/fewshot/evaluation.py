@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from metarl import statistics
-from metarl.cache import write_atomically, writing
+from metarl.cache import writing
 from metarl.console import Progress, console, say
 from metarl.counts import Count
 from metarl.curves import SIDES
@@ -26,10 +26,11 @@ from metarl.fewshot.training import Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
-from metarl.names import file_name
+from metarl.names import file_name, suffix
 from metarl.report.fewshot_words import TRANSDUCTIVE
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
+from metarl.shown import keep
 from metarl.userfiles import arguments, name_again
 
 PROTOCOL = "episodes"
@@ -60,6 +61,11 @@ class Plan:
     def __post_init__(self) -> None:
         if min(self.episodes, self.queries, 1 if self.shots is None else self.shots) < 1 or self.seed < 0:
             raise UserError("episodes, shots and queries must be at least 1 and seed at least 0")
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name says of a plan that is not the default, beside ways and shots."""
+        return suffix(self, {"episodes": "n", "queries": "q", "seed": "s", "train": "train"})
 
 
 def first_shots(support: Examples, shots: int, ways: int) -> Examples:
@@ -135,7 +141,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: bool = False) -> tuple[dict[str, Any], Path]:
-    """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s.json.
+    """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s<plan>.json.
 
     Returns:
         The file's content, and where it is.
@@ -151,7 +157,7 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "device": setup.source.device.type, "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES),
         "git_commit": git_commit(),
     }  # fmt: skip
-    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
+    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
@@ -217,13 +223,13 @@ class Evaluate:
         for change in name_again(checkpoint.config, self.agent, how=how):
             say(f"Beware: {change}")
         content, path = evaluate_checkpoint(run, checkpoint, self.plan, self.quiet)
-        if named is None:
-            with writing(f"{run.path}/evaluation.json"):
-                write_atomically(run.path / "evaluation.json", path.read_bytes())
+        stays = keep(run, path) if named is None else None
         plot([content], path.with_suffix(".png"))
         if not self.quiet:
             table(content)
             say(f"\nwritten: {path}\n         {path.with_suffix('.png')}")
+            if stays:
+                say(stays)
         return content
 
 
