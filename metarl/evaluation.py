@@ -96,7 +96,7 @@ def evaluate_checkpoint(
     """
     setup, shown = prepare(run, checkpoint, plan)
     o, trained = setup.options, setup.suite
-    goals = {side: tasks for side, tasks in _goals(plan, trained, shown).items() if tasks and side in sides}
+    goals = _goals(plan, trained, shown, sides)
     if not goals or ("test" in sides and shown is not trained and "test" not in goals):
         raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
     content: dict[str, Any] = {
@@ -127,7 +127,9 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     setup = trained(run, checkpoint, device=plan.device, engine=plan.engine)
     o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
-    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals)
+    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals, o.task_id and plan.suite is None)
+    if shown.test and shown.test.task_ids != setup.suite.train.task_ids:
+        raise UserError(f"the run was trained with --task-id, and its ids say nothing of {shown.name}")
     if shown.test and shown.train.make is not setup.suite.train.make:
         env = make_vec(shown.test, 1, engine=plan.engine)
         spaces = env.single_observation_space.shape, env.single_action_space
@@ -164,11 +166,14 @@ def _move(bar: Progress, before: int, steps: int) -> None:
     bar.within(before + steps)
 
 
-def _goals(plan: Plan, trained: Suite, shown: Suite) -> dict[str, Sequence[Task]]:
-    held_out = shown.test.tasks if shown.test else ()
+def _goals(plan: Plan, trained: Suite, shown: Suite, sides: Sequence[str]) -> dict[str, Sequence[Task]]:
+    """The goals of each of these sides that has any."""
+    held_out = shown.test.tasks if shown.test and "test" in sides else ()
     refuse_trained(held_out, trained)
-    validation = trained.validation(plan.validation_goals).tasks if plan.validation_goals else ()
-    return {"train": some_of(trained.train.tasks, plan.train_goals), "validation": validation, "test": held_out}
+    count = plan.validation_goals if "validation" in sides else 0
+    validation = trained.validation(count).tasks if count else ()
+    train = some_of(trained.train.tasks, plan.train_goals) if "train" in sides else ()
+    return {side: some for side, some in {"train": train, "validation": validation, "test": held_out}.items() if some}
 
 
 def _play_side(
@@ -196,11 +201,28 @@ def _play_side(
     return figures
 
 
+_DURING = Plan(validation_goals=50)
+"""What is played during training."""
+
+
+def goals_during_training(setup: Setup) -> Sequence[Task]:
+    """What `--evaluate-every` plays.
+
+    Raises:
+        UserError: there are no such goals.
+    """
+    side = setup.options.evaluate_on
+    goals = _goals(_DURING, setup.suite, setup.suite, (side,)).get(side)
+    if not goals:
+        raise UserError(f"{setup.suite.name} holds nothing out for --evaluate-on test: --evaluate-on validation can be tried")
+    return goals
+
+
 def during_training(run: Run, setup: Setup, step: int) -> Metrics:
     """What `--evaluate-every` logs, of one trial a goal with sampled actions: see `TrainOptions.evaluate_on`."""
     o = setup.options
     checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
-    plan = Plan(validation_goals=50, engine=setup.env.engine.name, device=o.device)
+    plan = replace(_DURING, engine=setup.env.engine.name, device=o.device)
     content, _ = evaluate_checkpoint(
         run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -59,6 +59,9 @@ class LoopOptions:
         if self.evaluate_on not in ("validation", "test"):
             raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
 
+    shorter: ClassVar[str]
+    """The options that make an iteration smaller."""
+
     @property
     def steps_per_iteration(self) -> int:
         """Steps of an iteration."""
@@ -98,6 +101,9 @@ class Training(Protocol):
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
+
+    def check_evaluation(self) -> None:
+        """Raise a `UserError` where there is nothing to evaluate on during training."""
 
     def close(self) -> None:
         """Free what it holds."""

@@ -48,6 +48,8 @@ class TrainOptions(LoopOptions):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
+    shorter = "--num-envs, --episodes-per-trial or --horizon"
+
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps of an iteration, over all slots."""
@@ -86,6 +88,12 @@ class Setup(NamedTuple):
         from metarl.evaluation import during_training  # which needs this module
 
         return during_training(run, self, step)
+
+    def check_evaluation(self) -> None:
+        """See `metarl.loop.Training`."""
+        from metarl.evaluation import goals_during_training
+
+        goals_during_training(self)
 
     def close(self) -> None:
         """Free the environments."""

@@ -25,6 +25,8 @@ def start_training(agent: str, suite_name: str, options: LoopOptions, settings: 
     if options.run_dir:
         refuse_existing(options.run_dir)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
+    if options.evaluate_every:
+        setup.check_evaluation()
     path = options.run_dir or default_path(agent, suite_name, options.seed)
     run = Run.create(path, {**config, "interface": setup.interface()}, numbered=options.run_dir is None)
     if not options.quiet:
@@ -80,6 +82,8 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     for later in run.checkpoints():
         if int(later.name) > checkpoint.step and named:
             raise UserError(f"{run.path} has later checkpoints than {named.name}: resume the run, or copy it and delete them")
+    if options.evaluate_every:
+        setup.check_evaluation()
     run.config |= {key: given[key] for key in ("files",) if key in given}
     run.config["options"] |= {key: value for key, value in asdict(options).items() if key in changed}
     run.write_config()
@@ -106,6 +110,11 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 def _announce(run: Run, setup: Training) -> None:
     o, total = setup.options, setup.options.total_steps
     rounded = f" ({o.steps:,} rounded up to whole iterations)" if total != o.steps else ""
+    if total > 1.1 * o.steps:
+        say(
+            f"Beware: --steps {o.steps:,} trains {total:,}, as an iteration has {o.steps_per_iteration:,} and is never cut. "
+            f"Smaller iterations: {o.shorter}"
+        )
     say(
         f"Training {run.config['agent']} on {run.config['suite']}: {total:,} steps{rounded}, {o.iterations} iterations of "
         f"{setup.announcement()}. Run directory: {run.path}"

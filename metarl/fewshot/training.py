@@ -55,6 +55,8 @@ class FewShotOptions(LoopOptions):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
+    shorter = "--updates"
+
     @property
     def steps_per_iteration(self) -> int:
         """Outer updates of an iteration."""
@@ -118,6 +120,15 @@ class Setup(NamedTuple):
         from metarl.fewshot.evaluation import during_training  # which needs this module
 
         return during_training(self)
+
+    def check_evaluation(self) -> None:
+        """See `metarl.loop.Training`."""
+        o = self.options
+        part: Any = o.evaluate_on
+        try:
+            self.data.draw(part, generator(o.seed, TASKS), tasks=1, ways=self.agent.ways, shots=o.shots, queries=o.queries)
+        except UserError as error:
+            raise UserError(f"--evaluate-every on the {part} classes: {error}") from None
 
     def close(self) -> None:
         """Nothing is held."""
