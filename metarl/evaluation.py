@@ -25,6 +25,7 @@ from metarl.learner import Metrics
 from metarl.machine import versions
 from metarl.names import file_name, suffix
 from metarl.pretrained import is_packed
+from metarl.ranges import check
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
 from metarl.shown import keep
@@ -60,10 +61,10 @@ class Plan:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or (self.episodes is not None and self.episodes < 1):
-            raise UserError("trials and episodes must be at least 1")
-        if min(self.train_goals, self.validation_goals, self.seed) < 0:
-            raise UserError("train_goals, validation_goals and seed must be at least 0")
+        check(
+            self, trials="[1, inf)", episodes="[1, inf)", train_goals="[0, inf)", validation_goals="[0, 100000]",
+            seed="[0, inf)", suite_seed="[0, 4294967294]",
+        )  # fmt: skip
 
     @property
     def suffix(self) -> str:
@@ -257,8 +258,9 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("name at least one run")
-        if self.seeds < 1 or (self.seeds > 1 and self.protocol == PROTOCOL):
-            raise UserError("seeds must be at least 1, and is of --protocol metaworld; all-goals repeats by --trials")
+        check(self, seeds="[1, inf)")
+        if self.seeds > 1 and self.protocol == PROTOCOL:
+            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
         plain = Plan()
         alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
         if self.protocol != PROTOCOL and alike != (plain.trials, plain.train_goals, plain.validation_goals):

@@ -24,6 +24,7 @@ from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.learner import State
 from metarl.loading import restored
 from metarl.names import file_name
+from metarl.ranges import check
 from metarl.run import Checkpoint, Run, open_run
 
 TOLERANCE = 1e-5
@@ -61,8 +62,7 @@ class Export:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.goal, self.seed) < 0:
-            raise UserError("episodes, goal and seed must be at least 0")
+        check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
         if not self.episodes and (self.task is not None or self.goal):
             raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
 

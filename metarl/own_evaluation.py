@@ -29,6 +29,7 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.evaluation import PROTOCOL, SLOTS
 from metarl.machine import versions
 from metarl.names import file_name, suffix
+from metarl.ranges import check
 from metarl.rollout import Played, nothing_before
 from metarl.run import FORMAT, PACKAGES, Run, git_commit, open_run
 from metarl.shown import keep
@@ -85,10 +86,10 @@ class EvaluateOwn:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.horizon, self.trials, self.seeds, self.adapt_every or 1) < 1:
-            raise UserError("episodes, horizon, trials, seeds and adapt_every must be at least 1")
-        if min(self.train_goals, self.seed) < 0:
-            raise UserError("train_goals and seed must be at least 0")
+        check(
+            self, episodes="[1, inf)", horizon="[1, inf)", trials="[1, inf)", seeds="[1, inf)", adapt_every="[1, inf)",
+            train_goals="[0, inf)", seed="[0, inf)", suite_seed="[0, 4294967294]", goals="[1, 100000]",
+        )  # fmt: skip
         if self.seeds > 1 and self.protocol == PROTOCOL:
             raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
 

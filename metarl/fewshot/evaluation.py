@@ -18,15 +18,16 @@ from metarl.cache import writing
 from metarl.console import Progress, console, say
 from metarl.counts import Count
 from metarl.curves import SIDES
-from metarl.errors import UserError
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import Comparing, FewShot, by_task
-from metarl.fewshot.training import Setup, trained
+from metarl.fewshot.training import Setup, episode_bytes, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.memory import refuse_beyond
 from metarl.names import file_name, suffix
+from metarl.ranges import check
 from metarl.report.fewshot_words import TRANSDUCTIVE
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
@@ -59,8 +60,7 @@ class Plan:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.queries, 1 if self.shots is None else self.shots) < 1 or self.seed < 0:
-            raise UserError("episodes, shots and queries must be at least 1 and seed at least 0")
+        check(self, episodes="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", seed="[0, inf)")
 
     @property
     def suffix(self) -> str:
@@ -149,6 +149,10 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     setup = trained(run, checkpoint, plan.ways, device=plan.device)
     learner, options = setup.agent, setup.options
     shots = plan.shots or options.shots
+    batch = {"tasks": TASKS, "ways": learner.ways, "examples": shots + plan.queries}
+    needs = episode_bytes(setup.data, getattr(learner.settings, "channels", 0), **batch)
+    needs[f"figures of {plan.episodes:,} episodes"] = plan.episodes * (shots + 1) * 40
+    refuse_beyond(needs, "smaller --episodes, --shots or --queries need less")
     content: dict[str, Any] = {
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
