@@ -77,7 +77,7 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
         tasks: tasks of Meta-World.
         reward: whose formulas are to find in them what they remember.
     """
-    if not cache.writable(_folder("")):
+    if cache.refusal(_folder("")) is not None:
         return  # each will be built when it is asked for, and kept in memory
     missing: dict[str, list[Task]] = defaultdict(list)  # by class: a process makes a stock environment of each
     for task in dict.fromkeys(tasks):

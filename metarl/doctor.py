@@ -188,13 +188,12 @@ def _drawing() -> list[Finding]:
 
 def _cache() -> list[Finding]:
     folder = cache.directory()
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    row = Finding("cache", f"{folder}, {_size(size)}")
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    refused = cache.refusal(folder)
+    if refused is not None:
         advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
-        row = row._replace(found=f"{folder} cannot be written", verdict="warning", advice=advice)
-    return [row]
+        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Finding("cache", f"{folder}, {_size(size)}")]
 
 
 def _disk() -> list[Finding]:
