@@ -124,8 +124,11 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
                         if time.monotonic() - said > 5:
                             said = time.monotonic()
                             log.info("%d of %d snapshots", done, total)
+            except BrokenPipeError:
+                pass  # it died before
             finally:
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
 
     threads = [threading.Thread(target=feed, daemon=True) for _ in range(workers)]
     try:

@@ -1,10 +1,12 @@
 """The command line: `metarl COMMAND`, see `COMMANDS`. A command's module is imported only when it is used."""
 
 import logging
+import os
 import signal
 import sys
 from importlib import import_module
 
+from metarl import streams
 from metarl.errors import UserError, unknown
 from metarl.userfiles import told
 
@@ -35,13 +37,19 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+    """Entry point. Exit status: 0 done, 2 wrong input or a system that refuses, 130 interrupted."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)  # ends as cleanly as Ctrl-C does
-    sys.exit(run(sys.argv[1:]))
+    streams.prepare()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own need not be installed here; commands open no windows
+    try:
+        status = run(sys.argv[1:])
+    except SystemExit as ended:  # tyro's own
+        status = int(ended.code or 0)
+    sys.exit(streams.finish(status))
 
 
 def run(args: list[str]) -> int:
@@ -77,8 +85,6 @@ def run(args: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        return 0
     except Exception as error:
         traceback = told(error)  # of what happened in the user's own file
         if traceback is None or "--debug" in args:

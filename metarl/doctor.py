@@ -142,7 +142,7 @@ def _libmujoco() -> list[Finding]:
     if not files:
         return [Finding("libmujoco", "the library is missing", "problem", again)]
     command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]

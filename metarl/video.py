@@ -127,7 +127,7 @@ def _convert(film: Path, gif: Path, fps: int) -> None:
         "[b][palette]paletteuse=dither=bayer:bayer_scale=5:diff_mode=rectangle"
     )
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film), "-vf", filters, "-loop", "0", str(gif)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["ffmpeg failed"]
         raise UserError(f"cannot make a GIF: {lines[-1]}")
