@@ -1,5 +1,6 @@
 """The command line: `metarl COMMAND`, see `COMMANDS`. A command's module is imported only when it is used."""
 
+import errno
 import logging
 import os
 import signal
@@ -23,6 +24,12 @@ COMMANDS = {
     "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
+
+REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG,
+    errno.EMFILE, errno.ENFILE, errno.ENOTSUP,
+}  # fmt: skip
+"""Errors of the system that are its state or the user's wish, not a fault of this program."""
 
 
 def usage() -> str:
@@ -87,7 +94,12 @@ def run(args: list[str]) -> int:
         return 130
     except Exception as error:
         traceback = told(error)  # of what happened in the user's own file
-        if traceback is None or "--debug" in args:
+        if "--debug" in args:
+            raise
+        if traceback is None and isinstance(error, OSError) and error.errno in REFUSALS:
+            print(f"metarl: the system refuses: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+            return 2
+        if traceback is None:
             raise
         print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
         return 2
