@@ -13,7 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from metarl.cache import writing
 from metarl.comparison import (
     NEEDED,
     OPTIONS,
@@ -27,7 +26,7 @@ from metarl.comparison import (
     scores,
 )
 from metarl.console import console, say
-from metarl.curves import SIDES, measured
+from metarl.curves import SIDES, measured, save_figure
 from metarl.errors import UserError
 from metarl.run import open_run
 from metarl.statistics import Interval
@@ -176,12 +175,10 @@ def load(path: Path) -> tuple[Content, str | None]:
 
 def plot_profiles(profiles: dict[str, np.ndarray], title: str, path: Path) -> None:
     """Draw the share of runs and tasks above each success rate, by group of runs (runs, tasks), with its interval."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     thresholds = np.linspace(0, 1, 101)
     for label, values in profiles.items():
         share, low, high = performance_profile(values, thresholds).T
@@ -192,14 +189,7 @@ def plot_profiles(profiles: dict[str, np.ndarray], title: str, path: Path) -> No
     axis.set(xlabel="success", ylabel="share of runs and tasks above", ylim=(-0.03, 1.03))
     axis.set_title(title, loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=9)
-    try:
-        with writing(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
-    except ValueError as error:  # no such format
-        raise UserError(f"could not write {path}: {error}") from None
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)
 
 
 def _read(file: Path) -> Content:

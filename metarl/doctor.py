@@ -142,7 +142,7 @@ def _libmujoco() -> list[Finding]:
     if not files:
         return [Finding("libmujoco", "the library is missing", "problem", again)]
     command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]
@@ -188,13 +188,12 @@ def _drawing() -> list[Finding]:
 
 def _cache() -> list[Finding]:
     folder = cache.directory()
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    row = Finding("cache", f"{folder}, {_size(size)}")
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    refused = cache.refusal(folder)
+    if refused is not None:
         advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
-        row = row._replace(found=f"{folder} cannot be written", verdict="warning", advice=advice)
-    return [row]
+        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Finding("cache", f"{folder}, {_size(size)}")]
 
 
 def _disk() -> list[Finding]:

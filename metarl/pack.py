@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 
 import metarl
 from metarl.agents import AGENTS, ROBOTS
-from metarl.cache import write_atomically, writing
+from metarl.cache import put_folder, write_atomically, writing
 from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
@@ -100,7 +100,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
             open_packed(temporary)  # what is given away can be read
             if folder.exists():
                 folder.rmdir()
-            os.rename(temporary, folder)
+            put_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return evaluation is not None

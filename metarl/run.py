@@ -3,7 +3,7 @@
 config.json        every resolved setting, package versions, git commit
 metrics.jsonl      a line an iteration
 tensorboard/       the same, for TensorBoard
-checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
+checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` is a link to the newest, or a file with its name
 """
 
 import fcntl
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import metarl
-from metarl.cache import write_atomically, writing
+from metarl.cache import lock, put_folder, without, write_atomically, writing
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
@@ -99,14 +100,15 @@ class Run:
         with writing(f"{self.path}"):
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is writing to {self.path}") from None
 
     def close(self) -> None:
         """Let go of the lock and of TensorBoard's writer, which has a thread of its own."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(Exception):  # what it could not write, `log` has said
+                self._writer.close()
         if self._lock is not None:
             self._lock.close()
         self._writer = self._lock = None
@@ -115,6 +117,12 @@ class Run:
         """Append a line of metrics; `step` is the axis in environment steps."""
         with writing(f"{self.path}/metrics.jsonl"), open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
+        try:
+            self._chart(line)
+        except Exception as error:  # its writer's thread hands on whatever stopped it
+            without(f"nothing more is written for TensorBoard ({_reason(error)}): {self.path}/metrics.jsonl has it all")
+
+    def _chart(self, line: dict[str, Any]) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, so not before there is something to log
 
@@ -158,13 +166,10 @@ class Run:
                 write_atomically(temporary / "checkpoint.json", (json.dumps(note, indent=2) + "\n").encode())
                 if final.exists():
                     shutil.rmtree(final)
-                os.rename(temporary, final)
+                put_folder(temporary, final)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            link = folder / f".latest.{os.getpid()}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(final.name)
-            os.replace(link, folder / "latest")
+            _point(folder / "latest", final.name)
         for old in self.checkpoints()[:-keep] if keep > 0 else []:
             shutil.rmtree(old, ignore_errors=True)
         return final
@@ -232,7 +237,7 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
         return open_packed(path), None
     if not path.exists():
         raise UserError(f"there is no run {path}")
-    path = path.resolve()  # `latest` is a link
+    path = _pointed(path.resolve())  # `latest` is a link
     named = path if path.parent.name == "checkpoints" else None
     root = path.parent.parent if named else path
     if Path.cwd() in root.parents:
@@ -247,6 +252,28 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
     if found != (FORMAT, ".".join(metarl.__version__.split(".")[:2])):
         raise UserError(f"{root} was made by metarl {config['metarl']}; this is {metarl.__version__}, which cannot continue it")
     return Run(root, config), named
+
+
+def _point(latest: Path, name: str) -> None:
+    """Make `latest` a link to the folder of this name beside it; a file with the name in it where there are no links."""
+    link = latest.with_name(f".latest.{os.getpid()}")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        os.replace(link, latest)
+    except OSError:
+        link.unlink(missing_ok=True)
+        write_atomically(latest, f"{name}\n".encode())
+
+
+def _pointed(path: Path) -> Path:
+    """What a file `latest` names (see `_point`); any other path as it is."""
+    if path.name != "latest" or not path.is_file():
+        return path
+    name = path.read_text(errors="replace").strip()
+    if not name.isdecimal():
+        raise UserError(f"{path} is damaged: it names no checkpoint")
+    return path.with_name(name)
 
 
 def default_path(agent: str, suite: str, seed: int) -> Path:

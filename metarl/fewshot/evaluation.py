@@ -17,7 +17,7 @@ from metarl import statistics
 from metarl.cache import write_atomically, writing
 from metarl.console import Progress, console, say
 from metarl.counts import Count
-from metarl.curves import SIDES
+from metarl.curves import SIDES, save_figure
 from metarl.errors import UserError
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
@@ -256,12 +256,11 @@ def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:
 
 def plot(contents: list[dict[str, Any]], path: Path) -> None:
     """Draw the measure against shots; held-out classes as lines, training classes dashed."""
-    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for content in contents:
         for side, style in (("test", "-"), ("train", "--")):
             if side not in content["sides"]:
@@ -271,10 +270,7 @@ def plot(contents: list[dict[str, Any]], path: Path) -> None:
             (line,) = axis.plot(range(len(mean)), mean, style, marker="o", ms=4, label=label)
             axis.fill_between(range(len(mean)), low, high, color=line.get_color(), alpha=0.15, lw=0)
     axis.set(xlabel="examples of each class", ylabel=contents[0]["measure"])
-    axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(f"{contents[0]['suite']}, {contents[0]['ways']} ways", loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=8)
-    with writing(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -24,6 +24,8 @@ MEASURES = ("success", "last_success", "return")
 
 Those of `metarl.evaluate`, which would import torch: a report is to be quick.
 """
+VIDEOS = {".mp4": "video/mp4", ".gif": "image/gif"}
+"""Kinds of the files that `metarl render` makes, by their endings."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -44,7 +46,7 @@ class Reading:
         evaluation: the evaluation to show, or None.
         others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
-        videos: mp4 files, the newest first.
+        videos: mp4 files and GIFs, the newest first.
         problems: sentences about what could not be read.
         running: whether a process is training it now.
     """
@@ -108,7 +110,9 @@ def read(path: Path) -> Reading:
     default = [] if named else _load([model.evaluation() if model else root / "evaluation.json"], files.whole, problems)
     mine = [content for content in found if named in (None, content["checkpoint"])]
     shown = next(iter([*default, *mine[::-1]]), None)
-    films = [*root.glob("videos/*.mp4"), *(model.folder.glob("*.mp4") if model else ())]
+    films = [
+        file for kind in VIDEOS for file in (*root.glob(f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
+    ]
     return Reading(
         root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
         _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
