@@ -29,6 +29,7 @@ from metarl.console import console, say
 from metarl.curves import SIDES, measured, save_figure
 from metarl.errors import UserError
 from metarl.run import open_run
+from metarl.shown import best, evaluations
 from metarl.statistics import Interval
 
 MEASURES = {
@@ -158,13 +159,13 @@ def load(path: Path) -> tuple[Content, str | None]:
     """
     if path.is_file():
         return _read(path), None
-    from metarl.evaluation import PROTOCOL
-
     run, named = open_run(path)
-    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.evaluation()
-    if not file.exists():
+    found = best(evaluations(run, named.name if named else None))
+    if found is None and not named and run.evaluation().exists():
+        _read(run.evaluation())  # says what is wrong with it
+    if found is None:
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
-    content, checkpoints = _read(file), run.checkpoints()
+    content, checkpoints = _checked(found, path), run.checkpoints()
     options = {key: run.config["options"][key] for key in OPTIONS if key in run.config["options"]}
     content["settings"] = {**options, **run.config["settings"]}
     note = None
@@ -199,6 +200,10 @@ def _read(file: Path) -> Content:
         raise UserError(f"could not read {file}: {error.strerror}") from None
     except ValueError:
         raise UserError(f"{file} is damaged or no evaluation") from None
+    return _checked(content, file)
+
+
+def _checked(content: Any, file: Path) -> Content:
     sides = content.get("sides") if isinstance(content, dict) else None
     if not isinstance(sides, dict) or not sides or not all("figures" in side for side in sides.values()):
         raise UserError(f"{file} is no evaluation of all goals (metarl evaluate RUN makes one)")

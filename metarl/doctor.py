@@ -203,11 +203,7 @@ def _disk() -> list[Finding]:
 
 
 def _memory() -> list[Finding]:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    for limit, used in zip(machine.cgroup_files("memory.max"), machine.cgroup_files("memory.current")):
-        if limit != "max":
-            available = min(available, int(limit) - int(used))
+    available = machine.available_memory()
     row = Finding("memory", f"{_size(available)} available")
     return [row if available >= LOW else row._replace(verdict="warning", advice="use a smaller --num-envs")]
 

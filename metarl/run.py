@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import time
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from metarl.cache import lock, put_folder, without, write_atomically, writing
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
+from metarl.names import file_name
 from metarl.pretrained import is_packed
 
 FORMAT = 2
@@ -70,18 +71,18 @@ class Run:
         self._writer: Any = None
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
+    def create(cls, path: Path, config: dict[str, Any], *, numbered: bool = False) -> "Run":
         """A new run directory, locked for this process.
+
+        Args:
+            path: where it is made.
+            config: content of config.json, but for what is known here.
+            numbered: where it exists already, a number follows its name; else it is refused.
 
         Raises:
             UserError: it exists already, or cannot be written.
         """
-        refuse_existing(path)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
-        run = cls(path, {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
+        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
         run.lock()
         run.write_config()
         return run
@@ -216,10 +217,28 @@ class Run:
         raise UserError(f"{self.path} has no checkpoint")
 
 
+def _made(path: Path, numbered: bool) -> Path:
+    """A new folder: at the path, or with a number behind its name, the first that is free; other processes look too."""
+    places = chain([path], (path.with_name(f"{path.name}_{number}") for number in count(2)) if numbered else ())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in places:
+            with suppress(FileExistsError):
+                place.mkdir()
+                return place
+    except OSError as error:
+        raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
+    raise UserError(_taken(path))
+
+
 def refuse_existing(path: Path) -> None:
     """Raise a `UserError` where a new run directory could not be made because something is there."""
     if path.exists():
-        raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}")
+        raise UserError(_taken(path))
+
+
+def _taken(path: Path) -> str:
+    return f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:
@@ -278,8 +297,7 @@ def _pointed(path: Path) -> Path:
 
 def default_path(agent: str, suite: str, seed: int) -> Path:
     """runs/<agent>_<suite>_s<seed>_<time>."""
-    plain = re.sub(r"[^\w.-]+", "-", suite)[:80]
-    return Path("runs", f"{agent}_{plain}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
+    return Path("runs", f"{file_name(agent, suite)}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _read(folder: Path) -> Checkpoint:

@@ -10,6 +10,7 @@ from metarl.console import say
 from metarl.errors import UserError
 from metarl.fewshot.episodes import PARTS, Part, Pool, Resident
 from metarl.fewshot.splits import by_share
+from metarl.memory import refuse_beyond
 
 SPLIT_FOLDERS: dict[str, Part] = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
@@ -54,6 +55,9 @@ def read_classes(path: Path, image_size: int) -> dict[str, np.ndarray]:
     classes: dict[str, np.ndarray] = {}
     bad: list[str] = []
     total = 0
+    count = sum(len(files(folder)) for folder in subfolders(path))
+    needs = {f"{count:,} images of {image_size} x {image_size} pixels": 3.0 * count * image_size**2}
+    refuse_beyond(needs, "a smaller --image-size needs less")
     for folder in subfolders(path):
         found, unreadable = read_images(path, files(folder), image_size)
         total += len(found) + len(unreadable)

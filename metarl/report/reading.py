@@ -18,6 +18,7 @@ from metarl.errors import UserError
 from metarl.pretrained import is_packed
 from metarl.report import fewshot_files
 from metarl.report.texts import printable
+from metarl.shown import best
 
 MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold, or returns alone where environments tell no success.
@@ -43,7 +44,7 @@ class Reading:
         training: of `metarl.agents`: ROBOTS or EXAMPLES.
         config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
         lines: metrics by step, finite numbers only.
-        evaluation: the evaluation to show, or None.
+        evaluation: the evaluation to show, see `metarl.shown`, or None.
         others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
         videos: mp4 files and GIFs, the newest first.
@@ -109,7 +110,7 @@ def read(path: Path) -> Reading:
     found.sort(key=lambda content: content["step"])
     default = [] if named else _load([model.evaluation() if model else root / "evaluation.json"], files.whole, problems)
     mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = next(iter([*default, *mine[::-1]]), None)
+    shown = best([*default, *mine[::-1]])
     films = [
         file for kind in VIDEOS for file in (*root.glob(f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
     ]
