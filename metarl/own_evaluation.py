@@ -7,7 +7,6 @@ by `eval_action` ("mean" in the tables), which is dropped; the trial itself is p
 
 import copy
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
