@@ -178,11 +178,11 @@ def _changed(model: Path, **more: Any) -> None:
     ("change", "says"),
     [
         ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors are not those"),
-        ({"settings": {"layers": ["8"]}}, "layers is not a list of whole numbers"),
+        ({"settings": {"layers": ["8"]}}, "layers is no number"),
         ({"settings": {"hidden": "8"}}, "does not fit this version"),
         ({"settings": {"unknown": 8}}, "does not fit this version"),
         ({"settings": {"epochs": 0}}, "epochs"),
-        ({"options": {"goals": "5"}}, "goals is not"),
+        ({"options": {"goals": "5"}}, "goals is no number"),
         ({"options": {"horizon": [1]}}, "does not fit this version"),
         ({"interface": {"observations": 2**40}}, "interface is damaged"),
         ({"interface": {"observations": 40}}, "tensors are not those"),
