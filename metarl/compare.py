@@ -207,10 +207,11 @@ def _read(file: Path) -> Content:
         content = json.loads(file.read_text())
     except OSError as error:
         raise UserError(f"could not read {file}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged or no evaluation") from None
     sides = content.get("sides") if isinstance(content, dict) else None
-    if not isinstance(sides, dict) or not sides or not all("figures" in side for side in sides.values()):
+    known = isinstance(sides, dict) and sides.keys() <= SIDES.keys()
+    if not sides or not known or not all(isinstance(side, dict) and "figures" in side for side in sides.values()):
         raise UserError(f"{file} is no evaluation of all goals (metarl evaluate RUN makes one)")
     if not {"trained_on", "run_seed", "step", *NEEDED} <= content.keys():
         raise UserError(f"{file} was made by another version of metarl: evaluate that run again")

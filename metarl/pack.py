@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from metarl.errors import UserError
 from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.report import fewshot_files, reading
 from metarl.run import Checkpoint, Run, open_run, split
 
 _UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
@@ -108,12 +111,13 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
 
 def _evaluation(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The evaluation of this very checkpoint: the default one, or the newest of its file names."""
-    protocol = "all-goals" if AGENTS[run.config["agent"]].training == ROBOTS else "episodes"
-    return _first([run.evaluation(), *_newest(run, f"{protocol}_{checkpoint.path.name}*.json")], run, checkpoint)
+    robots = AGENTS[run.config["agent"]].training == ROBOTS
+    protocol, check = ("all-goals", reading.whole) if robots else ("episodes", fewshot_files.whole)
+    return _first([run.evaluation(), *_newest(run, f"{protocol}_{checkpoint.path.name}*.json")], check, run, checkpoint)
 
 
 def _stock(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    return _first(_newest(run, f"metaworld_*_{checkpoint.path.name}.json"), run, checkpoint)
+    return _first(_newest(run, f"metaworld_*_{checkpoint.path.name}.json"), reading.whole_stock, run, checkpoint)
 
 
 def _newest(run: Run, pattern: str) -> list[Path]:
@@ -121,13 +125,15 @@ def _newest(run: Run, pattern: str) -> list[Path]:
     return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
 
 
-def _first(files: list[Path], run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
+def _first(files: list[Path], check: Callable[[Any], Any], run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The first of the files that is whole and of this checkpoint, without places of this machine."""
     for file in files:
         try:
             content = json.loads(file.read_text())
-        except (OSError, ValueError):
+            check(deepcopy(content))
+        except reading.FAULTS:
             continue
-        if content.get("checkpoint") == checkpoint.path.name:
+        if content["checkpoint"] == checkpoint.path.name:
             return _moved(content, run.config["suite"], suite_name(run.config))
     return None
 

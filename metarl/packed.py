@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metarl.agents import AGENTS
 from metarl.config import read_config
+from metarl.confined import check_own
 from metarl.errors import UserError
 from metarl.interface import untrained
 from metarl.pretrained import CONFIG, EVALUATION, WEIGHTS, folder_of
@@ -75,7 +76,10 @@ def open_packed(path: Path) -> Packed:
         UserError: there is none, or it is damaged or not what it should be.
     """
     folder = folder_of(path)
-    return Packed(folder, folder.resolve().name)
+    place = folder.resolve()
+    # the Hugging Face Hub's cache holds models--NAME/snapshots/COMMIT, with links to files in models--NAME/blobs
+    check_own(folder, place.parents[1] if place.parent.name == "snapshots" else None)
+    return Packed(folder, place.name)
 
 
 def _content(folder: Path, name: str) -> bytes:

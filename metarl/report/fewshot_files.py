@@ -2,12 +2,13 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from metarl.curves import SIDES
 from metarl.report.texts import printable
 
 PROTOCOL = "episodes"
@@ -30,8 +31,7 @@ def whole(content: dict[str, Any]) -> dict[str, Any]:
     with_ = content.setdefault("trained_with", {})
     content["trained_with"] = {key: int(with_.get(key, content[key])) for key in ("ways", "shots")}
     content["left_out"] = []
-    if not content["sides"]:
-        raise ValueError("nothing was evaluated")
+    known(content["sides"], SIDES)
     for side in content["sides"].values():
         _numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
         _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
@@ -60,6 +60,12 @@ def tiles(items: dict[str, Any]) -> list[np.ndarray]:
     except Exception as error:  # PIL raises many kinds; whatever it is, these are no images
         raise ValueError(str(error)) from None
     return np.split(pixels, count) if count else []
+
+
+def known(found: dict[str, Any], names: Collection[str]) -> None:
+    """Raise ValueError but for a dict with some of these keys, and no other: keys may become names of files, and words."""
+    if not isinstance(found, dict) or not found or not found.keys() <= set(names):
+        raise ValueError("keys that are not known")
 
 
 def _clean(value: Any) -> Any:
