@@ -154,17 +154,17 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
-    sides = {}
+    sides, answers = {}, learner.ways * plan.queries
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
-            details = Details(learner, setup.data, part) if part == "test" else None
+            details = Details(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(
                 learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
                 device=setup.source.device, kept=kept, details=details,
                 progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )  # fmt: skip
             sides[part] = {
-                "by_shots": [list(statistics.mean(figures[:, k])) for k in range(shots + 1)],
+                "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),
                 **(details.content() if details else {}),
             }

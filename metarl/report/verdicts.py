@@ -8,7 +8,6 @@ from metarl.curves import SIDES, headline
 from metarl.report.numbers import (
     Interval,
     change_of,
-    difference,
     number_of,
     percent,
     percent_of,
@@ -17,6 +16,7 @@ from metarl.report.numbers import (
     signless_zero,
 )
 from metarl.report.reading import Reading, printable
+from metarl.statistics import recovered
 
 MODE = "sampled"
 """The actions that the headline is about: those that the agent was trained with."""
@@ -178,7 +178,7 @@ def _gain(gain: list[float | None]) -> str:
 def gap_of(content: dict[str, Any], measure: str) -> tuple[float, float | None, float | None]:
     """Train minus held-out in the last episode."""
     train, test = (content["sides"][side]["by_episode"][MODE][measure][-1] for side in ("train", "test"))
-    return difference(train, test)
+    return recovered(train, test)
 
 
 def _gap(content: dict[str, Any]) -> str:
