@@ -174,7 +174,7 @@ def test_adapting_to_own_images(proto: dict[str, Path], data: dict[str, str], tm
     args = ["adapt", str(proto["image"]), "--support", str(support), "--query", str(query), "--out", str(out)]
     assert cli.run([*args, "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "1 files cannot be read" in shown
+    assert "1 of 5 files cannot be read" in shown
     assert "[b]3" in shown
     rows = [line.split(",") for line in out.read_text().splitlines()]
     assert rows[0] == ["item", "predicted", "[b]11", "[b]12", "[b]3", "[b]7"]

@@ -22,7 +22,7 @@ from metarl.errors import UserError
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import Comparing, FewShot, by_task
-from metarl.fewshot.training import Setup, trained
+from metarl.fewshot.training import EVALUATED, QUERIES, Setup, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
@@ -47,7 +47,7 @@ class Plan:
     """Classes of an episode; default: as trained. MAML's head knows no other number."""
     shots: int | None = None
     """Examples of each class, at most: the curve has 0, 1, ... of them; default: as trained."""
-    queries: int = 15
+    queries: int = QUERIES
     """Examples of each class to answer."""
     seed: int = 0
     """Of the episodes: the same for every learner."""
@@ -153,7 +153,7 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
-    parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
+    parts = EVALUATED if plan.train else ("test",)
     sides, answers = {}, learner.ways * plan.queries
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):

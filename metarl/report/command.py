@@ -10,10 +10,10 @@ import tyro
 from metarl.cache import write_atomically, writing
 from metarl.confined import confined
 from metarl.console import say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.report.comparing import compare
 from metarl.report.drawing import Picture
-from metarl.report.numbers import plural
 from metarl.report.page import render, sections
 from metarl.report.parts import Comparison, Section
 from metarl.report.reading import read

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from metarl.counts import plural
 from metarl.report import fewshot_figures as figures
 from metarl.report.fewshot_words import form_of, gap_of, sentences, side_name, tiles, warnings
-from metarl.report.numbers import plural
 from metarl.report.parts import Part, Section
 from metarl.report.provenance import details, status
 from metarl.report.reading import Reading

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl import comparison, statistics
+from metarl.counts import plural
 from metarl.report import fewshot_figures
 from metarl.report.drawing import FAINT, Picture, colored, one_axis, picture
 from metarl.report.fewshot_words import answers_of, experience, form_of, side_name
-from metarl.report.numbers import Interval, plural
+from metarl.report.numbers import Interval
 from metarl.report.parts import Comparison, Section
 from metarl.report.tables import Table
 from metarl.report.texts import legend, printable

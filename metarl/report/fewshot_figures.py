@@ -8,12 +8,13 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from metarl.counts import plural
 from metarl.curves import COLORS
 from metarl.report import figures
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
 from metarl.report.fewshot_files import tiles
 from metarl.report.fewshot_words import Form, experience, form_of, side_name
-from metarl.report.numbers import plural, share_of
+from metarl.report.numbers import share_of
 from metarl.report.reading import Reading
 from metarl.report.texts import short
 

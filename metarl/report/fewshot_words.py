@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl import statistics
-from metarl.report.numbers import Interval, error_change_of, error_of, plural, share_of, tenths_of
+from metarl.counts import plural
+from metarl.report.numbers import Interval, error_change_of, error_of, share_of, tenths_of
 from metarl.report.reading import Reading
 from metarl.report.verdicts import Tile, main_side
 

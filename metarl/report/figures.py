@@ -9,9 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.agents import adaptation_step
+from metarl.counts import plural
 from metarl.curves import COLORS, SIDES, headline, measured
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
-from metarl.report.numbers import number_of, percent_of, plural
+from metarl.report.numbers import number_of, percent_of
 from metarl.report.reading import Reading, printable
 from metarl.report.verdicts import MODE, goals, main_side
 

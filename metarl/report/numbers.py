@@ -87,8 +87,3 @@ def _decimals(interval: Interval) -> int:
     known = low is not None and high is not None and high > low
     size, digits = ((high - low) / 2, 2) if known else (abs(mean or 0.0), 3)  # type: ignore[operator]
     return min(max(digits - 1 - floor(log10(size)), 0), 8) if size > 0 else 0
-
-
-def plural(n: int, word: str) -> str:
-    """1 goal, 50 goals, 5 classes"""
-    return f"{n:,} {word}{('es' if word.endswith('s') else 's') * (n != 1)}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metarl.agents import adaptation_step
+from metarl.counts import plural
 from metarl.curves import SIDES, headline
 from metarl.report.numbers import (
     Interval,
@@ -11,7 +12,6 @@ from metarl.report.numbers import (
     number_of,
     percent,
     percent_of,
-    plural,
     points_of,
     signless_zero,
 )
