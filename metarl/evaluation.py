@@ -15,6 +15,7 @@ from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
 from metarl.cache import write_atomically, writing
 from metarl.console import Progress, say
+from metarl.counts import plural
 from metarl.curves import plot, table
 from metarl.envs import Suite, Task, TaskDistribution, make_vec
 from metarl.envs.own import find_suite
@@ -264,7 +265,7 @@ class Evaluate:
     def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
         checkpoint = run.usable(named, "evaluating")
         if not self.quiet:
-            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({plural(checkpoint.step, 'step')})")
         how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan
         changed = name_again(checkpoint.config, plan.suite, self.agent, how=how)
         for change in changed:

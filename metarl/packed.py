@@ -23,6 +23,7 @@ from torch import Tensor
 from metarl.agents import AGENTS
 from metarl.config import read_config
 from metarl.confined import check_own
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.interface import untrained
 from metarl.pretrained import CONFIG, EVALUATION, WEIGHTS, folder_of
@@ -144,7 +145,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise ValueError(f"{len(different)} tensors are not those of its {CONFIG}, such as {different[0]!r}")
+            raise ValueError(f"{plural(len(different), 'tensor')} not as of its {CONFIG}, such as {different[0]!r}")
         state = join(tensors, config["rest"])
     except (
         SafetensorError,

@@ -149,7 +149,7 @@ def csv_file(folder: Path, content: bytes | str) -> Path:
         ("text,label\nhi,greeting\n  ,greeting\n", "line 3: empty text"),
         ("text,label\nhi,\n", "line 2: empty label"),
         ("text,label\nhi, there,greeting\n", "line 2: 3 values for 2 columns"),
-        ('text,label\n"two\nlines",a\nhi\n', "line 4: 1 values"),
+        ('text,label\n"two\nlines",a\nhi\n', "line 4: 1 value for"),
         ('text,label\n"hi,a\n', "unexpected end"),
         (b"text,label\nhi,a\ncaf\xe9,b\n", "line 3: byte 0xe9 is not UTF-8"),
         ("text,label\nhi,a\nho,b\n", "has 2 classes"),

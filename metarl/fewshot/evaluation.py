@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl import statistics
 from metarl.cache import write_atomically, writing
 from metarl.console import Progress, console, say
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.curves import SIDES
 from metarl.errors import UserError
 from metarl.fewshot.details import Details
@@ -243,7 +243,10 @@ def table(content: dict[str, Any]) -> None:
         for n, level, change in zip(steps["steps"], steps["measured"], steps["difference"]):
             grid.add_row(str(n), _cell(level, percent), _cell(change, percent, "+"))
         console.print(grid)
-    say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
+    say(
+        f"Mean [95 % interval] over {plural(content['episodes'], 'episode')} of "
+        f"{plural(content['queries'], 'query')} a class; 1 seed."
+    )
     say(f"Split: {content['split']}.")
     if content["transductive"]:
         say(TRANSDUCTIVE)

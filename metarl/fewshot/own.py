@@ -16,6 +16,7 @@ from torch import Tensor
 from metarl.agents import AGENTS, EXAMPLES
 from metarl.cache import write_atomically, writing
 from metarl.console import console, say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
 from metarl.fewshot.images import depth_of, read_classes, read_folder
@@ -108,7 +109,8 @@ def predict(
         raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
     if len(values) != learner.ways and not learner.any_ways:
         raise UserError(
-            f"{support} has {len(values)} classes, and this learner's head knows {learner.ways}: train one with --ways "
+            f"{support} has {plural(len(values), 'class')}, and this learner's "
+            f"head knows {learner.ways}: train one with --ways "
             f"{len(values)}, or a learner that takes any number (matching, proto)"
         )
     learner.ways = len(values)

@@ -224,7 +224,10 @@ def _places(path: Path, header: list[str], columns: Iterable[str]) -> list[int]:
 
 def _row(where: str, row: list[str], header: list[str], places: list[int]) -> tuple[str, ...]:
     if len(row) != len(header):
-        raise UserError(f"{where}: {len(row)} values for {len(header)} columns (a text with a comma needs quotes around it)")
+        raise UserError(
+            f"{where}: {plural(len(row), 'value')} for {plural(len(header), 'column')} "
+            f"(a text with a comma needs quotes around it)"
+        )
     values = tuple(row[place].strip() for place in places)
     if "" in values:
         raise UserError(f"{where}: empty {header[places[values.index('')]]}")

@@ -25,8 +25,9 @@ def whole(content: dict[str, Any]) -> dict[str, Any]:
     """
     if any(not isinstance(content[key], kind) for key, kind in _NEEDED.items()):
         raise ValueError("a value of the wrong kind")
-    if content["measure"] not in ("accuracy", "mse") or min(content["episodes"], content["shots"], content["ways"]) < 1:
-        raise ValueError("a value of the wrong kind")
+    _true(content["measure"] in ("accuracy", "mse"))
+    for key in ("episodes", "ways", "shots", "queries"):
+        _count(content[key], 1)
     content["trained_on"] = {"suite": content["suite"]}
     with_ = content.setdefault("trained_with", {})
     content["trained_with"] = {key: int(with_.get(key, content[key])) for key in ("ways", "shots")}
@@ -34,7 +35,8 @@ def whole(content: dict[str, Any]) -> dict[str, Any]:
     known(content["sides"], SIDES)
     for side in content["sides"].values():
         _numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
-        _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
+        figures = _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
+        _true(bool((figures >= 0).all()), content["measure"] != "accuracy" or bool((figures <= 1).all()))
         for key, (name, check) in _PARTS.items():
             if key in side:
                 try:

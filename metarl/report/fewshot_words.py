@@ -144,7 +144,7 @@ def sentences(content: dict[str, Any]) -> list[str]:
     said.append(f"Split: {content['split']}.")
     if content.get("transductive"):
         said.append(TRANSDUCTIVE)
-    queries = f" of {content['queries']} queries{' a class' if content['measure'] == 'accuracy' else ''}"
+    queries = f" of {plural(content['queries'], 'query')}{' a class' if content['measure'] == 'accuracy' else ''}"
     said.append(f"1 seed (seed {content['run_seed']}), {plural(content['episodes'], 'episode')}{queries}. Intervals are over "
                 "episodes; other seeds may differ by more.")  # fmt: skip
     return said

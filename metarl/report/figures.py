@@ -76,7 +76,7 @@ def limits(axis: Any, measure: str) -> None:
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     else:
         axis.set_ylim(min(0.0, axis.get_ylim()[0]))
-        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_major_formatter("{x:,.10g}")  # as exact as the locator sets them: -17.5 is not -18
 
 
 def adaptation(content: dict[str, Any]) -> list[Picture]:

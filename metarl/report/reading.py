@@ -15,6 +15,7 @@ import numpy as np
 
 from metarl.agents import AGENTS, EXAMPLES, ROBOTS
 from metarl.confined import leads_out, run_of, strangers
+from metarl.counts import plural
 from metarl.curves import SIDES
 from metarl.errors import UserError
 from metarl.pretrained import is_packed
@@ -171,7 +172,7 @@ def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
         except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             bad += text is not being_written and bool(text.strip())
     if bad:
-        problems.append(f"metrics.jsonl: {bad} of {len(texts)} lines cannot be read and are left out.")
+        problems.append(f"metrics.jsonl: {bad} of {plural(len(texts), 'line')} cannot be read, left out.")
     return [by_step[step] for step in sorted(by_step)]
 
 

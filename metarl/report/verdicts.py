@@ -240,8 +240,9 @@ def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
         return f"{both} Here the two agree."
     if theirs < ours[0]:
         return (
-            f"{both} Stock measured {stock['episodes_counted']} episodes of a task in each of {stock['evaluations']} draws of "
-            f"goals, after {stock['episodes']} episodes of experience; the other figure is of every goal, after "
+            f"{both} Stock measured {plural(stock['episodes_counted'], 'episode')} of a "
+            f"task in each of {plural(stock['evaluations'], 'draw')} of "
+            f"goals, after {plural(stock['episodes'], 'episode')} of experience; the other figure is of every goal, after "
             f"{content['episodes'] - 1}."
         )
     return (
