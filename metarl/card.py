@@ -28,7 +28,10 @@ class Figure(NamedTuple):
     interval: Interval
 
 
-def card(name: str, licence: str, config: Content, evaluation: Content | None, stock: Content | None, film: str | None) -> str:
+def card(
+    name: str, licence: str, config: Content, evaluation: Content | None, stock: Content | None, film: str | None,
+    others: int = 0,
+) -> str:  # fmt: skip
     """The text of README.md.
 
     Args:
@@ -38,6 +41,7 @@ def card(name: str, licence: str, config: Content, evaluation: Content | None, s
         evaluation: by all goals or episodes, or None.
         stock: by Meta-World's own protocol, or None.
         film: name of the video in the folder, or None.
+        others: how many smaller evaluations there are of the same weights.
     """
     figures = list(_figures(evaluation)) if evaluation else []
     front = {
@@ -47,7 +51,8 @@ def card(name: str, licence: str, config: Content, evaluation: Content | None, s
     }  # fmt: skip
     # JSON is YAML: an entry a line
     head = "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"])
-    parts = [_about(name, config), _loading(name, config), _evaluated(evaluation, stock, figures), _film(film), _limits(config)]
+    evaluated = _evaluated(evaluation, stock, figures, others)
+    parts = [_about(name, config), _loading(name, config), evaluated, _film(film), _limits(config)]
     return "\n\n".join([head, *filter(None, parts)]) + "\n"
 
 
@@ -152,7 +157,7 @@ def _loading(name: str, config: Content) -> str:
     )
 
 
-def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure]) -> str:
+def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure], others: int) -> str:
     if evaluation is None:
         return "## Evaluation\n\nIt was not evaluated."
     percent = evaluation["confidence"]
@@ -170,6 +175,8 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
             f"a class, seed {evaluation['seed']}. "
             f"Intervals are {percent:.0%}, over episodes; one run. Split: {evaluation['split']}."
         )
+    if others:
+        how += f" It is the largest of {others + 1} evaluations of these weights, by episodes on what was held out."
     rows = ["| on | of | measure | mean [interval] |", "|---|---|---|---|"]
     for side, measure, what, interval in figures:
         text = interval.text(",.0f" if measure == "return" else ".3f")

@@ -13,7 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from metarl.cache import writing
 from metarl.comparison import (
     NEEDED,
     OPTIONS,
@@ -28,9 +27,10 @@ from metarl.comparison import (
 )
 from metarl.console import console, say
 from metarl.counts import plural
-from metarl.curves import SIDES, measured
+from metarl.curves import SIDES, measured, save_figure
 from metarl.errors import UserError
 from metarl.run import open_run
+from metarl.shown import best, evaluations
 from metarl.statistics import Interval
 
 MEASURES = {
@@ -163,13 +163,13 @@ def load(path: Path) -> tuple[Content, str | None]:
     """
     if path.is_file():
         return _read(path), None
-    from metarl.evaluation import PROTOCOL
-
     run, named = open_run(path)
-    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.evaluation()
-    if not file.exists():
+    found = best(evaluations(run, named.name if named else None))
+    if found is None and not named and run.evaluation().exists():
+        _read(run.evaluation())  # says what is wrong with it
+    if found is None:
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
-    content, checkpoints = _read(file), run.checkpoints()
+    content, checkpoints = _checked(found, path), run.checkpoints()
     options = {key: run.config["options"][key] for key in OPTIONS if key in run.config["options"]}
     content["settings"] = {**options, **run.config["settings"]}
     note = None
@@ -180,12 +180,10 @@ def load(path: Path) -> tuple[Content, str | None]:
 
 def plot_profiles(profiles: dict[str, np.ndarray], title: str, path: Path) -> None:
     """Draw the share of runs and tasks above each success rate, by group of runs (runs, tasks), with its interval."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     thresholds = np.linspace(0, 1, 101)
     for label, values in profiles.items():
         share, low, high = performance_profile(values, thresholds).T
@@ -194,14 +192,7 @@ def plot_profiles(profiles: dict[str, np.ndarray], title: str, path: Path) -> No
     axis.set(xlabel="success", ylabel="share of runs and tasks above", ylim=(-0.03, 1.03))
     axis.set_title(title, loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=9)
-    try:
-        with writing(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
-    except ValueError as error:  # no such format
-        raise UserError(f"could not write {path}: {error}") from None
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)
 
 
 def _read(file: Path) -> Content:
@@ -211,6 +202,10 @@ def _read(file: Path) -> Content:
         raise UserError(f"could not read {file}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged or no evaluation") from None
+    return _checked(content, file)
+
+
+def _checked(content: Any, file: Path) -> Content:
     sides = content.get("sides") if isinstance(content, dict) else None
     known = isinstance(sides, dict) and sides.keys() <= SIDES.keys()
     if not sides or not known or not all(isinstance(side, dict) and "figures" in side for side in sides.values()):

@@ -68,4 +68,9 @@ def run_of(path: Path) -> tuple[Path, str | None]:
     if path.absolute().parent.name == "checkpoints":  # `latest` is a link, too
         confined(path.absolute().parents[1], f"checkpoints/{path.name}")
     root = path.resolve()
+    if root.name == "latest" and root.is_file():  # with the name in it, where there are no links
+        name = root.read_text(errors="replace").strip()
+        if not name.isdecimal():
+            raise UserError(f"{path} is damaged: it names no checkpoint")
+        root = confined(root.parents[1], f"checkpoints/{name}").resolve()
     return (root.parents[1], root.name) if root.parent.name == "checkpoints" else (root, None)

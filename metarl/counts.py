@@ -16,6 +16,8 @@ def parse(text: str) -> int:
         number = Decimal(text.replace("_", "").replace(",", ""))
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a number") from None
+    if number.is_finite() and number.adjusted() > 15:
+        raise ValueError(f"{text[:30]} is too large")
     if not number.is_finite() or number != int(number):
         raise ValueError(f"{text} is not a whole number")
     return int(number)

@@ -143,7 +143,7 @@ def _libmujoco() -> list[Finding]:
     if not files:
         return [Finding("libmujoco", "the library is missing", "problem", again)]
     command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]
@@ -189,13 +189,12 @@ def _drawing() -> list[Finding]:
 
 def _cache() -> list[Finding]:
     folder = cache.directory()
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    row = Finding("cache", f"{folder}, {_size(size)}")
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    refused = cache.refusal(folder)
+    if refused is not None:
         advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
-        row = row._replace(found=f"{folder} cannot be written", verdict="warning", advice=advice)
-    return [row]
+        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Finding("cache", f"{folder}, {_size(size)}")]
 
 
 def _disk() -> list[Finding]:
@@ -205,11 +204,7 @@ def _disk() -> list[Finding]:
 
 
 def _memory() -> list[Finding]:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    for limit, used in zip(machine.cgroup_files("memory.max"), machine.cgroup_files("memory.current")):
-        if limit != "max":
-            available = min(available, int(limit) - int(used))
+    available = machine.available_memory()
     row = Finding("memory", f"{_size(available)} available")
     return [row if available >= LOW else row._replace(verdict="warning", advice="use a smaller --num-envs")]
 

@@ -29,6 +29,7 @@ from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained
 from metarl.learner import Learner
 from metarl.report.verdicts import stock_sentence
 from metarl.run import Checkpoint, Run
+from metarl.shown import best
 from metarl.stock_agent import ADDED, StockAgent
 
 EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
@@ -274,7 +275,8 @@ def evaluate_checkpoint(
         **header(run, checkpoint, setup, shown, plan.seed), "engine": plan.engine, "episodes": episodes * steps,
         **rules(tasks, figures),
     }  # fmt: skip
-    return content, run.store(content, f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}")
+    name = f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
+    return content, run.store(content, name)
 
 
 def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
@@ -301,13 +303,11 @@ def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: 
 
 
 def _all_goals(run: Run, content: dict[str, Any]) -> dict[str, Any] | None:
-    """The newest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
+    """The largest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
     files = (run.path / "evaluations").glob(f"{PROTOCOL}_{content['checkpoint']}*.json")
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        ours: dict[str, Any] = json.loads(file.read_text())
-        if "test" in ours["sides"] and all(ours[key] == content[key] for key in ("suite", "suite_seed")):
-            return ours
-    return None
+    found = [json.loads(file.read_text()) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
+    alike = [ours for ours in found if all(ours[key] == content[key] for key in ("suite", "suite_seed"))]
+    return best(ours for ours in alike if "test" in ours["sides"])
 
 
 def table(content: dict[str, Any]) -> None:

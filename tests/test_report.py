@@ -55,6 +55,16 @@ def film(path: Path) -> Path:
     return path
 
 
+def test_a_gif_is_shown(tmp_path):
+    run = make_run(tmp_path / "run", goals=2)
+    (run / "videos").mkdir()
+    Image.new("RGB", (8, 6)).save(run / "videos" / "000000003000.gif")
+    assert report(run) == 0
+    page = (run / "report.html").read_text()
+    assert '<img src="data:image/gif;base64,R0lGOD' in page
+    assert "000000003000.gif" in page
+
+
 def test_one_run(one, chromium):
     check_page(chromium, one / "report.html")
     shown = text(chromium)

@@ -14,6 +14,7 @@ from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.fewshot.episodes import PARTS, Part, Pool, Resident
 from metarl.fewshot.splits import by_share
+from metarl.memory import refuse_beyond
 
 SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -95,6 +96,9 @@ def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, 
     classes: dict[str, np.ndarray] = {}
     bad, empty, nested = list[str](), list[str](), list[str]()
     total = 0
+    count = sum(len(files(folder)) for folder in subfolders(path))
+    needs = {f"{count:,} images of {image_size} x {image_size} pixels": 3.0 * count * image_size**2}
+    refuse_beyond(needs, "a smaller --image-size needs less")
     for folder in subfolders(path):
         found, unreadable = read_images(path, files(folder), image_size, depth)
         total += len(found) + len(unreadable)

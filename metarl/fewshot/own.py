@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from metarl.agents import AGENTS, EXAMPLES
+from metarl.agents import EXAMPLES, entry
 from metarl.cache import write_atomically, writing
 from metarl.console import console, say
 from metarl.counts import plural
@@ -27,8 +27,6 @@ from metarl.fewshot.text import read_csv, say_cut
 from metarl.loading import restored
 from metarl.run import open_run
 from metarl.userfiles import arguments, name_again
-
-FEW_SHOT = {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def predict(
     """
     opened, named = open_run(Path(run))
     checkpoint = opened.usable(named, "using")
-    if opened.config["agent"] not in FEW_SHOT:
+    if entry(opened.config["agent"]).training != EXAMPLES:
         raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
     learner, options = restored(opened, checkpoint, device), opened.config["options"]
     assert isinstance(learner, FewShot)
@@ -159,7 +157,7 @@ class Adapt:
         """Run the command."""
         config = open_run(self.run)[0].config
         how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
-        for change in name_again(config, self.agent, how=how):
+        for change in name_again(config, self.agent, how=how, needed=("agent",)):
             say(f"Beware: {change}")
         found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
         with writing(str(self.out)):

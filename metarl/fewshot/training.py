@@ -1,12 +1,13 @@
 """Few-shot training: its options, the source of episodes, and what a configuration of it stands for."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 
-from metarl.agents import EXAMPLES, entry, find
+from metarl.agents import AGENTS, EXAMPLES, entry, find
 from metarl.config import read_config
 from metarl.counts import Count, plural
 from metarl.devices import choose_device
@@ -20,6 +21,8 @@ from metarl.fewshot.splits import held_out
 from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
+from metarl.memory import refuse_beyond, weights
+from metarl.ranges import check
 from metarl.rollout import TASKS, generator
 from metarl.run import Checkpoint, Run
 
@@ -57,9 +60,12 @@ class FewShotOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("updates", "shots", "queries", "meta_batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(
+            self, updates="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", meta_batch="[1, inf)",
+            image_size="[1, 4096]", split_seed="[0, inf)",
+        )  # fmt: skip
+
+    shorter = "--updates"
 
     @property
     def steps_per_iteration(self) -> int:
@@ -137,6 +143,15 @@ class Setup(NamedTuple):
 
         return during_training(self)
 
+    def check_evaluation(self) -> None:
+        """See `metarl.loop.Training`."""
+        o = self.options
+        part: Any = o.evaluate_on
+        try:
+            self.data.draw(part, generator(o.seed, TASKS), tasks=1, ways=self.agent.ways, shots=o.shots, queries=o.queries)
+        except UserError as error:
+            raise UserError(f"--evaluate-every on the {part} classes: {error}") from None
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -164,10 +179,23 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
     if "interface" in config and data.kind == "vector":
         check_size(options.sentence_encoder, kind.shape, config["interface"]["shape"])
-    made = learner(
-        settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
-        total_updates=options.total_steps,
-    )  # fmt: skip
+
+    def make(device: torch.device) -> FewShot:
+        return learner(
+            settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
+            total_updates=options.total_steps,
+        )  # fmt: skip
+
+    o, needs = options, dict[str, float]()
+    if device.type == "cpu" and config["agent"] in AGENTS:
+        # its weights, their gradient and two moments; and each task's own weights, where they adapt
+        copies = 4 + (o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
+        needs[f"{copies:,} times the network's weights"] = copies * weights(make)
+    needs |= episode_bytes(
+        data, getattr(settings, "channels", 0), tasks=o.meta_batch, ways=o.ways, examples=o.shots + o.queries
+    )
+    refuse_beyond(needs, "smaller --meta-batch, --ways, --shots, --queries, --channels or --image-size need less")
+    made = make(device)
     source = Episodes(data, options, device)
     source.collect(made, None, 0)  # what does not fit is refused before anything is made
     _evaluable(data, options, made)
@@ -204,6 +232,19 @@ def _remedy(data: Resident, o: FewShotOptions, ways: int) -> str:
     folders = " Or folders train, validation and test in it decide the split." if data.kind == "image" else ""
     fewer = f" Or fewer --ways than {o.ways}." if o.ways > 2 else ""
     return f"A split by share holds out {ways} of {enough} classes.{fewer}{folders}"
+
+
+def episode_bytes(data: Data, channels: int, *, tasks: int, ways: int, examples: int) -> dict[str, float]:
+    """What a batch of episodes takes at least: the examples, and of images what the network's first layer makes of them.
+
+    Args:
+        channels: of the network.
+        tasks: episodes of the batch.
+        ways, examples: classes, and examples of each.
+    """
+    shape, count = data.example_shape, tasks * examples * (1 if data.kind == "regression" else ways)
+    layer = channels * math.prod(shape[1:]) // 4 if data.kind == "image" else 0  # a convolution may be strided
+    return {f"{count:,} examples of an update": 4.0 * count * (math.prod(shape) + layer)}
 
 
 def trained(run: Run, checkpoint: Checkpoint, ways: int | None = None, **changed: Any) -> Setup:

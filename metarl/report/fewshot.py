@@ -10,6 +10,7 @@ from metarl.report.provenance import details, status
 from metarl.report.reading import Reading
 from metarl.report.tables import Table
 from metarl.report.verdicts import main_side
+from metarl.shown import extent
 
 _PROTOCOL = ("protocol", "checkpoint", "suite", "split", "ways", "shots", "queries", "episodes", "seed", "device", "git_commit")
 _TEXTS = 3
@@ -133,12 +134,12 @@ def _results(run: Reading) -> list[Table]:
 
 
 def _others(contents: list[dict[str, Any]]) -> Table:
-    columns = [("checkpoint", "text"), ("data set", "text"), ("ways", "text"), ("shots", "text"), ("figures of", "text"),
+    columns = [("checkpoint", "text"), ("data set", "text"), ("played", "text"), ("figures of", "text"),
                ("before", "text"), ("after", "text")]  # fmt: skip
     rows = []
     for content in contents:
         side, form = main_side(content), form_of(content)
         curve = content["sides"][side]["by_shots"]
-        rows.append([content["checkpoint"], content["suite"], str(content["ways"]), str(content["shots"]),
+        rows.append([content["checkpoint"], content["suite"], extent(content),
                      side_name(content, side), form.show(curve[0]), form.show(curve[-1])])  # fmt: skip
     return Table("others", "Other evaluations of this run", columns, rows, folded=True)

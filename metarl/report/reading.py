@@ -22,6 +22,7 @@ from metarl.pretrained import is_packed
 from metarl.report import fewshot_files
 from metarl.report.fewshot_files import known
 from metarl.report.texts import printable
+from metarl.shown import best
 
 MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold, or returns alone where environments tell no success.
@@ -31,6 +32,8 @@ Those of `metarl.evaluate`, which would import torch: a report is to be quick.
 _MODES = ("sampled", "mean")
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading and checking a file raises where it is not what it should be."""
+VIDEOS = {".mp4": "video/mp4", ".gif": "image/gif"}
+"""Kinds of the files that `metarl render` makes, by their endings."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -48,10 +51,10 @@ class Reading:
         training: of `metarl.agents`: ROBOTS or EXAMPLES.
         config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
         lines: metrics by step, finite numbers only.
-        evaluation: the evaluation to show, or None.
+        evaluation: the evaluation to show, see `metarl.shown`, or None.
         others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
-        videos: mp4 files, the newest first.
+        videos: mp4 files and GIFs, the newest first.
         problems: sentences about what could not be read.
         running: whether a process is training it now.
     """
@@ -118,8 +121,10 @@ def read(path: Path) -> Reading:
     found.sort(key=lambda content: content["step"])
     default = [] if named else _load([model.evaluation()] if model else _own(root, "evaluation.json"), files.whole, problems)
     mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = next(iter([*default, *mine[::-1]]), None)
-    films = [*_own(root, "videos/*.mp4"), *(model.folder.glob("*.mp4") if model else ())]
+    shown = best([*default, *mine[::-1]])
+    films = [
+        file for kind in VIDEOS for file in (*_own(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
+    ]
     return Reading(
         root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
         _load(_own(root, "evaluations/metaworld_*.json"), whole_stock, problems),
