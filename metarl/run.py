@@ -26,6 +26,7 @@ from torch import Tensor
 
 import metarl
 from metarl.cache import lock, put_folder, without, write_atomically, writing
+from metarl.confined import check_own, run_of
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
@@ -63,9 +64,13 @@ class Checkpoint(NamedTuple):
 
 
 class Run:
-    """A run directory. Make one with `create`, open one with `open_run`."""
+    """A run directory. Make one with `create`, open one with `open_run`.
+
+    It may come from someone else, so one with a link out of it is refused with a UserError: see `metarl.confined`.
+    """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        check_own(path)
         self.path, self.config = path, config
         self._lock: Any = None
         self._writer: Any = None
@@ -254,19 +259,18 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
         from metarl.packed import open_packed  # which needs this module
 
         return open_packed(path), None
-    if not path.exists():
-        raise UserError(f"there is no run {path}")
-    path = _pointed(path.resolve())  # `latest` is a link
-    named = path if path.parent.name == "checkpoints" else None
-    root = path.parent.parent if named else path
+    root, checkpoint = run_of(path)
+    named = root / "checkpoints" / checkpoint if checkpoint else None
     if Path.cwd() in root.parents:
         root = root.relative_to(Path.cwd())  # shorter to read
+    if not (root / "config.json").is_file():
+        raise UserError(f"{path} is not a run: it has no config.json")
     try:
         config = json.loads((root / "config.json").read_text())
         found = config["format"], ".".join(config["metarl"].split(".")[:2])
-    except OSError:
-        raise UserError(f"{path} is not a run: it has no config.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except OSError as error:
+        raise UserError(f"{root}/config.json cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{root}/config.json is damaged") from None
     if found != (FORMAT, ".".join(metarl.__version__.split(".")[:2])):
         raise UserError(f"{root} was made by metarl {config['metarl']}; this is {metarl.__version__}, which cannot continue it")
@@ -283,16 +287,6 @@ def _point(latest: Path, name: str) -> None:
     except OSError:
         link.unlink(missing_ok=True)
         write_atomically(latest, f"{name}\n".encode())
-
-
-def _pointed(path: Path) -> Path:
-    """What a file `latest` names (see `_point`); any other path as it is."""
-    if path.name != "latest" or not path.is_file():
-        return path
-    name = path.read_text(errors="replace").strip()
-    if not name.isdecimal():
-        raise UserError(f"{path} is damaged: it names no checkpoint")
-    return path.with_name(name)
 
 
 def default_path(agent: str, suite: str, seed: int) -> Path:
