@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from metarl.counts import plural
 from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view
 from metarl.envs.python_engine import Engine, PythonEngine
 from metarl.envs.scales import metaworld_scale
@@ -106,7 +107,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
-            raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
+            raise UserError(f"{plural(len(tasks), 'task')} for {plural(len(slots), 'slot')}: give one task a slot")
         _check_names(self.distribution, {task.name for task in tasks})
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True

@@ -25,6 +25,7 @@ from metarl import counts, machine
 from metarl.cache import write_atomically
 from metarl.console import Progress, console, say
 from metarl.contenders import CONTENDERS, Contender
+from metarl.counts import plural
 from metarl.envs import Task, TaskDistribution, suite
 from metarl.envs.vector import environments, slots_bytes
 from metarl.errors import UserError, unknown
@@ -97,7 +98,7 @@ class Bench:
             say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
         for n in slots:
             if max(threads) > n:
-                say(f"more threads than slots: threads are capped at {n} for {n} slot{'s' if n > 1 else ''}")
+                say(f"more threads than slots: threads are capped at {n} for {plural(n, 'slot')}")
         report = {"suite": self.suite, "seconds": self.seconds, "machine": facts, "interrupted": False}
         comparison, growth = Comparison(), [] if len(combinations) == 1 else [Growth(*c) for c in combinations]
         try:

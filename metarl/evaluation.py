@@ -14,6 +14,7 @@ from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
 from metarl.arguments import Named, glance
 from metarl.console import Progress, say
+from metarl.counts import plural
 from metarl.curves import plot, table
 from metarl.envs import SUITES, Suite, Task, TaskDistribution, make_vec
 from metarl.envs.own import find_suite
@@ -287,7 +288,7 @@ class Evaluate:
     def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
         checkpoint = run.usable(named, "evaluating")
         if not self.quiet:
-            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({plural(checkpoint.step, 'step')})")
         how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan
         changed = name_again(checkpoint.config, plan.suite, self.agent, how=how)
         for change in changed:

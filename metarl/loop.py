@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.machine import EnergyMeter
@@ -163,7 +163,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                 run.save(*border, options.keep_checkpoints)
             given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
             go_on = resume_command(run.config, run.path)
-            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: {go_on}")
+            say(f"\nInterrupted: {given_up}saved at {plural(border[0], 'step')}. Go on with: {go_on}")
             raise
         finally:
             setup.close()

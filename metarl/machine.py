@@ -12,7 +12,10 @@ from pathlib import Path
 
 def usable_cores() -> float:
     """Cores that this process may use: its affinity, or the quota of its control groups where that is less."""
-    cores: float = len(os.sched_getaffinity(0))
+    try:
+        cores: float = len(os.sched_getaffinity(0))
+    except OSError:  # a sandbox that does not tell
+        cores = os.cpu_count() or 1
     for text in cgroup_files("cpu.max"):
         quota, period = text.split()
         if quota != "max":
@@ -29,7 +32,11 @@ def cgroup_files(name: str) -> list[str]:
     root = Path("/sys/fs/cgroup")
     folder = root / line[3:].lstrip("/")
     files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
-    return [file.read_text().strip() for file in files if file.is_file()]
+    contents = []
+    for file in files:
+        with suppress(OSError):  # of a group that has no such limit, or may not be read
+            contents.append(file.read_text().strip())
+    return contents
 
 
 def available_memory() -> int:
@@ -52,8 +59,11 @@ def _first_version_memory() -> list[tuple[str, str]]:
 
 def processor() -> str:
     """The processor's name, as it gives it itself."""
-    with Path("/proc/cpuinfo").open() as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from metarl.console import Progress, console, say
+from metarl.counts import plural
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
 from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained
@@ -315,7 +316,9 @@ def table(content: dict[str, Any]) -> None:
 
     side = content["sides"]["test"]
     names = list(side["by_task"]) if len(side["by_task"]) > 1 else []
-    shown = Table(title=f"Meta-World's own evaluation ({content['engine']}), {len(side['seeds'])} seeds", title_justify="left")
+    shown = Table(
+        title=f"Meta-World's own evaluation ({content['engine']}), {plural(len(side['seeds']), 'seed')}", title_justify="left"
+    )
     for column in ("seed", "success", "return", *names):
         shown.add_column(column, justify="right")
     for seed, one in [*side["seeds"].items(), ("mean", side)]:

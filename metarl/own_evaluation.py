@@ -7,8 +7,6 @@ by `eval_action` ("mean" in the tables), which is dropped; the trial itself is p
 
 import copy
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,12 +27,14 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.evaluation import PROTOCOL, SLOTS
 from metarl.machine import versions
 from metarl.names import file_name, suffix
+from metarl.own_verbs import Asked
 from metarl.ranges import check
 from metarl.rollout import Played, nothing_before
 from metarl.run import FORMAT, PACKAGES, Run, git_commit, open_run
 from metarl.shown import keep
 from metarl.statistics import CONFIDENCE
 from metarl.stock_agent import ADDED
+from metarl.userfiles import run_file, run_module, telling
 
 VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
 """Methods of `metaworld.evaluation.MetaLearningAgent`."""
@@ -103,7 +103,7 @@ class EvaluateOwn:
     def main(self) -> int:
         """Run the command."""
         factory = _factory(self.agent)
-        checked(factory(), self.agent)
+        self._made(factory)
         played = suite(self.suite, self.suite_seed, self.goals)
         run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
         content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
@@ -119,6 +119,11 @@ class EvaluateOwn:
             if stays:
                 say(stays)
         return 0
+
+    def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
+        with telling(f"{self.agent}: making an agent"):
+            agent = factory()
+        return Asked(checked(agent, self.agent), self.agent, env)
 
     def _results(self, path: Path, played: Suite) -> Run:
         """A directory that `metarl report` and `metarl compare` read as a run."""
@@ -164,7 +169,7 @@ class EvaluateOwn:
                 engine = env.engine.name
                 try:
                     curves, _ = evaluate(
-                        checked(factory(), self.agent), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
+                        self._made(factory, env), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
                         device=torch.device("cpu"), adapt_every=self.adapt_every or 1, trial_of=self._trial,
                         progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
                     )  # fmt: skip
@@ -208,9 +213,6 @@ class EvaluateOwn:
         while active.any():
             seen = np.hstack([obs, added]) if self.recurrent_info else obs
             actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
-            if np.shape(actions) != env.action_space.shape or not np.isfinite(actions).all():
-                wanted = f"finite and of shape {env.action_space.shape}"
-                raise UserError(f"{self.agent}: actions must be {wanted}; these have shape {np.shape(actions)}")
             obs, reward, terminated, truncated, info = env.step(actions)
             done = terminated | truncated
             if mean:
@@ -234,7 +236,7 @@ class EvaluateOwn:
             raise UserError(f"episodes ({self.episodes}) must be a multiple of adapt_every ({every})")
 
         def make(seen: Any) -> Any:
-            agent = checked(factory(), self.agent)
+            agent = self._made(factory, seen)
             return agent if self.recurrent_info else WithoutInfo(agent)
 
         figures = {
@@ -297,21 +299,7 @@ def _factory(name: str) -> Callable[[], Any]:
     place, _, attribute = name.rpartition(":")
     if not place or not attribute.isidentifier():
         raise UserError(f"--agent is module:factory or file.py:factory, not {name!r}")
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"metarl_user_{Path(place).stem}", place)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses look for their module there
-            spec.loader.exec_module(module)
-        else:
-            if "" not in sys.path:
-                sys.path.insert(0, "")  # as python -m does
-            module = importlib.import_module(place)
-    except Exception as error:
-        raise UserError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
-    factory = getattr(module, attribute, None)
+    factory = run_file(name).value if place.endswith(".py") else getattr(run_module(place), attribute, None)
     if not callable(factory):
         raise UserError(f"{place} has no factory {attribute}")
     return factory

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ import tyro
 from safetensors.torch import save as save_tensors
 
 import metarl
-from metarl.agents import AGENTS
-from metarl.cache import write_atomically, writing
+from metarl.agents import AGENTS, ROBOTS
+from metarl.cache import put_folder, write_atomically, writing
 from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
@@ -21,6 +23,7 @@ from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.names import file_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.report import fewshot_files, reading
 from metarl.run import Checkpoint, Run, open_run, split
 from metarl.shown import Content, best, evaluations
 
@@ -85,7 +88,9 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
         "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }  # fmt: skip
-    found = evaluations(run, checkpoint.path.name)
+    robots = AGENTS[run.config["agent"]].training == ROBOTS
+    check = reading.whole if robots else fewshot_files.whole
+    found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]
     evaluation, stock = (
         content and _moved(content, run.config["suite"], suite_name(run.config))
         for content in (best(found), _stock(run, checkpoint))
@@ -107,7 +112,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
             open_packed(temporary)  # what is given away can be read
             if folder.exists():
                 folder.rmdir()
-            os.rename(temporary, folder)
+            put_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return evaluation is not None
@@ -119,11 +124,20 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     for file in sorted((run.path / "evaluations").glob(f"metaworld_*_{checkpoint.path.name}*.json")):
         try:
             content = json.loads(file.read_text())
+            reading.whole_stock(content)
             own = all(content[key] == value for key, value in content["trained_on"].items())
             found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except reading.FAULTS:
             continue
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _is_whole(content: Content, check: Callable[[Content], Content]) -> bool:
+    try:
+        check(deepcopy(content))  # which leaves out what is damaged and not needed
+    except reading.FAULTS:
+        return False
+    return True
 
 
 def _moved(value: Any, place: str, name: str) -> Any:

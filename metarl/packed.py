@@ -24,6 +24,8 @@ from torch import Tensor
 
 from metarl.agents import AGENTS
 from metarl.config import read_config
+from metarl.confined import check_own
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.interface import untrained
 from metarl.names import file_name
@@ -78,6 +80,8 @@ def open_packed(path: Path) -> Packed:
     """
     folder = folder_of(path)
     place = folder.resolve()
+    # the Hugging Face Hub's cache holds models--NAME/snapshots/COMMIT, with links to files in models--NAME/blobs
+    check_own(folder, place.parents[1] if place.parent.name == "snapshots" else None)
     name = file_name(place.name)
     if str(path) != PREFIX + place.name:  # a folder somewhere, and there may be others of its name
         name += f"-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
@@ -146,7 +150,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise ValueError(f"{len(different)} tensors are not those of its {CONFIG}, such as {different[0]!r}")
+            raise ValueError(f"{plural(len(different), 'tensor')} not as of its {CONFIG}, such as {different[0]!r}")
         state = join(tensors, config["rest"])
     except (
         SafetensorError,

@@ -15,6 +15,7 @@ import tyro
 
 from metarl.agents import adaptation_step
 from metarl.console import Progress, say
+from metarl.counts import plural
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend, use_backend
 from metarl.envs.suites import some_of
@@ -101,7 +102,7 @@ class Render:
         if list(self.episodes) != sorted(set(self.episodes)):
             raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
         if self.goals is not None and self.goals < len(set(self.tasks)):
-            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {self.goals} goals are to be shown")
+            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')} to be shown")
         if self.fps > STEPS_A_SECOND * self.speed:
             raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more pictures")
         if self.kind == "gif" and self.fps > GIF_FPS:
@@ -265,8 +266,8 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
 def _note(episodes: int, steps: int | None, step: str) -> str:
     """What the agent went through before an episode: so many steps of adaptation, if it takes any."""
     if steps is not None:
-        return f"{steps} {step}{'s' * (steps != 1)}"
-    return f"after {episodes} episode{'s' * (episodes != 1)}" if episodes else "no experience yet"
+        return f"{plural(steps, step)}"
+    return f"after {plural(episodes, 'episode')}" if episodes else "no experience yet"
 
 
 class _Camera:

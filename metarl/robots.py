@@ -8,7 +8,7 @@ import torch
 
 from metarl.agents import AGENTS, ROBOTS, entry, find
 from metarl.config import read_config
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.devices import choose_device
 from metarl.envs import Suite
 from metarl.errors import UserError
@@ -80,7 +80,8 @@ class Setup(NamedTuple):
         """What is trained on what, for how long, in words."""
         o = self.options
         return (
-            f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks"
+            f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.horizon, 'step')} "
+            f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl.cache import write_atomically, writing
+from metarl.counts import plural
 
 if TYPE_CHECKING:
     from metarl.run import Run  # with it comes torch, and a report is to be quick
@@ -40,11 +41,13 @@ def best(contents: Iterable[Content]) -> Content | None:
 def extent(content: Content) -> str:
     """How much was played, in words."""
     if "trials" not in content:
-        shape = f"{content['ways']} ways, {content['shots']} shots" if content["measure"] == "accuracy" else "regression"
-        return f"{content['episodes']:,} episodes ({shape}, {content['queries']} queries)"
+        shape = f"{content['ways']} ways, {plural(content['shots'], 'shot')}"
+        shape = shape if content["measure"] == "accuracy" else "regression"
+        return f"{plural(content['episodes'], 'episode')} ({shape}, {plural(content['queries'], 'query')})"
     goals = {side: len(figures["goals"]) for side, figures in content["sides"].items()}
     side = "test" if "test" in goals else next(iter(goals))
-    return f"{goals[side]:,} {_SIDES.get(side, side)} goals x {content['trials']:,} trials x {content['episodes']:,} episodes"
+    each = f"{plural(content['trials'], 'trial')} x {plural(content['episodes'], 'episode')}"
+    return f"{plural(goals[side], f'{_SIDES.get(side, side)} goal')} x {each}"
 
 
 _SIDES = {"test": "held-out"}
@@ -82,6 +85,6 @@ def _read(file: Path) -> Content | None:
     try:
         content = json.loads(file.read_text())
         rank(content)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return content

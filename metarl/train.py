@@ -12,6 +12,7 @@ from metarl.agents import AGENTS, ROBOTS, entry, find
 from metarl.arguments import glance
 from metarl.config import configuration, options_of, read_config, set_up
 from metarl.console import say
+from metarl.counts import plural
 from metarl.envs.own import find_suite
 from metarl.errors import UserError, unknown
 from metarl.loop import LoopOptions, Training, train
@@ -76,7 +77,7 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
         say(f"{problem}: going on from the one before")
     setup.agent.load_state_dict(checkpoint.state)
     if checkpoint.iteration >= options.iterations:
-        say(f"{run.path} is trained to its end, {checkpoint.step:,} steps; --steps trains it further")
+        say(f"{run.path} is trained to its end, {plural(checkpoint.step, 'step')}; --steps trains it further")
         setup.close()
         return run
     for later in run.checkpoints():
@@ -89,7 +90,7 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     run.write_config()
     run.drop_metrics_after(checkpoint.iteration)
     if not options.quiet:
-        say(f"Going on at {checkpoint.step:,} steps")
+        say(f"Going on at {plural(checkpoint.step, 'step')}")
         if "steps" in changed:
             say("Another length than before: what falls over training (learning rate, entropy bonus) follows the new one")
         _announce(run, setup)
@@ -116,7 +117,8 @@ def _announce(run: Run, setup: Training) -> None:
             f"Smaller iterations: {o.shorter}"
         )
     say(
-        f"Training {run.config['agent']} on {run.config['suite']}: {total:,} steps{rounded}, {o.iterations} iterations of "
+        f"Training {run.config['agent']} on {run.config['suite']}: "
+        f"{plural(total, 'step')}{rounded}, {plural(o.iterations, 'iteration')} of "
         f"{setup.announcement()}. Run directory: {run.path}"
     )
 

@@ -14,14 +14,13 @@ from rich.table import Table
 from torch import Tensor
 
 from metarl import statistics
-from metarl.cache import writing
 from metarl.console import Progress, console, say
-from metarl.counts import Count
-from metarl.curves import SIDES
+from metarl.counts import Count, plural
+from metarl.curves import SIDES, save_figure
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import Comparing, FewShot, by_task
-from metarl.fewshot.training import Setup, episode_bytes, trained
+from metarl.fewshot.training import EVALUATED, QUERIES, Setup, episode_bytes, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
@@ -50,7 +49,7 @@ class Plan:
     """Classes of an episode; default: as trained. MAML's head knows no other number."""
     shots: int | None = None
     """Examples of each class, at most: the curve has 0, 1, ... of them; default: as trained."""
-    queries: int = 15
+    queries: int = QUERIES
     """Examples of each class to answer."""
     seed: int = 0
     """Of the episodes: the same for every learner."""
@@ -164,18 +163,18 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
-    parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
-    sides = {}
+    parts = EVALUATED if plan.train else ("test",)
+    sides, answers = {}, learner.ways * plan.queries
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
-            details = Details(learner, setup.data, part) if part == "test" else None
+            details = Details(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(
                 learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
                 device=setup.source.device, kept=kept, details=details,
                 progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )  # fmt: skip
             sides[part] = {
-                "by_shots": [list(statistics.mean(figures[:, k])) for k in range(shots + 1)],
+                "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),
                 **(details.content() if details else {}),
             }
@@ -255,7 +254,10 @@ def table(content: dict[str, Any]) -> None:
         for n, level, change in zip(steps["steps"], steps["measured"], steps["difference"]):
             grid.add_row(str(n), _cell(level, percent), _cell(change, percent, "+"))
         console.print(grid)
-    say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
+    say(
+        f"Mean [95 % interval] over {plural(content['episodes'], 'episode')} of "
+        f"{plural(content['queries'], 'query')} a class; 1 seed."
+    )
     say(f"Split: {content['split']}.")
     if content["transductive"]:
         say(TRANSDUCTIVE)
@@ -268,12 +270,11 @@ def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:
 
 def plot(contents: list[dict[str, Any]], path: Path) -> None:
     """Draw the measure against shots; held-out classes as lines, training classes dashed."""
-    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for content in contents:
         for side, style in (("test", "-"), ("train", "--")):
             if side not in content["sides"]:
@@ -283,10 +284,7 @@ def plot(contents: list[dict[str, Any]], path: Path) -> None:
             (line,) = axis.plot(range(len(mean)), mean, style, marker="o", ms=4, label=label)
             axis.fill_between(range(len(mean)), low, high, color=line.get_color(), alpha=0.15, lw=0)
     axis.set(xlabel="examples of each class", ylabel=contents[0]["measure"])
-    axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(f"{contents[0]['suite']}, {contents[0]['ways']} ways", loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=8)
-    with writing(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)
