@@ -27,8 +27,11 @@ from metarl.loading import restored
 from metarl.run import Checkpoint, Run, open_run
 from metarl.userfiles import arguments, is_named, name_again, telling
 
-TOLERANCE = 1e-5
-"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1."""
+TOLERANCE = 1e-4
+"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1.
+
+Policies differ by 1e-6. Squared distances are differences of larger numbers, and so the less exact: 1e-5 was seen.
+"""
 _OPSET = 18
 """Of ONNX: what torch writes without conversion."""
 
