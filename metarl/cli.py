@@ -93,6 +93,9 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if "--debug" not in args and (said := _of_the_system(error)):
+            print(f"metarl: {said}", file=sys.stderr)
+            return 2
         traceback = told(error)  # of what happened in the user's own file
         if "--debug" in args:
             raise
@@ -103,6 +106,17 @@ def run(args: list[str]) -> int:
             raise
         print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
         return 2
+
+
+def _of_the_system(error: Exception) -> str | None:
+    """What the system refused, in a line; None: it was something else, or the user's own code asked for it."""
+    if told(error) is not None:
+        return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{str(error.filename)[:100]}: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        return "there is not enough memory for this: smaller sizes need less"
+    return None
 
 
 if __name__ == "__main__":

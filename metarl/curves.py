@@ -11,6 +11,7 @@ from rich.table import Table
 from metarl.agents import adaptation_step
 from metarl.cache import writing
 from metarl.console import console, say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.statistics import Interval
 
@@ -53,14 +54,17 @@ def verdict(content: dict[str, Any], side: str) -> str:
         difference = Interval(*figures["gain"]["sampled"][measure])
         measures.append(f"{name} {difference.text(form)}, {_WORDS[difference.sign]}")
     k = content["episodes"] - 1
-    return f"{SIDES[side].capitalize()}, after {k} episodes of experience against none: " + "; ".join(measures) + "."
+    return f"{SIDES[side].capitalize()}, after {plural(k, 'episode')} of experience against none: " + "; ".join(measures) + "."
 
 
 def table(content: dict[str, Any]) -> None:
     """Print success and return by episode of the trial, with 95 % intervals over goals; fits 80 columns."""
     for side, figures in content["sides"].items():
         modes, trials = figures["by_episode"], content["trials"]
-        say(f"\n{content['suite']}, {len(figures['goals'])} {SIDES[side]}, {trials} trial{'s' * (trials > 1)} each")
+        say(
+            f"\n{content['suite']}, {plural(len(figures['goals']), SIDES[side].removesuffix('s'))}, "
+            f"{plural(trials, 'trial')} each"
+        )
         grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
@@ -205,7 +209,7 @@ def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
     if "success" in shown:
         axes[0].set_ylim(-0.03, 1.03)
     axes[-1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
-    what = " and ".join(f"{c['agent']} ({c['step']:,} steps, seed {c['run_seed']})" for c in contents)
+    what = " and ".join(f"{c['agent']} ({plural(c['step'], 'step')}, seed {c['run_seed']})" for c in contents)
     suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
     figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)
     return figure

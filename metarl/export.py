@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from metarl.graphs import Graph, Input
 from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.learner import State
 from metarl.loading import restored
+from metarl.names import file_name
+from metarl.ranges import check
 from metarl.run import Checkpoint, Run, open_run
 from metarl.userfiles import arguments, is_named, name_again, telling
 
@@ -69,8 +70,7 @@ class Export:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.goal, self.seed) < 0:
-            raise UserError("episodes, goal and seed must be at least 0")
+        check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
         if not self.episodes and (self.task is not None or self.goal):
             raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
 
@@ -120,7 +120,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, di
     adapted: dict[str, Any] = {}
     if asked.episodes:
         state, adapted = _adapted(run, checkpoint, asked)
-        file += re.sub(r"[^\w.-]+", "-", f"_{adapted['task']}_g{asked.goal}_e{asked.episodes}")
+        file += f"_{file_name(adapted['task'])}{'_train' if asked.side == 'train' else ''}_g{asked.goal}_e{asked.episodes}"
     graph = agent.graph(state)
     if is_named(name):
         with telling(f"{name}: its graph, called with its examples,"), torch.no_grad():

@@ -39,6 +39,24 @@ def cgroup_files(name: str) -> list[str]:
     return contents
 
 
+def available_memory() -> int:
+    """Bytes that this process may still take: what the machine has available, or its control groups where that is less."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    limits = [*zip(cgroup_files("memory.max"), cgroup_files("memory.current")), *_first_version_memory()]
+    return min([available, *(int(limit) - int(used) for limit, used in limits if limit != "max")])
+
+
+def _first_version_memory() -> list[tuple[str, str]]:
+    """Limit and use of memory of the control group, in version 1 of control groups, as a container sees its own."""
+    files = [Path("/sys/fs/cgroup/memory", f"memory.{name}_in_bytes") for name in ("limit", "usage")]
+    try:
+        limit, used = (file.read_text().strip() for file in files)
+    except OSError:
+        return []
+    return [(limit, used)]
+
+
 def processor() -> str:
     """The processor's name, as it gives it itself."""
     try:

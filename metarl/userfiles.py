@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from metarl.errors import UserError
+from metarl.report.texts import printable
 
 _FORM = re.compile(r"(.+\.py):([^:/]+)", re.DOTALL)
 _OURS = Path(__file__).parent
@@ -145,7 +146,7 @@ def arguments(config: Mapping[str, Any], form: str = "{agent} {suite}") -> str:
         form: of what is named; "" gives the options of the commands that take a run.
     """
     paths = {label: f"{note['path']}:{label.partition(':')[2]}" for label, note in _files(config).items()}
-    shown = {key: shlex.quote(_printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
+    shown = {key: shlex.quote(printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
     if form:
         return form.format(**shown)
     return "".join(f" --{key} {shown[key]}" for key in ("agent", "suite") if config[key] in paths)
@@ -256,7 +257,3 @@ def _names(module: ModuleType) -> list[str]:
         return getattr(value, "__module__", None) == module.__name__ or type(value).__module__.startswith("metarl")
 
     return [name for name, value in vars(module).items() if not name.startswith("_") and own(value)]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -18,9 +18,9 @@ from markupsafe import Markup
 
 import metarl
 from metarl.agents import EXAMPLES, ROBOTS
+from metarl.counts import plural
 from metarl.machine import worker_count
 from metarl.report import fewshot, robots
-from metarl.report.numbers import plural
 from metarl.report.parts import Comparison, Section, Video
 from metarl.report.reading import VIDEOS, Reading
 from metarl.report.texts import printable
