@@ -1,6 +1,7 @@
 """Training on robots: its options, and what a configuration of it stands for."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -130,7 +131,9 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     if config["agent"] in AGENTS and device.type == "cpu":
         # its weights, their gradient and two moments; and each task's own weights, where they adapt
         copies = 4 + (options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0)
-        refuse_beyond({f"{copies:,} times the network's weights": copies * weights(make_agent)}, "smaller layers need less")
+        between = sum(4 * a * b for a, b in pairwise(getattr(settings, "net_arch", ())))
+        taken = copies * max(between, weights(make_agent))
+        refuse_beyond({f"{copies:,} times the network's weights": taken}, "smaller layers need less")
     agent = make_agent(device)
     episodes, rest = divmod(options.episodes_per_trial, agent.phases)
     if rest or not episodes:
