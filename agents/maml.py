@@ -180,7 +180,7 @@ class MAML(Agent):
         scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
     ) -> None:  # fmt: skip
         self.settings, self.seed, self.device = settings, seed, device
-        self.phases = settings.inner_steps + 1
+        self.phases, self.first_std = settings.inner_steps + 1, settings.std
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.policy = FeedForwardPolicy(

@@ -141,6 +141,7 @@ class RL2(Agent):
         self.policy.to(device)
         # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
         self.workers = ThreadPoolExecutor(settings.shards, "metarl-rl2")
+        self.first_std = settings.std
         self._anneal(0)
 
     @cached_property

@@ -192,6 +192,13 @@ def action_size(space: gymnasium.Space[Any]) -> int:
     raise UserError(f"actions must be a Box of one dimension or Discrete, not {space}")
 
 
+def box_bounds(space: gymnasium.spaces.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Low, high and their distance in float32, infinite where there are none that it holds."""
+    with np.errstate(over="ignore"):
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        return low, high, high - low
+
+
 def observation_size(space: gymnasium.Space[Any]) -> int:
     """Entries of an observation.
 
