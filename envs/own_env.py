@@ -98,7 +98,8 @@ class OwnEnv:
         space = self.observation_space
         array = _array(given)
         if array is None or array.shape != space.shape:
-            raise UserError(f"{self.name}: an observation is {brief(given)}, and its space is {space}")
+            what = _shown(given) if array is None else f"of shape {array.shape}"
+            raise UserError(f"{self.name}: an observation is {what}, and its space is {space}")
         with np.errstate(over="ignore", invalid="ignore"):
             plain = np.array(array, space.dtype)
             finite = np.isfinite(plain.astype(np.float32))
@@ -198,7 +199,7 @@ def brief(value: Any) -> str:
     if isinstance(value, tuple | list):
         wrong_info = value and len(value) in (2, 5) and not isinstance(value[-1], Mapping)
         return f"{len(value)} values" + (f" that end with {_a(value[-1])}" if wrong_info else "")
-    return f"of shape {value.shape}" if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else _a(value)
+    return f"of shape {value.shape}" if isinstance(value, np.ndarray) else _a(value)
 
 
 def _a(value: Any) -> str:
