@@ -18,6 +18,7 @@ from metarl.cache import write_atomically, writing
 from metarl.console import Progress, console, say
 from metarl.counts import Count
 from metarl.curves import SIDES
+from metarl.devices import one_thread
 from metarl.errors import UserError
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
@@ -152,10 +153,9 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
-    torch.set_num_threads(1)
     parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
     sides = {}
-    with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
+    with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
             details = Details(learner, setup.data, part) if part == "test" else None
             figures = evaluate(

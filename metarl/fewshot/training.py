@@ -106,7 +106,9 @@ class Setup(NamedTuple):
         o, data = self.options, self.data
         shape = f"{o.ways} ways, {o.shots} shots, {o.queries} queries" if data.kind != "regression" else f"{o.shots} shots"
         where = f"Split: {data.split}.\nDevice {self.source.device}"
-        return f"{o.updates} updates, each on {o.meta_batch} episodes of {shape}.\n{where}"
+        precision = getattr(self.agent.settings, "precision", "float32")
+        narrow = f", convolutions in {precision}" if precision != "float32" and self.agent.kind.name == "image" else ""
+        return f"{o.updates} updates, each on {o.meta_batch} episodes of {shape}.\n{where}{narrow}"
 
     def interface(self) -> Interface:
         """See `metarl.interface`."""
