@@ -13,8 +13,9 @@ from torch import Tensor
 from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: it says what to install where SB3 is missing
 from metarl.envs.scales import InputScale
 from metarl.learner import NonFiniteError
-from metarl.networks import InputScaler, observation_size
+from metarl.networks import InputScaler
 from metarl.rollout import Trials
+from metarl.spaces import observation_size
 
 from stable_baselines3 import PPO, SAC  # isort: skip
 from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer  # isort: skip

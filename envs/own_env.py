@@ -40,6 +40,7 @@ class OwnEnv:
         _check_observations(name, self.observation_space)
         _check_actions(name, self.action_space)
         fits(self._set_task_of(), (), says=f"{name}: set_task is called with a task's parameters alone: set_task(params)")
+        fits(env.step, None, says=f"{name}: step is called with an action alone: step(self, action)")
         fits(env.reset, seed=0, says=f"{name}: reset is called with a seed: reset(self, *, seed=None, options=None)")
 
     @property

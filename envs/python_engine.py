@@ -286,8 +286,12 @@ class PythonEngine:
         env = self._env(slot)
         if painter:
             return painter.draw(env.scene())
+        if not callable(getattr(env, "render", None)):
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()")
         try:
             picture = env.render()
+        except NotImplementedError:  # gymnasium's own
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()") from None
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:

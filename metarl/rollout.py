@@ -12,7 +12,8 @@ from torch import Tensor
 
 from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State, Step, where
-from metarl.networks import Distribution, action_size
+from metarl.networks import Distribution
+from metarl.spaces import action_size
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
