@@ -104,9 +104,14 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
 
 def test_every_chunk_is_in_one_minibatch_of_each_pass(monkeypatch):
     agent, source = _reach(2, 130, 2, chunk=50, minibatch=4, epochs=3)
-    rollout, taken, original = _collect(agent, source), [], RL2._gradient
-    monkeypatch.setattr(RL2, "_gradient", lambda self, data, part, count: taken.extend(part.tolist()) or original(self, data, part, count))  # fmt: skip
-    agent.update([rollout], 0)
+    taken, original = [], RL2._gradient
+
+    def noted(self, data, part, count):
+        taken.extend(part.tolist())
+        return original(self, data, part, count)
+
+    monkeypatch.setattr(RL2, "_gradient", noted)
+    agent.update([_collect(agent, source)], 0)
     passes = np.reshape(taken, (3, 12))
     assert np.sort(passes).tolist() == [list(range(12))] * 3
     assert not np.array_equal(passes[0], passes[1])
