@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from tiny import BITS, COUNTDOWNS, toy
+from tiny import BITS, COUNTDOWNS, shaken, toy
 
 from metarl.adapt import flatten, stacked, unflatten
 from metarl.agents import AGENTS, find, outer
@@ -33,14 +33,6 @@ def _trial(agent, source, iteration: int = 0):
         batches.append(batch)
         state = agent.adapt(state, batch)
     return batches
-
-
-def _shaken(agent):
-    """Weights far from their small initial values, so that a mistake shows."""
-    with torch.no_grad():
-        for parameter in agent.policy.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
-    return agent
 
 
 def _double(agent, batches):
@@ -75,7 +67,7 @@ def _start(agent, phase):
 )  # fmt: skip
 def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(settings):
     agent, source = _reach(**settings)
-    groups = _double(agent, _trial(_shaken(agent), source))
+    groups = _double(agent, _trial(shaken(agent), source))
     start = flatten(agent.meta.values()).detach()
 
     def kl(vector):
@@ -93,7 +85,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(setti
 @pytest.mark.parametrize("surrogate", [outer.trpo_surrogate, outer.ppo_surrogate])
 def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
     agent, source = _reach(**settings)
-    batches = _trial(_shaken(agent), source)
+    batches = _trial(shaken(agent), source)
     credited = agent._credited([agent.phase(b) for b in batches], batches[-1])
     groups = [
         tuple(phase._replace(credit=c.credit[i : i + 1].double()) for phase, c in zip(group, credited))
@@ -118,35 +110,11 @@ def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
         assert float(gradient @ v) == pytest.approx(difference, rel=1e-4, abs=1e-8)
 
 
-def _slot(rollout, i: int):
-    """What happened in one slot, as if it had been alone."""
-    fields = {f.name: getattr(rollout, f.name) for f in dataclasses.fields(rollout)}
-    fields |= {name: value[:, i : i + 1] for name, value in fields.items() if isinstance(value, torch.Tensor)}
-    fields["query"] = type(rollout.query)(*(value[:, i : i + 1] for value in rollout.query))
-    return type(rollout)(**fields | {"prediction": rollout.prediction.map(lambda t: t[:, i : i + 1])})
-
-
-@pytest.mark.parametrize("uneven", [False, True])
-def test_the_inner_step_of_a_task_does_not_depend_on_the_others(uneven):
-    """From the rollout on: the baseline, standardising, the mean over the task's steps, episodes of other lengths."""
-    agent, source = toy(COUNTDOWNS, 4, 10, 3, MAMLSettings(**SMALL)) if uneven else _reach(num_envs=4)
-    source.begin(0)
-    rollout, _ = source.collect(_shaken(agent), agent.begin(4), 0)
-    scale = torch.tensor([1.0, 10.0, 100.0, 1000.0])  # tasks may pay very differently
-    rollout = dataclasses.replace(rollout, reward=rollout.reward * scale)
-    together = agent.adapt(agent.begin(4), rollout)
-    for i in range(4):
-        alone = agent.adapt(agent.begin(1), _slot(rollout, i))
-        for name, value in alone.items():
-            torch.testing.assert_close(together[name][i], value[0], rtol=1e-3, atol=1e-5)
-            assert not torch.equal(value[0], agent.begin(1)[name][0])
-
-
 def test_an_inner_step_is_the_policy_gradient_over_the_tasks_own_steps():
     """Episodes of 3 and of 5 steps: each task's loss is the mean over its own."""
     agent, source = toy(COUNTDOWNS, 4, 10, 1, MAMLSettings(**SMALL))
     source.begin(0)
-    rollout, _ = source.collect(_shaken(agent), agent.begin(4), 0)
+    rollout, _ = source.collect(shaken(agent), agent.begin(4), 0)
     after, advantage = agent.adapt(agent.begin(4), rollout), agent.phase(rollout).advantage
     for i, task in enumerate(source.env.tasks):
         n = task.params

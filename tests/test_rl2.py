@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny import BITS, COUNTDOWNS, toy
+from tiny import BITS, COUNTDOWNS, shaken, toy
 
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import suite
@@ -25,17 +25,9 @@ def _collect(agent, source, iteration: int = 0) -> Rollout:
     return source.collect(agent, agent.begin(source.num_tasks), 0)[0]
 
 
-def _shaken(agent):
-    """Weights far from their small initial values, so that a mistake shows."""
-    with torch.no_grad():
-        for parameter in agent.policy.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
-    return agent
-
-
 def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with_the_next():
     agent, source = _reach(2, 50, 3)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     hidden = [state["hidden"] for state in rollout.states]
     for border in (50, 100):
@@ -61,7 +53,7 @@ def test_policy_sees_the_true_previous_action_reward_and_done_across_borders():
 def test_first_ratio_is_one_everywhere():
     """Recomputing a rollout from the stored states gives the collected log-probabilities, borders included."""
     agent, source = _reach(3, 65, 2, chunk=25)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     with torch.no_grad():
         x = agent._chunks(agent.policy.scaler(rollout.query))
@@ -77,7 +69,7 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
     """Episodes end early and chunks are filled up: loss and gradient are those of each slot's own steps, one after another."""
     settings = {**SMALL, "chunk": 4, "minibatch": 99, "epochs": 1, "shards": shards, "state_std": True, "entropy": 0.1}
     agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**settings, learning_rate=0.0, max_grad_norm=1e9))
-    rollout = _collect(_shaken(agent), source)
+    rollout = _collect(shaken(agent), source)
     advantage = agent.advantages(rollout)[0]
     with torch.no_grad():  # so that ratios are not 1, and some beyond the clipping
         for parameter in agent.policy.parameters():
@@ -119,7 +111,7 @@ def test_every_chunk_is_in_one_minibatch_of_each_pass(monkeypatch):
 
 def test_a_parts_gradients_add_up_to_the_minibatch_and_to_a_finite_difference():
     agent, source = _reach(2, 40, 1, chunk=20)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     gradients = {}
     for shards in (1, 2, 3):
