@@ -171,30 +171,6 @@ def test_episodes_that_end_early_wait_for_the_others_and_statistics_count_each_s
     np.testing.assert_allclose(scaler.variance[0], seen.var(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("bootstrap", [True, False])
-def test_the_advantages_of_a_trial_that_ends_early_are_those_of_its_own_steps(bootstrap, monkeypatch):
-    """Worked out by hand, slot by slot, for a baseline that says 1 everywhere."""
-
-    def one_everywhere(features, *rest):
-        ones = (features == 1).all(0).all(0).double()
-        return (ones / ones.sum()).expand(features.shape[1:])
-
-    monkeypatch.setattr("metarl.agents.rl2.fit_linear", one_everywhere)
-    settings = RL2Settings(**SMALL, gamma=0.9, lam=0.8, bootstrap=bootstrap)
-    agent, source = toy(COUNTDOWNS, 4, 10, 2, settings)
-    rollout = _collect(agent, source)
-    found, by_hand = agent.advantages(rollout)[0], np.full(rollout.valid.shape, np.nan)
-    for slot, task in enumerate(source.env.tasks):
-        after, value = 0.0, float(bootstrap)
-        for t in reversed(range(2 * task.params)):
-            after = float(rollout.reward[t, slot]) + 0.9 * value - 1 + 0.9 * 0.8 * after
-            by_hand[t, slot], value = after, 1.0
-    valid = rollout.valid.numpy()
-    expected = np.where(valid, (by_hand - np.nanmean(by_hand)) / np.nanstd(by_hand), 0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-    assert not valid.all()
-
-
 class _Forgetful(RL2):
     """Clears the hidden state at every episode."""
 
