@@ -1,5 +1,7 @@
 """What an evaluation may be asked for, and how far it says it is."""
 
+from pathlib import Path
+
 import pytest
 from tiny import train
 
@@ -39,11 +41,25 @@ def test_progress_ends_at_the_number_of_steps_that_it_was_to_count(tmp_path, mon
             self.at.append(done)
 
     monkeypatch.setattr(evaluation, "Progress", Noted)
-    assert train(tmp_path / "run", 1) == 0
-    assert (
-        cli.run(["evaluate", str(tmp_path / "run"), "--train-goals", "3", "--trials", "2", "--device", "cpu", "--quiet"]) == 0
-    )
+    assert train(tmp_path / "run", 1, "--goals", "4") == 0
+    args = ["evaluate", str(tmp_path / "run"), "--train-goals", "3", "--trials", "2", "--device", "cpu", "--quiet"]
+    assert cli.run(args) == 0
     (bar,) = bars
-    assert bar.total == (3 + 50) * 2 * 2 * 20 * 2  # goals, trials, episodes, steps, modes
+    assert bar.total == (3 + 4) * 2 * 2 * 20 * 2  # goals, trials, episodes, steps, modes
     assert bar.at[-1] == bar.total
     assert bar.at == sorted(bar.at)
+
+
+def test_what_several_runs_say_and_where_their_common_plot_lies(tmp_path, capsys):
+    runs = [str(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        assert train(Path(run), 1, "--goals", "2") == 0
+    capsys.readouterr()
+    args = ["evaluate", *runs, "--train-goals", "0", "--device", "cpu"]
+    assert cli.run(args) == 0
+    (picture,) = (tmp_path / "a" / "evaluations").glob("beside_*.png")
+    said = capsys.readouterr().out
+    for text in ("Evaluating a,", "Evaluating b,", f"all in one plot: {picture}"):
+        assert text in said
+    assert cli.run([*args, "--quiet"]) == 0
+    assert not capsys.readouterr().out
