@@ -115,7 +115,8 @@ PRESETS = {
     "maml-trpo": {
         "default": Preset(MAMLSettings(), {"episodes_per_trial": 4}),
         "metaworld-plus": Preset(
-            MAMLSettings(layers=(512, 512), inner_lr=0.1, lam=1.0, inner_loss="log_prob"), {"episodes_per_trial": 20}
+            MAMLSettings(layers=(512, 512), inner_lr=0.1, lam=1.0, inner_loss="log_prob", min_std=1e-6, fvp_fraction=1.0),
+            {"episodes_per_trial": 20},
         ),
     },
     "promp": {"default": Preset(MAMLSettings(outer="ppo"), {"episodes_per_trial": 4})},
@@ -134,7 +135,7 @@ class Phase(NamedTuple):
         old: the distributions that it was drawn from.
         advantage: standardised within each task.
         weight: of each row in its task's mean; 0 for rows that are not valid.
-        credit: (G,) return of the task's last phase, standardised over the tasks; see `sampling_credit`.
+        credit: of each row for the task's return after adaptation; see `MAML._credited`.
     """
 
     x: Tensor
@@ -153,6 +154,15 @@ class Phase(NamedTuple):
         """Some steps of every task; a task's mean is then over these."""
         some = self.map(lambda t: t[:, rows] if t.dim() > 1 else t)
         return some._replace(weight=some.weight / some.weight.sum(1, keepdim=True).clamp(min=1e-12))
+
+
+def _episode_returns(rollout: Rollout) -> Tensor:
+    """Undiscounted return of each episode, (episodes, N); nan where a task has no such episode."""
+    episodes = int(rollout.episode[rollout.valid].max()) + 1 if rollout.valid.any() else 1
+    index = torch.where(rollout.valid, rollout.episode, episodes)  # a last row for what is left out
+    zeros = torch.zeros(episodes + 1, rollout.reward.shape[1], dtype=rollout.reward.dtype, device=rollout.reward.device)
+    steps = zeros.scatter_add(0, index, torch.ones_like(rollout.reward))
+    return torch.where(steps > 0, zeros.scatter_add(0, index, rollout.reward), torch.nan)[:-1]
 
 
 Group = tuple[Phase, ...]
@@ -230,9 +240,10 @@ class MAML(Agent):
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """The outer step. See `Agent.update`."""
-        phases = self._credited(self.each(self.phase, batches), batches[-1])
+        phases = self._credited(self.each(self.phase, batches), batches)
         last = batches[-1]
         metrics = OUTER[self.settings.outer](self, self._groups(phases), generator(self.seed, SHUFFLE, iteration))
+        self.policy.head.project()
         if not self.policy.head.discrete:
             metrics["std"] = float(last.prediction.std[last.valid].mean())
         seen = [(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid]) for rollout in batches]
@@ -276,7 +287,7 @@ class MAML(Agent):
     def credit(self, chain: list[Params], group: Group) -> Tensor:
         """E-MAML's term, (G,): what the support's actions get for the return after adaptation."""
         terms = [
-            (self.ratio(self.policy(phase.x, params), phase) * phase.weight).sum(1) * phase.credit
+            (self.ratio(self.policy(phase.x, params), phase) * phase.credit * phase.weight).sum(1)
             for phase, params in zip(group[:-1], chain)
         ]
         return self.settings.sampling_credit * torch.stack(terms).sum(0)
@@ -290,7 +301,7 @@ class MAML(Agent):
             tensors = (x, rollout.action, rollout.log_prob, advantage, weight)
             x, action, log_prob, advantage, weight = (tensor.transpose(0, 1).contiguous() for tensor in tensors)
             old = rollout.prediction.map(lambda t: t.transpose(0, 1).contiguous())
-            return Phase(x, action, log_prob, old, advantage, weight, credit=torch.zeros_like(weight[:, 0]))
+            return Phase(x, action, log_prob, old, advantage, weight, credit=torch.zeros_like(advantage))
 
     def advantages(self, rollout: Rollout, x: Tensor) -> Tensor:
         """Advantages (T, N), standardised within each task; episodes end where they end, nothing comes after.
@@ -307,12 +318,30 @@ class MAML(Agent):
         value = (features * fit_linear(features, returns, valid.double())).sum(-1)
         value = torch.where(valid, value, 0.0)
         value = torch.cat([value, torch.zeros_like(value[:1])])
-        return standardise_by_task(gae(reward, value, s.gamma, s.lam, rollout.done), valid).float()
+        return standardise_by_task(gae(reward, value, s.gamma, s.lam, valid, rollout.done), valid).float()
 
-    def _credited(self, phases: list[Phase], last: Rollout) -> list[Phase]:
-        total = torch.where(last.valid, last.reward, 0.0).sum(0)
-        credit = (total - total.mean()) / (total.std(unbiased=False) + 1e-8)
-        return [phase._replace(credit=credit) for phase in phases]
+    def _credited(self, phases: list[Phase], batches: list[Rollout]) -> list[Phase]:
+        """The phases with the credit of their rows, R - b scaled to mean 0 and standard deviation 1 over the support.
+
+        R is the task's mean return of an episode after adaptation. b, the task's own baseline, is that of the phase's *other*
+        episodes: it does not depend on the actions that it judges, and an easy task earns nothing by being easy. A phase of
+        one episode has no others: b is then the mean of R over the tasks.
+        """
+        if self.settings.inner_steps == 0:
+            return phases
+        after = _episode_returns(batches[-1]).nanmean(0)
+        credits = []
+        for batch in batches[:-1]:
+            returns = _episode_returns(batch)
+            count = returns.isfinite().sum(0)
+            others = torch.where(count > 1, (returns.nansum(0) - returns) / (count - 1), after.nanmean())
+            credits.append((after - others).nan_to_num().gather(0, batch.episode.clamp(max=len(returns) - 1)))
+        judged = torch.cat([credit[batch.valid] for credit, batch in zip(credits, batches)])
+        mean, std = judged.mean(), judged.std(unbiased=False) + 1e-8
+        return [
+            phase._replace(credit=torch.where(phase.weight > 0, ((credit - mean) / std).T, 0.0))
+            for phase, credit in zip(phases, credits)
+        ] + phases[-1:]
 
     def _groups(self, phases: list[Phase]) -> list[Group]:
         """On a CPU each task by itself, for as many cores as there are; on a GPU all tasks at once."""

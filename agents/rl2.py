@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.advantages import discounted_returns, fit_linear, gae, standardise
+from metarl.advantages import discounted_returns, fit_pooled, gae, standardise
 from metarl.agents import Preset
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
@@ -69,6 +69,10 @@ class RL2Settings:
     """Where set: the weight of the entropy bonus goes to this (see `anneal_from`)."""
     anneal_from: float = 0.5
     """Share of training after which what is annealed starts to move, linearly, to reach its end with the last iteration."""
+    pull: float = 100.0
+    """How strongly the baseline of a trial is drawn to that of the others, in steps of the trial that weigh as much."""
+    advantage_scale: str = "batch"
+    """batch: advantages have mean 0 and standard deviation 1 over the iteration; none: they stay as they are."""
     bootstrap: bool = True
     """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
 
@@ -82,6 +86,10 @@ class RL2Settings:
             raise UserError(f"anneal_from must lie in [0, 1), not {self.anneal_from}")
         if self.std <= 0 or self.min_std <= 0 or self.learning_rate < 0:
             raise UserError("std and min_std must be positive, learning_rate at least 0")
+        if self.pull <= 0 or self.advantage_scale not in ("batch", "none"):
+            raise UserError(
+                f"pull must be positive, not {self.pull}; advantage_scale batch or none, not {self.advantage_scale!r}"
+            )
 
 
 class Chunks(NamedTuple):
@@ -108,6 +116,10 @@ _METAWORLD_PLUS = RL2Settings(
     minibatch=20,
     gamma=0.99,
     lam=0.95,
+    min_std=1e-6,
+    bootstrap=False,
+    pull=1e-5,
+    advantage_scale="none",
     learning_rate_final=None,
     entropy_final=None,
 )
@@ -183,24 +195,34 @@ class RL2(Agent):
         self.learning_rate = between(s.learning_rate, s.learning_rate_final)
         if s.max_std_final is not None and not self.policy.head.discrete:
             self.policy.head.max_log_std.fill_(np.log(between(s.std, s.max_std_final)))
+            self.policy.head.project()
 
     def advantages(self, rollout: Rollout) -> tuple[Tensor, float]:
-        """Standardised advantages (T, N) across the episodes of each trial, and the baseline's explained variance."""
-        s, steps = self.settings, len(rollout.reward)
-        length = rollout.valid.sum(0)
-        t = torch.arange(steps + 1, device=self.device)[:, None]
-        valid = t[:-1] < length
-        reward = torch.where(valid, rollout.reward, 0.0).double()
-        returns = discounted_returns(reward, s.gamma)
+        """Advantages (T, N) across the episodes of each trial, scaled, and the share of the returns' variance explained."""
+        s = self.settings
+        value, explained = self.baseline(rollout)
+        advantage = gae(rollout.reward.double(), value, s.gamma, s.lam, rollout.valid)
+        if s.advantage_scale == "batch":
+            advantage = standardise(advantage, rollout.valid)
+        return advantage.float(), explained
+
+    def baseline(self, rollout: Rollout) -> tuple[Tensor, float]:
+        """The baseline (T + 1, N), and the share of the returns' variance that it explains out of sample.
+
+        The share is that of the other trials' fit, which has not seen the trial's own returns.
+        """
+        s, valid = self.settings, rollout.valid
+        length = valid.sum(0)
+        t = torch.arange(len(valid) + 1, device=self.device)[:, None]
+        returns = discounted_returns(torch.where(valid, rollout.reward, 0.0).double(), s.gamma)
         # Returns near the end of a trial miss more than 5 % of what would come: the baseline is not fitted to them.
         missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
         features = self._features(rollout)
-        coefficients = fit_linear(features[:-1], returns, (t[:-1] < length - missing).double())
-        value = (features * coefficients).sum(-1)
-        value = torch.where(t <= length if s.bootstrap else t < length, value, 0.0)
+        fit = fit_pooled(features[:-1], returns, (t[:-1] < length - missing).double(), s.pull)
+        value = torch.where(t <= length if s.bootstrap else t < length, (features * fit.own).sum(-1), 0.0)
         # 1 - Var[G - V] / Var[G]
-        explained = 1 - (returns - value[:-1])[valid].var() / returns[valid].var().clamp(min=1e-12)
-        return standardise(gae(reward, value, s.gamma, s.lam), valid).float(), float(explained)
+        left = (returns - (features[:-1] * fit.others).sum(-1))[valid].var()
+        return value, float(1 - left / returns[valid].var().clamp(min=1e-12))
 
     def _features(self, rollout: Rollout) -> Tensor:
         """What the baseline sees, (T + 1, N, features) float64: scaled inputs, their squares, time in episode and trial."""
@@ -255,6 +277,7 @@ class RL2(Agent):
         if not np.isfinite(loss + norm):
             raise NonFiniteError("the loss of RL² is not finite", {k: v[:, minibatch] for k, v in data.by_time().items()})
         self.optimizer.step()
+        self.policy.head.project()
         return {"loss": loss, "entropy": entropy, "kl": kl, "clip_fraction": clip_fraction, "grad_norm": norm}
 
     def _gradient(self, data: "Chunks", part: Tensor, count: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -109,8 +109,13 @@ def touching(data, ids, offsets):
         if first == thing or second == thing:
             other = second if first == thing else first
             if other == ids[LEFT_GEOM] or other == ids[RIGHT_GEOM]:
+                row = read_int(contact + offsets[CONTACT_EFC])
+                if row < 0:  # a contact without a constraint has -1, which stock's Python takes for the last row of all
+                    row += read_int(data + offsets[NCON] + 4)
+                if row < 0:  # there are no rows: stock fails
+                    continue
                 # the elliptic cone: the first force of a contact is the normal one
-                force = nb.carray(doubles(forces + 8 * read_int(contact + offsets[CONTACT_EFC])), 1)[0]
+                force = nb.carray(doubles(forces + 8 * row), 1)[0]
                 if other == ids[LEFT_GEOM]:
                     left += force
                 else:

@@ -1,4 +1,6 @@
-"""Advantages: the linear baseline of each task, generalised advantage estimation, standardisation."""
+"""Advantages: linear baselines, generalised advantage estimation, standardisation."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,17 +17,21 @@ def discounted_returns(reward: Tensor, gamma: float, end: Tensor | None = None) 
     return returns
 
 
-def gae(reward: Tensor, value: Tensor, gamma: float, lam: float, end: Tensor | None = None) -> Tensor:
+def gae(
+    reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, end: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """Generalised advantage estimation (Schulman et al. 2016, equation 16) along the first axis.
 
     Args:
         reward: (T, N).
-        value: (T + 1, N); the last row stands for what comes after.
+        value: (T + 1, N); the row after a column's last valid one stands for what comes after.
+        gamma, lam: discount and lambda.
+        valid: (T, N) bool: the other rows get 0, and nothing flows from them into valid ones.
         end: (T, N) bool: an episode ends here and nothing comes after it; None: never cut.
     """
     following = value[1:] if end is None else torch.where(end, torch.zeros_like(reward), value[1:])
     # delta_t = r_t + gamma V_{t+1} - V_t
-    delta = reward + gamma * following - value[:-1]
+    delta = torch.where(valid, reward + gamma * following - value[:-1], 0.0)
     # A_t = delta_t + gamma lambda A_{t+1}
     return discounted_returns(delta, gamma * lam, end)
 
@@ -44,7 +50,7 @@ def standardise_by_task(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def fit_linear(features: Tensor, target: Tensor, weight: Tensor, ridge: float = 1e-5) -> Tensor:
-    """Least squares with a ridge, each task for itself (the linear feature baseline of Duan et al. 2016).
+    """Least squares with a ridge, each column for itself (the linear feature baseline of Duan et al. 2016).
 
     Args:
         features: (T, N, F) float64.
@@ -55,10 +61,50 @@ def fit_linear(features: Tensor, target: Tensor, weight: Tensor, ridge: float = 
     Returns:
         Coefficients (N, F): prediction = (features * coefficients).sum(-1).
     """
-    x = features.transpose(0, 1)  # (N, T, F)
-    weighted = x * weight.T.unsqueeze(-1)
+    gram, moment = _normal_equations(features, target, weight)
     # (X' W X + ridge n I) c = X' W y
-    n = weight.sum(0).clamp(min=1.0)
-    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    gram = weighted.transpose(1, 2) @ x + ridge * n[:, None, None] * eye
-    return torch.linalg.solve(gram, weighted.transpose(1, 2) @ target.T.unsqueeze(-1)).squeeze(-1)
+    return _solve(gram, moment, ridge * weight.sum(0).clamp(min=1.0))
+
+
+class PooledFit(NamedTuple):
+    """Coefficients of `fit_pooled`, (N, F) each: prediction = (features * coefficients).sum(-1).
+
+    Attributes:
+        own: each column's.
+        others: fitted to the other columns alone; 0 where there are none.
+    """
+
+    own: Tensor
+    others: Tensor
+
+
+def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ridge: float = 1e-5) -> PooledFit:
+    """Least squares with partial pooling: a column's coefficients are pulled towards those of all other columns.
+
+    A column with few rows, alone, would be fitted to them exactly, and no advantage would be left. This is the posterior
+    mean of a hierarchical linear model (Gelman & Hill 2007, chapter 12).
+
+    Args:
+        features, target, weight: see `fit_linear`.
+        pull: strength of the pull, in rows with features of size 1.
+        ridge: of the other columns' fit, relative to the number of rows.
+    """
+    gram, moment = _normal_equations(features, target, weight)
+    rows = weight.sum(0)
+    others = _solve(gram.sum(0) - gram, moment.sum(0) - moment, ridge * (rows.sum() - rows).clamp(min=1.0))
+    # (X' W X + pull I) (c - c_others) = X' W (y - X c_others)
+    rest = moment - (gram @ others.unsqueeze(-1)).squeeze(-1)
+    return PooledFit(others + _solve(gram, rest, torch.full_like(rows, pull)), others)
+
+
+def _normal_equations(features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """X' W X (N, F, F) and X' W y (N, F) of each column."""
+    x = features.transpose(0, 1)  # (N, T, F)
+    transposed = (x * weight.T.unsqueeze(-1)).transpose(1, 2)
+    return transposed @ x, (transposed @ target.T.unsqueeze(-1)).squeeze(-1)
+
+
+def _solve(gram: Tensor, moment: Tensor, ridge: Tensor) -> Tensor:
+    """(gram + ridge I) c = moment for each column: (N, F, F), (N, F), (N,) to (N, F)."""
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return torch.linalg.solve(gram + ridge[:, None, None] * eye, moment.unsqueeze(-1)).squeeze(-1)

@@ -252,7 +252,25 @@ class ActionHead(nn.Module):
         if self.discrete:
             return Categorical(out)
         mean, log_std = (out, log_std.expand_as(out)) if log_std is not None else out.chunk(2, -1)
-        return Gaussian(mean, torch.minimum(log_std, self.max_log_std).clamp(min=self.min_log_std))
+        return Gaussian(mean, bounded(log_std, self.min_log_std, self.max_log_std))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring a standard deviation that is a parameter back to its nearest bound: call it after the parameter was moved."""
+        if self.log_std is not None:
+            self.log_std.copy_(_clamped(self.log_std, self.min_log_std, self.max_log_std))
+
+
+def bounded(x: Tensor, low: float, high: Tensor) -> Tensor:
+    """The nearest of the numbers from low to high, with the derivative 1 everywhere (straight-through).
+
+    The derivative of a clamp is 0 beyond its bounds: what was once pushed past one would never come back.
+    """
+    return _clamped(x.detach(), low, high) + (x - x.detach())
+
+
+def _clamped(x: Tensor, low: float, high: Tensor) -> Tensor:
+    return torch.minimum(x, high).clamp(min=low)
 
 
 class InputScaler(nn.Module):

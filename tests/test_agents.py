@@ -9,7 +9,7 @@ from oracle import ENGINES
 from tiny import STEPS, equal_runs, metrics, refused, train
 
 from metarl import cli
-from metarl.agents import AGENTS, ROBOTS
+from metarl.agents import AGENTS, ROBOTS, find
 from metarl.agents.baselines import Scripted, ScriptedSettings
 from metarl.envs import make_vec, suite
 from metarl.evaluate import evaluate
@@ -148,3 +148,14 @@ def test_inner_steps_that_blow_up_stop_the_run_with_a_reason(tmp_path, capsys):
     assert train(tmp_path / "run", 2, *SMALL, "--inner-lr", "1e25", agent="maml-trpo") == 2
     assert "inner_lr may be too large" in capsys.readouterr().err
     assert open_run(tmp_path / "run")[0].load()[0].iteration == 0
+
+
+def test_every_agent_has_a_default_preset_of_its_own():
+    for name in AGENTS:
+        agent, presets = find(name)
+        assert isinstance(agent, type)
+        assert "default" in presets
+    plus = vars(find("maml-trpo")[1]["metaworld-plus"].settings)
+    published = {"layers": (512, 512), "inner_lr": 0.1, "inner_steps": 1, "gamma": 0.99, "lam": 1.0, "max_kl": 0.01}
+    published |= {"min_std": 1e-6, "fvp_fraction": 1.0}
+    assert {key: plus[key] for key in published} == published

@@ -3,16 +3,15 @@
 import dataclasses
 import math
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from tiny import BITS, COUNTDOWNS, shaken, toy
 
 from metarl.adapt import flatten, stacked, unflatten
-from metarl.agents import AGENTS, find, outer
+from metarl.agents import maml, outer
 from metarl.agents.maml import MAML, MAMLSettings
-from metarl.envs import Task, TaskDistribution, suite
+from metarl.envs import suite
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError
 from metarl.run import copied
@@ -86,7 +85,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(setti
 def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
     agent, source = _reach(**settings)
     batches = _trial(shaken(agent), source)
-    credited = agent._credited([agent.phase(b) for b in batches], batches[-1])
+    credited = agent._credited([agent.phase(b) for b in batches], batches)
     groups = [
         tuple(phase._replace(credit=c.credit[i : i + 1].double()) for phase, c in zip(group, credited))
         for i, group in enumerate(_double(agent, batches))
@@ -292,38 +291,52 @@ def test_without_inner_steps_nothing_adapts():
     assert agent.adapt(state, rollout) is state
 
 
-class Target(gymnasium.Env):
-    """One step an episode; the reward falls with the distance from a hidden target, -1 or 1."""
-
-    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
-
-    def set_task(self, target: int) -> None:
-        self.target = target
-
-    def reset(self, *, seed=None, options=None):
-        return np.ones(1, np.float32), {}
-
-    def step(self, action):
-        return np.ones(1, np.float32), -abs(float(action[0]) - self.target), True, False, {}
+def _episodes(rollout, returns):
+    """The rollout with a reward in each episode's last step that makes its return this, (episodes, tasks)."""
+    reward = torch.zeros_like(rollout.reward)
+    for e, row in enumerate(returns):
+        for i, value in enumerate(row):
+            reward[torch.nonzero(rollout.valid[:, i] & (rollout.episode[:, i] == e)).max(), i] = value
+    return dataclasses.replace(rollout, reward=reward)
 
 
-TARGETS = TaskDistribution((Task("target", -1), Task("target", 1)), make=lambda name: Target())
+def test_a_task_gets_no_credit_for_being_easy():
+    """E-MAML: returns of an episode before 10 and after 13 on the easy task, 0 and 3 on the hard one: the same credit."""
+    agent, source = _reach(num_envs=2, sampling_credit=1.0)
+    before, after = _trial(agent, source)
+    batches = [_episodes(before, [[10, 0], [10, 0]]), _episodes(after, [[14, 3], [12, 3]])]
+    credit = agent._credited([agent.phase(b) for b in batches], batches)[0].credit
+    np.testing.assert_allclose(credit, 0, atol=1e-5)
+    # by hand: R = 13 and 3; the other episode's return is b: R - b = (13 - 8, 13 - 12), (3 - 0, 3 - 1); mean 2.75
+    batches[0] = _episodes(before, [[12, 1], [8, 0]])
+    credit = agent._credited([agent.phase(b) for b in batches], batches)[0].credit
+    expected = np.array([[5, 1], [3, 2]]) - 2.75
+    np.testing.assert_allclose(credit.view(2, 2, 20)[..., 0], expected / np.sqrt((expected**2).mean()), rtol=1e-5)
+    assert (credit.view(2, 2, 20) == credit.view(2, 2, 20)[..., :1]).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"outer": "ppo", "learning_rate": 2e-2}, {"first_order": True}])
-def test_it_learns_what_only_adaptation_can_give(options):
-    """Without adaptation -1 is the best there is: the mean of 0 and -2, or twice -1."""
-    agent, source = toy(TARGETS, 10, 1, 20, MAMLSettings(layers=(16,), inner_lr=0.5, std=0.5, gamma=0.0, max_kl=0.1, **options))
-    for iteration in range(30):
-        agent.iterate(source, iteration)
-    before, after = [], []
-    for iteration in range(100, 105):
-        first, second = _trial(agent, source, iteration)
-        before.append(float(first.reward.mean()))
-        after.append(float(second.reward.mean()))
-    assert np.mean(before) < -0.9
-    assert np.mean(after) > -0.75
+def test_a_support_of_one_episode_is_credited_against_the_mean_of_the_tasks():
+    agent, source = _reach(num_envs=2, episodes=1, sampling_credit=1.0)
+    before, after = _trial(agent, source)
+    batches = [_episodes(before, [[5, 7]]), _episodes(after, [[13, 3]])]
+    credit = agent._credited([agent.phase(b) for b in batches], batches)[0].credit
+    np.testing.assert_allclose(credit, [[1.0] * 20, [-1.0] * 20], rtol=1e-5)
+
+
+def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(monkeypatch):
+    """For the same baseline, a hundredth of the observation."""
+    monkeypatch.setattr(maml, "fit_linear", lambda features, *_: 0.01 * (torch.arange(features.shape[-1]) == 0).double())
+    agent, source = toy(COUNTDOWNS, 4, 10, 2, MAMLSettings(**SMALL))
+    source.begin(0)
+    rollout, _ = source.collect(agent, agent.begin(4), 0)
+    together = agent.advantages(rollout, rollout.query.obs)
+    lengths = rollout.valid.sum(0).tolist()
+    assert set(lengths) == {6, 10}
+    fields = [f.name for f in dataclasses.fields(rollout) if isinstance(getattr(rollout, f.name), torch.Tensor)]
+    for i, n in enumerate(lengths):
+        alone = dataclasses.replace(rollout, **{name: getattr(rollout, name)[:n, i : i + 1] for name in fields})
+        np.testing.assert_allclose(together[:n, i], agent.advantages(alone, rollout.query.obs[:n, i : i + 1])[:, 0], rtol=1e-5)
+        assert not together[n:, i].any()
 
 
 def test_discrete_actions_adapt_too():
@@ -355,19 +368,3 @@ def test_resuming_an_agent_continues_it_bit_for_bit(options):
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         MAMLSettings(**wrong)
-
-
-def test_every_agent_has_a_default_preset_of_its_own():
-    for name in AGENTS:
-        agent, presets = find(name)
-        assert isinstance(agent, type)
-        assert "default" in presets
-    plus = find("maml-trpo")[1]["metaworld-plus"].settings
-    assert (plus.layers, plus.inner_lr, plus.inner_steps, plus.gamma, plus.lam, plus.max_kl) == (
-        (512, 512),
-        0.1,
-        1,
-        0.99,
-        1.0,
-        0.01,
-    )

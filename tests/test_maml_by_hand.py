@@ -91,7 +91,7 @@ def test_surrogates(inner_steps, together):
     options = {"inner_steps": inner_steps, "sampling_credit": 2.0, "entropy": 0.1, "clip": 0.1, "inner_kl": 0.7}
     agent, source = _made(True, **options)
     batches = _trial(shaken(agent), source)
-    phases = [phase._replace(credit=torch.tensor([-1.0, 0.5, 2.0, 3.0])) for phase in map(agent.phase, batches)]
+    phases = agent._credited([agent.phase(batch) for batch in batches], batches)
     with torch.no_grad():  # so that ratios are not 1
         for parameter in agent.policy.parameters():
             parameter.add_(0.05)
@@ -103,14 +103,16 @@ def test_surrogates(inner_steps, together):
         )
         joined = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in zip(*chains)]
         for i, task in enumerate(source.env.tasks):
-            of = []
+            of, credits = [], []
             for batch, phase, params in zip(batches, phases, joined):
                 n = 3 * task.params
                 now = agent.policy(phase.x[i : i + 1, :n], {name: value[i : i + 1] for name, value in params.items()})
                 old = batch.prediction.map(lambda t, n=n, i=i: t[None, :n, i])
                 ratio = (now.log_prob(batch.action[None, :n, i]) - batch.log_prob[None, :n, i]).exp()
                 of.append((ratio, phase.advantage[i : i + 1, :n], old.kl(now).mean(), now.entropy()))
-            credit = 2.0 * sum(ratio.mean() for ratio, *_ in of[:-1]) * phases[0].credit[i] if inner_steps else 0.0
+                credits.append(2.0 * (ratio * phase.credit[i : i + 1, :n]).mean())
+            credit = sum(credits[:-1]) if inner_steps else 0.0
+            assert inner_steps == 0 or credit != 0
             ratio, advantage, kl, entropy = of[-1]
             torch.testing.assert_close(trpo[0, i], (ratio * advantage).mean() + credit, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(trpo[1, i], kl, rtol=1e-4, atol=1e-6)

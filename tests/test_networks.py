@@ -11,7 +11,16 @@ from torch.func import functional_call
 from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
 from metarl.learner import Step, where
-from metarl.networks import ActionHead, Categorical, FeedForwardPolicy, Gaussian, InputScaler, RecurrentPolicy, action_size
+from metarl.networks import (
+    ActionHead,
+    Categorical,
+    FeedForwardPolicy,
+    Gaussian,
+    InputScaler,
+    RecurrentPolicy,
+    action_size,
+    bounded,
+)
 
 BOX = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 
@@ -127,3 +136,43 @@ def test_each_tasks_own_weights_equal_the_module_with_those_weights(rows):
         alone = functional_call(policy, {k: v[i] for k, v in params.items()}, (x[i],))
         torch.testing.assert_close(own.mean[i], alone.mean)
         torch.testing.assert_close(own.log_std[i], alone.log_std)
+
+
+@pytest.mark.parametrize("state_std", [False, True])
+@pytest.mark.parametrize(("start", "wanted"), [(0.01, 0.5), (0.05, 0.5), (2.0, 0.5), (1.0, 0.5)])
+def test_a_standard_deviation_beyond_a_bound_comes_back_when_the_loss_wants_it(state_std, start, wanted):
+    """Below the floor, at it, above the cap and at it; the bounds are 0.05 and 1."""
+    torch.manual_seed(0)
+    head = ActionHead(3, BOX, 1.0, state_std, 0.05)
+    head.max_log_std.fill_(0.0)
+    with torch.no_grad():
+        (head.linear.bias[4:] if state_std else head.log_std).fill_(float(np.log(start)))
+    features, optimizer = torch.randn(20, 3), torch.optim.Adam(head.parameters(), 0.05)
+    assert head(features).std.min() >= 0.05 * (1 - 1e-6)
+    assert head(features).std.max() <= 1 + 1e-6
+    for _ in range(120):
+        loss = (head(features).log_std - float(np.log(wanted))).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        head.project()
+    np.testing.assert_allclose(head(features).std.detach(), wanted, rtol=0.15)
+
+
+def test_at_a_bound_the_slope_is_whole_and_between_the_bounds_nothing_changes():
+    low, high = -3.0, torch.tensor(0.5)
+    x = torch.tensor([-4.0, -3.0, -1.234567, 0.5, 2.0], requires_grad=True)
+    y = bounded(x, low, high)
+    assert y.tolist() == [-3.0, -3.0, x[2].item(), 0.5, 0.5]
+    assert torch.autograd.grad(y.sum(), x)[0].tolist() == [1.0] * 5
+
+
+def test_a_parameter_pushed_past_a_bound_is_brought_back_to_it():
+    """Else it would have to come all the way back before anything changed."""
+    head = ActionHead(3, BOX, 1.0, False, 0.05)
+    head.max_log_std.fill_(0.25)
+    with torch.no_grad():
+        head.log_std.copy_(torch.tensor([-50.0, -1.0, 0.25, 70.0]))
+    head.project()
+    np.testing.assert_allclose(head.log_std.detach(), [np.log(0.05), -1.0, 0.25, 0.25], rtol=1e-6)
+    ActionHead(3, gymnasium.spaces.Discrete(3), 1.0, False, 0.05).project()

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny import BITS, COUNTDOWNS, shaken, toy
+from tiny import COUNTDOWNS, shaken, toy
 
+from metarl.advantages import discounted_returns
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import suite
 from metarl.errors import UserError
@@ -171,33 +172,55 @@ def test_episodes_that_end_early_wait_for_the_others_and_statistics_count_each_s
     np.testing.assert_allclose(scaler.variance[0], seen.var(), rtol=1e-5)
 
 
-class _Forgetful(RL2):
-    """Clears the hidden state at every episode."""
-
-    def predict(self, state, query):
-        return super().predict({"hidden": state["hidden"] * (1 - query.previous_done[:, None])}, query)
-
-
-def _learn_bit(agent_class) -> float:
-    settings = RL2Settings(
-        layers=(16,), hidden=16, chunk=4, minibatch=32, epochs=8, learning_rate=2e-2, gamma=0.9, lam=0.9, entropy=0.0,
-        shards=1, bootstrap=False,
-    )  # fmt: skip
-    agent, source = toy(BITS, 32, 2, 2, settings, agent_class)
-    for iteration in range(30):
-        agent.iterate(source, iteration)
-    return float(np.mean([_collect(agent, source, 100 + i).success[2:].float().mean() for i in range(5)]))
-
-
-def test_a_bit_that_only_the_first_episode_shows_is_used_in_the_second():
-    assert _learn_bit(RL2) > 0.95
-
-
-def test_without_memory_the_bit_stays_a_guess():
-    assert 0.3 < _learn_bit(_Forgetful) < 0.7
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(bootstrap):
+    """For the same baseline: the recursion runs over the trial's own steps, and stops where they stop."""
+    settings = RL2Settings(**{**SMALL, "chunk": 4}, bootstrap=bootstrap, advantage_scale="none", gamma=0.9, lam=0.8)
+    agent, source = toy(COUNTDOWNS, 6, 10, 2, settings)
+    rollout = _collect(agent, source)
+    advantage, value = agent.advantages(rollout)[0], agent.baseline(rollout)[0]
+    lengths = rollout.valid.sum(0).tolist()
+    assert set(lengths) == {6, 10}
+    for i, n in enumerate(lengths):
+        assert bool(value[n, i] != 0) == bootstrap
+        assert not value[n + 1 :, i].any()
+        following = 0.0
+        for t in reversed(range(n)):
+            following = float(rollout.reward[t, i] + 0.9 * value[t + 1, i] - value[t, i]) + 0.9 * 0.8 * following
+            assert float(advantage[t, i]) == pytest.approx(following, rel=1e-4, abs=1e-5)
+        assert not advantage[n:, i].any()
+    agent.settings = dataclasses.replace(settings, advantage_scale="batch")
+    scaled = agent.advantages(rollout)[0][rollout.valid]
+    raw = advantage[rollout.valid]
+    np.testing.assert_allclose(scaled, (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}])
+def test_the_baseline_leaves_an_advantage_where_trials_are_short():
+    """Its features are more than the trial's steps: fitted to those alone it would equal their returns."""
+    agent, source = toy(COUNTDOWNS, 6, 10, 2, RL2Settings(**SMALL, bootstrap=False))
+    rollout = _collect(agent, source)
+    returns = discounted_returns(torch.where(rollout.valid, rollout.reward, 0.0), agent.settings.gamma)
+    value, explained = agent.baseline(rollout)
+    left = (returns - value[:-1])[rollout.valid].var() / returns[rollout.valid].var()
+    assert left > 0.05
+    assert explained < 0.5  # rewards are the noise of actions, of which nothing can be foretold
+
+
+def test_the_variance_explained_is_that_of_trials_the_baseline_was_not_fitted_to():
+    """Rewards that only the trial's own noise decides are not explained, however well they are fitted."""
+    agent, source = _reach(4, 40, 1)
+    rollout = _collect(agent, source)
+    noise = torch.randn(rollout.reward.shape, generator=torch.Generator().manual_seed(0))
+    assert agent.baseline(dataclasses.replace(rollout, reward=noise))[1] < 0.3
+    time = rollout.step.float()
+    assert agent.baseline(dataclasses.replace(rollout, reward=time))[1] > 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
+     {"advantage_scale": "goal"}],
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         RL2Settings(**wrong)

@@ -111,15 +111,16 @@ COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make
 
 
 def toy(
-    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, settings: Any, agent_class: Any = None
+    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, settings: Any, agent_class: Any = None, *,
+    seed: int = 0, **env_options: Any,
 ) -> tuple[Any, Trials]:  # fmt: skip
     """The agent of these settings (RL² or MAML, or another class), and its source with so many episodes a phase."""
-    env = make_vec(tasks, num_envs, horizon=horizon)
+    env = make_vec(tasks, num_envs, horizon=horizon, **env_options)
     agent = (agent_class or (RL2 if isinstance(settings, RL2Settings) else MAML))(
-        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=0,
+        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=seed,
         device=torch.device("cpu"), total_iterations=100,
     )  # fmt: skip
-    return agent, Trials(env, tasks, episodes, 0, torch.device("cpu"))
+    return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
 
 
 def shaken(agent: Any) -> Any:
