@@ -97,15 +97,16 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
 
 def test_every_chunk_is_in_one_minibatch_of_each_pass(monkeypatch):
     agent, source = _reach(2, 130, 2, chunk=50, minibatch=4, epochs=3)
-    taken, original = [], RL2._gradient
+    parts, original = [], RL2._gradient
 
     def noted(self, data, part, count):
-        taken.extend(part.tolist())
+        parts.append(part.tolist())
         return original(self, data, part, count)
 
     monkeypatch.setattr(RL2, "_gradient", noted)
     agent.update([_collect(agent, source)], 0)
-    passes = np.reshape(taken, (3, 12))
+    assert [len(part) for part in parts] == [2] * 3 * 3 * 2  # two parts, side by side, of each of three minibatches
+    passes = np.reshape(parts, (3, 12))
     assert np.sort(passes).tolist() == [list(range(12))] * 3
     assert not np.array_equal(passes[0], passes[1])
 
@@ -216,11 +217,38 @@ def test_the_variance_explained_is_that_of_trials_the_baseline_was_not_fitted_to
     assert agent.baseline(dataclasses.replace(rollout, reward=time))[1] > 0.5
 
 
+def test_the_baseline_sees_inputs_squares_and_time_and_no_reward_across_a_border():
+    agent, source = _reach(2, 20, 2)
+    rollout = _collect(agent, source)
+    rollout = dataclasses.replace(rollout, query=rollout.query._replace(previous_reward=rollout.query.previous_reward + 3))
+    features = agent._features(rollout).numpy()
+    assert features.shape == (41, 2, 2 * (39 + 4 + 2) + 7)
+    x, squares, time = np.split(features, [45, 90], -1)
+    np.testing.assert_array_equal(squares, x**2)
+    seen = agent.policy.scaler(rollout.query).double().numpy()
+    border = rollout.query.previous_done[:, 0].numpy() == 1
+    assert np.flatnonzero(border).tolist() == [20]
+    np.testing.assert_array_equal(x[:40][~border], seen[~border])
+    np.testing.assert_array_equal(x[:40][border][..., :-2], seen[border][..., :-2])
+    assert seen[border][..., -2].all()
+    assert not x[:40][border][..., -2].any()
+    np.testing.assert_array_equal(x[40, :, :39], agent.policy.scaler.observation(rollout.final.obs).double())
+    step, trial = np.append(np.tile(np.arange(20), 2), 0) / 20, np.arange(41) / 40
+    by_hand = [np.ones(41), step, step**2, step**3, trial, trial**2, trial**3]
+    np.testing.assert_allclose(time, np.stack([np.transpose(by_hand)] * 2, 1), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
+    [{"anneal_from": 1.0}, {"min_std": 0.0}, {"learning_rate": -1e-9},
+     {"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
      {"advantage_scale": "goal"}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         RL2Settings(**wrong)
+
+
+def test_zeros_that_make_sense_are_settings():
+    settings = RL2Settings(learning_rate=0.0, gamma=0.0, lam=0.0, anneal_from=0.0, entropy=0.0)
+    assert settings.learning_rate == 0
