@@ -17,6 +17,7 @@ from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, State, Step
 from metarl.networks import Categorical, Gaussian, Uniform, action_size
+from metarl.ranges import check
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
@@ -35,8 +36,7 @@ class ScriptedSettings:
     """Standard deviation of the noise on its actions."""
 
     def __post_init__(self) -> None:
-        if self.std < 0:
-            raise UserError(f"std must be at least 0, not {self.std}")
+        check(self, std="[0, inf)")
 
 
 _ONCE = {"episodes_per_trial": 2, "steps": 20_000}

@@ -30,6 +30,7 @@ from metarl.errors import UserError
 from metarl.graphs import Graph, feed_forward
 from metarl.learner import Agent, Metrics, Step, where
 from metarl.networks import Distribution, FeedForwardPolicy
+from metarl.ranges import SIZES, check
 from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
 
 log = logging.getLogger("metarl")
@@ -94,18 +95,14 @@ class MAMLSettings(InnerSettings):
             raise UserError(f"inner_loss must be ratio or log_prob, not {self.inner_loss!r}")
         if self.outer == "reptile" and (self.inner_steps < 1 or self.rates != "fixed"):
             raise UserError("reptile needs at least 1 inner step and fixed rates")
-        if not self.layers or min(self.layers) < 1:
-            raise UserError("layers must be at least one positive size")
-        for name in ("cg_iterations", "backtracks", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("fvp_fraction", "backtrack"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
-        if not 0 <= self.gamma < 1 or not 0 <= self.lam <= 1:
-            raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and lam ({self.lam}) in [0, 1]")
-        if min(self.std, self.min_std, self.max_kl) <= 0 or min(self.learning_rate, self.inner_kl, self.clip) < 0:
-            raise UserError("std, min_std and max_kl must be positive, learning_rate, inner_kl and clip at least 0")
+        if not self.layers:
+            raise UserError("layers must be at least one size")
+        check(
+            self, layers=SIZES, cg_iterations="[1, inf)", backtracks="[1, inf)", epochs="[1, inf)", minibatches="[1, inf)",
+            fvp_fraction="(0, 1]", backtrack="(0, 1]", gamma="[0, 1)", lam="[0, 1]", std="(0, inf)", min_std="(0, inf)",
+            max_kl="(0, inf)", sampling_credit="[0, inf)", learning_rate="[0, inf)", clip="[0, inf)", inner_kl="[0, inf)",
+            inner_kl_target="(0, inf)", entropy="[0, inf)", max_grad_norm="(0, inf)",
+        )  # fmt: skip
 
 
 _MULTITASK_PPO = MAMLSettings(

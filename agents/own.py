@@ -50,6 +50,15 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
         raise UserError(f"{label} lacks {', '.join(missing)}: see metarl.learner.Agent")
     if not issubclass(agent, Agent):
         raise UserError(f"{label} must be a subclass of metarl.learner.Agent, which gives it the rest of the verbs")
+    for verb, form in VERBS.items():
+        function = inspect.getattr_static(agent, verb)
+        given = [None] * (form.count(",") + (not form.endswith("()")) + inspect.isfunction(function))  # and self
+        try:
+            inspect.signature(getattr(agent, verb)).bind(*given)
+        except ValueError:  # a signature that Python does not know
+            pass
+        except TypeError as error:
+            raise UserError(f"{label}: it is called as {form}: {error}") from None
     training = getattr(agent, "training", "robots")
     if training not in TRAININGS:
         raise UserError(f"{label}: training must be {' or '.join(map(repr, TRAININGS))}, not {training!r}")

@@ -21,6 +21,7 @@ from metarl.errors import UserError
 from metarl.graphs import Graph, recurrent
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
 from metarl.networks import Distribution, RecurrentPolicy
+from metarl.ranges import SIZES, check
 from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
 
 
@@ -77,19 +78,14 @@ class RL2Settings:
     """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "epochs", "chunk", "minibatch", "shards"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.gamma < 1 or not 0 <= self.lam <= 1:
-            raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and lam ({self.lam}) in [0, 1]")
-        if not 0 <= self.anneal_from < 1:
-            raise UserError(f"anneal_from must lie in [0, 1), not {self.anneal_from}")
-        if self.std <= 0 or self.min_std <= 0 or self.learning_rate < 0:
-            raise UserError("std and min_std must be positive, learning_rate at least 0")
-        if self.pull <= 0 or self.advantage_scale not in ("batch", "none"):
-            raise UserError(
-                f"pull must be positive, not {self.pull}; advantage_scale batch or none, not {self.advantage_scale!r}"
-            )
+        check(
+            self, layers=SIZES, hidden=SIZES, epochs="[1, inf)", chunk="[1, inf)", minibatch="[1, inf)", shards="[1, 1024]",
+            gamma="[0, 1)", lam="[0, 1]", anneal_from="[0, 1)", std="(0, inf)", min_std="(0, inf)", max_std_final="(0, inf)",
+            learning_rate="[0, inf)", learning_rate_final="[0, inf)", adam_eps="(0, inf)", max_grad_norm="(0, inf)",
+            clip="[0, inf)", entropy="[0, inf)", entropy_final="[0, inf)", pull="(0, inf)",
+        )  # fmt: skip
+        if self.advantage_scale not in ("batch", "none"):
+            raise UserError(f"advantage_scale must be batch or none, not {self.advantage_scale!r}")
 
 
 class Chunks(NamedTuple):

@@ -24,6 +24,7 @@ from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
 from metarl.networks import Categorical, Distribution, Gaussian, linear_by_task
+from metarl.ranges import SIZES, check
 from metarl.rollout import ACTIONS, SHUFFLE, WEIGHTS, Rollout, Trials, generator
 
 log = logging.getLogger("metarl")
@@ -45,20 +46,9 @@ class SB3Settings:
     """Fine-tuning: episodes of a new task between updates."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in _COUNTS and value is not None and value < _COUNTS[name]:
-                raise UserError(f"{name} must be at least {_COUNTS[name]}, not {value}")
-        if not self.net_arch or min(self.net_arch) < 1:
-            raise UserError("net_arch must be at least one positive size")
-        if not 0 <= self.gamma < 1 or self.learning_rate < 0:
-            raise UserError(f"gamma ({self.gamma}) must lie in [0, 1) and learning_rate ({self.learning_rate}) be at least 0")
-
-
-_COUNTS = {
-    "n_steps": 1, "batch_size": 2, "n_epochs": 1, "fit_every": 1, "fit_epochs": 1, "fit_steps": 0, "buffer_size": 1,
-    "learning_starts": 0, "train_freq": 1, "gradient_steps": -1, "target_update_interval": 1,
-}  # fmt: skip
-"""The least value of each setting that counts something."""
+        if not self.net_arch:
+            raise UserError("net_arch must be at least one size")
+        check(self, net_arch=SIZES, gamma="[0, 1)", learning_rate="[0, inf)", fit_every="[1, inf)")
 
 
 @dataclass(frozen=True)
@@ -89,6 +79,14 @@ class PPOSettings(SB3Settings):
     """Logarithm of the initial standard deviation (Box actions)."""
     fit_epochs: int = 10
     """Fine-tuning: passes over the new task's episodes in an update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self, n_steps="[1, inf)", batch_size="[2, inf)", n_epochs="[1, inf)", gae_lambda="[0, 1]", clip_range="(0, inf)",
+            ent_coef="[0, inf)", vf_coef="[0, inf)", max_grad_norm="(0, inf)", target_kl="(0, inf)", log_std_init="[-20, 20]",
+            fit_epochs="[1, inf)",
+        )  # fmt: skip
 
 
 PRESETS = {"sb3-ppo": {"default": Preset(PPOSettings())}}

@@ -14,6 +14,7 @@ from metarl.counts import Count
 from metarl.errors import UserError
 from metarl.learner import Metrics, Step
 from metarl.networks import SquashedGaussian, action_size, linear_by_task, observation_size
+from metarl.ranges import check
 from metarl.rollout import Rollout
 
 log = logging.getLogger("metarl")
@@ -45,6 +46,13 @@ class SACSettings(SB3Settings):
     """Gradient steps between updates of the target networks."""
     fit_steps: int = 100
     """Fine-tuning: gradient steps in an update, on all episodes of the new task so far; 0: no fine-tuning."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self, batch_size="[2, inf)", buffer_size="[1, inf)", learning_starts="[0, inf)", tau="[0, 1]", ent_coef="[0, inf)",
+            train_freq="[1, inf)", gradient_steps="[-1, inf)", target_update_interval="[1, inf)", fit_steps="[0, inf)",
+        )  # fmt: skip
 
 
 PRESETS = {"sb3-sac": {"default": Preset(SACSettings())}}

@@ -1,13 +1,14 @@
 """Task distributions and the engines that step them.
 
 What steps environments is imported when it is first asked for: a trained agent acts without a simulator, and
-stable-baselines3, which `make_sb3` is for, is optional.
+stable-baselines3, which `make_sb3` is for, is optional. gymnasium has the ids of `metarl.gymnasium_ids` from now on.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metarl.envs.suites import SUITES, TASKS, Suite, Task, TaskDistribution, suite
+from metarl.gymnasium_ids import register
 
 if TYPE_CHECKING:
     from metarl.envs.sb3 import make_sb3 as make_sb3
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "SUITES", "TASKS", "MetaVectorEnv", "Suite", "Task", "TaskDistribution", "make_vec", "suite"]
 _LATER = {"make_sb3": "sb3", "ENGINES": "vector", "MetaVectorEnv": "vector", "make_vec": "vector"}
+
+register()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,10 @@ numba's own cache does not see a change in a function of another file: the calle
 cache's folder is named by a hash of all the engine's sources, the versions of numba and numpy, and the processor.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache as cache_results
 from functools import lru_cache
 from pathlib import Path
@@ -36,13 +36,19 @@ def cache_folder() -> Path | None:
     digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     folder = cache.directory("compiled", digest.hexdigest()[:16])
-    if cache.writable(folder):
+    refused = cache.refusal(folder)
+    if refused is None:
         return folder
-    log.warning("compiled code is not kept, every start compiles again: %s cannot be written", folder)
+    _not_kept(refused)
     return None
 
 
-@contextmanager
+def _not_kept(reason: object) -> None:
+    where = cache.directory("compiled")
+    cache.without(f"compiled code is not kept, every start compiles again: {where} (METARL_CACHE) cannot be written: {reason}")
+
+
+@contextlib.contextmanager
 def _cached() -> Iterator[bool]:
     """numba reads the setting when a function is decorated; it is put back for everyone else's functions."""
     folder, before = cache_folder(), numba.config.CACHE_DIR
@@ -56,9 +62,9 @@ def _cached() -> Iterator[bool]:
 def jit(function: Callable[..., Any], what: str = "") -> Any:
     """Compile at the first call, without the interpreter's lock; say that `what` is compiled."""
     with _cached() as keep:
-        dispatcher = numba.njit(nogil=True, cache=keep)(function)
+        dispatcher = numba.njit(nogil=True)(function)
         if keep:
-            _forgive(dispatcher, what)
+            _keep(dispatcher, what)
         return dispatcher
 
 
@@ -69,18 +75,25 @@ def formula_address(function: Callable[..., Any]) -> int:
     with _cached() as keep:  # what numba.cfunc does, with a chance to look after its cache
         compiled: Any = CFunc(function, ((pointer, pointer, pointer), types.void), locals={}, options={})
         if keep:
-            compiled.enable_caching()
-            _forgive(compiled, f"the reward {function.__name__}")
+            _keep(compiled, f"the reward {function.__name__}")
         compiled.compile()
     _alive.append(compiled)
     address: int = compiled.address
     return address
 
 
-def _forgive(compiled: Any, what: str) -> None:
-    """Compile again what cannot be read from the disk, where numba would fail at every start; say `what` is compiled."""
+def _keep(compiled: Any, what: str) -> None:
+    """Keep compiled code on disk; say that `what` is compiled.
+
+    Where numba would fail, it goes on: what cannot be read is compiled again, and what cannot be written is not kept.
+    """
+    try:
+        compiled.enable_caching()
+    except (OSError, RuntimeError) as error:  # numba tries the folder with a file: the disk may have filled up since we did
+        _not_kept(error)
+        return
     kept = compiled._cache
-    load = kept.load_overload
+    load, save = kept.load_overload, kept.save_overload
 
     def load_or_forget(*arguments: Any) -> Any:
         try:
@@ -90,10 +103,17 @@ def _forgive(compiled: Any, what: str) -> None:
             return found
         except Exception as error:  # damaged files show in many ways
             log.warning("compiled code in the cache is damaged (%s): compiling again", type(error).__name__)
-            kept.flush()
+            with contextlib.suppress(OSError):
+                kept.flush()
             return None
 
-    kept.load_overload = load_or_forget
+    def save_or_go_on(*arguments: Any) -> None:
+        try:
+            save(*arguments)
+        except OSError as error:
+            _not_kept(error.strerror or error)
+
+    kept.load_overload, kept.save_overload = load_or_forget, save_or_go_on
 
 
 _alive: list[Any] = []

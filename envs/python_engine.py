@@ -176,6 +176,7 @@ def _supported(name: str, env: Any) -> None:
     if not flat and not isinstance(actions, gymnasium.spaces.Discrete):
         raise UserError(f"{name} has the action space {actions}: a Box of one dimension or a Discrete is needed")
     _fits(_set_task_of(env), (), says=f"{name}: set_task is called with a task's parameters alone: set_task(params)")
+    _fits(env.step, None, says=f"{name}: step is called with an action alone: step(self, action)")
     _fits(env.reset, seed=0, says=f"{name}: reset is called with a seed: reset(self, *, seed=None, options=None)")
 
 
@@ -345,8 +346,12 @@ class PythonEngine:
         env = self._env(slot)
         if painter:
             return painter.draw(env.scene())
+        if not callable(getattr(env, "render", None)):
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()")
         try:
             picture = env.render()
+        except NotImplementedError:  # gymnasium's own
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()") from None
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:

@@ -77,7 +77,7 @@ def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
         tasks: tasks of Meta-World.
         reward: whose formulas are to find in them what they remember.
     """
-    if not cache.writable(_folder("")):
+    if cache.refusal(_folder("")) is not None:
         return  # each will be built when it is asked for, and kept in memory
     missing: dict[str, list[Task]] = defaultdict(list)  # by class: a process makes a stock environment of each
     for task in dict.fromkeys(tasks):
@@ -124,8 +124,11 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
                         if time.monotonic() - said > 5:
                             said = time.monotonic()
                             log.info("%d of %d snapshots", done, total)
+            except BrokenPipeError:
+                pass  # it died before
             finally:
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
 
     threads = [threading.Thread(target=feed, daemon=True) for _ in range(workers)]
     try:

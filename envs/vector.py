@@ -10,12 +10,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from metarl.counts import plural
 from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view
 from metarl.envs.python_engine import Engine, PythonEngine
 from metarl.envs.scales import metaworld_scale
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
+from metarl.memory import refuse_beyond
 
 log = logging.getLogger("metarl")
 
@@ -105,7 +107,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
-            raise UserError(f"{len(tasks)} tasks for {len(slots)} slots: give one task a slot")
+            raise UserError(f"{plural(len(tasks), 'task')} for {plural(len(slots), 'slot')}: give one task a slot")
         _check_names(self.distribution, {task.name for task in tasks})
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
@@ -274,6 +276,16 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._painter.close()
 
 
+def environments(num_envs: int) -> str:
+    """What takes the memory of `slots_bytes`."""
+    return f"{num_envs:,} environments"
+
+
+def slots_bytes(tasks: TaskDistribution, num_envs: int, engine: str = "auto") -> float:
+    """Bytes that so many slots take at least, as measured on reach; of environments of the user's own next to nothing."""
+    return num_envs * (1e4 if tasks.make else 2e7 if engine == "python" else 7e5)
+
+
 def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
     """Refuse tasks that cannot stand beside the distribution's."""
     for name in sorted(names):
@@ -328,6 +340,7 @@ def make_vec(
     reason = "these are not Meta-World's environments" if tasks.make else ""
     if engine == "native" and reason:
         raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
+    refuse_beyond({environments(num_envs): slots_bytes(tasks, num_envs, engine)}, "a smaller num_envs needs less")
     made: Engine
     if engine == "python" or reason:
         made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info, tasks.goal_visible)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metarl.errors import UserError
+from metarl.ranges import check
 
 Params = dict[str, Tensor]
 """Parameters by name; where several tasks are adapted together, the first axis of each is the task."""
@@ -39,8 +40,7 @@ class InnerSettings:
     """What adapts: all, head (ANIL), body (all but the head: BOIL), or the beginnings of parameters' names, with commas."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.inner_lr < 1e30 or self.inner_steps < 0:
-            raise UserError(f"inner_lr ({self.inner_lr}) and inner_steps ({self.inner_steps}) must be finite and at least 0")
+        check(self, inner_lr="[0, 1e30)", inner_steps="[0, 10000]")
         if self.rates not in RATES:
             raise UserError(f"rates must be {', '.join(RATES)}, not {self.rates!r}")
 

@@ -25,8 +25,12 @@ from metarl import counts, machine
 from metarl.cache import write_atomically
 from metarl.console import Progress, console, say
 from metarl.contenders import CONTENDERS, Contender
+from metarl.counts import plural
 from metarl.envs import Task, TaskDistribution, suite
+from metarl.envs.vector import environments, slots_bytes
 from metarl.errors import UserError, unknown
+from metarl.memory import refuse_beyond
+from metarl.ranges import check
 
 log = logging.getLogger("metarl")
 
@@ -76,8 +80,7 @@ class Bench:
         for name in names:
             if name not in CONTENDERS:
                 raise unknown("contender", name, CONTENDERS)
-        if not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds must be more than 0, not {self.seconds}")
+        check(self, seconds="(0, inf)")
         if self.json is not None and self.json.is_dir():
             raise UserError(f"{self.json} is a folder: --json needs a file")
         slots = numbers("slots", self.slots)
@@ -86,6 +89,7 @@ class Bench:
         if len(combinations) > 1 and "native" not in names:
             raise UserError("several slots or threads show the native engine's cost: --contenders must name native")
         tasks = suite(self.suite).train
+        refuse_beyond({environments(max(slots)): slots_bytes(tasks, max(slots))}, "fewer --slots need less")
 
         facts = machine_facts()
         say(f"{self.suite} on {facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")
@@ -94,7 +98,7 @@ class Bench:
             say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
         for n in slots:
             if max(threads) > n:
-                say(f"more threads than slots: threads are capped at {n} for {n} slot{'s' if n > 1 else ''}")
+                say(f"more threads than slots: threads are capped at {n} for {plural(n, 'slot')}")
         report = {"suite": self.suite, "seconds": self.seconds, "machine": facts, "interrupted": False}
         comparison, growth = Comparison(), [] if len(combinations) == 1 else [Growth(*c) for c in combinations]
         try:

@@ -2,23 +2,42 @@
 
 The cache lies in `$METARL_CACHE`, or `$XDG_CACHE_HOME/metarl`, or `~/.cache/metarl`. Several processes may write the
 same file at once: each writes its own temporary file and renames it, and all of them write the same content.
+
+File systems of clusters, network disks and object stores lack some of what a local disk has: locks, modes, `fsync`, renamed
+folders. Each is asked for in one place, here; what refuses is done without.
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from metarl.errors import UserError
+
+log = logging.getLogger("metarl")
+
+ROOM = 2**20
+"""Bytes that must fit into a folder of the cache: a little more than the engine's compiled code takes."""
+_UNKNOWN_HERE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+"""How a file system answers to what it does not know."""
 
 
 def directory(*parts: str) -> Path:
     """The path of a folder of the cache (not created)."""
     root = os.environ.get("METARL_CACHE")
     if not root:
-        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "metarl")
+        home = os.path.expanduser("~")
+        if home == "~":  # a user without a home folder, as containers have them: nothing is kept
+            home = "/nonexistent"
+        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", "metarl")
     return Path(root, *parts)
 
 
@@ -49,22 +68,77 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
             file.write(content)
             if durable:
                 file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+                _synchronise(file.fileno())
+        put(Path(temporary), path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
 
 
-def writable(folder: Path) -> bool:
-    """Whether files can be kept in a folder; it is made where it is missing."""
+def _synchronise(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_HERE:
+            raise
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Give a file that is complete its place, readable for all where the file system has modes."""
+    with contextlib.suppress(OSError):
+        temporary.chmod(0o644)
+    os.replace(temporary, path)
+
+
+def put_folder(temporary: Path, path: Path) -> None:
+    """Give a folder of files its place, where there is none; as copies where folders cannot be renamed (object stores).
+
+    Copies come one after the other: what reads such a folder must see by itself whether it is whole.
+    """
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        if path.exists():
+            raise
+        try:
+            path.mkdir()
+            for file in temporary.iterdir():
+                shutil.copyfile(file, path / file.name)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+
+
+def lock(file: Any, how: int) -> None:
+    """`fcntl.flock`; where the file system has no locks, it goes on without, and says so once.
+
+    Raises:
+        BlockingIOError: another process has the lock, and `how` says not to wait.
+    """
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        without(f"there are no locks on this file system ({error.strerror}): let only one process at a time write there")
+
+
+@lru_cache
+def without(what: str) -> None:
+    """Say, once, what is done without."""
+    log.warning("%s", what)
+
+
+def refusal(folder: Path) -> str | None:
+    """Why files cannot be kept in a folder, which is made where it is missing; None: they can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def store(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from metarl.agents import AGENTS, ROBOTS
+from metarl.counts import plural
 from metarl.curves import SIDES
 from metarl.statistics import Interval
 
@@ -27,7 +28,10 @@ class Figure(NamedTuple):
     interval: Interval
 
 
-def card(name: str, licence: str, config: Content, evaluation: Content | None, stock: Content | None, film: str | None) -> str:
+def card(
+    name: str, licence: str, config: Content, evaluation: Content | None, stock: Content | None, film: str | None,
+    others: int = 0,
+) -> str:  # fmt: skip
     """The text of README.md.
 
     Args:
@@ -37,6 +41,7 @@ def card(name: str, licence: str, config: Content, evaluation: Content | None, s
         evaluation: by all goals or episodes, or None.
         stock: by Meta-World's own protocol, or None.
         film: name of the video in the folder, or None.
+        others: how many smaller evaluations there are of the same weights.
     """
     figures = list(_figures(evaluation)) if evaluation else []
     front = {
@@ -46,7 +51,8 @@ def card(name: str, licence: str, config: Content, evaluation: Content | None, s
     }  # fmt: skip
     # JSON is YAML: an entry a line
     head = "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"])
-    parts = [_about(name, config), _loading(name, config), _evaluated(evaluation, stock, figures), _film(film), _limits(config)]
+    evaluated = _evaluated(evaluation, stock, figures, others)
+    parts = [_about(name, config), _loading(name, config), evaluated, _film(film), _limits(config)]
     return "\n\n".join([head, *filter(None, parts)]) + "\n"
 
 
@@ -64,7 +70,11 @@ def _figures(content: Content) -> Iterator[Figure]:
     for side, one in content["sides"].items():
         if "by_shots" in one:
             for shots in dict.fromkeys((0, content["shots"])):
-                what = f"{content['ways']} ways, {shots} shots" if content["measure"] == "accuracy" else f"{shots} shots"
+                what = (
+                    f"{content['ways']} ways, {plural(shots, 'shot')}"
+                    if content["measure"] == "accuracy"
+                    else plural(shots, "shot")
+                )
                 yield Figure(side, content["measure"], what, Interval(*one["by_shots"][shots]))
             continue
         for mode, measures in one["by_episode"].items():
@@ -113,14 +123,15 @@ def _about(name: str, config: Content) -> str:
     if _robots(config):
         held_out = "nothing is held out" if config["suite"].startswith("mt") else "its held-out goals were never trained on"
         how = (
-            f"Trained on `{config['suite']}` with suite seed {o['suite_seed']} and {o['goals']} goals a task ({held_out}), run "
-            f"seed {o['seed']}, for {config['step']:,} environment steps over all slots, in trials of "
-            f"{o['episodes_per_trial']} episodes of {o['horizon']} steps, reward {o['reward']}."
+            f"Trained on `{config['suite']}` with suite seed {o['suite_seed']} and "
+            f"{plural(o['goals'], 'goal')} a task ({held_out}), run "
+            f"seed {o['seed']}, for {plural(config['step'], 'environment step')} over all slots, in trials of "
+            f"{plural(o['episodes_per_trial'], 'episode')} of {plural(o['horizon'], 'step')}, reward {o['reward']}."
         )
     else:
         how = (
             f"Trained on `{config['suite']}` with split seed {o['split_seed']} and run seed {o['seed']} for {config['step']:,} "
-            f"outer updates: {o['ways']} ways, {o['shots']} shots, {o['queries']} queries."
+            f"outer updates: {o['ways']} ways, {plural(o['shots'], 'shot')}, {plural(o['queries'], 'query')}."
         )
         if o.get("sentence_encoder"):
             how += f" Texts come as vectors of the frozen sentence encoder `{o['sentence_encoder']}`, which is not part of it."
@@ -146,22 +157,26 @@ def _loading(name: str, config: Content) -> str:
     )
 
 
-def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure]) -> str:
+def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure], others: int) -> str:
     if evaluation is None:
         return "## Evaluation\n\nIt was not evaluated."
     percent = evaluation["confidence"]
     if "trials" in evaluation:
         how = (
             f"Protocol `{evaluation['protocol']}` on `{evaluation['suite']}`, suite seed {evaluation['suite_seed']}: every "
-            f"goal gets equally many trials ({evaluation['trials']}) of {evaluation['episodes']} episodes of "
-            f"{evaluation['horizon']} steps; episode 1 is before any experience. Seed of the actions {evaluation['seed']}, "
+            f"goal gets equally many trials ({evaluation['trials']}) of {plural(evaluation['episodes'], 'episode')} of "
+            f"{plural(evaluation['horizon'], 'step')}; episode 1 is before any "
+            f"experience. Seed of the actions {evaluation['seed']}, "
             f"engine {evaluation['engine']}. Intervals are {percent:.0%}, over goals; one run."
         )
     else:
         how = (
-            f"{evaluation['episodes']:,} episodes of {evaluation['queries']} queries a class, seed {evaluation['seed']}. "
+            f"{plural(evaluation['episodes'], 'episode')} of {plural(evaluation['queries'], 'query')} "
+            f"a class, seed {evaluation['seed']}. "
             f"Intervals are {percent:.0%}, over episodes; one run. Split: {evaluation['split']}."
         )
+    if others:
+        how += f" It is the largest of {others + 1} evaluations of these weights, by episodes on what was held out."
     rows = ["| on | of | measure | mean [interval] |", "|---|---|---|---|"]
     for side, measure, what, interval in figures:
         text = interval.text(",.0f" if measure == "return" else ".3f")

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from metarl.agents import AGENTS, find
 from metarl.console import console
+from metarl.counts import plural
 from metarl.envs import ENGINES, SUITES, TASKS
 from metarl.errors import UserError
 from metarl.fewshot.data import DATA_SETS
@@ -55,7 +56,7 @@ def _trained(folder: Path) -> str:
         config = open_packed(folder).config
     except UserError as error:
         return str(error)
-    return f"{config['agent']} on {config['suite']}, {config['step']:,} steps"
+    return f"{config['agent']} on {config['suite']}, {plural(config['step'], 'step')}"
 
 
 def _differences(agent: str, preset: str) -> str:

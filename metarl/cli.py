@@ -1,10 +1,13 @@
 """The command line: `metarl COMMAND`, see `COMMANDS`. A command's module is imported only when it is used."""
 
+import errno
 import logging
+import os
 import signal
 import sys
 from importlib import import_module
 
+from metarl import streams
 from metarl.errors import UserError, unknown
 from metarl.userfiles import told
 
@@ -22,6 +25,12 @@ COMMANDS = {
     "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
 
+REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG,
+    errno.EMFILE, errno.ENFILE, errno.ENOTSUP,
+}  # fmt: skip
+"""Errors of the system that are its state or the user's wish, not a fault of this program."""
+
 
 def usage() -> str:
     """The help of `metarl` itself."""
@@ -35,13 +44,19 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 2 wrong input, 130 interrupted."""
+    """Entry point. Exit status: 0 done, 2 wrong input or a system that refuses, 130 interrupted."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)  # ends as cleanly as Ctrl-C does
-    sys.exit(run(sys.argv[1:]))
+    streams.prepare()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own need not be installed here; commands open no windows
+    try:
+        status = run(sys.argv[1:])
+    except SystemExit as ended:  # tyro's own
+        status = int(ended.code or 0)
+    sys.exit(streams.finish(status))
 
 
 def run(args: list[str]) -> int:
@@ -77,14 +92,31 @@ def run(args: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        return 0
     except Exception as error:
+        if "--debug" not in args and (said := _of_the_system(error)):
+            print(f"metarl: {said}", file=sys.stderr)
+            return 2
         traceback = told(error)  # of what happened in the user's own file
-        if traceback is None or "--debug" in args:
+        if "--debug" in args:
+            raise
+        if traceback is None and isinstance(error, OSError) and error.errno in REFUSALS:
+            print(f"metarl: the system refuses: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+            return 2
+        if traceback is None:
             raise
         print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
         return 2
+
+
+def _of_the_system(error: Exception) -> str | None:
+    """What the system refused, in a line; None: it was something else, or the user's own code asked for it."""
+    if told(error) is not None:
+        return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{str(error.filename)[:100]}: {error.strerror}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+        return "there is not enough memory for this: smaller sizes need less"
+    return None
 
 
 if __name__ == "__main__":

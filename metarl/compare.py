@@ -13,7 +13,6 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from metarl.cache import writing
 from metarl.comparison import (
     NEEDED,
     OPTIONS,
@@ -27,9 +26,11 @@ from metarl.comparison import (
     scores,
 )
 from metarl.console import console, say
-from metarl.curves import SIDES, measured
+from metarl.counts import plural
+from metarl.curves import SIDES, measured, save_figure
 from metarl.errors import UserError
 from metarl.run import open_run
+from metarl.shown import best, evaluations
 from metarl.statistics import Interval
 
 MEASURES = {
@@ -87,7 +88,10 @@ class Compare:
         goals = paired(a, b, self.side, self.mode, "return").goals
         one, other = (content["sides"][self.side]["goals"] for content in (a, b))
         a, b = _only(a, self.side, other), _only(b, self.side, one)
-        say(f"\n{goals} {SIDES[self.side]} that both were evaluated on, {self.mode} actions; B minus A is paired by goal")
+        say(
+            f"\n{plural(goals, SIDES[self.side].removesuffix('s'))} that both were "
+            f"evaluated on, {self.mode} actions; B minus A is paired by goal"
+        )
         grid = _grid("", "A", "B", "B minus A [95 %]", "B better on")
         for episode, when in ((0, "first episode"), (-1, "last episode")):
             for measure, (name, form) in measures.items():
@@ -159,13 +163,13 @@ def load(path: Path) -> tuple[Content, str | None]:
     """
     if path.is_file():
         return _read(path), None
-    from metarl.evaluation import PROTOCOL
-
     run, named = open_run(path)
-    file = run.path / "evaluations" / f"{PROTOCOL}_{named.name}.json" if named else run.evaluation()
-    if not file.exists():
+    found = best(evaluations(run, named.name if named else None))
+    if found is None and not named and run.evaluation().exists():
+        _read(run.evaluation())  # says what is wrong with it
+    if found is None:
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
-    content, checkpoints = _read(file), run.checkpoints()
+    content, checkpoints = _checked(found, path), run.checkpoints()
     options = {key: run.config["options"][key] for key in OPTIONS if key in run.config["options"]}
     content["settings"] = {**options, **run.config["settings"]}
     note = None
@@ -176,30 +180,19 @@ def load(path: Path) -> tuple[Content, str | None]:
 
 def plot_profiles(profiles: dict[str, np.ndarray], title: str, path: Path) -> None:
     """Draw the share of runs and tasks above each success rate, by group of runs (runs, tasks), with its interval."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     thresholds = np.linspace(0, 1, 101)
     for label, values in profiles.items():
         share, low, high = performance_profile(values, thresholds).T
-        (line,) = axis.step(
-            thresholds, share, where="post", lw=2, label=f"{label} ({len(values)} run{'s' * (len(values) > 1)})"
-        )
+        (line,) = axis.step(thresholds, share, where="post", lw=2, label=f"{label} ({plural(len(values), 'run')})")
         axis.fill_between(thresholds, low, high, step="post", color=line.get_color(), alpha=0.15, lw=0)
     axis.set(xlabel="success", ylabel="share of runs and tasks above", ylim=(-0.03, 1.03))
     axis.set_title(title, loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=9)
-    try:
-        with writing(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
-    except ValueError as error:  # no such format
-        raise UserError(f"could not write {path}: {error}") from None
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)
 
 
 def _read(file: Path) -> Content:
@@ -207,10 +200,15 @@ def _read(file: Path) -> Content:
         content = json.loads(file.read_text())
     except OSError as error:
         raise UserError(f"could not read {file}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged or no evaluation") from None
+    return _checked(content, file)
+
+
+def _checked(content: Any, file: Path) -> Content:
     sides = content.get("sides") if isinstance(content, dict) else None
-    if not isinstance(sides, dict) or not sides or not all("figures" in side for side in sides.values()):
+    known = isinstance(sides, dict) and sides.keys() <= SIDES.keys()
+    if not sides or not known or not all(isinstance(side, dict) and "figures" in side for side in sides.values()):
         raise UserError(f"{file} is no evaluation of all goals (metarl evaluate RUN makes one)")
     if not {"trained_on", "run_seed", "step", *NEEDED} <= content.keys():
         raise UserError(f"{file} was made by another version of metarl: evaluate that run again")
@@ -226,7 +224,8 @@ def _verdict(name: str, form: str, difference: Interval) -> str:
 def _title(content: Content) -> str:
     trained, k = content["trained_on"]["suite"], content["episodes"] - 1
     return (
-        f"{content['run']} ({content['agent']} trained on {trained}, seed {content['run_seed']}, {content['step']:,} steps; "
+        f"{content['run']} ({content['agent']} trained on {trained}, seed "
+        f"{content['run_seed']}, {plural(content['step'], 'step')}; "
         f"its last episode follows {k} of experience)"
     )
 
@@ -234,7 +233,7 @@ def _title(content: Content) -> str:
 def _seeds(contents: Sequence[Content]) -> str:
     seeds = [content["run_seed"] for content in contents]
     twice = f", seed {', '.join(map(str, sorted({s for s in seeds if seeds.count(s) > 1})))} more than once"
-    return f"{len(set(seeds))} seed{'s' * (len(set(seeds)) > 1)}{twice if len(set(seeds)) < len(seeds) else ''}"
+    return f"{plural(len(set(seeds)), 'seed')}{twice if len(set(seeds)) < len(seeds) else ''}"
 
 
 def _mean(content: Content, side: str, mode: str, measure: str, episode: int = -1) -> float:

@@ -86,7 +86,7 @@ def probability_of_improvement(a: Array, b: Array) -> Interval:
     if min(len(a), len(b)) < 2:
         return Interval(float(wins.mean()), None, None)
     drawn = np.einsum("ra,ab,rb->r", _weights(len(a)), wins, _weights(len(b), stream=1))
-    return Interval(float(wins.mean()), *map(float, np.percentile(drawn, _ENDS)))
+    return _with_ends(float(wins.mean()), drawn)
 
 
 def paired(a: Content, b: Content, side: str, mode: str, measure: str, episode: int = -1) -> Paired:
@@ -186,7 +186,13 @@ _AGGREGATES: dict[str, Callable[[Array], Array]] = {
 def _interval(statistic: Callable[[Array], Array], scores: Array, drawn: Array) -> Interval:
     if len(scores) < 2:
         return Interval(float(statistic(scores)), None, None)
-    return Interval(float(statistic(scores)), *map(float, np.percentile(statistic(drawn), _ENDS)))
+    return _with_ends(float(statistic(scores)), statistic(drawn))
+
+
+def _with_ends(mean: float, drawn: Array) -> Interval:
+    """Percentiles of the draws; no ends where all draws are alike: runs that agree do not tell how far others would be."""
+    low, high = map(float, np.percentile(drawn, _ENDS))
+    return Interval(mean, low, high) if np.ptp(drawn) > 1e-12 * max(1.0, abs(mean)) else Interval(mean, None, None)
 
 
 def _draws(runs: int, stream: int = 0) -> Array:

@@ -1,6 +1,5 @@
 """What the commands show while they work: a bar with time left where someone watches, plain lines elsewhere."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -77,7 +76,7 @@ class Progress:
         )  # fmt: skip
         of = "of" if metrics["step"] == done else "of at most"
         say(f"{metrics['step']:>11,} {of} {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
-        sys.stdout.flush()
+        console.file.flush()
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Whole numbers as people write them on a command line: 2e6, 2_000_000."""
+"""Whole numbers as people write them on a command line, 2e6 or 2_000_000, and as a sentence says them: 1 goal, 2 goals."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
@@ -16,6 +16,8 @@ def parse(text: str) -> int:
         number = Decimal(text.replace("_", "").replace(",", ""))
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a number") from None
+    if number.is_finite() and number.adjusted() > 15:
+        raise ValueError(f"{text[:30]} is too large")
     if not number.is_finite() or number != int(number):
         raise ValueError(f"{text} is not a whole number")
     return int(number)
@@ -32,3 +34,11 @@ Count = Annotated[
     ),
 ]
 """An int that the command line also takes as 2e6."""
+
+
+def plural(n: int, word: str) -> str:
+    """1 goal, 50 goals, 5 classes, 2 queries"""
+    if n == 1:
+        return f"1 {word}"
+    many = f"{word[:-1]}ies" if word.endswith("ry") else f"{word}{'es' if word.endswith('s') else 's'}"
+    return f"{n:,} {many}"

@@ -9,7 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metarl.agents import adaptation_step
+from metarl.cache import writing
 from metarl.console import console, say
+from metarl.counts import plural
+from metarl.errors import UserError
 from metarl.statistics import Interval
 
 SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
@@ -51,14 +54,17 @@ def verdict(content: dict[str, Any], side: str) -> str:
         difference = Interval(*figures["gain"]["sampled"][measure])
         measures.append(f"{name} {difference.text(form)}, {_WORDS[difference.sign]}")
     k = content["episodes"] - 1
-    return f"{SIDES[side].capitalize()}, after {k} episodes of experience against none: " + "; ".join(measures) + "."
+    return f"{SIDES[side].capitalize()}, after {plural(k, 'episode')} of experience against none: " + "; ".join(measures) + "."
 
 
 def table(content: dict[str, Any]) -> None:
     """Print success and return by episode of the trial, with 95 % intervals over goals; fits 80 columns."""
     for side, figures in content["sides"].items():
         modes, trials = figures["by_episode"], content["trials"]
-        say(f"\n{content['suite']}, {len(figures['goals'])} {SIDES[side]}, {trials} trial{'s' * (trials > 1)} each")
+        say(
+            f"\n{content['suite']}, {plural(len(figures['goals']), SIDES[side].removesuffix('s'))}, "
+            f"{plural(trials, 'trial')} each"
+        )
         grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
@@ -141,20 +147,41 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw adaptation curves: success and return against episodes of experience.
 
     One evaluation: train and held-out goals, sampled and mean actions. Several: each one's held-out goals.
+
+    Raises:
+        UserError: the file cannot be written.
     """
-    import matplotlib
+    from matplotlib import rc_context
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
+    style: Any = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
+    with rc_context({"font.size": 11, **style}):
+        save_figure(_drawn(contents), path)
 
-    plt.rcParams.update(
-        {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
-    )
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib's, which needs no backend: whatever MPLBACKEND or a notebook says stays as it is.
+
+    Raises:
+        UserError: the file cannot be written, or its ending is of no format.
+    """
+    try:
+        with writing(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=120)
+    except ValueError as error:  # no such format
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"could not write {path}: {error}") from None
+
+
+def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
+    from matplotlib.figure import Figure
+
     shown = {"success": "success (at any step)", "return": "return of the episode"}
     if any(headline(content) == "return" for content in contents):
         del shown["success"]
-    figure, grid = plt.subplots(1, len(shown), figsize=(5 * len(shown), 4.2), layout="constrained", squeeze=False)
-    axes = grid[0]
+    figure = Figure(figsize=(5 * len(shown), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
     one, longest = contents[0], max(content["episodes"] for content in contents)
     for axis, (measure, label) in zip(axes, shown.items()):
         for curve in _curves(contents):
@@ -182,12 +209,10 @@ def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
     if "success" in shown:
         axes[0].set_ylim(-0.03, 1.03)
     axes[-1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
-    what = " and ".join(f"{c['agent']} ({c['step']:,} steps, seed {c['run_seed']})" for c in contents)
+    what = " and ".join(f"{c['agent']} ({plural(c['step'], 'step')}, seed {c['run_seed']})" for c in contents)
     suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
     figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 class _Curve(NamedTuple):

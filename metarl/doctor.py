@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl import cache, machine
+from metarl.counts import plural
 from metarl.errors import UserError
 
 EXACT = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
@@ -60,7 +61,7 @@ class Doctor:
         console = Console()
         console.print(table)
         problems, warned = (sum(row.verdict == verdict for row in rows) for verdict in ("problem", "warning"))
-        summary = f"{_count(problems, 'problem')}, {_count(warned, 'warning')}" if problems or warned else "all well"
+        summary = f"{plural(problems, 'problem')}, {plural(warned, 'warning')}" if problems or warned else "all well"
         console.print(summary)
         return 2 if problems else 0
 
@@ -142,7 +143,7 @@ def _libmujoco() -> list[Finding]:
     if not files:
         return [Finding("libmujoco", "the library is missing", "problem", again)]
     command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]
@@ -153,7 +154,7 @@ def _cpu() -> list[Finding]:
     import torch
 
     cores, threads = machine.usable_cores(), torch.get_num_threads()
-    row = Finding("CPU", f"{cores:g} of {os.cpu_count()} cores usable, {_count(threads, 'torch thread')}")
+    row = Finding("CPU", f"{cores:g} of {os.cpu_count()} cores usable, {plural(threads, 'torch thread')}")
     if threads > max(1, cores):
         advice = f"export OMP_NUM_THREADS={max(1, int(cores))}: more threads than cores wait for each other"
         row = row._replace(verdict="warning", advice=advice)
@@ -188,13 +189,12 @@ def _drawing() -> list[Finding]:
 
 def _cache() -> list[Finding]:
     folder = cache.directory()
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    row = Finding("cache", f"{folder}, {_size(size)}")
-    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    refused = cache.refusal(folder)
+    if refused is not None:
         advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
-        row = row._replace(found=f"{folder} cannot be written", verdict="warning", advice=advice)
-    return [row]
+        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Finding("cache", f"{folder}, {_size(size)}")]
 
 
 def _disk() -> list[Finding]:
@@ -204,11 +204,7 @@ def _disk() -> list[Finding]:
 
 
 def _memory() -> list[Finding]:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    for limit, used in zip(machine.cgroup_files("memory.max"), machine.cgroup_files("memory.current")):
-        if limit != "max":
-            available = min(available, int(limit) - int(used))
+    available = machine.available_memory()
     row = Finding("memory", f"{_size(available)} available")
     return [row if available >= LOW else row._replace(verdict="warning", advice="use a smaller --num-envs")]
 
@@ -220,7 +216,3 @@ def _size(n: float) -> str:
             return f"{n:.0f} {unit}"
         n /= 1000
     return f"{n:.1f} GB"
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"

@@ -11,7 +11,8 @@ class UserError(ValueError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """A `UserError` for a name that does not exist, naming the nearest ones (or all, where none is near)."""
     known = list(known)
+    shown = repr(name if len(name) <= 100 else f"{name[:100]}...")
     near = get_close_matches(name, known, n=3, cutoff=0.5) or [k for k in known if name and name in k][:5]
     if near:
-        return UserError(f"unknown {kind} {name!r}. Did you mean {' or '.join(near)}?")
-    return UserError(f"unknown {kind} {name!r}. There are: {', '.join(known)}")
+        return UserError(f"unknown {kind} {shown}. Did you mean {' or '.join(near)}?")
+    return UserError(f"unknown {kind} {shown}. There are: {', '.join(known)}")

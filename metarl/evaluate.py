@@ -17,6 +17,7 @@ from metarl import statistics
 from metarl.envs import MetaVectorEnv, Task
 from metarl.kept import Kept
 from metarl.learner import Learner
+from metarl.memory import refuse_beyond
 from metarl.rollout import EVALUATION, RESETS, Played, generator, play_trial
 
 MODES = ("sampled", "mean")
@@ -53,6 +54,10 @@ def evaluate(
     """
     shape = (len(tasks), trials, episodes)
     measures = MEASURES if env.distribution.success else ("return",)
+    figures = len(tasks) * trials * (100 + episodes * len(measures) * len(modes) * 40)
+    steps = env.num_envs * env.horizon
+    needs = {f"figures of {len(tasks) * trials:,} trials": figures, f"{steps:,} steps of an episode": steps * 50}
+    refuse_beyond(needs, "fewer trials and episodes and a shorter horizon need less")
     curves: Curves = {mode: {measure: np.zeros(shape) for measure in measures} for mode in modes}
     spread: list[list[float]] = []
     jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]

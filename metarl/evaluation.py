@@ -1,6 +1,5 @@
 """`metarl evaluate`: the evaluation of a run's checkpoint, in a file that says all that is needed to repeat it."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,10 +12,11 @@ import tyro
 
 from metarl.agents import AGENTS, EXAMPLES, entry
 from metarl.agents.baselines import goal_blind
-from metarl.cache import write_atomically, writing
+from metarl.arguments import Named, glance
 from metarl.console import Progress, say
+from metarl.counts import plural
 from metarl.curves import plot, table
-from metarl.envs import Suite, Task, TaskDistribution, make_vec
+from metarl.envs import SUITES, Suite, Task, TaskDistribution, make_vec
 from metarl.envs.own import find_suite
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
@@ -24,9 +24,12 @@ from metarl.evaluate import MODES, evaluate, side_content
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.names import file_name, suffix
 from metarl.pretrained import is_packed
+from metarl.ranges import check
 from metarl.robots import Setup, trained
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
+from metarl.shown import keep
 from metarl.statistics import CONFIDENCE
 from metarl.userfiles import arguments, is_named, label_of, name_again, run_file
 
@@ -59,18 +62,17 @@ class Plan:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or (self.episodes is not None and self.episodes < 1):
-            raise UserError("trials and episodes must be at least 1")
-        if min(self.train_goals, self.validation_goals, self.seed) < 0:
-            raise UserError("train_goals, validation_goals and seed must be at least 0")
+        check(
+            self, trials="[1, inf)", episodes="[1, inf)", train_goals="[0, inf)", validation_goals="[0, 100000]",
+            seed="[0, inf)", suite_seed="[0, 4294967294]",
+        )  # fmt: skip
 
     @property
     def suffix(self) -> str:
         """What a file's name says of a plan that is not the default."""
         names = {"trials": "t", "episodes": "e", "seed": "s", "suite": "", "suite_seed": "g", "train_goals": "tr",
                  "validation_goals": "v"}  # fmt: skip
-        values = {letter: getattr(self, name) for name, letter in names.items() if getattr(self, name) != getattr(Plan(), name)}
-        return "".join(f"_{letter}{re.sub(r'[^A-Za-z0-9.-]+', '-', str(value))}" for letter, value in values.items())[:150]
+        return suffix(self, names)
 
 
 def evaluate_checkpoint(
@@ -96,7 +98,7 @@ def evaluate_checkpoint(
     """
     setup, shown = prepare(run, checkpoint, plan)
     o, trained = setup.options, setup.suite
-    goals = {side: tasks for side, tasks in _goals(plan, trained, shown).items() if tasks and side in sides}
+    goals = _goals(plan, trained, shown, sides)
     if not goals or ("test" in sides and shown is not trained and "test" not in goals):
         raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
     content: dict[str, Any] = {
@@ -127,7 +129,9 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     setup = trained(run, checkpoint, device=plan.device, engine=plan.engine)
     o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
-    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals)
+    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals, o.task_id and plan.suite is None)
+    if shown.test and shown.test.task_ids != setup.suite.train.task_ids:
+        raise UserError(f"the run was trained with --task-id, and its ids say nothing of {shown.name}")
     if shown.test and shown.train.make is not setup.suite.train.make:
         env = make_vec(shown.test, 1, engine=plan.engine)
         spaces = env.single_observation_space.shape, env.single_action_space
@@ -164,11 +168,14 @@ def _move(bar: Progress, before: int, steps: int) -> None:
     bar.within(before + steps)
 
 
-def _goals(plan: Plan, trained: Suite, shown: Suite) -> dict[str, Sequence[Task]]:
-    held_out = shown.test.tasks if shown.test else ()
+def _goals(plan: Plan, trained: Suite, shown: Suite, sides: Sequence[str]) -> dict[str, Sequence[Task]]:
+    """The goals of each of these sides that has any."""
+    held_out = shown.test.tasks if shown.test and "test" in sides else ()
     refuse_trained(held_out, trained)
-    validation = trained.validation(plan.validation_goals).tasks if plan.validation_goals else ()
-    return {"train": some_of(trained.train.tasks, plan.train_goals), "validation": validation, "test": held_out}
+    count = plan.validation_goals if "validation" in sides else 0
+    validation = trained.validation(count).tasks if count else ()
+    train = some_of(trained.train.tasks, plan.train_goals) if "train" in sides else ()
+    return {side: some for side, some in {"train": train, "validation": validation, "test": held_out}.items() if some}
 
 
 def _play_side(
@@ -196,11 +203,28 @@ def _play_side(
     return figures
 
 
+_DURING = Plan(validation_goals=50)
+"""What is played during training."""
+
+
+def goals_during_training(setup: Setup) -> Sequence[Task]:
+    """What `--evaluate-every` plays.
+
+    Raises:
+        UserError: there are no such goals.
+    """
+    side = setup.options.evaluate_on
+    goals = _goals(_DURING, setup.suite, setup.suite, (side,)).get(side)
+    if not goals:
+        raise UserError(f"{setup.suite.name} holds nothing out for --evaluate-on test: --evaluate-on validation can be tried")
+    return goals
+
+
 def during_training(run: Run, setup: Setup, step: int) -> Metrics:
     """What `--evaluate-every` logs, of one trial a goal with sampled actions: see `TrainOptions.evaluate_on`."""
     o = setup.options
     checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
-    plan = Plan(validation_goals=50, engine=setup.env.engine.name, device=o.device)
+    plan = replace(_DURING, engine=setup.env.engine.name, device=o.device)
     content, _ = evaluate_checkpoint(
         run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
     )
@@ -235,8 +259,9 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("name at least one run")
-        if self.seeds < 1 or (self.seeds > 1 and self.protocol == PROTOCOL):
-            raise UserError("seeds must be at least 1, and is of --protocol metaworld; all-goals repeats by --trials")
+        check(self, seeds="[1, inf)")
+        if self.seeds > 1 and self.protocol == PROTOCOL:
+            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
         plain = Plan()
         alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
         if self.protocol != PROTOCOL and alike != (plain.trials, plain.train_goals, plain.validation_goals):
@@ -254,8 +279,7 @@ class Evaluate:
             raise
         if len(contents) > 1 and self.protocol == PROTOCOL:
             first, *others = (run.path for run, _ in opened)
-            picture = first / "evaluations" / f"beside_{'_'.join(path.name for path in others)}"[:200]
-            picture = picture.with_suffix(".png")
+            picture = first / "evaluations" / f"beside_{file_name(*(path.name for path in others))}.png"
             plot(contents, picture)
             if not self.quiet:
                 say(f"\nall in one plot: {picture}")
@@ -264,7 +288,7 @@ class Evaluate:
     def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
         checkpoint = run.usable(named, "evaluating")
         if not self.quiet:
-            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({checkpoint.step:,} steps)")
+            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({plural(checkpoint.step, 'step')})")
         how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan
         changed = name_again(checkpoint.config, plan.suite, self.agent, how=how)
         for change in changed:
@@ -277,14 +301,16 @@ class Evaluate:
 
             return metaworld_protocol.command(run, checkpoint, plan, seeds=self.seeds, quiet=self.quiet)
         content, path = evaluate_checkpoint(run, checkpoint, plan, quiet=self.quiet, warnings=changed)
+        stays = None
         if named is None and plan.suite is None and plan.suite_seed is None:
-            with writing(f"{run.path}/evaluation.json"):
-                write_atomically(run.path / "evaluation.json", path.read_bytes())
+            stays = keep(run, path)
         picture = path.with_suffix(".png")
         plot([content], picture)
         if not self.quiet:
             table(content)
             say(f"\nwritten: {path}\n         {picture}")
+            if stays:
+                say(stays)
         return content
 
 
@@ -293,14 +319,30 @@ def command(args: list[str]) -> int:
 
     `--agent` beside a run names the file of the agent that it trained; without a run it is an agent to evaluate.
     """
-    named = next((Path(arg) for arg in args if arg[:1] != "-" and (Path(arg).is_dir() or is_packed(Path(arg)))), None)
-    if named is None and any(arg.partition("=")[0] == "--agent" for arg in args):
-        return tyro.cli(import_module("metarl.own_evaluation").EvaluateOwn, prog="metarl evaluate", args=args).main()
-    config = open_run(named)[0].config if named is not None else {"agent": "rl2"}
-    agent = config["agent"]
-    own = next((arg for arg in args if is_named(arg) and label_of(arg) == agent), None)
-    if is_named(agent) and own is None and "--help" not in args:  # its kind of training, and so its options, are unknown
-        name_again(config, how=f"metarl evaluate {named}{arguments(config, '')}")
-    training = entry(run_file(own).label if own else agent).training if own or agent in AGENTS else ""
-    command: type[Any] = import_module("metarl.fewshot.evaluation").Evaluate if training == EXAMPLES else Evaluate
+    few_shot, own = (import_module(f"metarl.{name}") for name in ("fewshot.evaluation", "own_evaluation"))
+    given = glance(args, Evaluate, few_shot.Evaluate, own.EvaluateOwn)
+    place = next((Path(text) for text in given.places if _is_run(text)), None)
+    command: type[Any] = Evaluate
+    if place is not None:
+        command = few_shot.Evaluate if _training(place, given) == EXAMPLES else Evaluate
+    elif "agent" in given.options:
+        command = own.EvaluateOwn
     return tyro.cli(command, prog="metarl evaluate", args=args).main()
+
+
+def _is_run(text: str) -> bool:
+    """Whether this names a run, or is meant to; a suite is none, whatever folders there are."""
+    path = Path(text)
+    is_suite = text.partition(":")[0] in {suite.partition(":")[0] for suite in SUITES}
+    return is_packed(path) or (path.is_dir() and (not is_suite or (path / "config.json").exists()))
+
+
+def _training(place: Path, given: Named) -> str:
+    """The kind of training of a run; "" where only a file that is not named knows it."""
+    config = open_run(place)[0].config
+    agent, named = config["agent"], given.options.get("agent")
+    if is_named(named) and label_of(str(named)) == agent:
+        return entry(run_file(str(named)).label).training
+    if is_named(agent) and not given.help:  # its kind of training, and so its options, are unknown
+        name_again(config, how=f"metarl evaluate {place}{arguments(config, '')}")
+    return AGENTS[agent].training if agent in AGENTS else ""

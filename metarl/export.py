@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 import tyro
 
 import metarl
-from metarl.agents import AGENTS, ROBOTS
+from metarl.agents import ROBOTS, entry
 from metarl.cache import write_atomically, writing
 from metarl.console import say
 from metarl.errors import UserError
@@ -24,10 +23,13 @@ from metarl.graphs import Graph, Input
 from metarl.interface import encoder_name, interface_of, suite_name
 from metarl.learner import State
 from metarl.loading import restored
+from metarl.names import file_name
+from metarl.ranges import check
 from metarl.run import Checkpoint, Run, open_run
+from metarl.userfiles import arguments, is_named, name_again, telling
 
 TOLERANCE = 1e-5
-"""By how much onnxruntime may differ from torch."""
+"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1."""
 _OPSET = 18
 """Of ONNX: what torch writes without conversion."""
 
@@ -55,14 +57,17 @@ class Export:
     """Train goals, or held-out goals."""
     seed: int = 0
     """Of the actions while it adapts, as in `metarl evaluate`."""
+    agent: str | None = None
+    """Of a run of an agent of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    suite: str | None = None
+    """Of a run on a suite of your own, where --episodes plays on it: its file, PATH.py:NAME."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.goal, self.seed) < 0:
-            raise UserError("episodes, goal and seed must be at least 0")
+        check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
         if not self.episodes and (self.task is not None or self.goal):
             raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
 
@@ -70,11 +75,15 @@ class Export:
         """Run the command."""
         run, named = open_run(self.run)
         checkpoint = run.usable(named, "exporting")
+        how = f"metarl export {run.path}{arguments(run.config, '')}"
+        needed = ("agent", "suite") if self.episodes else ("agent",)
+        for change in name_again(checkpoint.config, self.agent, self.suite, how=how, needed=needed):
+            say(f"Beware: {change}")
         graph, metadata, name = exported(run, checkpoint, self)
         content = to_onnx(graph, metadata)
         found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
         if found is not None and not found <= TOLERANCE:
-            raise UserError(f"onnxruntime's answers differ from torch's by {found:.1e}: nothing was written")
+            raise UserError(f"onnxruntime's answers differ from torch's by {found:.1e} of their size: nothing was written")
         path = self.out or run.path / "exports" / f"{name}.onnx"
         with writing(str(path)):
             write_atomically(path, content)
@@ -83,7 +92,8 @@ class Export:
             for title, some in (("inputs", metadata["inputs"]), ("outputs", metadata["outputs"])):
                 say(f"{title}:" + "".join(f"\n  {key}: {value}" for key, value in json.loads(some).items()))
             say(metadata["use"])
-            checked = "onnxruntime is not installed: not checked" if found is None else f"largest difference {found:.1e}"
+            size = "of the outputs' size (of 1, where that is below 1)"
+            checked = "onnxruntime is not installed: not checked" if found is None else f"largest difference {found:.1e} {size}"
             say(f"onnxruntime against torch: {checked}")
         return 0
 
@@ -97,7 +107,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, di
     name = run.config["agent"]
     if checkpoint.step == 0:
         raise UserError(f"{run.path} never trained: its policy is as it was drawn")
-    robots = name not in AGENTS or AGENTS[name].training == ROBOTS
+    robots = entry(name).training == ROBOTS
     if asked.episodes and not robots:
         raise UserError("--episodes is of robots: the support of few-shot learners is an input of the graph")
     agent = restored(run, checkpoint, "cpu")
@@ -107,8 +117,11 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[Graph, di
     adapted: dict[str, Any] = {}
     if asked.episodes:
         state, adapted = _adapted(run, checkpoint, asked)
-        file += re.sub(r"[^\w.-]+", "-", f"_{adapted['task']}_g{asked.goal}_e{asked.episodes}")
+        file += f"_{file_name(adapted['task'])}{'_train' if asked.side == 'train' else ''}_g{asked.goal}_e{asked.episodes}"
     graph = agent.graph(state)
+    if is_named(name):
+        with telling(f"{name}: its graph, called with its examples,"), torch.no_grad():
+            graph.module(*(one.example for one in graph.inputs.values()))
     options = run.config["options"]
     metadata = {
         "agent": name, "suite": suite_name(run.config), "suite_seed": str(options.get("suite_seed", "")),
@@ -177,7 +190,7 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
     """The file's content. It holds no names of this machine's files, and is the same whenever it is made.
 
     Raises:
-        UserError: onnx or onnxscript is not installed.
+        UserError: onnx or onnxscript is not installed, or torch cannot export the graph.
     """
     if not all(map(importlib.util.find_spec, ("onnx", "onnxscript"))):
         raise UserError('metarl export needs onnx and onnxscript: pip install "metarl[export]"')
@@ -186,10 +199,14 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
     dims = {axis: torch.export.Dim(axis) for one in graph.inputs.values() for axis in one.axes}
     shapes = tuple({i: dims[axis] for i, axis in enumerate(one.axes)} for one in graph.inputs.values())
     with _quiet():
-        program = torch.onnx.export(
-            graph.module.eval(), tuple(one.example for one in graph.inputs.values()), dynamo=True, opset_version=_OPSET,
-            dynamic_shapes=shapes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False,
-        )  # fmt: skip
+        try:
+            program = torch.onnx.export(
+                graph.module.eval(), tuple(one.example for one in graph.inputs.values()), dynamo=True, opset_version=_OPSET,
+                dynamic_shapes=shapes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False,
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"torch cannot export the graph of {metadata['agent']}: {reason}") from error
     assert program is not None
     model = program.model_proto
     _strip(model.graph)
@@ -204,7 +221,7 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
 def _strip(part: Any) -> None:
     """Take out what torch notes of where in which source files each operation stands."""
     lists = [getattr(part, name, ()) for name in ("node", "input", "output", "value_info", "initializer")]
-    for one in (part, *(entry for some in lists for entry in some if not isinstance(entry, str))):
+    for one in (part, *(each for some in lists for each in some if not isinstance(each, str))):
         one.ClearField("doc_string")
         one.ClearField("metadata_props")
 
@@ -227,7 +244,8 @@ def _quiet() -> Iterator[None]:
 def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
     """The largest difference between onnxruntime's answers and torch's to random inputs.
 
-    Over some steps, what is carried on carried on; with all free axes of length 1, and of different lengths.
+    Relative to the largest entry of the output where that is above 1: float32 has 24 bits, whatever the size. Over some steps,
+    what is carried on carried on; with all free axes of length 1, and of different lengths.
     """
     run, rng = session(content), np.random.default_rng(0)
     axes = list(dict.fromkeys(axis for one in graph.inputs.values() for axis in one.axes))
@@ -242,7 +260,9 @@ def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
             for name, reference in zip(graph.outputs, expected):
                 found, wanted = answers[name], reference.numpy()
                 same = found == wanted  # infinities too
-                largest = max(largest, float(np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, wanted)).max()))
+                differences = np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, wanted))
+                size = np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0)
+                largest = max(largest, float(differences.max() / size), key=lambda x: (np.isnan(x), x))
             carried = {name: answers[output] for output, name in graph.carried.items()}
     return largest
 

@@ -1,7 +1,6 @@
-"""What gymnasium finds of metarl: the names of Meta-World's tasks, and ids under which `gymnasium.make` has them.
+"""The names of Meta-World's tasks, and the ids under which `gymnasium.make` has them once `metarl.envs` is imported."""
 
-gymnasium calls `register` while it is imported itself, so this module imports nothing of metarl.
-"""
+import gymnasium
 
 TASKS = tuple(
     f"{name}-v3"
@@ -34,11 +33,9 @@ def ids() -> dict[str, tuple[str, str]]:
 
 
 def register() -> None:
-    """Register all ids: the entry point of metarl's plugin for gymnasium."""
-    from gymnasium.envs.registration import register as add
-
+    """Tell gymnasium all ids. `metarl.envs` does so when it is imported: gymnasium itself looks for no plugins."""
     for name, (suite, side) in ids().items():
-        add(
+        gymnasium.register(
             name, "metarl.envs.single:SingleEnv", vector_entry_point="metarl.envs.single:make_vector",
             max_episode_steps=HORIZON, kwargs={"suite": suite, "side": side},
         )  # fmt: skip

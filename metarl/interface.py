@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from metarl.agents import AGENTS, ROBOTS, find
+from metarl.agents import ROBOTS, entry, find
 from metarl.config import read_config, set_up
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
@@ -40,7 +40,7 @@ def described(
 def interface_of(config: dict[str, Any]) -> Interface:
     """The interface that config.json holds; of runs made before it did, that of what they train on, which is made for it."""
     if "interface" not in config:
-        setup = set_up(config, device="cpu", **({"num_envs": 1} if AGENTS[config["agent"]].training == ROBOTS else {}))
+        setup = set_up(config, device="cpu", **({"num_envs": 1} if entry(config["agent"]).training == ROBOTS else {}))
         setup.close()
         return setup.interface()
     return config["interface"]
@@ -89,7 +89,7 @@ def untrained(config: dict[str, Any], device: torch.device) -> Agent:
     interface = interface_of(config)
     settings, options = read_config(config)
     agent_class, _ = find(config["agent"])
-    if AGENTS[config["agent"]].training != ROBOTS:
+    if entry(config["agent"]).training != ROBOTS:
         from metarl.fewshot.networks import Kind
 
         try:

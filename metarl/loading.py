@@ -4,13 +4,15 @@ from pathlib import Path
 
 from torch import nn
 
+from metarl.console import say
 from metarl.devices import choose_device
 from metarl.interface import untrained
 from metarl.learner import Agent
 from metarl.run import Checkpoint, Run, open_run
+from metarl.userfiles import name_again
 
 
-def load(run: Path | str, *, device: str = "auto") -> Agent:
+def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> Agent:
     """A trained agent, ready for `begin`, `predict` and `adapt`; of robots and few-shot learners alike.
 
     Its weights are frozen: what it predicts carries no gradient of theirs. Wrap loops in `torch.no_grad()` all the same:
@@ -18,13 +20,16 @@ def load(run: Path | str, *, device: str = "auto") -> Agent:
 
     Args:
         run: a run directory, a checkpoint's folder in one, a packed model's folder, or "pretrained:NAME".
+        agent: of a run of an agent of your own: its file, PATH.py:NAME, which is run.
         device: auto, cpu or cuda; whatever the agent was trained on.
 
     Raises:
-        UserError: there is no such run, or it is damaged.
+        UserError: there is no such run, or it is damaged, or of an agent of your own whose file is not named.
     """
     opened, named = open_run(Path(run))
     checkpoint = opened.usable(named, "loading")
+    for change in name_again(checkpoint.config, agent, how=f'metarl.load("{run}", agent="FILE.py:NAME")', needed=("agent",)):
+        say(f"Beware: {change}")
     return restored(opened, checkpoint, device)
 
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors.torch import save as save_tensors
 
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.machine import EnergyMeter
+from metarl.ranges import check
 from metarl.run import Run, copied, split
 from metarl.userfiles import resume_command
 
@@ -51,13 +52,15 @@ class LoopOptions:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if min(self.evaluate_every, self.keep_checkpoints, self.seed) < 0:
-            raise UserError("evaluate_every, keep_checkpoints and seed must be at least 0")
+        check(
+            self, steps="[1, inf)", checkpoint_every="[1, inf)", evaluate_every="[0, inf)", keep_checkpoints="[0, inf)",
+            seed="[0, inf)",
+        )  # fmt: skip
         if self.evaluate_on not in ("validation", "test"):
             raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
+
+    shorter: ClassVar[str]
+    """The options that make an iteration smaller."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -98,6 +101,9 @@ class Training(Protocol):
 
     def evaluate(self, run: Run, step: int) -> Metrics:
         """What `evaluate_every` logs."""
+
+    def check_evaluation(self) -> None:
+        """Raise a `UserError` where there is nothing to evaluate on during training."""
 
     def close(self) -> None:
         """Free what it holds."""
@@ -157,7 +163,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                 run.save(*border, options.keep_checkpoints)
             given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
             go_on = resume_command(run.config, run.path)
-            say(f"\nInterrupted: {given_up}saved at {border[0]:,} steps. Go on with: {go_on}")
+            say(f"\nInterrupted: {given_up}saved at {plural(border[0], 'step')}. Go on with: {go_on}")
             raise
         finally:
             setup.close()

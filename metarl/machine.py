@@ -12,7 +12,10 @@ from pathlib import Path
 
 def usable_cores() -> float:
     """Cores that this process may use: its affinity, or the quota of its control groups where that is less."""
-    cores: float = len(os.sched_getaffinity(0))
+    try:
+        cores: float = len(os.sched_getaffinity(0))
+    except OSError:  # a sandbox that does not tell
+        cores = os.cpu_count() or 1
     for text in cgroup_files("cpu.max"):
         quota, period = text.split()
         if quota != "max":
@@ -29,13 +32,38 @@ def cgroup_files(name: str) -> list[str]:
     root = Path("/sys/fs/cgroup")
     folder = root / line[3:].lstrip("/")
     files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
-    return [file.read_text().strip() for file in files if file.is_file()]
+    contents = []
+    for file in files:
+        with suppress(OSError):  # of a group that has no such limit, or may not be read
+            contents.append(file.read_text().strip())
+    return contents
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: what the machine has available, or its control groups where that is less."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    limits = [*zip(cgroup_files("memory.max"), cgroup_files("memory.current")), *_first_version_memory()]
+    return min([available, *(int(limit) - int(used) for limit, used in limits if limit != "max")])
+
+
+def _first_version_memory() -> list[tuple[str, str]]:
+    """Limit and use of memory of the control group, in version 1 of control groups, as a container sees its own."""
+    files = [Path("/sys/fs/cgroup/memory", f"memory.{name}_in_bytes") for name in ("limit", "usage")]
+    try:
+        limit, used = (file.read_text().strip() for file in files)
+    except OSError:
+        return []
+    return [(limit, used)]
 
 
 def processor() -> str:
     """The processor's name, as it gives it itself."""
-    with Path("/proc/cpuinfo").open() as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
 
 

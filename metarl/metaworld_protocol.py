@@ -22,12 +22,14 @@ import numpy as np
 import torch
 
 from metarl.console import Progress, console, say
+from metarl.counts import plural
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
 from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained
 from metarl.learner import Learner
 from metarl.report.verdicts import stock_sentence
 from metarl.run import Checkpoint, Run
+from metarl.shown import best
 from metarl.stock_agent import ADDED, StockAgent
 
 EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
@@ -273,7 +275,8 @@ def evaluate_checkpoint(
         **header(run, checkpoint, setup, shown, plan.seed), "engine": plan.engine, "episodes": episodes * steps,
         **rules(tasks, figures),
     }  # fmt: skip
-    return content, run.store(content, f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}")
+    name = f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
+    return content, run.store(content, name)
 
 
 def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
@@ -300,13 +303,11 @@ def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: 
 
 
 def _all_goals(run: Run, content: dict[str, Any]) -> dict[str, Any] | None:
-    """The newest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
+    """The largest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
     files = (run.path / "evaluations").glob(f"{PROTOCOL}_{content['checkpoint']}*.json")
-    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        ours: dict[str, Any] = json.loads(file.read_text())
-        if "test" in ours["sides"] and all(ours[key] == content[key] for key in ("suite", "suite_seed")):
-            return ours
-    return None
+    found = [json.loads(file.read_text()) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
+    alike = [ours for ours in found if all(ours[key] == content[key] for key in ("suite", "suite_seed"))]
+    return best(ours for ours in alike if "test" in ours["sides"])
 
 
 def table(content: dict[str, Any]) -> None:
@@ -315,7 +316,9 @@ def table(content: dict[str, Any]) -> None:
 
     side = content["sides"]["test"]
     names = list(side["by_task"]) if len(side["by_task"]) > 1 else []
-    shown = Table(title=f"Meta-World's own evaluation ({content['engine']}), {len(side['seeds'])} seeds", title_justify="left")
+    shown = Table(
+        title=f"Meta-World's own evaluation ({content['engine']}), {plural(len(side['seeds']), 'seed')}", title_justify="left"
+    )
     for column in ("seed", "success", "return", *names):
         shown.add_column(column, justify="right")
     for seed, one in [*side["seeds"].items(), ("mean", side)]:

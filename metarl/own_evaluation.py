@@ -7,9 +7,6 @@ by `eval_action` ("mean" in the tables), which is dropped; the trial itself is p
 
 import copy
 import importlib
-import importlib.util
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +18,6 @@ import tyro
 
 import metarl
 from metarl import metaworld_protocol
-from metarl.cache import write_atomically, writing
 from metarl.console import Progress, say
 from metarl.curves import plot, table
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec, suite
@@ -30,10 +26,15 @@ from metarl.errors import UserError
 from metarl.evaluate import MODES, evaluate, side_content
 from metarl.evaluation import PROTOCOL, SLOTS
 from metarl.machine import versions
+from metarl.names import file_name, suffix
+from metarl.own_verbs import Asked
+from metarl.ranges import check
 from metarl.rollout import Played, nothing_before
-from metarl.run import FORMAT, PACKAGES, Run, git_commit
+from metarl.run import FORMAT, PACKAGES, Run, git_commit, open_run
+from metarl.shown import keep
 from metarl.statistics import CONFIDENCE
 from metarl.stock_agent import ADDED
+from metarl.userfiles import run_file, run_module, telling
 
 VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
 """Methods of `metaworld.evaluation.MetaLearningAgent`."""
@@ -85,36 +86,53 @@ class EvaluateOwn:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.horizon, self.trials, self.seeds, self.adapt_every or 1) < 1:
-            raise UserError("episodes, horizon, trials, seeds and adapt_every must be at least 1")
-        if min(self.train_goals, self.seed) < 0:
-            raise UserError("train_goals and seed must be at least 0")
+        check(
+            self, episodes="[1, inf)", horizon="[1, inf)", trials="[1, inf)", seeds="[1, inf)", adapt_every="[1, inf)",
+            train_goals="[0, inf)", seed="[0, inf)", suite_seed="[0, 4294967294]", goals="[1, 100000]",
+        )  # fmt: skip
         if self.seeds > 1 and self.protocol == PROTOCOL:
             raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
+
+    @property
+    def _suffix(self) -> str:
+        """What a file's name says of a plan that is not the default."""
+        letters = {"episodes": "e", "adapt_every": "a", "horizon": "h", "trials": "t", "train_goals": "tr", "seed": "s",
+                   "seeds": "n", "suite_seed": "g", "goals": "of", "recurrent_info": "info", "reward": ""}  # fmt: skip
+        return suffix(self, letters)
 
     def main(self) -> int:
         """Run the command."""
         factory = _factory(self.agent)
-        checked(factory(), self.agent)
+        self._made(factory)
         played = suite(self.suite, self.suite_seed, self.goals)
-        plain = re.sub(r"[^\w.-]+", "-", f"{self.agent}_{self.suite}")[:100]
-        run = self._results(self.out or Path("evaluations", plain), played)
+        run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
         content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
         path = run.store(content, name)
-        run.write_config()
+        stays = keep(run, path) if self.protocol == PROTOCOL else None
+        if not stays:
+            run.write_config()
         if self.protocol == PROTOCOL:
-            with writing(f"{run.path}/evaluation.json"):
-                write_atomically(run.path / "evaluation.json", path.read_bytes())
             plot([content], path.with_suffix(".png"))
         if not self.quiet:
             (table if self.protocol == PROTOCOL else metaworld_protocol.table)(content)
             say(f"\nwritten: {path}\nmetarl report {run.path} shows it, metarl compare sets it beside other runs")
+            if stays:
+                say(stays)
         return 0
+
+    def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
+        with telling(f"{self.agent}: making an agent"):
+            agent = factory()
+        return Asked(checked(agent, self.agent), self.agent, env)
 
     def _results(self, path: Path, played: Suite) -> Run:
         """A directory that `metarl report` and `metarl compare` read as a run."""
         if (path / "checkpoints").exists():
             raise UserError(f"{path} is a run: name another --out")
+        if (path / "config.json").exists():
+            before = open_run(path)[0].config
+            if (before["agent"], before["suite"]) != (self.agent, played.name):
+                raise UserError(f"{path} is of {before['agent']} on {before['suite']}: name another --out")
         options = {"suite_seed": played.seed, "horizon": self.horizon, "reward": self.reward, "seed": 0}
         return Run(
             path,
@@ -151,7 +169,7 @@ class EvaluateOwn:
                 engine = env.engine.name
                 try:
                     curves, _ = evaluate(
-                        checked(factory(), self.agent), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
+                        self._made(factory, env), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
                         device=torch.device("cpu"), adapt_every=self.adapt_every or 1, trial_of=self._trial,
                         progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
                     )  # fmt: skip
@@ -164,7 +182,7 @@ class EvaluateOwn:
             "adapt_every": self.adapt_every or 1, "terminate_on_success": False, "engine": engine, "confidence": CONFIDENCE,
             "sides": sides,
         }  # fmt: skip
-        return content, f"{PROTOCOL}_own"
+        return content, f"{PROTOCOL}_own{self._suffix}"
 
     def _trial(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], generators: Any, **how: Any) -> Iterator[Played]:
         """See `metarl.rollout.play_trial`."""
@@ -195,9 +213,6 @@ class EvaluateOwn:
         while active.any():
             seen = np.hstack([obs, added]) if self.recurrent_info else obs
             actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
-            if np.shape(actions) != env.action_space.shape or not np.isfinite(actions).all():
-                wanted = f"finite and of shape {env.action_space.shape}"
-                raise UserError(f"{self.agent}: actions must be {wanted}; these have shape {np.shape(actions)}")
             obs, reward, terminated, truncated, info = env.step(actions)
             done = terminated | truncated
             if mean:
@@ -221,7 +236,7 @@ class EvaluateOwn:
             raise UserError(f"episodes ({self.episodes}) must be a multiple of adapt_every ({every})")
 
         def make(seen: Any) -> Any:
-            agent = checked(factory(), self.agent)
+            agent = self._made(factory, seen)
             return agent if self.recurrent_info else WithoutInfo(agent)
 
         figures = {
@@ -235,7 +250,7 @@ class EvaluateOwn:
             **self._header(run, played), "adapt_every": every, "engine": engine, "episodes": self.episodes,
             **metaworld_protocol.rules(played.test, figures),
         }  # fmt: skip
-        return content, f"metaworld_{engine}_own"
+        return content, f"metaworld_{engine}_own{self._suffix}"
 
 
 class WithoutInfo:
@@ -284,21 +299,7 @@ def _factory(name: str) -> Callable[[], Any]:
     place, _, attribute = name.rpartition(":")
     if not place or not attribute.isidentifier():
         raise UserError(f"--agent is module:factory or file.py:factory, not {name!r}")
-    try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"metarl_user_{Path(place).stem}", place)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses look for their module there
-            spec.loader.exec_module(module)
-        else:
-            if "" not in sys.path:
-                sys.path.insert(0, "")  # as python -m does
-            module = importlib.import_module(place)
-    except Exception as error:
-        raise UserError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
-    factory = getattr(module, attribute, None)
+    factory = run_file(name).value if place.endswith(".py") else getattr(run_module(place), attribute, None)
     if not callable(factory):
         raise UserError(f"{place} has no factory {attribute}")
     return factory

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,17 @@ from safetensors.torch import save as save_tensors
 
 import metarl
 from metarl.agents import AGENTS, ROBOTS
-from metarl.cache import write_atomically, writing
+from metarl.cache import put_folder, write_atomically, writing
 from metarl.card import card
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.interface import encoder_name, interface_of, suite_name
+from metarl.names import file_name
 from metarl.packed import FORMAT, open_packed
 from metarl.pretrained import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.report import fewshot_files, reading
 from metarl.run import Checkpoint, Run, open_run, split
+from metarl.shown import Content, best, evaluations
 
 _UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
 """Options that say nothing of the model, and what they are in a packed one."""
@@ -49,7 +54,7 @@ class Pack:
         """Run the command."""
         run, named = open_run(self.run)
         checkpoint = run.usable(named, "packing")
-        folder = self.out or Path("packed", _plain(f"{run.config['agent']}_{suite_name(run.config)}_s{_seed(run)}"))
+        folder = self.out or Path("packed", f"{file_name(run.config['agent'], suite_name(run.config))}_s{_seed(run)}")
         evaluated = pack(run, checkpoint, folder, self.license)
         if not self.quiet:
             size = sum(file.stat().st_size for file in folder.iterdir())
@@ -83,7 +88,13 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
         "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }  # fmt: skip
-    evaluation, stock = _evaluation(run, checkpoint), _stock(run, checkpoint)
+    robots = AGENTS[run.config["agent"]].training == ROBOTS
+    check = reading.whole if robots else fewshot_files.whole
+    found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]
+    evaluation, stock = (
+        content and _moved(content, run.config["suite"], suite_name(run.config))
+        for content in (best(found), _stock(run, checkpoint))
+    )
     films = sorted((run.path / "videos").glob(f"{checkpoint.path.name}*"), key=lambda file: file.stat().st_mtime)
     film = next((file for file in reversed(films) if file.suffix in (".mp4", ".gif")), None)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -95,41 +106,38 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
                 write_atomically(temporary / EVALUATION, (json.dumps(evaluation) + "\n").encode())
             if film is not None:
                 shutil.copyfile(film, temporary / f"video{film.suffix}")
-            text = card(folder.name, licence, config, evaluation, stock, f"video{film.suffix}" if film else None)
+            name = f"video{film.suffix}" if film else None
+            text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(found) - 1))
             write_atomically(temporary / CARD, text.encode())
             open_packed(temporary)  # what is given away can be read
             if folder.exists():
                 folder.rmdir()
-            os.rename(temporary, folder)
+            put_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return evaluation is not None
 
 
-def _evaluation(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The evaluation of this very checkpoint: the default one, or the newest of its file names."""
-    protocol = "all-goals" if AGENTS[run.config["agent"]].training == ROBOTS else "episodes"
-    return _first([run.evaluation(), *_newest(run, f"{protocol}_{checkpoint.path.name}*.json")], run, checkpoint)
-
-
-def _stock(run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    return _first(_newest(run, f"metaworld_*_{checkpoint.path.name}.json"), run, checkpoint)
-
-
-def _newest(run: Run, pattern: str) -> list[Path]:
-    files = (run.path / "evaluations").glob(pattern)
-    return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
-
-
-def _first(files: list[Path], run: Run, checkpoint: Checkpoint) -> dict[str, Any] | None:
-    for file in files:
+def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
+    """The evaluation of this checkpoint by Meta-World's own protocol on its own suite: that of the most seeds."""
+    found = []
+    for file in sorted((run.path / "evaluations").glob(f"metaworld_*_{checkpoint.path.name}*.json")):
         try:
             content = json.loads(file.read_text())
-        except (OSError, ValueError):
+            reading.whole_stock(content)
+            own = all(content[key] == value for key, value in content["trained_on"].items())
+            found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
+        except reading.FAULTS:
             continue
-        if content.get("checkpoint") == checkpoint.path.name:
-            return _moved(content, run.config["suite"], suite_name(run.config))
-    return None
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _is_whole(content: Content, check: Callable[[Content], Content]) -> bool:
+    try:
+        check(deepcopy(content))  # which leaves out what is damaged and not needed
+    except reading.FAULTS:
+        return False
+    return True
 
 
 def _moved(value: Any, place: str, name: str) -> Any:
@@ -144,7 +152,3 @@ def _moved(value: Any, place: str, name: str) -> Any:
 
 def _seed(run: Run) -> int:
     return run.config["options"]["seed"]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)[:80]

@@ -9,7 +9,9 @@ evaluation.json     its evaluation, where there is one
 README.md           the model card
 """
 
+import hashlib
 import json
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -22,9 +24,12 @@ from torch import Tensor
 
 from metarl.agents import AGENTS
 from metarl.config import read_config
+from metarl.confined import check_own
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.interface import untrained
-from metarl.pretrained import CONFIG, EVALUATION, WEIGHTS, folder_of
+from metarl.names import file_name
+from metarl.pretrained import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
 from metarl.run import Checkpoint, Run, join
 
 FORMAT = 1
@@ -42,8 +47,7 @@ class Packed(Run):
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        plain = re.sub(r"[^\w.-]+", "-", name)[:80]
-        super().__init__(Path("runs", f"pretrained_{plain}"), _config(folder))
+        super().__init__(Path("runs", f"pretrained_{name}"), _config(folder))
         self.folder = folder
         self._content = _content(folder, WEIGHTS)
         self._state = _state(folder, self.config, self._content)
@@ -63,7 +67,7 @@ class Packed(Run):
         raise UserError(f"{self.folder} is a packed model: it can be used, and not trained further")
 
     def evaluation(self) -> Path:
-        """The newest evaluation that was made here, or else the one that came with the model; it need not exist."""
+        """The evaluation made here that is shown, or else the one that came with the model; it need not exist."""
         made = self.path / EVALUATION
         return made if made.exists() else self.folder / EVALUATION
 
@@ -75,7 +79,13 @@ def open_packed(path: Path) -> Packed:
         UserError: there is none, or it is damaged or not what it should be.
     """
     folder = folder_of(path)
-    return Packed(folder, folder.resolve().name)
+    place = folder.resolve()
+    # the Hugging Face Hub's cache holds models--NAME/snapshots/COMMIT, with links to files in models--NAME/blobs
+    check_own(folder, place.parents[1] if place.parent.name == "snapshots" else None)
+    name = file_name(place.name)
+    if str(path) != PREFIX + place.name:  # a folder somewhere, and there may be others of its name
+        name += f"-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+    return Packed(folder, name)
 
 
 def _content(folder: Path, name: str) -> bytes:
@@ -140,7 +150,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise ValueError(f"{len(different)} tensors are not those of its {CONFIG}, such as {different[0]!r}")
+            raise ValueError(f"{plural(len(different), 'tensor')} not as of its {CONFIG}, such as {different[0]!r}")
         state = join(tensors, config["rest"])
     except (
         SafetensorError,

@@ -15,6 +15,7 @@ import tyro
 
 from metarl.agents import adaptation_step
 from metarl.console import Progress, say
+from metarl.counts import plural
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend, use_backend
 from metarl.envs.suites import some_of
@@ -22,6 +23,7 @@ from metarl.errors import UserError
 from metarl.evaluate import trial_generator
 from metarl.learner import distance
 from metarl.overlay import Clip, Goal, Layout
+from metarl.ranges import check
 from metarl.robots import trained
 from metarl.rollout import Rollout, play_trial
 from metarl.run import Checkpoint, Run, open_run
@@ -93,17 +95,16 @@ class Render:
     """Show a traceback with an error."""
 
     def __post_init__(self) -> None:
-        counts = [self.goals, self.episodes_per_trial, *self.episodes]
-        if any(count is not None and count < 1 for count in counts) or self.seed < 0:
-            raise UserError("goals, episodes and episodes_per_trial must be at least 1 and seed at least 0")
+        check(
+            self, goals="[1, inf)", episodes="[1, inf)", episodes_per_trial="[1, inf)", seed="[0, inf)", speed="(0, inf)",
+            fps="[1, inf)",
+        )  # fmt: skip
         if list(self.episodes) != sorted(set(self.episodes)):
             raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
         if self.goals is not None and self.goals < len(set(self.tasks)):
-            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {self.goals} goals are to be shown")
-        if not (self.speed > 0 and math.isfinite(self.speed)) or not 1 <= self.fps <= STEPS_A_SECOND * self.speed:
-            raise UserError(
-                f"speed must be positive and fps between 1 and {STEPS_A_SECOND} x speed: there are no more pictures"
-            )
+            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')} to be shown")
+        if self.fps > STEPS_A_SECOND * self.speed:
+            raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more pictures")
         if self.kind == "gif" and self.fps > GIF_FPS:
             raise UserError(f"a GIF shows at most {GIF_FPS} frames a second, not {self.fps}")
         check_view(*(self.given_size or (320, 240)), self.camera)
@@ -265,8 +266,8 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
 def _note(episodes: int, steps: int | None, step: str) -> str:
     """What the agent went through before an episode: so many steps of adaptation, if it takes any."""
     if steps is not None:
-        return f"{steps} {step}{'s' * (steps != 1)}"
-    return f"after {episodes} episode{'s' * (episodes != 1)}" if episodes else "no experience yet"
+        return f"{plural(steps, step)}"
+    return f"after {plural(episodes, 'episode')}" if episodes else "no experience yet"
 
 
 class _Camera:

@@ -3,20 +3,24 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.agents import ROBOTS, entry, find
+import torch
+
+from metarl.agents import AGENTS, ROBOTS, entry, find
 from metarl.config import read_config
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.devices import choose_device
 from metarl.envs import Suite
 from metarl.errors import UserError
 from metarl.interface import Interface, described
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
+from metarl.memory import refuse_beyond, weights
+from metarl.ranges import check
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
 
 if TYPE_CHECKING:
-    from metarl.envs import MetaVectorEnv
+    from metarl.envs import MetaVectorEnv, TaskDistribution
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,12 @@ class TrainOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_envs", "episodes_per_trial", "horizon"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(
+            self, num_envs="[1, inf)", episodes_per_trial="[1, inf)", horizon="[1, inf)", goals="[1, 100000]",
+            suite_seed="[0, 4294967294]",
+        )  # fmt: skip
+
+    shorter = "--num-envs, --episodes-per-trial or --horizon"
 
     @property
     def steps_per_iteration(self) -> int:
@@ -72,7 +79,8 @@ class Setup(NamedTuple):
         """What is trained on what, for how long, in words."""
         o = self.options
         return (
-            f"{o.num_envs} trials of {o.episodes_per_trial} x {o.horizon} steps on {len(self.suite.train)} train tasks"
+            f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.horizon, 'step')} "
+            f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
@@ -87,6 +95,12 @@ class Setup(NamedTuple):
 
         return during_training(run, self, step)
 
+    def check_evaluation(self) -> None:
+        """See `metarl.loop.Training`."""
+        from metarl.evaluation import goals_during_training
+
+        goals_during_training(self)
+
     def close(self) -> None:
         """Free the environments."""
         self.env.close()
@@ -100,14 +114,24 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     agent_class, _ = find(config["agent"])
     made = find_suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
+    if slots is None:
+        _refuse_what_does_not_fit(settings, options, made.train)
     env = make_vec(
         made.train, slots or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
         terminate_on_success=options.terminate_on_success, resample=agent_class.resample,
     )  # fmt: skip
-    agent = agent_class(
-        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
-        device=device, total_iterations=options.iterations,
-    )  # fmt: skip
+
+    def make_agent(device: torch.device) -> Agent:
+        return agent_class(
+            settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
+            device=device, total_iterations=options.iterations,
+        )  # fmt: skip
+
+    if config["agent"] in AGENTS and device.type == "cpu":
+        # its weights, their gradient and two moments; and each task's own weights, where they adapt
+        copies = 4 + (options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0)
+        refuse_beyond({f"{copies:,} times the network's weights": copies * weights(make_agent)}, "smaller layers need less")
+    agent = make_agent(device)
     episodes, rest = divmod(options.episodes_per_trial, agent.phases)
     if rest or not episodes:
         env.close()
@@ -118,6 +142,22 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     source = Trials(env, made.train, episodes, options.seed, device)
     agent.accept(source)
     return Setup(options, made, env, agent, source)
+
+
+def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
+    """Raise a `UserError` where environments and steps of an iteration take more memory than there is."""
+    from metarl.envs.vector import environments, slots_bytes
+
+    observation = 39 if tasks.make is None else 1  # of one's own, whose size is not known yet, at least
+    steps = max(options.episodes_per_trial * options.horizon, getattr(settings, "chunk", 0))
+    numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # of a step, float32: see `Rollout`
+    kept = getattr(settings, "buffer_size", 0)
+    needs = {
+        environments(options.num_envs): slots_bytes(tasks, options.num_envs, options.engine),
+        f"{options.num_envs * steps:,} steps of an iteration": options.num_envs * steps * numbers * 4,
+        f"a replay buffer of {kept:,} steps": kept * (2 * observation + 4) * 4,
+    }
+    refuse_beyond(needs, f"smaller {options.shorter}{' or --buffer-size' if kept else ''} need less")
 
 
 def trained(run: Run, checkpoint: Checkpoint, **changed: Any) -> Setup:

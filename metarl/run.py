@@ -3,7 +3,7 @@
 config.json        every resolved setting, package versions, git commit
 metrics.jsonl      a line an iteration
 tensorboard/       the same, for TensorBoard
-checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` points to the newest
+checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` is a link to the newest, or a file with its name
 """
 
 import fcntl
@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +25,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import metarl
-from metarl.cache import write_atomically, writing
+from metarl.cache import lock, put_folder, without, write_atomically, writing
+from metarl.confined import check_own, run_of
 from metarl.console import say
 from metarl.errors import UserError
 from metarl.machine import processor, usable_cores, versions
+from metarl.names import file_name
 from metarl.pretrained import is_packed
 
 FORMAT = 2
@@ -61,26 +64,30 @@ class Checkpoint(NamedTuple):
 
 
 class Run:
-    """A run directory. Make one with `create`, open one with `open_run`."""
+    """A run directory. Make one with `create`, open one with `open_run`.
+
+    It may come from someone else, so one with a link out of it is refused with a UserError: see `metarl.confined`.
+    """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        check_own(path)
         self.path, self.config = path, config
         self._lock: Any = None
         self._writer: Any = None
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
+    def create(cls, path: Path, config: dict[str, Any], *, numbered: bool = False) -> "Run":
         """A new run directory, locked for this process.
+
+        Args:
+            path: where it is made.
+            config: content of config.json, but for what is known here.
+            numbered: where it exists already, a number follows its name; else it is refused.
 
         Raises:
             UserError: it exists already, or cannot be written.
         """
-        refuse_existing(path)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
-        run = cls(path, {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
+        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
         run.lock()
         run.write_config()
         return run
@@ -99,14 +106,15 @@ class Run:
         with writing(f"{self.path}"):
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is writing to {self.path}") from None
 
     def close(self) -> None:
         """Let go of the lock and of TensorBoard's writer, which has a thread of its own."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(Exception):  # what it could not write, `log` has said
+                self._writer.close()
         if self._lock is not None:
             self._lock.close()
         self._writer = self._lock = None
@@ -115,6 +123,12 @@ class Run:
         """Append a line of metrics; `step` is the axis in environment steps."""
         with writing(f"{self.path}/metrics.jsonl"), open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
+        try:
+            self._chart(line)
+        except Exception as error:  # its writer's thread hands on whatever stopped it
+            without(f"nothing more is written for TensorBoard ({_reason(error)}): {self.path}/metrics.jsonl has it all")
+
+    def _chart(self, line: dict[str, Any]) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, so not before there is something to log
 
@@ -158,13 +172,10 @@ class Run:
                 write_atomically(temporary / "checkpoint.json", (json.dumps(note, indent=2) + "\n").encode())
                 if final.exists():
                     shutil.rmtree(final)
-                os.rename(temporary, final)
+                put_folder(temporary, final)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-            link = folder / f".latest.{os.getpid()}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(final.name)
-            os.replace(link, folder / "latest")
+            _point(folder / "latest", final.name)
         for old in self.checkpoints()[:-keep] if keep > 0 else []:
             shutil.rmtree(old, ignore_errors=True)
         return final
@@ -211,10 +222,28 @@ class Run:
         raise UserError(f"{self.path} has no checkpoint")
 
 
+def _made(path: Path, numbered: bool) -> Path:
+    """A new folder: at the path, or with a number behind its name, the first that is free; other processes look too."""
+    places = chain([path], (path.with_name(f"{path.name}_{number}") for number in count(2)) if numbered else ())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in places:
+            with suppress(FileExistsError):
+                place.mkdir()
+                return place
+    except OSError as error:
+        raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
+    raise UserError(_taken(path))
+
+
 def refuse_existing(path: Path) -> None:
     """Raise a `UserError` where a new run directory could not be made because something is there."""
     if path.exists():
-        raise UserError(f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}")
+        raise UserError(_taken(path))
+
+
+def _taken(path: Path) -> str:
+    return f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:
@@ -230,29 +259,39 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
         from metarl.packed import open_packed  # which needs this module
 
         return open_packed(path), None
-    if not path.exists():
-        raise UserError(f"there is no run {path}")
-    path = path.resolve()  # `latest` is a link
-    named = path if path.parent.name == "checkpoints" else None
-    root = path.parent.parent if named else path
+    root, checkpoint = run_of(path)
+    named = root / "checkpoints" / checkpoint if checkpoint else None
     if Path.cwd() in root.parents:
         root = root.relative_to(Path.cwd())  # shorter to read
+    if not (root / "config.json").is_file():
+        raise UserError(f"{path} is not a run: it has no config.json")
     try:
         config = json.loads((root / "config.json").read_text())
         found = config["format"], ".".join(config["metarl"].split(".")[:2])
-    except OSError:
-        raise UserError(f"{path} is not a run: it has no config.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except OSError as error:
+        raise UserError(f"{root}/config.json cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{root}/config.json is damaged") from None
     if found != (FORMAT, ".".join(metarl.__version__.split(".")[:2])):
         raise UserError(f"{root} was made by metarl {config['metarl']}; this is {metarl.__version__}, which cannot continue it")
     return Run(root, config), named
 
 
+def _point(latest: Path, name: str) -> None:
+    """Make `latest` a link to the folder of this name beside it; a file with the name in it where there are no links."""
+    link = latest.with_name(f".latest.{os.getpid()}")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        os.replace(link, latest)
+    except OSError:
+        link.unlink(missing_ok=True)
+        write_atomically(latest, f"{name}\n".encode())
+
+
 def default_path(agent: str, suite: str, seed: int) -> Path:
     """runs/<agent>_<suite>_s<seed>_<time>."""
-    plain = re.sub(r"[^\w.-]+", "-", suite)[:80]
-    return Path("runs", f"{agent}_{plain}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
+    return Path("runs", f"{file_name(agent, suite)}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _read(folder: Path) -> Checkpoint:

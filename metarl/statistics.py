@@ -13,6 +13,7 @@ truth.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -76,12 +77,13 @@ def difference(values: np.ndarray, tasks: Sequence[str] | None = None) -> Interv
     return Interval(d, max(-1.0, min(d, m - half)), min(1.0, max(d, m + half)))
 
 
-def mean(values: np.ndarray, tasks: Sequence[str] | None = None) -> Interval:
+def mean(values: np.ndarray, tasks: Sequence[str] | None = None, least: float = -inf) -> Interval:
     """Mean of any figures with Student's interval, over several tasks with Welch's degrees of freedom; no ends for one goal.
 
     Args:
         values: (goals,), in any unit.
         tasks: the name of each goal's task; None: all are of one task.
+        least: what the figure cannot be below, and so the interval is not.
     """
     samples = _samples(values, tasks)
     m = float(np.mean([np.mean(x) for x in samples]))
@@ -94,7 +96,77 @@ def mean(values: np.ndarray, tasks: Sequence[str] | None = None) -> Interval:
     # Welch and Satterthwaite: V^2 / sum_h V_h^2 / (n_h - 1)
     freedom = variance**2 / np.sum(each**2 / [len(x) - 1 for x in samples])
     half = float(special.stdtrit(freedom, 1 - _TAIL)) * variance**0.5
-    return Interval(m, m - half, m + half)
+    return Interval(m, max(least, m - half), m + half)
+
+
+def accuracy(values: np.ndarray, answers: int) -> Interval:
+    """Mean of the accuracies of episodes with the interval of Korn and Graubard (1998), mid-P; no ends for one episode.
+
+    An episode is a cluster of answers that are more often right or wrong together than answers of their own. With p the mean
+    and V its variance over episodes, the answers are worth p (1 - p) / V independent ones, at most as many as they are; as V
+    is estimated, that number is multiplied by (z / t)^2, with Student's t for the episodes. Then it is a proportion of so many
+    answers. Where all answers are right, or none is, nothing tells how they go together: each episode counts as one answer.
+    For many episodes it comes to Student's interval of the mean, and never leaves [0, 1].
+
+    Args:
+        values: (episodes,), the share of right answers in each.
+        answers: of an episode.
+    """
+    n, p = len(values), float(np.mean(values))
+    if n < 2:
+        return Interval(p, None, None)
+    worth = float(n)
+    if 0 < p < 1:
+        variance, most = float(np.var(values, ddof=1)) / n, n * answers
+        worth = min(p * (1 - p) / variance, most) if variance > 0 else most
+        worth *= float(special.ndtri(_TAIL) / special.stdtrit(n - 1, _TAIL)) ** 2
+    return Interval(p, _mid_p(p * worth, worth), 1 - _mid_p((1 - p) * worth, worth))
+
+
+def accuracy_change(after: np.ndarray, before: np.ndarray, answers: int) -> Interval:
+    """Mean of paired differences of accuracies, from the intervals of both: see `recovered`; no ends for one episode.
+
+    Their correlation over episodes is estimated with one more episode in which they have none: it is never taken for 1.
+
+    Args:
+        after, before: (episodes,), the share of right answers in each; the difference is after - before.
+        answers: of an episode.
+    """
+    n, spread = len(after), float(np.std(after) * np.std(before))
+    together = float(np.mean((after - np.mean(after)) * (before - np.mean(before)))) / spread if spread > 0 else 0.0
+    d, low, high = recovered(accuracy(after, answers), accuracy(before, answers), together * n / (n + 1))
+    return Interval(d, None, None) if low is None or high is None else Interval(d, max(-1.0, low), min(1.0, high))
+
+
+def of_episodes(measure: str, values: np.ndarray, answers: int) -> Interval:
+    """Mean over episodes of what few-shot learners are measured by: `accuracy`, or a mean squared error."""
+    return accuracy(values, answers) if measure == "accuracy" else mean(values, least=0.0)
+
+
+def change_of_episodes(measure: str, after: np.ndarray, before: np.ndarray, answers: int) -> Interval:
+    """Mean of the paired differences of that."""
+    return accuracy_change(after, before, answers) if measure == "accuracy" else mean(after - before)
+
+
+def recovered(a: Sequence[float | None], b: Sequence[float | None], correlation: float = 0.0) -> Interval:
+    """a minus b by the method of variance estimates recovery (Newcombe 1998, method 10; of any means Zou and Donner 2008).
+
+    The ends' distances from the means are added as squares, less what the correlation of the two means takes away; intervals
+    that respect [0, 1] give one that respects [-1, 1] where the correlation is not negative.
+
+    Args:
+        a, b: mean and ends each; the ends are None where they cannot be known.
+        correlation: of the means; 0: they are independent.
+    """
+    d = (a[0] or 0.0) - (b[0] or 0.0)
+    if None in a or None in b:
+        return Interval(d, None, None)
+    (m, low, high), (n, bottom, top) = ([float(x or 0.0) for x in i] for i in (a, b))
+
+    def apart(one: float, other: float) -> float:
+        return max(one**2 - 2 * correlation * one * other + other**2, 0.0) ** 0.5
+
+    return Interval(d, d - apart(m - low, top - n), d + apart(high - m, n - bottom))
 
 
 def _samples(values: np.ndarray, tasks: Sequence[str] | None) -> list[np.ndarray]:

@@ -9,8 +9,10 @@ import torch
 import tyro
 
 from metarl.agents import AGENTS, ROBOTS, entry, find
+from metarl.arguments import glance
 from metarl.config import configuration, options_of, read_config, set_up
 from metarl.console import say
+from metarl.counts import plural
 from metarl.envs.own import find_suite
 from metarl.errors import UserError, unknown
 from metarl.loop import LoopOptions, Training, train
@@ -21,10 +23,13 @@ from metarl.userfiles import is_named, name_again, resume_command, run_file
 def start_training(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> Run:
     """`metarl train AGENT SUITE`: a new run, trained to its end."""
     config = configuration(agent, suite_name, options, settings)
-    path = options.run_dir or default_path(agent, suite_name, options.seed)
-    refuse_existing(path)  # before the work, and after it nothing is left behind where the work was refused
+    if options.run_dir:
+        refuse_existing(options.run_dir)  # before the work, and after it nothing is left behind where the work was refused
     setup = set_up(config)
-    run = Run.create(path, {**config, "interface": setup.interface()})
+    if options.evaluate_every:
+        setup.check_evaluation()
+    path = options.run_dir or default_path(agent, suite_name, options.seed)
+    run = Run.create(path, {**config, "interface": setup.interface()}, numbered=options.run_dir is None)
     if not options.quiet:
         _announce(run, setup)
     train(run, setup)
@@ -72,18 +77,20 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
         say(f"{problem}: going on from the one before")
     setup.agent.load_state_dict(checkpoint.state)
     if checkpoint.iteration >= options.iterations:
-        say(f"{run.path} is trained to its end, {checkpoint.step:,} steps; --steps trains it further")
+        say(f"{run.path} is trained to its end, {plural(checkpoint.step, 'step')}; --steps trains it further")
         setup.close()
         return run
     for later in run.checkpoints():
         if int(later.name) > checkpoint.step and named:
             raise UserError(f"{run.path} has later checkpoints than {named.name}: resume the run, or copy it and delete them")
+    if options.evaluate_every:
+        setup.check_evaluation()
     run.config |= {key: given[key] for key in ("files",) if key in given}
     run.config["options"] |= {key: value for key, value in asdict(options).items() if key in changed}
     run.write_config()
     run.drop_metrics_after(checkpoint.iteration)
     if not options.quiet:
-        say(f"Going on at {checkpoint.step:,} steps")
+        say(f"Going on at {plural(checkpoint.step, 'step')}")
         if "steps" in changed:
             say("Another length than before: what falls over training (learning rate, entropy bonus) follows the new one")
         _announce(run, setup)
@@ -104,8 +111,14 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 def _announce(run: Run, setup: Training) -> None:
     o, total = setup.options, setup.options.total_steps
     rounded = f" ({o.steps:,} rounded up to whole iterations)" if total != o.steps else ""
+    if total > 1.1 * o.steps:
+        say(
+            f"Beware: --steps {o.steps:,} trains {total:,}, as an iteration has {o.steps_per_iteration:,} and is never cut. "
+            f"Smaller iterations: {o.shorter}"
+        )
     say(
-        f"Training {run.config['agent']} on {run.config['suite']}: {total:,} steps{rounded}, {o.iterations} iterations of "
+        f"Training {run.config['agent']} on {run.config['suite']}: "
+        f"{plural(total, 'step')}{rounded}, {plural(o.iterations, 'iteration')} of "
         f"{setup.announcement()}. Run directory: {run.path}"
     )
 
@@ -128,25 +141,25 @@ def command(args: list[str]) -> int:
 
     With --resume the defaults are the run's own.
     """
-    resumed = _value_of("--resume", args)
-    if not args or (args[0].startswith("-") and resumed is None):
+    agent = None if not args or args[0].startswith("-") else run_file(args[0]).label if is_named(args[0]) else args[0]
+    named = glance(args[1:] if agent else args, *_kinds(agent))
+    resumed, suite_named = named.options.get("resume"), next(iter(named.places), "")
+    if agent is None and resumed is None:
         say(_usage())
-        return 0 if args and args[0] in ("-h", "--help") else 2
-    agent = None if args[0].startswith("-") else args[0]
+        return 0 if named.help else 2
     run = open_run(Path(resumed))[0] if resumed else None
-    mine = [i for i, arg in enumerate(args) if is_named(arg) and args[i - 1] not in ("--run-dir", "--resume")]
     if run is not None:
-        for change in name_again(run.config, *(args[i] for i in mine), how=resume_command(run.config, run.path)):
+        files = (args[0] if agent else None, suite_named)
+        for change in name_again(run.config, *files, how=resume_command(run.config, run.path)):
             say(f"Beware: {change}")
-    args = [run_file(arg).label if i in mine else arg for i, arg in enumerate(args)]
-    own_suite = next((args[i] for i in mine if i or not agent), run.config["suite"] if run else "")
-    chosen = args[0] if agent else (run.config["agent"] if run else "")
+    suite_label = run_file(suite_named).label if is_named(suite_named) else suite_named
+    chosen = agent or (run.config["agent"] if run else "")
     _, presets = find(chosen)
-    of_data = (arg.partition(":")[0] for arg in args if arg.partition(":")[0] in presets)
-    name = _value_of("--preset", args) or next(of_data, "default")
+    name = named.options.get("preset") or (data if (data := suite_named.partition(":")[0]) in presets else "default")
     if name not in presets:
         raise unknown("preset", name, presets)
     options = dict(presets[name].options)
+    own_suite = suite_label or (run.config["suite"] if run else "")
     if is_named(own_suite) and entry(chosen).training == ROBOTS and (horizon := find_suite(own_suite).horizon):
         options["horizon"] = horizon
     own, shared = presets[name].settings, options_of(chosen)(**options)
@@ -166,20 +179,23 @@ def command(args: list[str]) -> int:
 
     Train.__doc__ = f"Train {chosen}: {entry(chosen).help}."
     given = tyro.cli(Train, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
+    suite = suite_label or given.suite
     if given.resume is None:
-        start_training(chosen, given.suite, given.options, given.settings)
+        start_training(chosen, suite, given.options, given.settings)
     else:
-        now = configuration(chosen, given.suite, given.options, given.settings)
+        now = configuration(chosen, suite, given.options, given.settings)
         if given.options.run_dir is not None:
             raise UserError("--run-dir is for new runs: a resumed run goes on where it is")
         resume_training(given.resume, now)
     return 0
 
 
-def _value_of(option: str, args: list[str]) -> str | None:
-    for i, arg in enumerate(args):
-        if arg == option and i + 1 < len(args):
-            return args[i + 1]
-        if arg.startswith(option + "="):
-            return arg.partition("=")[2]
-    return None
+@dataclass(frozen=True)
+class _Resume:
+    resume: Path | None = None
+
+
+def _kinds(agent: str | None) -> list[Any]:
+    """What has the options of this agent's training; None: of any that a run to be resumed may be of."""
+    agents = [agent] if agent else list(AGENTS)
+    return [_Resume, *{options_of(one) for one in agents}, *(find(one)[1]["default"].settings for one in agents)]

@@ -5,16 +5,20 @@ SHA-256, and nothing runs that file on its word: a run may come from someone els
 """
 
 import hashlib
+import importlib
+import importlib.util
 import re
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from metarl.errors import UserError
+from metarl.report.texts import printable
 
 _FORM = re.compile(r"(.+\.py):([^:/]+)", re.DOTALL)
 _OURS = Path(__file__).parent
@@ -98,13 +102,16 @@ def notes(*labels: str) -> dict[str, Any]:
     return {"files": {file.label: {"path": str(file.path), "sha256": file.sha256} for file in files}} if files else {}
 
 
-def name_again(config: Mapping[str, Any], *texts: str | None, how: str) -> list[str]:
+def name_again(
+    config: Mapping[str, Any], *texts: str | None, how: str, needed: Sequence[str] = ("agent", "suite")
+) -> list[str]:
     """Run the files that a run was trained with, as the user names them again.
 
     Args:
         config: as in config.json.
         texts: PATH.py:NAME of what the user named; another NAME of the same file will do.
         how: the command that names them, for the error.
+        needed: which of "agent" and "suite" must be named where they are files.
 
     Returns:
         A sentence for each file that is no longer what the run was trained with.
@@ -117,6 +124,8 @@ def name_again(config: Mapping[str, Any], *texts: str | None, how: str) -> list[
     for label, note in _files(config).items():
         file, _, name = label.partition(":")
         if file not in given:
+            if label not in [config.get(key) for key in needed]:
+                continue
             raise UserError(f"this run was trained with {label}, which is run only where you name it yourself: {how}")
         now = run_file(f"{given[file]}:{name}")
         if now.sha256 != note["sha256"]:
@@ -137,7 +146,7 @@ def arguments(config: Mapping[str, Any], form: str = "{agent} {suite}") -> str:
         form: of what is named; "" gives the options of the commands that take a run.
     """
     paths = {label: f"{note['path']}:{label.partition(':')[2]}" for label, note in _files(config).items()}
-    shown = {key: shlex.quote(_printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
+    shown = {key: shlex.quote(printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
     if form:
         return form.format(**shown)
     return "".join(f" --{key} {shown[key]}" for key in ("agent", "suite") if config[key] in paths)
@@ -151,8 +160,46 @@ def resume_command(config: Mapping[str, Any], path: Path) -> str:
 
 def told(error: BaseException) -> str | None:
     """The traceback of an error within the user's files, without what is not theirs; None: it was not within them."""
-    summary = _theirs(error)
-    return "".join(summary.format()).rstrip() if summary.stack else None
+    theirs = _theirs(error)
+    return None if theirs is None else "".join(theirs.format()).rstrip()
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Around a call of the user's code.
+
+    Raises:
+        UserError: it raised an error; with their frames of the traceback, or none where it could not even be called so.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        shown = told(error) or "".join(traceback.format_exception_only(error)).rstrip()
+        raise UserError(f"{what} raises an error:\n{shown}") from error
+
+
+def run_module(name: str) -> ModuleType:
+    """Import a module that the user named, from the working directory too, as python -m does.
+
+    Raises:
+        UserError: there is none, or it raises an error.
+    """
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    path = None
+    try:
+        spec = importlib.util.find_spec(name)
+        path = Path(spec.origin) if spec is not None and spec.origin else None
+        module = importlib.import_module(name)
+    except Exception as error:
+        theirs = _theirs(error, path)
+        shown = f"{type(error).__name__}: {error}" if theirs is None else "\n" + "".join(theirs.format()).rstrip()
+        raise UserError(f"{name} cannot be imported: {shown}") from error
+    if path is not None:
+        _modules[path.resolve(), ""] = module
+    return module
 
 
 def _files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -174,25 +221,31 @@ def _imported(path: Path, content: bytes, digest: str) -> ModuleType:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        raise UserError(f"{path.name} does not import.\n{''.join(_theirs(error, path).format()).rstrip()}") from None
+        theirs = _theirs(error, path)
+        shown = traceback.format_exception_only(error) if theirs is None else theirs.format()
+        raise UserError(f"{path.name} does not import.\n{''.join(shown).rstrip()}") from None
     return module
 
 
-def _theirs(error: BaseException, path: Path | None = None) -> traceback.TracebackException:
-    """The error as a traceback of frames in the user's files (or in this one) and beside them."""
+def _theirs(error: BaseException, path: Path | None = None) -> traceback.TracebackException | None:
+    """The error as a traceback of frames in the user's files (or in this one) and beside them.
+
+    Where only an error before it was raised there (libraries wrap what they caught), that one; None: none was.
+    """
     folders = {file.parent for file, _ in _modules} | ({path.parent} if path else set())
 
     def mine(filename: str) -> bool:
         file = Path(filename)
-        inside = any(folder in file.parents for folder in folders)
-        return inside and _OURS not in file.parents and "site-packages" not in file.parts
+        below = [file.relative_to(folder).parts for folder in folders if folder in file.parents]
+        return any("site-packages" not in parts for parts in below) and _OURS not in file.parents
 
-    def filtered(summary: traceback.TracebackException) -> traceback.TracebackException:
+    def filtered(summary: traceback.TracebackException | None) -> traceback.TracebackException | None:
+        if summary is None:
+            return None
         summary.stack = traceback.StackSummary.from_list([frame for frame in summary.stack if mine(frame.filename)])
         for link in ("__cause__", "__context__"):
-            earlier = getattr(summary, link)
-            setattr(summary, link, filtered(earlier) if earlier is not None and earlier.stack else None)
-        return summary
+            setattr(summary, link, filtered(getattr(summary, link)))
+        return summary if summary.stack else summary.__cause__ or summary.__context__
 
     return filtered(traceback.TracebackException.from_exception(error))
 
@@ -204,7 +257,3 @@ def _names(module: ModuleType) -> list[str]:
         return getattr(value, "__module__", None) == module.__name__ or type(value).__module__.startswith("metarl")
 
     return [name for name, value in vars(module).items() if not name.startswith("_") and own(value)]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -17,6 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps
 
+from metarl.cache import put
 from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view, find_backend, inherited
 from metarl.envs.scene import Scene
 from metarl.errors import UserError
@@ -89,7 +90,7 @@ def write_video(
         if not gif:
             _encode(partial, frames, layout.size, fps, _QUALITY)
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=partial.parent, prefix=f"{partial.name}.") as folder:
             film = Path(folder) / "film.mp4"
             _encode(film, frames, layout.size, fps, _NO_LOSS)
             _convert(film, partial, fps)
@@ -126,7 +127,7 @@ def _convert(film: Path, gif: Path, fps: int) -> None:
         "[b][palette]paletteuse=dither=bayer:bayer_scale=5:diff_mode=rectangle"
     )
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film), "-vf", filters, "-loop", "0", str(gif)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["ffmpeg failed"]
         raise UserError(f"cannot make a GIF: {lines[-1]}")
@@ -144,9 +145,8 @@ def _whole_file(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o644)
         try:
-            partial.replace(path)
+            put(partial, path)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:

@@ -10,13 +10,14 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium
 import pytest
 from fewshot_runs import make_pictures
 
@@ -24,7 +25,6 @@ from metarl import cli, envs
 from metarl.agents import AGENTS, EXAMPLES
 from metarl.envs.drawing import find_backend
 from metarl.errors import UserError
-from metarl.gymnasium_ids import register
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -171,8 +171,6 @@ def test_every_block_runs(page, tmp_path, monkeypatch, few_goals, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # as python run there has it
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    if "metarl/reach-v3" not in gymnasium.registry:
-        register()  # what gymnasium does by itself where metarl is installed
     if page.stem == "few-shot":
         own_data(tmp_path)
     elif page.stem not in ("README", "first-training", "index"):
@@ -191,6 +189,20 @@ def test_every_block_runs(page, tmp_path, monkeypatch, few_goals, request):
                     run_command(args[1:])
     if left_out:
         pytest.skip("all ran but " + "; ".join(f"{line} ({reason})" for line, reason in left_out.items()))
+
+
+def test_lines_about_gymnasium_run_in_a_process_that_does_nothing_else():
+    """Here metarl.envs was imported long ago; a reader's process has nothing but what the lines themselves import."""
+    lines = ["import gymnasium"]
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        lines += re.findall(r"`(gymnasium\.make[^`]*)`", re.sub(r"\s+", " ", prose))
+    in_blocks = [block.text for page in PAGES for block in blocks(page) if "gymnasium.make" in block.text]
+    assert len(lines) > 2
+    assert in_blocks
+    for code in ("\n".join(lines), *in_blocks):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_evaluating_changes_nothing_in_the_run_and_repeats_itself(tmp_path, caps
     content = json.loads(first)
     assert content["checkpoint"] in shown
     assert "held-out goals" in shown
-    assert "after 1 episodes of experience" in shown
+    assert "after 1 episode of experience" in shown
     test = content["sides"]["test"]
     assert len(test["goals"]) == 50
     assert np.shape(test["figures"]["mean"]["success"]) == (50, 1, 2)

@@ -20,10 +20,11 @@ from metarl.agents.rl2 import RL2Settings
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluate import trial_generator
-from metarl.export import difference, session, to_onnx
+from metarl.export import TOLERANCE, _drawn, difference, session, to_onnx
 from metarl.fewshot.matching import Matching, MatchingSettings
 from metarl.fewshot.networks import Kind
 from metarl.fewshot.proto import Proto, ProtoSettings
+from metarl.graphs import Graph, Input
 from metarl.loading import load
 from metarl.rollout import RESETS, draw_noise, generator, nothing_before, play
 
@@ -148,6 +149,38 @@ def test_few_shot_learners_take_support_and_query(of: str) -> None:
     assert difference(to_onnx(graph, KEYS), graph) < 1e-5
     with pytest.raises(UserError, match="context cannot be exported"):
         Matching(MatchingSettings(context=True), kind, seed=0, device=CPU, classes=9, total_updates=1).graph(None)
+
+
+def test_large_outputs_differ_by_more_and_are_as_right() -> None:
+    """Squared distances of some hundreds, as prototypical networks give them."""
+    kind, settings = Kind("image", (1, 16, 16), 3), ProtoSettings(channels=4)
+    learner = Proto(settings, kind, seed=0, device=CPU, classes=9, total_updates=1)
+    for parameter in learner.net.parameters():
+        parameter.data.mul_(2)
+    graph = learner.graph(None)
+    content = to_onnx(graph, KEYS)
+    support = {name: torch.from_numpy(_drawn(one, dict.fromkeys(one.axes, 5), np.random.default_rng(0)))
+               for name, one in graph.inputs.items()}  # fmt: skip
+    assert max(out.abs().max() for out in graph.module(*support.values())) > 200
+    assert difference(content, graph) < TOLERANCE
+
+
+def test_a_wrong_answer_is_found_whatever_its_size() -> None:
+    one = {"x": Input(torch.zeros(3, 2), ("batch",), "any")}
+    for scale in (1.0, 1e6):
+        right, wrong = (Graph(_Times(scale * by), one, {"y": "any"}, "any") for by in (1.0, 1.0001))
+        assert difference(to_onnx(right, KEYS), right) < TOLERANCE < difference(to_onnx(right, KEYS), wrong)
+        nothing = Graph(_Times(float("nan")), one, {"y": "any"}, "any")
+        assert not difference(to_onnx(right, KEYS), nothing) <= TOLERANCE
+
+
+class _Times(torch.nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (x * self.by,)
 
 
 @pytest.mark.parametrize(

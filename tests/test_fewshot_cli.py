@@ -122,6 +122,20 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(data: dict[str, str]
     assert (path / "evaluation.json").read_bytes() == resumed
 
 
+def test_an_accuracy_of_all_has_an_interval(tmp_path: Path, capsys: Any) -> None:
+    """Two episodes of six answers, all right: the interval has a width, and no interval leaves 0 to 1."""
+    make_pictures(tmp_path / "flat", map(str, range(12)), 8, alike=1.0)
+    options = "--ways 2 --shots 1 --queries 3 --quiet --device cpu --run-dir".split()
+    assert cli.run(["train", "nearest", f"folder:{tmp_path / 'flat'}", *options, str(tmp_path / "run")]) == 0
+    assert cli.run(["evaluate", str(tmp_path / "run"), "--queries", "3", "--episodes", "2"]) == 0
+    sides = json.loads((tmp_path / "run" / "evaluation.json").read_text())["sides"]
+    for side in sides.values():
+        (_, *before), (mean, low, high) = side["by_shots"]
+        assert 0 <= before[0] < before[1] <= 1
+        assert (mean, low, high) == pytest.approx((1, 0.05**0.5, 1))
+    assert "100.00 [22.36, 100.00]" in capsys.readouterr().out
+
+
 def test_evaluating_with_other_ways_and_shots(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
     proto, maml = tmp_path / "proto", tmp_path / "maml"
     assert run("proto", "image", data, proto, "--image-size", "16") == 0
@@ -160,7 +174,7 @@ def test_adapting_to_own_images(proto: dict[str, Path], data: dict[str, str], tm
     args = ["adapt", str(proto["image"]), "--support", str(support), "--query", str(query), "--out", str(out)]
     assert cli.run([*args, "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "1 files cannot be read" in shown
+    assert "1 of 5 files cannot be read" in shown
     assert "[b]3" in shown
     rows = [line.split(",") for line in out.read_text().splitlines()]
     assert rows[0] == ["item", "predicted", "[b]11", "[b]12", "[b]3", "[b]7"]

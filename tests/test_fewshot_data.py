@@ -149,7 +149,7 @@ def csv_file(folder: Path, content: bytes | str) -> Path:
         ("text,label\nhi,greeting\n  ,greeting\n", "line 3: empty text"),
         ("text,label\nhi,\n", "line 2: empty label"),
         ("text,label\nhi, there,greeting\n", "line 2: 3 values for 2 columns"),
-        ('text,label\n"two\nlines",a\nhi\n', "line 4: 1 values"),
+        ('text,label\n"two\nlines",a\nhi\n', "line 4: 1 value for"),
         ('text,label\n"hi,a\n', "unexpected end"),
         (b"text,label\nhi,a\ncaf\xe9,b\n", "line 3: byte 0xe9 is not UTF-8"),
         ("text,label\nhi,a\nho,b\n", "has 2 classes"),
@@ -213,10 +213,10 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
             data_set(f"folder:{tmp_path / name}")
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "x.png").touch()
-    with pytest.raises(UserError, match="none of its 1 files can be read"):
+    with pytest.raises(UserError, match="1 file, none of which can be read"):
         data_set(f"folder:{tmp_path / 'bad'}")
     image(tmp_path / "few" / "a" / "x.png")
-    with pytest.raises(UserError, match="has 1 classes"):
+    with pytest.raises(UserError, match="has 1 class:"):
         data_set(f"folder:{tmp_path / 'few'}")
 
 
@@ -225,7 +225,7 @@ def test_a_folder_may_be_split_by_folders_but_no_class_is_in_two(tmp_path: Path)
         image(tmp_path / part / label / "x.png")
     data = data_set(f"folder:{tmp_path}")
     assert [list(data.classes(part)) for part in PARTS] == [["a", "b"], ["c"], ["d"]]
-    assert data.split == "by its folders: 2 classes for train, 1 classes for validation, 1 classes for test"
+    assert data.split == "by its folders: 2 classes for train, 1 class for validation, 1 class for test"
     image(tmp_path / "test" / "a" / "x.png")
     with pytest.raises(UserError, match="class 'a' is in both test and train"):
         data_set(f"folder:{tmp_path}")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from made_runs import make_run
 from pages import check_page, plain, report, spoil, text
 
+from metarl.counts import plural
 from metarl.report import numbers
 from metarl.report.fewshot_words import sentences, warnings
 from metarl.report.page import render, section
@@ -225,5 +226,5 @@ def test_errors_and_shares_in_words():
     assert plain(numbers.error_change_of((-0.0515, -0.525, 0.422))) == "-0.05 [-0.53, +0.42]"
     assert plain(numbers.error_change_of((0.0, 0.0, 0.0))) == "0 [0, 0]"
     assert plain(numbers.tenths_of((0.0004, -0.01, 0.02))) == "0.0 points [-1.0, +2.0]"
-    assert numbers.plural(2, "class") == "2 classes"
-    assert numbers.plural(1, "class") == "1 class"
+    assert plural(2, "class") == "2 classes"
+    assert plural(1, "class") == "1 class"

@@ -2,12 +2,9 @@
 
 import subprocess
 import sys
-import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,36 +19,35 @@ from gymnasium.wrappers import vector as wrap
 from metarl.envs import TASKS, suite
 from metarl.envs.drawing import find_backend
 from metarl.errors import UserError
-from metarl.gymnasium_ids import ids, register
+from metarl.gymnasium_ids import ids
 
 
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The ids as the entry point registers them, whether metarl is installed or not."""
-    monkeypatch.setattr("gymnasium.envs.registration.registry", {})
-    monkeypatch.setattr("gymnasium.registry", gymnasium.envs.registration.registry)
-    register()
+def fresh(code: str) -> str:
+    """What a process that does nothing else prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
-def test_the_entry_point_registers_all_ids(monkeypatch):
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    module, name = project["project"]["entry-points"]["gymnasium.envs"]["metarl"].split(":")
-    registry: dict[str, Any] = {}
-    monkeypatch.setattr("gymnasium.envs.registration.registry", registry)
-    with gymnasium.envs.registration.namespace("metarl"):  # as gymnasium calls it
-        getattr(import_module(module), name)()
-    assert registry.keys() == ids().keys()
-    assert {f"metarl/{task}" for task in TASKS} < registry.keys()
-    assert {"metarl/ML10-train", "metarl/ML45-test", "metarl/ML1-reach-v3-test", "metarl/MT50"} < registry.keys()
-
-
-def test_the_entry_point_imports_nothing_while_gymnasium_is_being_imported():
-    """It would be a circle, and every program that imports gymnasium would pay for it."""
+def test_ids_that_name_their_module_need_no_import():
     code = (
-        "import sys, metarl.gymnasium_ids; print([m for m in sys.modules if m.startswith(('gymnasium', 'numpy', 'metarl.'))])"
+        "import gymnasium; env = gymnasium.make('metarl.envs:metarl/reach-v3'); print(env.reset(seed=0)[0].shape);"
+        "print(gymnasium.make_vec('metarl.envs:metarl/ML1-reach-v3-test', num_envs=2).reset(seed=0)[0].shape)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "['metarl.gymnasium_ids']"
+    assert fresh(code).splitlines() == ["(39,)", "(2, 39)"]
+
+
+def test_importing_the_environments_registers_all_ids():
+    code = "import gymnasium, metarl.envs; print(*(name for name in gymnasium.registry if name.startswith('metarl/')))"
+    found = set(fresh(code).split())
+    assert found == ids().keys()
+    assert {f"metarl/{task}" for task in TASKS} < found
+    assert {"metarl/ML10-train", "metarl/ML45-test", "metarl/ML1-reach-v3-test", "metarl/MT50"} < found
+
+
+def test_importing_the_package_alone_imports_nothing():
+    code = "import sys, metarl; print([m for m in sys.modules if m.startswith(('gymnasium', 'numpy', 'metarl.'))])"
+    assert fresh(code) == "[]"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`metarl evaluate --agent`: an agent of one's own that follows Meta-World's protocol, under all protocols."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,49 @@ class Wrong(Recorder):
 
 class Unsound(Recorder):
     def _act(self, obs):
-        return np.full((len(obs), 4), np.nan, np.float32)
+        return np.where(np.arange(4) == 2, np.nan, np.zeros((len(obs), 4)))
+
+
+class Lists(Recorder):
+    def _act(self, obs):
+        return super()._act(obs).tolist()
+
+
+class WithGradient(Recorder):
+    def _act(self, obs):
+        import torch
+
+        return torch.tensor(super()._act(obs), requires_grad=True)
+
+
+class ListOfTensors(WithGradient):
+    def _act(self, obs):
+        return list(super()._act(obs))
+
+
+class Raises(Recorder):
+    def step(self, timestep):
+        raise ValueError("buffer too small")
+
+
+class TakesNoMask(Recorder):
+    def reset(self):
+        pass
+
+
+class NoPair(Recorder):
+    def adapt_action(self, obs):
+        return self._act(obs)
+
+
+class Words(Recorder):
+    def _act(self, obs):
+        return "left"
+
+
+class NeedsAnArgument(Recorder):
+    def __init__(self, size):
+        pass
 
 
 class Uncopied(Recorder):
@@ -140,7 +183,7 @@ def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:
     for engine in ("native", "python"):
         out = tmp_path / engine
         assert evaluate(file, out, "--protocol", "metaworld", "--engine", engine) == 0
-        found.append(json.loads((out / "evaluations" / f"metaworld_{engine}_own.json").read_text())["sides"]["test"])
+        found.append(json.loads(next((out / "evaluations").glob(f"metaworld_{engine}_own*.json")).read_text())["sides"]["test"])
     assert found[0]["return"] == pytest.approx(found[1]["return"], abs=1e-4)
     assert found[0]["return"] > 0
 
@@ -149,24 +192,63 @@ def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:
     ("name", "says"),
     [
         ("NoVerb", "NoVerb, which has no method adapt nor eval_action"),
-        ("Missing", "has no factory Missing"),
+        ("Missing", "there is no 'Missing' in"),
         ("Wrong", "finite and of shape (2, 4); these have shape (2, 3)"),
-        ("Unsound", "actions must be finite"),
+        ("Unsound", "actions must be finite: entry 2 of slot 0 is nan ("),
+        ("Raises", 'in step raise ValueError("buffer too small")'),
+        ("TakesNoMask", "TakesNoMask: reset raises an error: TypeError"),
+        ("NoPair", "adapt_action must return (actions, a dict), not ndarray"),
+        ("Words", "these are <U4"),
+        ("NeedsAnArgument", "missing 1 required positional argument: 'size'"),
         ("Uncopied", "one of a kind"),
     ],
 )
-def test_what_is_no_agent_is_refused(name: str, says: str, file: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+@pytest.mark.parametrize("protocol", ["all-goals", "metaworld"])
+def test_what_is_no_agent_is_refused(
+    name: str, says: str, protocol: str, file: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """In one line, or with the frames of the user's file alone."""
+    if (name, protocol) == ("Uncopied", "metaworld"):
+        pytest.skip("no copy of it is needed")
     (tmp_path / "empty").mkdir()
-    args = ["evaluate", "--agent", f"{file}:{name}", "ml1:reach-v3", *SMALL]
-    refused(args, says, tmp_path / "empty", monkeypatch, capsys)
+    monkeypatch.chdir(tmp_path / "empty")
+    shape = "(3, " if protocol == "metaworld" else "(2, "
+    assert cli.run(["evaluate", "--agent", f"{file}:{name}", "ml1:reach-v3", *SMALL, "--protocol", protocol]) == 2
+    error = capsys.readouterr().err
+    assert says.replace("(2, 4)", f"{shape}4)").replace("(2, 3)", f"{shape}3)") in " ".join(error.split())
+    assert all("mine.py" in line for line in error.splitlines() if line.startswith("  File "))
+    assert not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize("name", ["Lists", "WithGradient", "ListOfTensors"])
+@pytest.mark.parametrize("protocol", ["all-goals", "metaworld"])
+def test_lists_and_tensors_are_as_good_as_arrays(name: str, protocol: str, file: str, tmp_path: Path) -> None:
+    found = []
+    for one in (name, "Recorder"):
+        assert evaluate(file, tmp_path / one, "--protocol", protocol, name=one) == 0
+        [path] = (tmp_path / one / "evaluations").glob("*.json")
+        found.append(json.loads(path.read_text())["sides"]["test"])
+    assert found[0] == found[1]
 
 
 def test_modules_that_cannot_be_had(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     for agent, says in (
-        ("nowhere.py:make", "nowhere.py cannot be imported: FileNotFoundError"),
+        ("nowhere.py:make", "cannot read nowhere.py: No such file"),
         ("no_such_module:make", "no_such_module cannot be imported: ModuleNotFoundError"),
         ("plain", "module:factory or file.py:factory"),
     ):
         refused(["evaluate", "--agent", agent, "ml1:reach-v3"], says, tmp_path, monkeypatch, capsys)
+    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    (tmp_path / "my_module.py").write_text("def make():\n    return [][0]\nthree = 3\n")
+    (tmp_path / "my_broken.py").write_text("one = 1\ntwo = one / 0\n")
+    for agent, says in (
+        ("my_module:make", "return [][0] ~~^^^ IndexError: list index out of range"),
+        ("my_module:three", "my_module has no factory three"),
+        ("my_broken:make", 'my_broken.py", line 2, in <module> two = one / 0'),
+    ):
+        assert cli.run(["evaluate", "--agent", agent, "ml1:reach-v3"]) == 2
+        error = capsys.readouterr().err
+        assert says in " ".join(error.split())
+        assert error.count("  File ") == ("has no" not in says)
     with pytest.raises(UserError, match="at least 1"):
         EvaluateOwn("ml1:reach-v3", "a:b", episodes=0)

@@ -46,6 +46,7 @@ from metarl.userfiles import run_file
         (ENV + "def s(): return tasks(1, make=Env)\n", "make is called with a task's name"),
         (ENV + "del Env.set_task\ns = tasks(1)\n", "Env has no set_task(params)"),
         (ENV + "Env.set_task = lambda self: 0\ns = tasks(1)\n", "set_task is called with a task's parameters alone"),
+        (ENV + "Env.step = lambda self: 0\ns = tasks(1)\n", "step is called with an action alone"),
         (ENV + "Env.reset = lambda self: 0\ns = tasks(1)\n", "reset is called with a seed"),
         (ENV + "Env.reset = lambda self, seed=None: np.zeros(2)\ns = tasks(1)\n", "reset must return (observation, info)"),
         (ENV + "Env.step = lambda self, a: (np.zeros(2), 1.0, False, {})\ns = tasks(1)\n", "not 4 values"),
@@ -194,6 +195,7 @@ def test_discrete_actions_may_start_anywhere():
         ("A.PRESETS = {'mine': Preset(Nothing())}", 'one of them called "default"'),
         ("A.training = 'chess'", "training must be 'robots' or 'examples', not 'chess'"),
         ("A.__init__ = lambda self, settings: None", "An agent is called with (settings, observation_space, action_space"),
+        ("A.predict = lambda self, state: None", "it is called as predict(state, query): too many positional arguments"),
         ("raise ValueError('no')", "ValueError: no"),
     ],
 )

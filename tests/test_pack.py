@@ -178,11 +178,11 @@ def _changed(model: Path, **more: Any) -> None:
     ("change", "says"),
     [
         ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors are not those"),
-        ({"settings": {"layers": ["8"]}}, "layers is not a list of whole numbers"),
+        ({"settings": {"layers": ["8"]}}, "layers is no number"),
         ({"settings": {"hidden": "8"}}, "does not fit this version"),
         ({"settings": {"unknown": 8}}, "does not fit this version"),
         ({"settings": {"epochs": 0}}, "epochs"),
-        ({"options": {"goals": "5"}}, "goals is not"),
+        ({"options": {"goals": "5"}}, "goals is no number"),
         ({"options": {"horizon": [1]}}, "does not fit this version"),
         ({"interface": {"observations": 2**40}}, "interface is damaged"),
         ({"interface": {"observations": 40}}, "tensors are not those"),
@@ -257,3 +257,10 @@ def test_the_packages_own_models_load_and_are_listed(monkeypatch: Any, capsys: A
         metarl.load(f"pretrained:{name}", device="cpu").begin(1)
     assert cli.run(["list"]) == 0
     assert "pretrained:rl2-reach" in capsys.readouterr().out
+
+
+def test_results_of_two_models_of_one_name_do_not_meet(made: Path, tmp_path: Path) -> None:
+    copies = [shutil.copytree(made / "models" / "tiny", tmp_path / place / "tiny") for place in ("a", "b")]
+    paths = [open_run(copy)[0].path for copy in copies]
+    assert paths[0] != paths[1]
+    assert all(path.name.startswith("pretrained_tiny-") for path in paths)

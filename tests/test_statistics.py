@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 from tiny import train
 
 from metarl import cli
-from metarl.statistics import Interval, difference, mean, proportion
+from metarl.statistics import Interval, accuracy, accuracy_change, difference, mean, of_episodes, proportion, recovered
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "coverage"
 
@@ -125,3 +126,67 @@ def test_evaluating_a_run_of_one_goal(tmp_path, capsys):
     assert "which one goal cannot judge" in shown
     assert "nan" not in shown
     assert "inf" not in shown
+
+
+def test_the_difference_of_independent_rates():
+    """Newcombe 1998, table II, method 10: 56/70 against 48/80 is 0.2000, from 0.0524 to 0.3339, by Wilson's intervals."""
+
+    def wilson(k: int, n: int) -> tuple[float, float, float]:
+        p, z = k / n, 1.959964
+        half = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+        return p, (p + z * z / (2 * n) - half) / (1 + z * z / n), (p + z * z / (2 * n) + half) / (1 + z * z / n)
+
+    a, b = wilson(56, 70), wilson(48, 80)
+    assert recovered(a, b) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert recovered((0.5, None, None), b) == (pytest.approx(-0.1), None, None)
+
+
+def test_the_interval_of_accuracy_of_known_episodes():
+    """All right: every episode counts as one answer, so that p^n / 2 = 2.5 %, as for `proportion` of goals."""
+    for n in (2, 10, 600):
+        assert accuracy(np.ones(n), 75) == pytest.approx((1, 0.05 ** (1 / n), 1), abs=1e-9)
+        assert accuracy(np.zeros(n), 75) == pytest.approx((0, 0, 1 - 0.05 ** (1 / n)), abs=1e-9)
+    # 10 episodes, half of them all right: V = 0.25 * 10 / 9 / 10, worth 9 answers, times (1.95996 / 2.26216)^2 = 6.756
+    half = accuracy(np.repeat([0.0, 1.0], 5), 25)
+    assert half == pytest.approx((0.5, *_mid_p_ends(3.378, 6.756)), abs=1e-3)
+    # 10 alike at 0.5: never worth more than the 40 answers that they have, times the same
+    assert accuracy(np.full(10, 0.5), 4) == pytest.approx((0.5, *_mid_p_ends(15.01, 30.03)), abs=1e-3)
+    assert accuracy(np.ones(1), 4) == (1, None, None)
+
+
+def _mid_p_ends(x: float, n: float) -> tuple[float, float]:
+    grid = np.linspace(1e-6, 1 - 1e-6, 200_001)
+    more = (special.betainc(x, n - x + 1, grid) + special.betainc(x + 1, n - x, grid)) / 2
+    return grid[np.searchsorted(more, 0.025)], grid[np.searchsorted(more, 0.975)]
+
+
+def test_the_interval_of_accuracy_comes_to_students():
+    """600 episodes of 75 queries, as papers have them: within 3 % of its width, and on its place."""
+    rng = np.random.default_rng(0)
+    for rate in (0.3, 0.6, 0.9, 0.97):
+        values = rng.binomial(75, rng.beta(rate * 20, (1 - rate) * 20, 600)) / 75
+        one, other = accuracy(values, 75), mean(values)
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.03)
+        assert one.low == pytest.approx(other.low, abs=0.1 * (other.high - other.low))
+        later = np.clip(values + rng.normal(0.02, 0.05, 600), 0, 1).round(2)
+        one, other = accuracy_change(later, values, 75), mean(later - values)
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.05)
+        assert one.mean == pytest.approx(other.mean)
+
+
+ACCURACIES = st.integers(1, 30).flatmap(
+    lambda m: st.tuples(st.just(m), st.lists(st.tuples(st.integers(0, m), st.integers(0, m)), min_size=2, max_size=20))
+)
+
+
+@given(ACCURACIES)
+def test_intervals_of_accuracy_have_a_width_and_stay_in_their_range(drawn):
+    answers, counts = drawn
+    before, after = (np.array(one) / answers for one in zip(*counts))
+    m, low, high = accuracy(after, answers)
+    assert 0 <= low <= m <= high <= 1
+    assert high - low > 1e-3
+    m, low, high = accuracy_change(after, before, answers)
+    assert -1 <= low <= m <= high <= 1
+    assert high - low > 1e-3
+    assert of_episodes("mse", after, answers).low >= 0

@@ -21,6 +21,7 @@ from metarl.fewshot.learner import Comparing, EncoderSettings, FewShot, mean_los
 from metarl.fewshot.networks import BUCKETS, EMBEDDING
 from metarl.fewshot.proto import squared_distances
 from metarl.learner import Metrics, State
+from metarl.ranges import check
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class TransferSettings(EncoderSettings):
         super().__post_init__()
         if self.fit not in ("head", "all"):
             raise UserError(f"fit must be head or all, not {self.fit!r}")
-        if self.fit_steps < 0 or not self.fit_lr > 0 or self.decay < 0:
-            raise UserError("fit_steps and decay must be at least 0 and fit_lr positive")
+        check(self, fit_steps="[0, 1000000]", fit_lr="(0, inf)", decay="[0, inf)")
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,11 @@ class Details:
     Args:
         learner: what is evaluated.
         data, part: what on.
+        answers: queries of an episode.
     """
 
-    def __init__(self, learner: FewShot, data: Data, part: Part) -> None:
-        self.learner, self.data, self.part = learner, data, part
+    def __init__(self, learner: FewShot, data: Data, part: Part, answers: int) -> None:
+        self.learner, self.data, self.part, self.answers = learner, data, part, answers
         steps = {*STEPS[learner.kind.measure], learner.steps} if isinstance(learner, Stepwise) else ()
         self.counts = sorted(steps)
         self.notes: list[dict[str, Any]] = []
@@ -108,10 +109,13 @@ class Details:
     def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
         """Means after each number of steps, and how each differs from the number that `adapt` takes, paired by episode."""
         taken = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
+        measure, n = self.learner.kind.measure, self.answers
         return {
             "steps": self.counts, "taken": self.counts[taken],
-            "measured": [list(statistics.mean(column)) for column in figures.T],
-            "difference": [list(statistics.mean(column - figures[:, taken])) for column in figures.T],
+            "measured": [list(statistics.of_episodes(measure, column, n)) for column in figures.T],
+            "difference": [[0.0, 0.0, 0.0] if i == taken else
+                           list(statistics.change_of_episodes(measure, column, figures[:, taken], n))
+                           for i, column in enumerate(figures.T)],
         }  # fmt: skip
 
     # ------------------------------------------------------------------ classes

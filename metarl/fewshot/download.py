@@ -164,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keep other processes from fetching to the same folder meanwhile."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        cache.lock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.counts import plural
 from metarl.errors import UserError
 
 Part = Literal["train", "validation", "test"]
@@ -170,12 +171,13 @@ class Resident:
             raise UserError(f"an episode needs 2 ways, 0 shots and 1 query or more, not {ways}, {shots} and {queries}")
         pool = self.parts[part]
         if ways > len(pool.counts):
-            raise UserError(f"{self.name} has {len(pool.counts)} {part} classes: {ways} ways do not fit")
+            raise UserError(f"{self.name} has {plural(len(pool.counts), f'{part} class')}: {ways} ways do not fit")
         fewest = int(pool.counts.argmin())
         if shots + queries > pool.counts[fewest]:
             where = f"a {self.group}" if pool.counts.min() == pool.counts.max() else f"of {self.group} {pool.names[fewest]!r}"
             raise UserError(
-                f"{self.name} has {pool.counts[fewest]} {self.examples} {where}: {shots} shots + {queries} queries do not fit"
+                f"{self.name} has {plural(int(pool.counts[fewest]), self.examples.removesuffix('s'))} {where}: "
+                f"{plural(shots, 'shot')} + {plural(queries, 'query')} do not fit"
             )
 
 

@@ -14,21 +14,23 @@ from rich.table import Table
 from torch import Tensor
 
 from metarl import statistics
-from metarl.cache import write_atomically, writing
 from metarl.console import Progress, console, say
-from metarl.counts import Count
-from metarl.curves import SIDES
-from metarl.errors import UserError
+from metarl.counts import Count, plural
+from metarl.curves import SIDES, save_figure
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import Comparing, FewShot, by_task
-from metarl.fewshot.training import Setup, trained
+from metarl.fewshot.training import EVALUATED, QUERIES, Setup, episode_bytes, trained
 from metarl.kept import Kept
 from metarl.learner import Metrics
 from metarl.machine import versions
+from metarl.memory import refuse_beyond
+from metarl.names import file_name, suffix
+from metarl.ranges import check
 from metarl.report.fewshot_words import TRANSDUCTIVE
 from metarl.rollout import EVALUATION, generator
 from metarl.run import PACKAGES, Checkpoint, Run, git_commit, open_run
+from metarl.shown import keep
 from metarl.userfiles import arguments, name_again
 
 PROTOCOL = "episodes"
@@ -47,7 +49,7 @@ class Plan:
     """Classes of an episode; default: as trained. MAML's head knows no other number."""
     shots: int | None = None
     """Examples of each class, at most: the curve has 0, 1, ... of them; default: as trained."""
-    queries: int = 15
+    queries: int = QUERIES
     """Examples of each class to answer."""
     seed: int = 0
     """Of the episodes: the same for every learner."""
@@ -57,8 +59,12 @@ class Plan:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.queries, 1 if self.shots is None else self.shots) < 1 or self.seed < 0:
-            raise UserError("episodes, shots and queries must be at least 1 and seed at least 0")
+        check(self, episodes="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", seed="[0, inf)")
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name says of a plan that is not the default, beside ways and shots."""
+        return suffix(self, {"episodes": "n", "queries": "q", "seed": "s", "train": "train"})
 
 
 def first_shots(support: Examples, shots: int, ways: int) -> Examples:
@@ -134,7 +140,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: bool = False) -> tuple[dict[str, Any], Path]:
-    """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s.json.
+    """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s<plan>.json.
 
     Returns:
         The file's content, and where it is.
@@ -142,6 +148,10 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     setup = trained(run, checkpoint, plan.ways, device=plan.device)
     learner, options = setup.agent, setup.options
     shots = plan.shots or options.shots
+    batch = {"tasks": TASKS, "ways": learner.ways, "examples": shots + plan.queries}
+    needs = episode_bytes(setup.data, getattr(learner.settings, "channels", 0), **batch)
+    needs[f"figures of {plan.episodes:,} episodes"] = plan.episodes * (shots + 1) * 40
+    refuse_beyond(needs, "smaller --episodes, --shots or --queries need less")
     content: dict[str, Any] = {
         "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
         "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
@@ -150,21 +160,21 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "device": setup.source.device.type, "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES),
         "git_commit": git_commit(),
     }  # fmt: skip
-    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s"
+    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     torch.set_num_threads(1)
-    parts: tuple[Part, ...] = ("train", "test") if plan.train else ("test",)
-    sides = {}
+    parts = EVALUATED if plan.train else ("test",)
+    sides, answers = {}, learner.ways * plan.queries
     with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
-            details = Details(learner, setup.data, part) if part == "test" else None
+            details = Details(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(
                 learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
                 device=setup.source.device, kept=kept, details=details,
                 progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )  # fmt: skip
             sides[part] = {
-                "by_shots": [list(statistics.mean(figures[:, k])) for k in range(shots + 1)],
+                "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),
                 **(details.content() if details else {}),
             }
@@ -203,7 +213,8 @@ class Evaluate:
         opened = [open_run(path) for path in self.runs]
         contents = [self._one(run, named) for run, named in opened]
         if len(contents) > 1:
-            picture = opened[0][0].path / "evaluations" / f"beside_{'_'.join(run.path.name for run, _ in opened[1:])[:150]}.png"
+            beside = file_name(*(run.path.name for run, _ in opened[1:]))
+            picture = opened[0][0].path / "evaluations" / f"beside_{beside}.png"
             plot(contents, picture)
             if not self.quiet:
                 say(f"\nall in one plot: {picture}")
@@ -215,13 +226,13 @@ class Evaluate:
         for change in name_again(checkpoint.config, self.agent, how=how):
             say(f"Beware: {change}")
         content, path = evaluate_checkpoint(run, checkpoint, self.plan, self.quiet)
-        if named is None:
-            with writing(f"{run.path}/evaluation.json"):
-                write_atomically(run.path / "evaluation.json", path.read_bytes())
+        stays = keep(run, path) if named is None else None
         plot([content], path.with_suffix(".png"))
         if not self.quiet:
             table(content)
             say(f"\nwritten: {path}\n         {path.with_suffix('.png')}")
+            if stays:
+                say(stays)
         return content
 
 
@@ -243,7 +254,10 @@ def table(content: dict[str, Any]) -> None:
         for n, level, change in zip(steps["steps"], steps["measured"], steps["difference"]):
             grid.add_row(str(n), _cell(level, percent), _cell(change, percent, "+"))
         console.print(grid)
-    say(f"Mean [95 % interval] over {content['episodes']:,} episodes of {content['queries']} queries a class; 1 seed.")
+    say(
+        f"Mean [95 % interval] over {plural(content['episodes'], 'episode')} of "
+        f"{plural(content['queries'], 'query')} a class; 1 seed."
+    )
     say(f"Split: {content['split']}.")
     if content["transductive"]:
         say(TRANSDUCTIVE)
@@ -256,12 +270,11 @@ def _cell(interval: Sequence[float], percent: bool, sign: str = "") -> str:
 
 def plot(contents: list[dict[str, Any]], path: Path) -> None:
     """Draw the measure against shots; held-out classes as lines, training classes dashed."""
-    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     for content in contents:
         for side, style in (("test", "-"), ("train", "--")):
             if side not in content["sides"]:
@@ -271,10 +284,7 @@ def plot(contents: list[dict[str, Any]], path: Path) -> None:
             (line,) = axis.plot(range(len(mean)), mean, style, marker="o", ms=4, label=label)
             axis.fill_between(range(len(mean)), low, high, color=line.get_color(), alpha=0.15, lw=0)
     axis.set(xlabel="examples of each class", ylabel=contents[0]["measure"])
-    axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(f"{contents[0]['suite']}, {contents[0]['ways']} ways", loc="left", fontsize=10)
     axis.legend(frameon=False, fontsize=8)
-    with writing(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)

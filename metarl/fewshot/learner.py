@@ -18,6 +18,7 @@ from metarl.fewshot.episodes import Episode, Examples
 from metarl.fewshot.networks import BUCKETS, Kind, encoder, measure_statistics
 from metarl.graphs import Graph, Input
 from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
+from metarl.ranges import check
 from metarl.rollout import WEIGHTS, generator
 
 OBSERVED = 8
@@ -41,8 +42,7 @@ class OuterSettings:
     and, where batches are normalised, which examples are normalised together."""
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.shards < 1 or not self.learning_rate > 0:
-            raise UserError("channels and shards must be at least 1 and learning_rate positive")
+        check(self, channels="[1, 100000]", shards="[1, 1024]", learning_rate="(0, inf)")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from metarl.fewshot.episodes import Episode, Examples
 from metarl.fewshot.learner import FewShot, OuterSettings, by_task, mean_loss
 from metarl.fewshot.networks import EMBEDDING, Kind, Statistics, TaskNetwork, task_network
 from metarl.learner import Metrics, State
+from metarl.ranges import check
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,7 @@ class MAMLSettings(InnerSettings, OuterSettings):
     def __post_init__(self) -> None:
         InnerSettings.__post_init__(self)
         OuterSettings.__post_init__(self)
-        if self.inner_steps < 1 or (self.test_steps is not None and self.test_steps < 1):
-            raise UserError("inner_steps and test_steps must be at least 1")
-        if self.multi_step_loss < 0:
-            raise UserError("multi_step_loss must be at least 0")
+        check(self, inner_steps="[1, 10000]", test_steps="[1, 10000]", multi_step_loss="[0, inf)")
         if self.rates_by_step and self.rates == "fixed":
             raise UserError("rates_by_step is of learned rates: --rates layer or --rates weight")
 

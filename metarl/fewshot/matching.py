@@ -11,6 +11,7 @@ from metarl.errors import UserError
 from metarl.fewshot.learner import Comparing, EncoderSettings
 from metarl.graphs import Graph
 from metarl.learner import State
+from metarl.ranges import check
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,7 @@ class MatchingSettings(EncoderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.reads < 1 or not self.temperature > 0:
-            raise UserError("reads must be at least 1 and temperature positive")
+        check(self, reads="[1, 10000]", temperature="(0, inf)")
 
 
 PRESETS = {

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metarl.errors import UserError
+
 BUCKETS = 2**15
 """Feature ids of texts are below this; 0 stands for nothing."""
 TEXTS = ("text", "vector")
@@ -60,6 +62,8 @@ class PooledConv(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: int, bfloat16: Collection[str] = ()) -> None:
         super().__init__()
+        if min(shape[1:]) < 16:
+            raise UserError(f"four poolings leave nothing of {min(shape[1:])} pixels: --image-size must be at least 16")
         self.narrow = bfloat16
         sizes = [shape[0], *[channels] * 4]
         self.blocks = nn.Sequential(

@@ -20,6 +20,7 @@ from metarl import cache
 from metarl.fewshot.download import File, checked, obtain
 from metarl.fewshot.episodes import PARTS, Episode, Examples, Pool, Resident
 from metarl.fewshot.splits import cut, shuffled
+from metarl.memory import refuse_beyond
 
 DRAWINGS, SIDE = 20, 105
 
@@ -74,6 +75,9 @@ def omniglot(*, background: bool, rotations: bool, seed: int, image_size: int) -
     Raises:
         UserError: the files are not there and cannot be fetched.
     """
+    count = sum(sum(alphabets.values()) for alphabets in ALPHABETS.values()) * DRAWINGS
+    needs = {f"{count:,} images of {image_size} x {image_size} pixels": (6.0 if rotations else 3.0) * count * image_size**2}
+    refuse_beyond(needs, "a smaller --image-size needs less")
     both = {half: obtain(archive(half, image_size)) for half in ALPHABETS}
     names = {half: characters(half) for half in ALPHABETS}
     every = [*names["background"], *names["evaluation"]]

@@ -13,21 +13,20 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from metarl.agents import AGENTS, EXAMPLES
+from metarl.agents import EXAMPLES, entry
 from metarl.cache import write_atomically, writing
 from metarl.console import console, say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Examples
-from metarl.fewshot.images import files, read_classes, read_images, subfolders
+from metarl.fewshot.images import depth_of, read_classes, read_folder
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.networks import TEXTS
 from metarl.fewshot.sentences import check_size, embedding
-from metarl.fewshot.text import read_csv
+from metarl.fewshot.text import read_csv, say_cut
 from metarl.loading import restored
 from metarl.run import open_run
 from metarl.userfiles import arguments, name_again
-
-FEW_SHOT = {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
 
 
 @dataclass(frozen=True)
@@ -78,19 +77,21 @@ def predict(
     """
     opened, named = open_run(Path(run))
     checkpoint = opened.usable(named, "using")
-    if opened.config["agent"] not in FEW_SHOT:
+    if entry(opened.config["agent"]).training != EXAMPLES:
         raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
     learner, options = restored(opened, checkpoint, device), opened.config["options"]
     assert isinstance(learner, FewShot)
     if learner.kind.name == "image":
-        size = options["image_size"]
-        values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size).items()}
-        images = _images(Path(query), size)
+        size, depth = options["image_size"], depth_of(Path(support), Path(query))
+        values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size, depth).items()}
+        images = read_folder(Path(query), size, depth)
         items, x = list(images), _pixels(np.stack(list(images.values())), learner, invert)
     elif learner.kind.name in TEXTS:
         rows = read_csv(Path(support), ("text", "label"))
         items = [text for (text,) in read_csv(Path(query), ("text",))]
         encoder = options.get("sentence_encoder")
+        if encoder is None:
+            say_cut(f"{support} and {query}", [*(text for text, _ in rows), *items])
         every = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
         if encoder is not None:
             check_size(encoder, every.shape[1:], learner.kind.shape)
@@ -106,7 +107,8 @@ def predict(
         raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
     if len(values) != learner.ways and not learner.any_ways:
         raise UserError(
-            f"{support} has {len(values)} classes, and this learner's head knows {learner.ways}: train one with --ways "
+            f"{support} has {plural(len(values), 'class')}, and this learner's "
+            f"head knows {learner.ways}: train one with --ways "
             f"{len(values)}, or a learner that takes any number (matching, proto)"
         )
     learner.ways = len(values)
@@ -115,18 +117,6 @@ def predict(
     state = learner.adapt(learner.begin(1), examples)
     answer, _ = learner.predict(state, x[None].to(learner.device))
     return Predictions(items, list(values), torch.softmax(answer[0].double(), -1).cpu().numpy())
-
-
-def _images(folder: Path, size: int) -> dict[str, np.ndarray]:
-    """Images in a folder and in its folders, by their path below it; what cannot be read is left out and said."""
-    found, bad = read_images(folder, [file for place in (folder, *subfolders(folder)) for file in files(place)], size)
-    if not found:
-        raise UserError(
-            f"{folder}: " + (f"none of its {len(bad)} files can be read: {bad[0]}" if bad else "there are no images")
-        )
-    if bad:
-        say(f"{folder}: {len(bad)} files cannot be read as images and are left out: {', '.join(bad[:3])}")
-    return found
 
 
 def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:
@@ -167,7 +157,7 @@ class Adapt:
         """Run the command."""
         config = open_run(self.run)[0].config
         how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
-        for change in name_again(config, self.agent, how=how):
+        for change in name_again(config, self.agent, how=how, needed=("agent",)):
             say(f"Beware: {change}")
         found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
         with writing(str(self.out)):

@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from metarl.console import say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.fewshot.download import File, checked, obtain
 from metarl.fewshot.episodes import PARTS, Part, Pool, Resident
@@ -82,11 +83,18 @@ class Texts(Resident):
 
 def features(text: str) -> np.ndarray:
     """The feature ids of a text, (LENGTH,) int16: its words, then their 3- to 5-grams, each once; then zeros."""
-    words = [f"<{word}>" for word in re.findall(r"\w+|[^\w\s]", text.casefold())]
-    ids = dict.fromkeys([_id(word) for word in words] + [i for word in words for i in _grams(word)])
+    words, grams = pieces(text)
+    ids = [*words, *grams]
     found = np.zeros(LENGTH, np.int16)
-    found[: len(ids)] = list(ids)[:LENGTH]
+    found[: len(ids)] = ids[:LENGTH]
     return found
+
+
+def pieces(text: str) -> tuple[list[int], list[int]]:
+    """The ids of the words of a text, and those of their n-grams that are not among them; each once."""
+    words = [f"<{word}>" for word in re.findall(r"\w+|[^\w\s]", text.casefold())]
+    ids = dict.fromkeys(_id(word) for word in words)
+    return list(ids), list(dict.fromkeys(i for word in words for i in _grams(word) if i not in ids))
 
 
 def feature_ids(texts: Sequence[str]) -> np.ndarray:
@@ -131,8 +139,29 @@ def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
     data = _data(name, rows, parts, split, "label", embed)
     repeated = len(rows) - sum(len(pool.values) for pool in data.parts.values())
     if repeated:
-        say(f"{name}: {repeated} of {len(rows):,} texts repeat another one of their label and are left out")
+        say(f"{name}: {repeated:,} of {plural(len(rows), 'text')} repeat another one of their label and are left out")
+    labels: dict[str, set[str]] = {}
+    for text, label in rows:
+        labels.setdefault(text, set()).add(label)
+    twice = [text for text, found in labels.items() if len(found) > 1]
+    if twice:
+        say(f"{name}: {plural(len(twice), 'text')} under more than one label, such as {twice[0]!r}")
+    if embed is feature_ids:
+        say_cut(name, list(labels))
     return data
+
+
+def say_cut(name: str, texts: Sequence[str]) -> None:
+    """Say how many of the texts have more features than `LENGTH`, and how many more words than that, which are not seen."""
+    counts = [[len(found) for found in pieces(text)] for text in texts]
+    parts = sum(words + grams > LENGTH for words, grams in counts)
+    longer = sum(words > LENGTH for words, _ in counts)
+    if parts:
+        say(
+            f"{name}: {parts:,} of {plural(len(texts), 'text')} have more than {LENGTH} words and parts of words: the words "
+            f"come first, and of their parts what still fits"
+            + (f"; words beyond {LENGTH} are left out, of {plural(longer, 'text')}" if longer else "")
+        )
 
 
 def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split: str, group: str, embed: Embed) -> Texts:
@@ -195,7 +224,10 @@ def _places(path: Path, header: list[str], columns: Iterable[str]) -> list[int]:
 
 def _row(where: str, row: list[str], header: list[str], places: list[int]) -> tuple[str, ...]:
     if len(row) != len(header):
-        raise UserError(f"{where}: {len(row)} values for {len(header)} columns (a text with a comma needs quotes around it)")
+        raise UserError(
+            f"{where}: {plural(len(row), 'value')} for {plural(len(header), 'column')} "
+            f"(a text with a comma needs quotes around it)"
+        )
     values = tuple(row[place].strip() for place in places)
     if "" in values:
         raise UserError(f"{where}: empty {header[places[values.index('')]]}")

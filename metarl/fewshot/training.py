@@ -1,26 +1,35 @@
 """Few-shot training: its options, the source of episodes, and what a configuration of it stands for."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 
-from metarl.agents import EXAMPLES, entry, find
+from metarl.agents import AGENTS, EXAMPLES, entry, find
 from metarl.config import read_config
-from metarl.counts import Count
+from metarl.counts import Count, plural
 from metarl.devices import choose_device
 from metarl.errors import UserError
 from metarl.fewshot.data import data_set
-from metarl.fewshot.episodes import Data, Episode
+from metarl.fewshot.episodes import PARTS, Data, Episode, Part, Resident
 from metarl.fewshot.learner import FewShot
 from metarl.fewshot.networks import Kind
 from metarl.fewshot.sentences import check_size
+from metarl.fewshot.splits import held_out
 from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
+from metarl.memory import refuse_beyond, weights
+from metarl.ranges import check
 from metarl.rollout import TASKS, generator
 from metarl.run import Checkpoint, Run
+
+QUERIES = 15
+"""Of each class that an evaluation asks, unless it is told otherwise."""
+EVALUATED: tuple[Part, ...] = ("train", "test")
+"""Parts of which it has episodes."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,12 @@ class FewShotOptions(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("updates", "shots", "queries", "meta_batch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check(
+            self, updates="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", meta_batch="[1, inf)",
+            image_size="[1, 4096]", split_seed="[0, inf)",
+        )  # fmt: skip
+
+    shorter = "--updates"
 
     @property
     def steps_per_iteration(self) -> int:
@@ -82,11 +94,15 @@ class Episodes:
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Episode, State]:
         """Draw a batch of episodes; the learner has no part in it."""
-        o = self.options
-        rng = generator(o.seed, TASKS, self.iteration, phase)
-        episode = self.data.draw("train", rng, tasks=o.meta_batch, ways=o.ways, shots=o.shots, queries=o.queries)
-        self.progress(2 * (phase + 1) / o.updates)  # the loop takes collection for half of an iteration: here it is all
+        episode = self.draw("train", self.options.meta_batch, self.iteration, phase)
+        self.progress(2 * (phase + 1) / self.options.updates)  # for the loop it is half of an iteration, here all
         return episode.map(lambda tensor: tensor.to(self.device)), state
+
+    def draw(self, part: Part, tasks: int, iteration: int, phase: int) -> Episode:
+        """Episodes of a part, as the options say."""
+        o = self.options
+        rng = generator(o.seed, TASKS, iteration, phase)
+        return self.data.draw(part, rng, tasks=tasks, ways=o.ways, shots=o.shots, queries=o.queries)
 
     def report(self) -> Metrics:
         """The outer updates of the iteration."""
@@ -104,9 +120,17 @@ class Setup(NamedTuple):
     def announcement(self) -> str:
         """What is trained on what, in words."""
         o, data = self.options, self.data
-        shape = f"{o.ways} ways, {o.shots} shots, {o.queries} queries" if data.kind != "regression" else f"{o.shots} shots"
+        shape = plural(o.shots, "shot")
+        shape = f"{o.ways} ways, {shape}, {plural(o.queries, 'query')}" if data.kind != "regression" else shape
         where = f"Split: {data.split}.\nDevice {self.source.device}"
-        return f"{o.updates} updates, each on {o.meta_batch} episodes of {shape}.\n{where}"
+        each = f"{plural(o.updates, 'update')}, each on {plural(o.meta_batch, 'episode')} of {shape}."
+        return "\n".join([each, *self._to_evaluate(), where])
+
+    def _to_evaluate(self) -> list[str]:
+        """What `metarl evaluate` must be given where its defaults do not fit this data set."""
+        fits = _evaluable(self.data, self.options, self.agent)
+        given = " ".join(f"--{name} {value}" for name, value in fits.items())
+        return [f"The data set is small: metarl evaluate RUN {given}."] if given else []
 
     def interface(self) -> Interface:
         """See `metarl.interface`."""
@@ -118,6 +142,15 @@ class Setup(NamedTuple):
         from metarl.fewshot.evaluation import during_training  # which needs this module
 
         return during_training(self)
+
+    def check_evaluation(self) -> None:
+        """See `metarl.loop.Training`."""
+        o = self.options
+        part: Any = o.evaluate_on
+        try:
+            self.data.draw(part, generator(o.seed, TASKS), tasks=1, ways=self.agent.ways, shots=o.shots, queries=o.queries)
+        except UserError as error:
+            raise UserError(f"--evaluate-every on the {part} classes: {error}") from None
 
     def close(self) -> None:
         """Nothing is held."""
@@ -146,13 +179,72 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
     if "interface" in config and data.kind == "vector":
         check_size(options.sentence_encoder, kind.shape, config["interface"]["shape"])
-    made = learner(
-        settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
-        total_updates=options.total_steps,
-    )  # fmt: skip
+
+    def make(device: torch.device) -> FewShot:
+        return learner(
+            settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
+            total_updates=options.total_steps,
+        )  # fmt: skip
+
+    o, needs = options, dict[str, float]()
+    if device.type == "cpu" and config["agent"] in AGENTS:
+        # its weights, their gradient and two moments; and each task's own weights, where they adapt
+        copies = 4 + (o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
+        needs[f"{copies:,} times the network's weights"] = copies * weights(make)
+    needs |= episode_bytes(
+        data, getattr(settings, "channels", 0), tasks=o.meta_batch, ways=o.ways, examples=o.shots + o.queries
+    )
+    refuse_beyond(needs, "smaller --meta-batch, --ways, --shots, --queries, --channels or --image-size need less")
+    made = make(device)
     source = Episodes(data, options, device)
     source.collect(made, None, 0)  # what does not fit is refused before anything is made
+    _evaluable(data, options, made)
+    if options.evaluate_every:
+        source.draw(options.evaluate_on, 1, 0, 0)  # type: ignore[arg-type]
     return Setup(options, data, made, source)
+
+
+def _evaluable(data: Data, o: FewShotOptions, learner: FewShot) -> dict[str, int]:
+    """The options with which `metarl evaluate` can be had of a learner where its defaults do not fit.
+
+    Raises:
+        UserError: there are none: it could be trained, and never be evaluated.
+    """
+    if not isinstance(data, Resident):
+        return {}
+    classes, fewest = len(data.classes("test")), min(int(data.parts[part].counts.min(initial=10**9)) for part in EVALUATED)
+    ways = min(o.ways, classes) if learner.any_ways else o.ways
+    shots = min(o.shots, fewest - 1)
+    if ways < 2 or ways > classes:
+        needed = ways if ways > 1 else 2
+        raise UserError(
+            f"{data.name} has {plural(classes, 'test class')}, of {plural(sum(len(data.classes(p)) for p in PARTS), 'class')} "
+            f"in all, and {needed} ways need {needed}: it could be trained, and never be evaluated. {_remedy(data, o, needed)}"
+        )
+    if shots < 1:
+        raise UserError(f"{data.name} has a class with a single one of its {data.examples}: after a shot there is none to ask")
+    wanted = {"ways": (ways, o.ways), "shots": (shots, o.shots), "queries": (min(QUERIES, fewest - shots), QUERIES)}
+    return {name: fit for name, (fit, default) in wanted.items() if fit != default}
+
+
+def _remedy(data: Resident, o: FewShotOptions, ways: int) -> str:
+    enough = next(n for n in range(3, 10**6) if held_out(n) >= ways)
+    folders = " Or folders train, validation and test in it decide the split." if data.kind == "image" else ""
+    fewer = f" Or fewer --ways than {o.ways}." if o.ways > 2 else ""
+    return f"A split by share holds out {ways} of {enough} classes.{fewer}{folders}"
+
+
+def episode_bytes(data: Data, channels: int, *, tasks: int, ways: int, examples: int) -> dict[str, float]:
+    """What a batch of episodes takes at least: the examples, and of images what the network's first layer makes of them.
+
+    Args:
+        channels: of the network.
+        tasks: episodes of the batch.
+        ways, examples: classes, and examples of each.
+    """
+    shape, count = data.example_shape, tasks * examples * (1 if data.kind == "regression" else ways)
+    layer = channels * math.prod(shape[1:]) // 4 if data.kind == "image" else 0  # a convolution may be strided
+    return {f"{count:,} examples of an update": 4.0 * count * (math.prod(shape) + layer)}
 
 
 def trained(run: Run, checkpoint: Checkpoint, ways: int | None = None, **changed: Any) -> Setup:

@@ -8,11 +8,12 @@ from pathlib import Path
 import tyro
 
 from metarl.cache import write_atomically, writing
+from metarl.confined import confined
 from metarl.console import say
+from metarl.counts import plural
 from metarl.errors import UserError
 from metarl.report.comparing import compare
 from metarl.report.drawing import Picture
-from metarl.report.numbers import plural
 from metarl.report.page import render, sections
 from metarl.report.parts import Comparison, Section
 from metarl.report.reading import read
@@ -62,16 +63,21 @@ class Report:
 
 
 def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequence[Comparison]) -> int:
-    """Write figures and tables; returns the number of figures."""
+    """Write figures and tables; returns the number of figures.
+
+    Raises:
+        UserError: they would come to lie elsewhere than in the folder, through a link; or cannot be written.
+    """
     count = 0
+    confined(folder.parent, folder.name)
     with writing(str(folder)):
         for prefix, pictures, tables in _assets(sections, comparisons):
-            for one in pictures:
-                write_atomically(folder / f"{prefix}{one.name}.svg", one.svg.encode(), durable=False)
-                write_atomically(folder / f"{prefix}{one.name}.png", one.png, durable=False)
-            for table in tables:
-                write_atomically(folder / f"{prefix}{table.name}.csv", table.csv().encode(), durable=False)
-                write_atomically(folder / f"{prefix}{table.name}.md", table.markdown().encode(), durable=False)
+            files = [(f"{one.name}.{kind}", content) for one in pictures
+                     for kind, content in (("svg", one.svg.encode()), ("png", one.png))]  # fmt: skip
+            files += [(f"{table.name}.{kind}", content.encode()) for table in tables
+                      for kind, content in (("csv", table.csv()), ("md", table.markdown()))]  # fmt: skip
+            for name, content in files:
+                write_atomically(confined(folder, prefix + name), content, durable=False)
             count += len(pictures)
     return count
 

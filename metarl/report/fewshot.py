@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from metarl.counts import plural
 from metarl.report import fewshot_figures as figures
 from metarl.report.fewshot_words import form_of, gap_of, sentences, side_name, tiles, warnings
-from metarl.report.numbers import plural
 from metarl.report.parts import Part, Section
 from metarl.report.provenance import details, status
 from metarl.report.reading import Reading
 from metarl.report.tables import Table
 from metarl.report.verdicts import main_side
+from metarl.shown import extent
 
 _PROTOCOL = ("protocol", "checkpoint", "suite", "split", "ways", "shots", "queries", "episodes", "seed", "device", "git_commit")
 _TEXTS = 3
@@ -49,12 +50,12 @@ def _confusion(answers: dict[str, Any]) -> Part:
     what = answers["class"]
     wrong = answers["asked"] - answers["right"]
     note = (
-        f"{answers['asked']:,} queries, of {plural(answers['classes'], what)}, were answered, {wrong:,} of them wrong: "
+        f"{plural(answers['asked'], 'query')}, of {plural(answers['classes'], what)}, answered, {wrong:,} of them wrong: "
         f"{plural(answers['confused'], 'pair')} of one {what} taken for another. "
         "Those named here are the extremes of many: new episodes would show them less extreme."
     )
     if not wrong:
-        note = f"All {answers['asked']:,} queries of {plural(answers['classes'], what)} were answered right."
+        note = f"All of {plural(answers['asked'], 'query')} of {plural(answers['classes'], what)} were answered right."
     drawn = figures.matrix(answers) if wrong else []
     if answers["by_group"]:
         title = "Accuracy by group (the name before /)"
@@ -92,7 +93,7 @@ def _texts(number: int, example: dict[str, Any]) -> list[Table]:
         for item, best, chance, _ in some[:_TEXTS]
     ]
     columns = [("query", "text"), ("is", "text"), ("answered", "text"), ("probability of the answer", "text")]
-    caption = f"Episode {number}: {example['right']} of {example['asked']} queries right"
+    caption = f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} right"
     return [
         Table(f"episode_{number}_support", f"Episode {number}: what it learned from", [("class", "text"), ("support", "text")],
               support, folded=number > 1),
@@ -111,7 +112,7 @@ def _results(run: Reading) -> list[Table]:
         if {"train", "test"} <= content["sides"].keys():
             columns.append(("train minus held-out", form.change))
             rows = [[*row, gap_of(content, k)] for k, row in enumerate(rows)]
-        caption = f"{form.name.capitalize()} by shots, 95 % intervals over {content['episodes']:,} episodes"
+        caption = f"{form.name.capitalize()} by shots, 95 % intervals over {plural(content['episodes'], 'episode')}"
         made.append(Table("by_shots", caption, columns, rows))
         steps = content["sides"][side].get("by_steps")
         if steps:
@@ -133,12 +134,12 @@ def _results(run: Reading) -> list[Table]:
 
 
 def _others(contents: list[dict[str, Any]]) -> Table:
-    columns = [("checkpoint", "text"), ("data set", "text"), ("ways", "text"), ("shots", "text"), ("figures of", "text"),
+    columns = [("checkpoint", "text"), ("data set", "text"), ("played", "text"), ("figures of", "text"),
                ("before", "text"), ("after", "text")]  # fmt: skip
     rows = []
     for content in contents:
         side, form = main_side(content), form_of(content)
         curve = content["sides"][side]["by_shots"]
-        rows.append([content["checkpoint"], content["suite"], str(content["ways"]), str(content["shots"]),
+        rows.append([content["checkpoint"], content["suite"], extent(content),
                      side_name(content, side), form.show(curve[0]), form.show(curve[-1])])  # fmt: skip
     return Table("others", "Other evaluations of this run", columns, rows, folded=True)

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl import comparison, statistics
+from metarl.counts import plural
 from metarl.report import fewshot_figures
 from metarl.report.drawing import FAINT, Picture, colored, one_axis, picture
-from metarl.report.fewshot_words import experience, form_of, side_name
-from metarl.report.numbers import Interval, plural
+from metarl.report.fewshot_words import answers_of, experience, form_of, side_name
+from metarl.report.numbers import Interval
 from metarl.report.parts import Comparison, Section
 from metarl.report.tables import Table
 from metarl.report.texts import legend, printable
@@ -135,7 +136,7 @@ def _paired(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Interv
     if len(first) != 1 or len(second) != 1 or any(first[0].get(key) != second[0].get(key) for key in _EPISODES):
         return None
     a, b = (np.array(content["sides"][content["side"]]["figures"], float)[:, -1] for content in (first[0], second[0]))
-    return statistics.mean(b - a)
+    return statistics.change_of_episodes(first[0]["measure"], b, a, answers_of(first[0]))
 
 
 def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]]) -> Table:

@@ -8,12 +8,13 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from metarl.counts import plural
 from metarl.curves import COLORS
 from metarl.report import figures
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
 from metarl.report.fewshot_files import tiles
 from metarl.report.fewshot_words import Form, experience, form_of, side_name
-from metarl.report.numbers import plural, share_of
+from metarl.report.numbers import share_of
 from metarl.report.reading import Reading
 from metarl.report.texts import short
 
@@ -205,10 +206,10 @@ def pairs(answers: dict[str, Any]) -> list[Picture]:
             canvas.text(1.3 * size, (i + 0.4) * step, "→", ha="center")
             canvas.text(2.85 * size, i * step + 0.2 * size, short(a, 46), fontsize=7.5)
             canvas.text(2.85 * size, i * step + 0.5 * size, f"taken for {short(b, 37)}", fontsize=7.5)
-            canvas.text(2.85 * size, i * step + 0.8 * size, f"in {times} of {together} queries", fontsize=7.5)
+            canvas.text(2.85 * size, i * step + 0.8 * size, f"in {times} of {plural(together, 'query')}", fontsize=7.5)
         canvas.finish()
 
-    alt = "; ".join(f"{a} taken for {b} in {times} of {together} queries" for a, b, times, together in rows)
+    alt = "; ".join(f"{a} taken for {b} in {times} of {plural(together, 'query')}" for a, b, times, together in rows)
     caption = f"The most frequent confusions, with an example of each {answers['class']}: what was asked, and what was answered"
     return [picture("confused", caption, alt, draw, (4.7, 0.68 * len(rows) + 0.1))]
 
@@ -247,12 +248,13 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
     shown = sum(len(query) for _, _, query in rows)
     right = sum(best == i for i, (_, _, query) in enumerate(rows) for _, best, _, _ in query)
     alt = (
-        f"Episode {number}: {plural(len(example['classes']), 'class')}. Of the {shown} queries shown {right} are answered "
+        f"Episode {number}: {plural(len(example['classes']), 'class')}. Of {plural(shown, 'query')} shown {right} are answered "
         f"right; of all {example['asked']}, {example['right']}."
     )
     some = f", of which the first {len(rows)} are shown" if len(rows) < len(example["classes"]) else ""
     caption = (
-        f"Episode {number}: {example['right']} of {example['asked']} queries of {len(example['classes'])} classes right{some}. "
+        f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} "
+        f"of {plural(len(example['classes']), 'class')} right{some}. "
         "✓ right, with the probability that it gave its answer; ✗ wrong, with the class that it answered"
     )
     return picture(f"episode_{number}", caption, alt, draw, (4.7, 4.7 * height / width))

@@ -2,12 +2,13 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from metarl.curves import SIDES
 from metarl.report.texts import printable
 
 PROTOCOL = "episodes"
@@ -24,17 +25,18 @@ def whole(content: dict[str, Any]) -> dict[str, Any]:
     """
     if any(not isinstance(content[key], kind) for key, kind in _NEEDED.items()):
         raise ValueError("a value of the wrong kind")
-    if content["measure"] not in ("accuracy", "mse") or min(content["episodes"], content["shots"], content["ways"]) < 1:
-        raise ValueError("a value of the wrong kind")
+    _true(content["measure"] in ("accuracy", "mse"))
+    for key in ("episodes", "ways", "shots", "queries"):
+        _count(content[key], 1)
     content["trained_on"] = {"suite": content["suite"]}
     with_ = content.setdefault("trained_with", {})
     content["trained_with"] = {key: int(with_.get(key, content[key])) for key in ("ways", "shots")}
     content["left_out"] = []
-    if not content["sides"]:
-        raise ValueError("nothing was evaluated")
+    known(content["sides"], SIDES)
     for side in content["sides"].values():
         _numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
-        _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
+        figures = _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
+        _true(bool((figures >= 0).all()), content["measure"] != "accuracy" or bool((figures <= 1).all()))
         for key, (name, check) in _PARTS.items():
             if key in side:
                 try:
@@ -60,6 +62,12 @@ def tiles(items: dict[str, Any]) -> list[np.ndarray]:
     except Exception as error:  # PIL raises many kinds; whatever it is, these are no images
         raise ValueError(str(error)) from None
     return np.split(pixels, count) if count else []
+
+
+def known(found: dict[str, Any], names: Collection[str]) -> None:
+    """Raise ValueError but for a dict with some of these keys, and no other: keys may become names of files, and words."""
+    if not isinstance(found, dict) or not found or not found.keys() <= set(names):
+        raise ValueError("keys that are not known")
 
 
 def _clean(value: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl import statistics
-from metarl.report.numbers import Interval, difference, error_change_of, error_of, plural, share_of, tenths_of
+from metarl.counts import plural
+from metarl.report.numbers import Interval, error_change_of, error_of, share_of, tenths_of
 from metarl.report.reading import Reading
 from metarl.report.verdicts import Tile, main_side
 
@@ -60,13 +61,18 @@ def experience(content: dict[str, Any], shots: int | None = None) -> str:
 def gain(content: dict[str, Any], side: str) -> statistics.Interval:
     """What the whole support changes, paired by episode."""
     figures = np.array(content["sides"][side]["figures"], float)
-    return statistics.mean(figures[:, -1] - figures[:, 0])
+    return statistics.change_of_episodes(content["measure"], figures[:, -1], figures[:, 0], answers_of(content))
+
+
+def answers_of(content: dict[str, Any]) -> int:
+    """How many queries an episode has."""
+    return content["queries"] * content["ways"]
 
 
 def gap_of(content: dict[str, Any], shots: int = -1) -> Interval:
     """Train minus held-out with so many shots; default: all."""
     train, test = (content["sides"][side]["by_shots"][shots] for side in ("train", "test"))
-    return difference(train, test)
+    return statistics.recovered(train, test)
 
 
 def _sign(interval: Interval) -> int:
@@ -138,7 +144,7 @@ def sentences(content: dict[str, Any]) -> list[str]:
     said.append(f"Split: {content['split']}.")
     if content.get("transductive"):
         said.append(TRANSDUCTIVE)
-    queries = f" of {content['queries']} queries{' a class' if content['measure'] == 'accuracy' else ''}"
+    queries = f" of {plural(content['queries'], 'query')}{' a class' if content['measure'] == 'accuracy' else ''}"
     said.append(f"1 seed (seed {content['run_seed']}), {plural(content['episodes'], 'episode')}{queries}. Intervals are over "
                 "episodes; other seeds may differ by more.")  # fmt: skip
     return said

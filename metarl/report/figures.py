@@ -9,9 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.agents import adaptation_step
+from metarl.counts import plural
 from metarl.curves import COLORS, SIDES, headline, measured
 from metarl.report.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
-from metarl.report.numbers import number_of, percent_of, plural
+from metarl.report.numbers import number_of, percent_of
 from metarl.report.reading import Reading, printable
 from metarl.report.verdicts import MODE, goals, main_side
 
@@ -75,7 +76,7 @@ def limits(axis: Any, measure: str) -> None:
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     else:
         axis.set_ylim(min(0.0, axis.get_ylim()[0]))
-        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_major_formatter("{x:,.10g}")  # as exact as the locator sets them: -17.5 is not -18
 
 
 def adaptation(content: dict[str, Any]) -> list[Picture]:

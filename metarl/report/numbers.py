@@ -1,4 +1,4 @@
-"""Numbers as a report writes them, and the difference of two independent means."""
+"""Numbers as a report writes them."""
 
 from collections.abc import Sequence
 from math import floor, log10
@@ -87,20 +87,3 @@ def _decimals(interval: Interval) -> int:
     known = low is not None and high is not None and high > low
     size, digits = ((high - low) / 2, 2) if known else (abs(mean or 0.0), 3)  # type: ignore[operator]
     return min(max(digits - 1 - floor(log10(size)), 0), 8) if size > 0 else 0
-
-
-def difference(a: Interval, b: Interval) -> tuple[float, float | None, float | None]:
-    """a minus b for independent a and b, by the method of variance estimates recovery (Newcombe 1998, method 10).
-
-    The ends' distances from the means are added as squares; intervals that respect [0, 1] give one that respects [-1, 1].
-    """
-    d = (a[0] or 0.0) - (b[0] or 0.0)
-    if None in a or None in b:
-        return d, None, None
-    (m, low, high), (n, bottom, top) = ([float(x or 0.0) for x in i] for i in (a, b))
-    return d, d - ((m - low) ** 2 + (top - n) ** 2) ** 0.5, d + ((high - m) ** 2 + (n - bottom) ** 2) ** 0.5
-
-
-def plural(n: int, word: str) -> str:
-    """1 goal, 50 goals, 5 classes"""
-    return f"{n:,} {word}{('es' if word.endswith('s') else 's') * (n != 1)}"

@@ -18,11 +18,11 @@ from markupsafe import Markup
 
 import metarl
 from metarl.agents import EXAMPLES, ROBOTS
+from metarl.counts import plural
 from metarl.machine import worker_count
 from metarl.report import fewshot, robots
-from metarl.report.numbers import plural
 from metarl.report.parts import Comparison, Section, Video
-from metarl.report.reading import Reading
+from metarl.report.reading import VIDEOS, Reading
 from metarl.report.texts import printable
 
 VIDEO_BYTES = 6_000_000
@@ -51,7 +51,7 @@ class Videos:
             size, data = path.stat().st_size, ""
             if 0 < size <= self.left:
                 self.left -= size
-                data = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+                data = f"data:{VIDEOS[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()
             shown.append(Video(printable(path.name), quote(os.path.relpath(path, self.page)), data))
         return shown
 

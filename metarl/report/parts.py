@@ -17,6 +17,11 @@ class Video:
     address: str
     data: str = ""
 
+    @property
+    def moving_picture(self) -> bool:
+        """Whether it is a GIF, which pages show as they show pictures."""
+        return self.data.startswith("data:image/")
+
 
 @dataclass(frozen=True)
 class Beside:

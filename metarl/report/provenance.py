@@ -9,10 +9,25 @@ from metarl.report.numbers import percent
 from metarl.report.reading import Reading
 from metarl.report.tables import Table
 from metarl.report.texts import printable
+from metarl.shown import extent
 
 
 def status(run: Reading) -> str:
-    """How far it is."""
+    """How far it is; and which of its evaluations is shown, where there are several."""
+    return "; ".join(filter(None, (_progress(run), _shown(run))))
+
+
+def _shown(run: Reading) -> str:
+    if run.evaluation is None or not run.others:
+        return ""
+    others = "another evaluation is" if len(run.others) == 1 else f"{len(run.others)} other evaluations are"
+    return (
+        f"shown is the largest evaluation of checkpoint {run.evaluation['checkpoint']}, {extent(run.evaluation)}; "
+        f"{others} in a table below"
+    )
+
+
+def _progress(run: Reading) -> str:
     options = run.config["options"]
     planned, per = options.get("steps"), [options.get(key) for key in ("num_envs", "episodes_per_trial", "horizon")]
     # --steps counts whole episodes; those that ended early took fewer

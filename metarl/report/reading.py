@@ -14,16 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl.agents import AGENTS, EXAMPLES, ROBOTS
+from metarl.confined import leads_out, run_of, strangers
+from metarl.counts import plural
+from metarl.curves import SIDES
 from metarl.errors import UserError
 from metarl.pretrained import is_packed
 from metarl.report import fewshot_files
+from metarl.report.fewshot_files import known
 from metarl.report.texts import printable
+from metarl.shown import best
 
 MEASURES = ("success", "last_success", "return")
 """What an evaluation must hold, or returns alone where environments tell no success.
 
 Those of `metarl.evaluate`, which would import torch: a report is to be quick.
 """
+_MODES = ("sampled", "mean")
+FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading and checking a file raises where it is not what it should be."""
+VIDEOS = {".mp4": "video/mp4", ".gif": "image/gif"}
+"""Kinds of the files that `metarl render` makes, by their endings."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 _OPTIONAL = {"engine": str, "adapt_every": int}
 _NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
@@ -41,10 +51,10 @@ class Reading:
         training: of `metarl.agents`: ROBOTS or EXAMPLES.
         config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
         lines: metrics by step, finite numbers only.
-        evaluation: the evaluation to show, or None.
+        evaluation: the evaluation to show, see `metarl.shown`, or None.
         others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
-        videos: mp4 files, the newest first.
+        videos: mp4 files and GIFs, the newest first.
         problems: sentences about what could not be read.
         running: whether a process is training it now.
     """
@@ -99,49 +109,49 @@ def read(path: Path) -> Reading:
         model = open_packed(path)
         root, config, lines = model.path, _whole_config(model.config), []
     else:
-        root, named = _root(path)
-        config, lines = _config(root, problems), _lines(root / "metrics.jsonl", problems)
+        root, named = run_of(path)
+        if not any((root / part).exists() for part in _PARTS):
+            raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
+        problems += [f"{printable(str(one.relative_to(root)))} is a link out of the run, or no file, and is left out."
+                     for one in strangers(root)]  # fmt: skip
+        config, lines = _config(root, problems), _lines(root, problems)
     training = _training(root, config)
     files = _FILES[training]
-    found = _load(sorted(root.glob(f"evaluations/{files.evaluations}")), files.whole, problems)
+    found = _load(_own(root, f"evaluations/{files.evaluations}"), files.whole, problems)
     found.sort(key=lambda content: content["step"])
-    default = [] if named else _load([model.evaluation() if model else root / "evaluation.json"], files.whole, problems)
+    default = [] if named else _load([model.evaluation()] if model else _own(root, "evaluation.json"), files.whole, problems)
     mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = next(iter([*default, *mine[::-1]]), None)
-    films = [*root.glob("videos/*.mp4"), *(model.folder.glob("*.mp4") if model else ())]
+    shown = best([*default, *mine[::-1]])
+    films = [
+        file for kind in VIDEOS for file in (*_own(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
+    ]
     return Reading(
         root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
-        _load(sorted(root.glob("evaluations/metaworld_*.json")), _whole_stock, problems),
-        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems, _locked(root / ".lock"),
+        _load(_own(root, "evaluations/metaworld_*.json"), whole_stock, problems),
+        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems,
+        any(map(_locked, _own(root, ".lock"))),
     )  # fmt: skip
 
 
-def _root(path: Path) -> tuple[Path, str | None]:
-    """The run directory, and the name of the checkpoint where one was named."""
-    if not path.exists():
-        raise UserError(f"there is no run {path}")
-    root, named = path.resolve(), None
-    if root.parent.name == "checkpoints":
-        root, named = root.parent.parent, root.name
-    if not any((root / part).exists() for part in _PARTS):
-        raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
-    return root, named
+def _own(root: Path, pattern: str) -> list[Path]:
+    """The run's files of a pattern, by name; nothing that a link brings in from elsewhere."""
+    return [path for path in sorted(root.glob(pattern)) if path.is_file() and not leads_out(root, path)]
 
 
 def _training(root: Path, config: dict[str, Any]) -> str:
     """What kind of run it is, by its agent; where that is not known, by its evaluations."""
     if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
         return AGENTS[config["agent"]].training
-    protocols = [content.get("protocol") for content in _load([root / "evaluation.json"], lambda content: content, [])]
-    few_shot = any(root.glob(f"evaluations/{_FILES[EXAMPLES].evaluations}")) or fewshot_files.PROTOCOL in protocols
+    protocols = [content.get("protocol") for content in _load(_own(root, "evaluation.json"), lambda content: content, [])]
+    few_shot = any(_own(root, f"evaluations/{_FILES[EXAMPLES].evaluations}")) or fewshot_files.PROTOCOL in protocols
     return EXAMPLES if few_shot else ROBOTS
 
 
 def _config(root: Path, problems: list[str]) -> dict[str, Any]:
-    path = root / "config.json"
-    if not path.exists():
+    files = _own(root, "config.json")
+    if not files:
         problems.append("config.json is missing: settings, versions and the planned length are unknown.")
-    return _whole_config(next(iter(_load([path], lambda content: content, problems)), {}))
+    return _whole_config(next(iter(_load(files, lambda content: content, problems)), {}))
 
 
 def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
@@ -152,12 +162,13 @@ def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _lines(path: Path, problems: list[str]) -> list[dict[str, float]]:
+def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
     """Lines of metrics in order of their steps. A last line without its end is one that is being written."""
-    if not path.exists():
+    files = _own(root, "metrics.jsonl")
+    if not files:
         problems.append("metrics.jsonl is missing: there are no learning curves.")
         return []
-    *texts, being_written = path.read_text(errors="replace").split("\n")
+    *texts, being_written = files[0].read_text(errors="replace").split("\n")
     by_step, bad = {}, 0
     for text in [*texts, being_written]:
         try:
@@ -166,7 +177,7 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, float]]:
         except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             bad += text is not being_written and bool(text.strip())
     if bad:
-        problems.append(f"metrics.jsonl: {bad} of {len(texts)} lines cannot be read and are left out.")
+        problems.append(f"metrics.jsonl: {bad} of {plural(len(texts), 'line')} cannot be read, left out.")
     return [by_step[step] for step in sorted(by_step)]
 
 
@@ -186,13 +197,13 @@ def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], 
             contents.append(check(content))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        except FAULTS:
             problems.append(f"{printable(path.name)} is damaged and left out.")
     return contents
 
 
-def _whole(content: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation in which all that a report uses is there. Raises what its first fault raises."""
+def whole(content: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation in which all that a report uses is there, under known keys. Its first fault raises one of `FAULTS`."""
     _header(content)
     content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
     if not isinstance(content["trained_on"]["suite"], str) or not isinstance(content["trained_on"]["suite_seed"], int):
@@ -200,8 +211,7 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
     content.setdefault("adapt_every", None)
     if any(content.get(key) is not None and not isinstance(content[key], kind) for key, kind in _OPTIONAL.items()):
         raise ValueError("a value of the wrong kind")
-    if not content["sides"]:
-        raise ValueError("nothing was evaluated")
+    known(content["sides"], SIDES)
     told = any("success" in measures for side in content["sides"].values() for measures in side["by_episode"].values())
     needed = MEASURES if told else MEASURES[-1:]
     for side in content["sides"].values():
@@ -211,6 +221,7 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
             _statistics(figures, content["episodes"], needed)
         if side.get("goal_blind"):
             _statistics(side["goal_blind"], None, needed)
+        known(side["figures"], _MODES)
         for mode in {"sampled", *side["figures"]}:
             for measure in needed:
                 shape = np.array(side["figures"][mode][measure], dtype=float).shape
@@ -220,7 +231,9 @@ def _whole(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequence[str]) -> None:
+    known(figures["by_episode"], _MODES)
     for mode in {"sampled", *figures["by_episode"]}:
+        known(figures["by_episode"][mode], MEASURES)
         for measure in measures:
             rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
             gain = np.array(figures["gain"][mode][measure], dtype=float)
@@ -228,7 +241,7 @@ def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequenc
                 raise ValueError("statistics of another shape")
 
 
-def _whole_stock(content: dict[str, Any]) -> dict[str, Any]:
+def whole_stock(content: dict[str, Any]) -> dict[str, Any]:
     """An evaluation by Meta-World's protocol in which all that a report uses is there."""
     side = content["sides"]["test"]
     texts = all(isinstance(content[key], str) for key in ("engine", "checkpoint"))
@@ -255,7 +268,7 @@ class _Files(NamedTuple):
 
 
 _FILES = {
-    ROBOTS: _Files("all-goals_*.json", _whole, "environment steps"),
+    ROBOTS: _Files("all-goals_*.json", whole, "environment steps"),
     EXAMPLES: _Files("episodes_*.json", fewshot_files.whole, "outer updates"),
 }
 

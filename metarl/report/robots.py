@@ -10,6 +10,7 @@ from metarl.report.provenance import details, status
 from metarl.report.reading import Reading
 from metarl.report.tables import Table
 from metarl.report.verdicts import MODE, gap_of, main_side, sentences, stock_sentence, tiles, warnings
+from metarl.shown import extent
 
 _PROTOCOL = (
     "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
@@ -61,12 +62,12 @@ def _results(run: Reading) -> list[Table]:
             made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
         made.append(_episodes(content))
     head = headline(content) if content else "success"
-    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), SIDES.get(main_side(c), main_side(c)),
+    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), extent(c),
                *[c["sides"][main_side(c)]["by_episode"][MODE][head][e] for e in (0, -1)]]
               for c in run.others if head in measured(c)]  # fmt: skip
     if others:
         kind = "percent" if head == "success" else "number"
-        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("goals", "text"),
+        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("played", "text"),
                    (f"{head} before", kind), (f"{head} after", kind)]  # fmt: skip
         made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
     return made

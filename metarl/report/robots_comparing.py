@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metarl import comparison
+from metarl.counts import plural
 from metarl.curves import SIDES, headline
 from metarl.report import figures
 from metarl.report.drawing import Picture, colored, one_axis, picture
-from metarl.report.numbers import Interval, number_of, percent_of, plural
+from metarl.report.numbers import Interval, number_of, percent_of
 from metarl.report.parts import Comparison, Section
 from metarl.report.tables import Table
 from metarl.report.texts import legend, printable

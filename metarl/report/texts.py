@@ -1,4 +1,6 @@
-"""Texts from files and names of folders, as a report may show them."""
+"""Texts from files and names of folders, as a report or a terminal may show them."""
+
+import unicodedata
 
 
 def printable(text: str) -> str:
@@ -6,7 +8,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     whole = text.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in whole)
+    shown = (
+        c.isprintable() or unicodedata.category(c) == "Zs" for c in whole
+    )  # spaces that are not ASCII's are none to Python
+    return "".join(c if can else "\N{REPLACEMENT CHARACTER}" for c, can in zip(whole, shown))
 
 
 def short(text: str, most: int = 40) -> str:

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metarl.agents import adaptation_step
+from metarl.counts import plural
 from metarl.curves import SIDES, headline
 from metarl.report.numbers import (
     Interval,
     change_of,
-    difference,
     number_of,
     percent,
     percent_of,
-    plural,
     points_of,
     signless_zero,
 )
 from metarl.report.reading import Reading, printable
+from metarl.statistics import recovered
 
 MODE = "sampled"
 """The actions that the headline is about: those that the agent was trained with."""
@@ -178,7 +178,7 @@ def _gain(gain: list[float | None]) -> str:
 def gap_of(content: dict[str, Any], measure: str) -> tuple[float, float | None, float | None]:
     """Train minus held-out in the last episode."""
     train, test = (content["sides"][side]["by_episode"][MODE][measure][-1] for side in ("train", "test"))
-    return difference(train, test)
+    return recovered(train, test)
 
 
 def _gap(content: dict[str, Any]) -> str:
@@ -240,8 +240,9 @@ def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
         return f"{both} Here the two agree."
     if theirs < ours[0]:
         return (
-            f"{both} Stock measured {stock['episodes_counted']} episodes of a task in each of {stock['evaluations']} draws of "
-            f"goals, after {stock['episodes']} episodes of experience; the other figure is of every goal, after "
+            f"{both} Stock measured {plural(stock['episodes_counted'], 'episode')} of a "
+            f"task in each of {plural(stock['evaluations'], 'draw')} of "
+            f"goals, after {plural(stock['episodes'], 'episode')} of experience; the other figure is of every goal, after "
             f"{content['episodes'] - 1}."
         )
     return (
