@@ -306,7 +306,8 @@ class MAML(Agent):
         s, valid = self.settings, rollout.valid
         reward = torch.where(valid, rollout.reward, 0.0).double()
         returns = discounted_returns(reward, s.gamma, rollout.done)
-        step = (rollout.step.double() / (rollout.step.max() + 1))[..., None]
+        longest = torch.where(valid, rollout.step, 0).amax(0) + 1  # of the task's own episodes
+        step = (rollout.step.double() / longest)[..., None]
         x = x.double()
         features = torch.cat([x, x.square(), torch.ones_like(step), step, step**2, step**3], -1)
         value = (features * fit_linear(features, returns, valid.double())).sum(-1)
