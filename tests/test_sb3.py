@@ -562,7 +562,7 @@ def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
         (["sb3-ppo", "ml1:reach-v3", "--n-steps", "7"], "7 steps between updates do not divide them"),
         (["sb3-sac", "ml1:reach-v3", "--train-freq", "7"], "7 steps between updates do not divide them"),
         (["sb3-ppo", "ml1:reach-v3", "--batch-size", "1"], "batch_size must be at least 2"),
-        (["sb3-ppo", "ml1:reach-v3", "--gamma", "1"], "gamma (1.0) must lie in [0, 1)"),
+        (["sb3-ppo", "ml1:reach-v3", "--gamma", "1"], "gamma must lie in [0, 1), not 1.0"),
         (["sb3-sac", "ml1:reach-v3", "--net-arch", "0"], "net_arch must be"),
     ],
 )
