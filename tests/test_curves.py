@@ -5,6 +5,7 @@ import pytest
 from made_runs import evaluation
 from PIL import Image
 
+from metarl import curves as curves_module
 from metarl.curves import plot, table, verdict
 from metarl.envs import suite
 
@@ -98,13 +99,12 @@ def test_the_table_of_several_tasks_has_each_ones_first_and_last_episode(capsys)
 
 @pytest.mark.parametrize("agents", [1, 2])
 def test_the_picture_shows_the_means_and_nothing_beyond_its_edge(tmp_path, monkeypatch, agents):
-    from matplotlib import pyplot as plt
-
-    monkeypatch.setattr(plt, "close", lambda figure: None)  # so that the test can look at it
+    drawn = []
+    save = curves_module.save_figure
+    monkeypatch.setattr(curves_module, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
     contents = [_content(run=f"run{i}") for i in range(agents)]
     plot(contents, tmp_path / "plot.png")
-    figure = plt.gcf()
-    monkeypatch.undo()
+    (figure,) = drawn
     success, returns = figure.axes
     curves = {line.get_label(): line for line in success.lines}
     name = "held-out goals, sampled actions" if agents == 1 else "maml-trpo (run1), sampled actions"
@@ -118,5 +118,4 @@ def test_the_picture_shows_the_means_and_nothing_beyond_its_edge(tmp_path, monke
         inside = text.get_window_extent().transformed(success.transAxes.inverted())
         assert 0 <= inside.y0 < inside.y1 <= 1
     assert "ml1:reach-v3" in figure.get_suptitle()
-    plt.close(figure)
     assert Image.open(tmp_path / "plot.png").size == (1200, 504)

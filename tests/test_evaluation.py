@@ -18,7 +18,7 @@ def test_the_smallest_number_of_each_kind_is_a_plan_and_one_less_is_none(name):
         Plan(**{name: least - 1})
 
 
-@pytest.mark.parametrize("options", [{}, {"plan": Plan(trials=2)}, {"plan": Plan(train_goals=9)}, {"seeds": 0}])
+@pytest.mark.parametrize("options", [{}, {"plan": Plan(trials=2)}, {"plan": Plan(train_goals=9)}])
 def test_options_of_one_protocol_are_refused_with_the_other(options, tmp_path):
     Evaluate((tmp_path,), protocol="metaworld", seeds=2)
     with pytest.raises(UserError, match="protocol"):

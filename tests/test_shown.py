@@ -109,7 +109,7 @@ def test_few_shot_evaluations_are_all_kept_and_the_largest_is_shown(few_shot_dat
     assert reading.evaluation is not None
     assert (reading.evaluation["episodes"], reading.evaluation["seed"], len(reading.others)) == (25, 1, 3)
     assert cli.run(["report", str(path), "--out", str(tmp_path / "page.html"), "--quiet"]) == 0
-    assert "25 episodes (3 ways, 1 shots, 3 queries); 3 other evaluations" in (tmp_path / "page.html").read_text()
+    assert "25 episodes (3 ways, 1 shot, 3 queries); 3 other evaluations" in (tmp_path / "page.html").read_text()
 
 
 def test_evaluations_of_ones_own_agent_are_all_kept(tmp_path, capsys):
