@@ -24,7 +24,7 @@ def refuse_beyond(needs: Mapping[str, float], advice: str) -> None:
 
 
 def weights(make: Callable[[Any], Any]) -> int:
-    """Bytes of the tensors of the agent that this makes on a device; nothing is allocated.
+    """Bytes of the tensors of the agent that this makes on a device; nothing is allocated. 0: it has to be, to be known.
 
     Raises:
         UserError: a tensor would be larger than can be counted.
@@ -34,6 +34,8 @@ def weights(make: Callable[[Any], Any]) -> int:
     try:
         with torch.device("meta"):
             return _bytes(make(torch.device("meta")).state_dict())
+    except NotImplementedError:  # stable-baselines3 insists on memory
+        return 0
     except RuntimeError as error:
         raise UserError(f"such a network cannot be made: {str(error).splitlines()[0]}") from None
 

@@ -1,8 +1,12 @@
 """Training on robots: its options, and what a configuration of it stands for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gymnasium
+import numpy as np
 import torch
 
 from metarl.agents import AGENTS, ROBOTS, entry, find
@@ -18,6 +22,7 @@ from metarl.memory import refuse_beyond, weights
 from metarl.ranges import check
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
+from metarl.spaces import box_bounds
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv, TaskDistribution
@@ -82,8 +87,20 @@ class Setup(NamedTuple):
             f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.horizon, 'step')} "
             f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
+            f"{''.join(f'{note}.{chr(10)}' for note in self._notes())}"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
+
+    def _notes(self) -> Iterator[str]:
+        """What the user may not expect of environments of their own, a line each."""
+        space, std = self.env.single_action_space, self.agent.first_std
+        if std and isinstance(space, gymnasium.spaces.Box) and (entry := ill_scaled(space, std)) is not None:
+            yield (
+                f"Beware: actions lie in [{space.low[entry]:g}, {space.high[entry]:g}] (entry {entry}) and are drawn around 0 "
+                f"with a standard deviation of {std:g} at first: gymnasium.wrappers.RescaleAction(env, -1, 1) mends that"
+            )
+        if not self.suite.train.success:
+            yield "Figures are of returns alone: info tells neither success nor is_success from the first step on"
 
     def interface(self) -> Interface:
         """See `metarl.interface`."""
@@ -104,6 +121,17 @@ class Setup(NamedTuple):
     def close(self) -> None:
         """Free the environments."""
         self.env.close()
+
+
+def ill_scaled(space: gymnasium.spaces.Box, std: float) -> int | None:
+    """The first entry whose bounded range is far from what is drawn around 0 with this deviation; None: there is none.
+
+    Far is a deviation of less than a tenth of the range's width or of more than 2.5 times it, and a range without 0.
+    """
+    low, high, width = box_bounds(space)
+    far = np.isfinite(width) & ((std < 0.1 * width) | (std > 2.5 * width)) | (low > 0) | (high < 0)
+    far &= width > 0  # where there is nothing to choose, nothing is missed
+    return int(np.flatnonzero(far)[0]) if far.any() else None
 
 
 def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
@@ -130,7 +158,9 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     if config["agent"] in AGENTS and device.type == "cpu":
         # its weights, their gradient and two moments; and each task's own weights, where they adapt
         copies = 4 + (options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0)
-        refuse_beyond({f"{copies:,} times the network's weights": copies * weights(make_agent)}, "smaller layers need less")
+        between = sum(4 * a * b for a, b in pairwise(getattr(settings, "net_arch", ())))
+        taken = copies * max(between, weights(make_agent))
+        refuse_beyond({f"{copies:,} times the network's weights": taken}, "smaller layers need less")
     agent = make_agent(device)
     episodes, rest = divmod(options.episodes_per_trial, agent.phases)
     if rest or not episodes:

@@ -30,7 +30,7 @@ REACH = ["rl2", "ml1:reach-v3"]
         (["train", *REACH, "--steps", "2.5"], "not a whole number"),
         (["train", *REACH, "--gamma", "1.5"], "gamma"),
         (["train", *REACH, "--reward", "v3"], "reward must be"),
-        (["train", *REACH, "--suite-seed", "-1"], "suite's seed"),
+        (["train", *REACH, "--suite-seed", "-1"], "suite_seed must be at least 0"),
         (["train", "--resume", "nowhere"], "there is no run nowhere"),
         (["evaluate", "nowhere"], "there is no run nowhere"),
         (["evaluate", "."], "not a run"),

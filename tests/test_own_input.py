@@ -67,7 +67,7 @@ A.update = lambda self, batches, iteration: """
         (ENV + "Env.step = lambda self, a: (np.zeros(3), 1.0, False, False, {})\ns = tasks(1)\n", "is of shape (3,)"),
         (ENV + "Env.step = lambda self, a: (np.full(2, np.nan), 1.0, False, False, {})\ns = tasks(1)\n", "finite: [nan, nan]"),
         (ENV + "Env.step = lambda self, a: (np.zeros(2), np.nan, False, False, {})\ns = tasks(1)\n", "finite number, not nan"),
-        (ENV + "Env.observation_space = gymnasium.spaces.Dict()\ns = tasks(1)\n", "gymnasium.wrappers.FlattenObservation"),
+        (ENV + "Env.observation_space = gymnasium.spaces.Dict(a=Env.action_space)\ns = tasks(1)\n", "FlattenObservation makes"),
         (ENV + "Env.observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3))\ns = tasks(1)\n", "FlattenObservation"),
         (ENV + "Env.action_space = gymnasium.spaces.MultiBinary(3)\ns = tasks(1)\n", "a Discrete is needed"),
         (ENV + "Env.set_task = lambda self, n: 1 / n\ndef s(): return tasks(0)\n", "ZeroDivisionError"),
