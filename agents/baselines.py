@@ -16,8 +16,9 @@ from metarl.envs import TaskDistribution
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, State, Step
-from metarl.networks import Categorical, Gaussian, Uniform, action_size
+from metarl.networks import Categorical, Gaussian, Uniform
 from metarl.ranges import check
+from metarl.spaces import action_size, box_bounds
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
@@ -74,14 +75,25 @@ class _Fixed(Agent):
 
 
 class Random(_Fixed):
-    """Each action as likely as any other."""
+    """Each action as likely as any other.
+
+    Raises:
+        UserError: a Box without bounds, where there is no such thing.
+    """
+
+    def __init__(self, settings: Any, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
+        super().__init__(settings, observation_space, action_space, *rest, **more)
+        if isinstance(action_space, gymnasium.spaces.Box):
+            low, high, width = box_bounds(action_space)
+            if not np.isfinite(width).all():
+                raise UserError(f"random actions are drawn evenly between bounds, and {action_space} has not two everywhere")
+            self.bounds = low, high
 
     def predict(self, state: State, query: Step) -> tuple[Uniform | Categorical, State]:
         """The same whatever is asked."""
         if isinstance(self.space, gymnasium.spaces.Discrete):
             return Categorical(torch.zeros(*query.previous_reward.shape, self.size, device=self.device)), state
-        assert isinstance(self.space, gymnasium.spaces.Box)
-        bounds = [torch.from_numpy(np.asarray(b, np.float32)).to(self.device) for b in (self.space.low, self.space.high)]
+        bounds = [torch.from_numpy(bound).to(self.device) for bound in self.bounds]
         return Uniform(*(bound.expand(*query.previous_reward.shape, self.size) for bound in bounds)), state
 
 
@@ -90,14 +102,17 @@ class Scripted(_Fixed):
 
     _SMALL = 1e-6
 
+    def accept(self, source: Any) -> None:
+        """See `Agent.accept`."""
+        _refuse_own(source.env)
+
     def meet(self, env: "MetaVectorEnv") -> None:
         """Look up each slot's task and goal.
 
         Raises:
             UserError: the tasks are not Meta-World's.
         """
-        if env.distribution.make is not None:
-            raise UserError("the scripted expert knows Meta-World's tasks only")
+        _refuse_own(env)
         self.names = [task.name for task in env.tasks if task is not None]
         self.goals = np.array([env.engine.scene(slot).goal for slot in range(env.num_envs)])
 
@@ -110,6 +125,11 @@ class Scripted(_Fixed):
             actions = np.array([_expert(name).get_action(seen) for name, seen in zip(self.names, obs)], np.float32)
         mean = torch.from_numpy(actions).to(self.device)
         return Gaussian(mean, torch.full_like(mean, np.log(max(self.settings.std, self._SMALL)))), state
+
+
+def _refuse_own(env: "MetaVectorEnv") -> None:
+    if env.distribution.make is not None:
+        raise UserError("the scripted expert knows Meta-World's tasks only")
 
 
 @lru_cache

@@ -10,9 +10,7 @@ reptile   towards the mean of the adapted weights (Nichol et al. 2018)
 """
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -25,10 +23,12 @@ from metarl.adapt import InnerSettings, Params, adapt, finite, initial_rates, st
 from metarl.advantages import discounted_returns, fit_linear, gae, standardise_by_task
 from metarl.agents import Preset
 from metarl.agents.outer import OUTER
+from metarl.devices import Workers
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.graphs import Graph, feed_forward
 from metarl.learner import Agent, Metrics, Step, where
+from metarl.machine import worker_count
 from metarl.networks import Distribution, FeedForwardPolicy
 from metarl.ranges import SIZES, check
 from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
@@ -187,7 +187,7 @@ class MAML(Agent):
         scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
     ) -> None:  # fmt: skip
         self.settings, self.seed, self.device = settings, seed, device
-        self.phases = settings.inner_steps + 1
+        self.phases, self.first_std = settings.inner_steps + 1, settings.std
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.policy = FeedForwardPolicy(
@@ -200,9 +200,7 @@ class MAML(Agent):
             self.rates = {name: nn.Parameter(rate) for name, rate in self.rates.items()}
             self.meta |= {f"rate.{name}": rate for name, rate in self.rates.items()}
         self.inner_kl = settings.inner_kl
-        # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
-        cores = len(os.sched_getaffinity(0))
-        self._workers = ThreadPoolExecutor(cores, "metarl-maml", initializer=torch.set_num_threads, initargs=(1,))
+        self._workers = Workers(worker_count(), "metarl-maml")
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
@@ -251,7 +249,7 @@ class MAML(Agent):
 
     def each(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """The function of every item, side by side on a CPU's cores; in order."""
-        return list(self._workers.map(function, items) if self.device.type == "cpu" else map(function, items))
+        return self._workers.map(function, items) if self.device.type == "cpu" else list(map(function, items))
 
     def split(self, meta: Params) -> tuple[Params, Params]:
         """Policy parameters and learning rates of `meta` or of something in its place."""
@@ -308,7 +306,8 @@ class MAML(Agent):
         s, valid = self.settings, rollout.valid
         reward = torch.where(valid, rollout.reward, 0.0).double()
         returns = discounted_returns(reward, s.gamma, rollout.done)
-        step = (rollout.step.double() / (rollout.step.max() + 1))[..., None]
+        longest = torch.where(valid, rollout.step, 0).amax(0) + 1  # of the task's own episodes
+        step = (rollout.step.double() / longest)[..., None]
         x = x.double()
         features = torch.cat([x, x.square(), torch.ones_like(step), step, step**2, step**3], -1)
         value = (features * fit_linear(features, returns, valid.double())).sum(-1)

@@ -2,13 +2,18 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import update_wrapper
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from metarl.agents import EXAMPLES, ROBOTS, AgentEntry, Preset
 from metarl.errors import UserError
-from metarl.learner import Agent
+from metarl.learner import Agent, Metrics, Source, State
 from metarl.userfiles import UserFile
 
 TRAININGS = {"robots": ROBOTS, "examples": EXAMPLES}
@@ -17,6 +22,8 @@ VERBS = {
     "state_dict": "state_dict()", "load_state_dict": "load_state_dict(state)",
 }  # fmt: skip
 """What an agent must be able to do; what else it may do has a default in `metarl.learner.Agent`."""
+_DISTRIBUTION = ("sample", "mode", "log_prob", "stack")
+"""What a distribution over actions has."""
 _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "robots": ("(settings, observation_space, action_space, scale, *, seed, device, total_iterations)", 4,
                ("seed", "device", "total_iterations")),
@@ -74,7 +81,61 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
         inspect.signature(agent).bind(*[None] * positional, **dict.fromkeys(keywords))
     except TypeError as error:
         raise UserError(f"{label} cannot be made: {error}. An agent is called with {form}") from None
-    return agent, presets
+    return _checked(agent, label, TRAININGS[training] == ROBOTS), presets
+
+
+def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
+    """The class with its answers checked: what is none is named, and does not fail in whatever would take it."""
+
+    class Checked(agent):
+        def predict(self, state: State, query: Any) -> tuple[Any, State]:
+            answer = super().predict(state, query)
+            if not isinstance(answer, tuple) or len(answer) != 2:
+                raise UserError(f"{label}: predict must return a prediction and the state, not {type(answer).__name__}")
+            if acts and not all(hasattr(type(answer[0]), name) for name in _DISTRIBUTION):
+                what = f"one of metarl.networks, or what has {', '.join(_DISTRIBUTION)}"
+                raise UserError(f"{label}: predict must give a distribution ({what}), not {type(answer[0]).__name__}")
+            return answer
+
+        def iterate(self, source: Source, iteration: int) -> Metrics:
+            given = super().iterate(source, iteration)
+            if not isinstance(given, Mapping):
+                raise UserError(f"{label}: update must return a dict of metrics, not {type(given).__name__}")
+            return {str(name): _number(f"{label}: the metric {name!r}", value) for name, value in given.items()}
+
+        def state_dict(self) -> dict[str, Any]:
+            state = super().state_dict()
+            if not isinstance(state, dict):
+                raise UserError(f"{label}: state_dict must return a dict, not {type(state).__name__}")
+            _check_state(f"{label}: state_dict", state)
+            return state
+
+    return update_wrapper(Checked, agent, updated=())  # type: ignore[return-value]
+
+
+def _number(what: str, value: Any) -> int | float:
+    """A number as Python's own, also where it is a tensor or an array of one entry."""
+    entries = value.numel() if isinstance(value, Tensor) else np.size(value)
+    plain = value.item() if entries == 1 and hasattr(value, "item") else value
+    if not isinstance(plain, int | float):
+        raise UserError(f"{what} must be a number, not {type(value).__name__}")
+    return plain
+
+
+def _check_state(what: str, state: Any) -> None:
+    """Raise UserError where a checkpoint could not hold this."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            if not isinstance(key, str) or "/" in key:
+                raise UserError(f"{what}: keys are strings without a slash, not {key!r}")
+            _check_state(f"{what}[{key!r}]", value)
+    elif not isinstance(state, Tensor):
+        try:
+            json.dumps(state)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{what} must hold tensors and what JSON can hold, in nested dicts, not {type(state).__name__}"
+            ) from None
 
 
 def _lacks(agent: type, verb: str) -> bool:

@@ -4,7 +4,6 @@ The hidden state lives through all episodes of a trial; PPO (Schulman et al. 201
 trial by truncated back-propagation over chunks that start from the hidden states stored while acting.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from metarl.advantages import discounted_returns, fit_pooled, gae, standardise
 from metarl.agents import Preset
+from metarl.devices import Workers
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.graphs import Graph, recurrent
@@ -147,8 +147,8 @@ class RL2(Agent):
                 settings.state_std, settings.min_std,
             )  # fmt: skip
         self.policy.to(device)
-        # Two threads of BLAS would share each small product, and stall each other where the machine is busy.
-        self.workers = ThreadPoolExecutor(settings.shards, "metarl-rl2")
+        self.workers = Workers(settings.shards, "metarl-rl2")
+        self.first_std = settings.std
         self._anneal(0)
 
     @cached_property
@@ -264,7 +264,7 @@ class RL2(Agent):
         """One step of Adam on a minibatch of chunks."""
         count = data.valid[:, minibatch].sum().clamp(min=1)
         parts = minibatch.tensor_split(self.settings.shards if self.device.type == "cpu" else 1)
-        results = list(self.workers.map(lambda part: self._gradient(data, part, count), parts))
+        results = self.workers.map(lambda part: self._gradient(data, part, count), parts)
         for i, parameter in enumerate(self.policy.parameters()):
             parameter.grad = torch.stack([gradient[i] for gradient, _ in results]).sum(0)
         figures = torch.stack([figures for _, figures in results]).sum(0)
@@ -278,8 +278,6 @@ class RL2(Agent):
 
     def _gradient(self, data: "Chunks", part: Tensor, count: Tensor) -> tuple[list[Tensor], Tensor]:
         """A part's share of the minibatch's gradient, and of its loss, entropy, KL and clip fraction (4,)."""
-        if self.device.type == "cpu":
-            torch.set_num_threads(1)  # parts run side by side in threads of their own
         eps, mask = self.settings.clip, data.valid[:, part]
         prediction = self.policy.sequence(data.x[:, part], data.hidden[part])
         log_ratio = (prediction.log_prob(data.action[:, part]) - data.log_prob[:, part])[mask]

@@ -8,6 +8,7 @@ Importing this module needs no stable-baselines3; making an agent does.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -271,6 +272,10 @@ def fill(buffer: Any, **columns: Any) -> None:
 
 class SB3PPO(SB3Agent):
     """SB3's PPO: see `SB3Agent`."""
+
+    def __init__(self, settings: PPOSettings, *rest: Any, **more: Any) -> None:
+        super().__init__(settings, *rest, **more)
+        self.first_std = math.exp(settings.log_std_init)
 
     def _make(self) -> Any:
         s = self.settings

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.sb3 import SB3VecEnv, single_precision  # first: it says what to install where SB3 is missing
+from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: it says what to install where SB3 is missing
 from metarl.envs.scales import InputScale
 from metarl.learner import NonFiniteError
-from metarl.networks import InputScaler, observation_size
+from metarl.networks import InputScaler
 from metarl.rollout import Trials
+from metarl.spaces import observation_size
 
 from stable_baselines3 import PPO, SAC  # isort: skip
 from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer  # isort: skip
@@ -68,7 +69,8 @@ def build(
     """
     extractor = {"features_extractor_class": Scaled, "features_extractor_kwargs": {"scale": scale}}
     model = algorithm("MlpPolicy", None, policy_kwargs={**policy, **extractor}, _init_setup_model=False, **settings)
-    model.observation_space, model.action_space, model.n_envs = single_precision(observation_space), action_space, 1
+    model.observation_space, model.action_space = seen_by_sb3(observation_space), seen_by_sb3(action_space)
+    model.n_envs = 1
     model._setup_model()  # as SB3's own `load` does it
     model.set_logger(Logger(None, []))
     return model

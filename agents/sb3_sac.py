@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,10 @@ from metarl.agents.sb3 import Played, SB3Agent, SB3Settings, fill
 from metarl.counts import Count
 from metarl.errors import UserError
 from metarl.learner import Metrics, Step
-from metarl.networks import SquashedGaussian, action_size, linear_by_task, observation_size
+from metarl.networks import SquashedGaussian, linear_by_task
 from metarl.ranges import check
 from metarl.rollout import Rollout
+from metarl.spaces import action_size, box_bounds, observation_size
 
 log = logging.getLogger("metarl")
 
@@ -72,7 +74,10 @@ class SB3SAC(SB3Agent):
     def __init__(self, settings: SACSettings, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
         if not isinstance(action_space, gymnasium.spaces.Box):
             raise UserError(f"SAC needs Box actions, not {action_space}")
-        self.bounds = action_space.low, action_space.high
+        low, high, width = box_bounds(action_space)
+        if not (np.isfinite(width) & (width > 0)).all():
+            raise UserError(f"SAC spreads its actions between bounds: each entry needs two, and {action_space} has not")
+        self.bounds = low, high
         super().__init__(settings, observation_space, action_space, *rest, **more)
         if settings.fit_steps == 0:
             self.adapt_every = None

@@ -2,14 +2,14 @@
 
 import inspect
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metarl.envs.python_engine import PythonEngine
 from metarl.envs.suites import Suite, Task, TaskDistribution, suite
 from metarl.errors import UserError
-from metarl.userfiles import UserFile, is_named, lookup
+from metarl.userfiles import UserFile, is_named, lookup, told
 
 _made: dict[tuple[Any, ...], Suite] = {}
 _PLAIN = (bool, int, float, str, type(None))
@@ -29,8 +29,8 @@ def own_suite(file: UserFile, seed: int = 1, goals: int = 50) -> Suite:
         goals: given to a function that has a parameter `goals`.
 
     Returns:
-        The suite, with the file's label for its name. One environment of each name was made, and took a step: where its
-        info says nothing of success, so do the suite's distributions.
+        The suite, with the file's label for its name. Two environments of each name were made, and took a step: where
+        their info says nothing of success, so do the suite's distributions.
 
     Raises:
         UserError: it is no suite, or its tasks or environments cannot be trained on.
@@ -44,10 +44,13 @@ def own_suite(file: UserFile, seed: int = 1, goals: int = 50) -> Suite:
             raise UserError(
                 f"{file.label}: {len(both)} tasks are both trained on and held out. Where nothing is held out, test is None"
             )
-        horizon, success = made.horizon, True
-        if sides["train"].make is not None:
-            steps, success = _tried(file.label, sides["train"])
-            horizon = horizon or steps
+        horizon, train = made.horizon, sides["train"]
+        tried = {side: _tried(file.label, tasks) for side, tasks in sides.items() if _is_new(tasks, train)}
+        if "train" in tried:
+            horizon = horizon or tried["train"].longest
+        if len(tried) == 2 and tried["train"].spaces != tried["test"].spaces:
+            raise UserError(f"{file.label}: held-out tasks have other observation or action spaces than those trained on")
+        success = all(found.success for found in tried.values())
         sides = {side: replace(tasks, success=tasks.success and success) for side, tasks in sides.items()}
         takes_seed = callable(file.value) and "seed" in inspect.signature(file.value).parameters
         again = (lambda other: own_suite(file, other, goals)) if takes_seed else None
@@ -69,6 +72,11 @@ def _given(file: UserFile, seed: int, goals: int) -> Suite:
         made = Suite(file.label, seed, made, None)
     if not isinstance(made, Suite):
         raise UserError(f"{file.label} is {type(made).__name__}, not a metarl.envs.Suite or a function that gives one")
+    for side, tasks in (("train", made.train), ("test", made.test)):
+        if not isinstance(tasks, TaskDistribution) and (side == "train" or tasks is not None):
+            raise UserError(f"{file.label}: the suite's {side} is {type(tasks).__name__}, not a metarl.envs.TaskDistribution")
+    if made.horizon is not None and (type(made.horizon) is not int or made.horizon < 1):
+        raise UserError(f"{file.label}: the suite's horizon is a number of steps, at least 1, not {made.horizon!r}")
     return made
 
 
@@ -93,17 +101,42 @@ def _plain(label: str, params: Any) -> Any:
     return params
 
 
-def _tried(label: str, tasks: TaskDistribution) -> tuple[int | None, bool]:
-    """Take one step in one task of each name: the environment's own longest episode, and whether its info tells success."""
+class _Tried(NamedTuple):
+    """What a step in each kind of environment showed.
+
+    Attributes:
+        longest: the environment's own longest episode; None: unknown.
+        success: whether every info told success.
+        spaces: what all tasks share.
+    """
+
+    longest: int | None
+    success: bool
+    spaces: tuple[Any, ...]
+
+
+def _is_new(tasks: TaskDistribution, train: TaskDistribution) -> bool:
+    """Whether these environments of the user's are to be tried: the train side's, and others than those."""
+    others = tasks.make is not train.make or not set(tasks.names) <= set(train.names)
+    return tasks.make is not None and (tasks is train or others)
+
+
+def _tried(label: str, tasks: TaskDistribution) -> _Tried:
+    """Take one step in one task of each name, in two environments side by side."""
     try:
-        engine = PythonEngine(tasks.make, tasks.names, 1)
+        engine = PythonEngine(tasks.make, tasks.names, 2)
         try:
             for name in tasks.names:
-                engine.reset([0], [next(task for task in tasks.tasks if task.name == name)], [0])
+                engine.reset([0, 1], [next(task for task in tasks.tasks if task.name == name)] * 2, [0, 1])
                 engine.action_space.seed(0)
-                engine.step(np.array([engine.action_space.sample()]))
-            return engine.longest, engine.tells_success
+                engine.step(np.array([engine.action_space.sample() for _ in range(2)]))
+            longest = engine.longest if type(engine.longest) is int and engine.longest > 0 else None
+            return _Tried(longest, engine.tells_success, (engine.observation_space.shape, engine.action_space))
         finally:
             engine.close()
     except UserError as error:
         raise UserError(f"{label}: {error}") from None
+    except Exception as error:
+        if told(error):  # the command line shows it
+            raise
+        raise UserError(f"{label}: its environment raised {type(error).__name__}: {error}") from error

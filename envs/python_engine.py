@@ -1,7 +1,6 @@
 """The reference engine: stock Meta-World objects, or any gymnasium environment with a task parameter."""
 
 import importlib
-import inspect
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from metarl.envs.drawing import Painter, import_mujoco
+from metarl.envs.own_env import OwnEnv, brief, fits
 from metarl.envs.scales import observation_space
 from metarl.envs.scene import Scene, assets, get_state
 from metarl.envs.suites import Task
@@ -164,52 +164,10 @@ def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     return out
 
 
-def _supported(name: str, env: Any) -> None:
-    """Raise UserError where agents could not play this environment."""
-    observations, actions = (getattr(env, f"{what}_space", None) for what in ("observation", "action"))
-    if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
-        raise UserError(
-            f"{name} has the observation space {observations}: a Box of one dimension is needed. "
-            "gymnasium.wrappers.FlattenObservation makes one of any other"
-        )
-    flat = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
-    if not flat and not isinstance(actions, gymnasium.spaces.Discrete):
-        raise UserError(f"{name} has the action space {actions}: a Box of one dimension or a Discrete is needed")
-    _fits(_set_task_of(env), (), says=f"{name}: set_task is called with a task's parameters alone: set_task(params)")
-    _fits(env.step, None, says=f"{name}: step is called with an action alone: step(self, action)")
-    _fits(env.reset, seed=0, says=f"{name}: reset is called with a seed: reset(self, *, seed=None, options=None)")
-
-
-def _set_task_of(env: Any) -> Callable[[Any], Any]:
-    """The environment's `set_task`, or that of one that it wraps."""
-    while not hasattr(env, "set_task"):
-        if not hasattr(env, "env"):
-            raise UserError(f"{type(env).__name__} has no set_task(params): what makes an environment this or that task")
-        env = env.env
-    return env.set_task
-
-
-def _fits(function: Callable[..., Any], *args: Any, says: str, **kwargs: Any) -> None:
-    """Raise UserError where a function cannot be called so."""
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError:
-        raise UserError(says) from None
-    except ValueError:  # a signature that Python does not know
-        pass
-
-
-def _brief(value: Any) -> str:
-    """What something is, in a few words."""
-    if isinstance(value, tuple):
-        return f"{len(value)} values"
-    return f"of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-
-
 class PythonEngine:
     """Steps environment objects one after the other.
 
-    Environments other than Meta-World's are checked: what they may not do raises a `UserError` that says so.
+    Environments other than Meta-World's are checked: see `OwnEnv`.
 
     Args:
         make: makes an environment of a name, with a method `set_task(params)`, its own or one within its wrappers; None:
@@ -239,13 +197,12 @@ class PythonEngine:
     ) -> None:
         self.own = make is not None
         self.make = make or partial(StockEnv, reward=reward, goal_visible=goal_visible)
+        self.made: set[int] = set()  # ids of the user's environments, each within its wrappers
         self.names, self.full_info, self.tells_success = list(names), info == "full", True
         self.spare: dict[str, list[Any]] = defaultdict(list)
         self.slots: list[tuple[str, Any] | None] = [None] * num_envs
-        _fits(self.make, names[0], says="make is called with a task's name, such as make=lambda name: PointRobot()")
-        first = self.make(names[0])
-        if self.own:
-            _supported(names[0], first)
+        fits(self.make, names[0], says="make is called with a task's name, such as make=lambda name: PointRobot()")
+        first = self._new(names[0])
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.steps_per_second = (getattr(first, "metadata", None) or {}).get("render_fps") or 20 if self.own else 80
         self.longest = getattr(getattr(first, "spec", None), "max_episode_steps", None)
@@ -253,16 +210,26 @@ class PythonEngine:
         for name in names[1:]:
             self.spare[name].append(self._made(name))
 
-    def _made(self, name: str) -> Any:
+    def _new(self, name: str) -> Any:
         env = self.make(name)
+        if not self.own:
+            return env
+        own = OwnEnv(name, env)
+        if id(own.innermost) in self.made:
+            raise UserError(f"{name}: make gives an environment that it gave before: every call must make a new one")
+        self.made.add(id(own.innermost))
+        return own
+
+    def _made(self, name: str) -> Any:
+        env = self._new(name)
         if self._differs(env):
             raise UserError(f"{name} has other observation or action spaces than {self.names[0]}: they cannot share a batch")
-        if self.own:
-            _supported(name, env)
         return env
 
     def _differs(self, env: Any) -> bool:
-        return env.observation_space.shape != self.observation_space.shape or env.action_space != self.action_space
+        mine, shared = env.observation_space, self.observation_space
+        holds = np.can_cast(mine.dtype, shared.dtype) or mine.dtype.kind == shared.dtype.kind == "f"
+        return mine.shape != shared.shape or not holds or env.action_space != self.action_space
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """See `Engine.prepare`: environments are made when they are needed."""
@@ -283,30 +250,11 @@ class PythonEngine:
                     self.spare[held[0]].append(held[1])
                 self.slots[slot] = task.name, env
             env = self._env(slot)
-            if not self.own:
-                env.set_task(task.params)
-                observations.append(env.reset(seed=seed)[0])
-                continue
-            _set_task_of(env)(task.params)
-            given = env.reset(seed=seed)
-            if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], dict):
-                raise UserError(f"{task.name}: reset must return (observation, info), not {_brief(given)}")
-            if self._differs(env):
+            env.set_task(task.params)
+            observations.append(env.reset(seed=seed)[0])
+            if self.own and self._differs(env):
                 raise UserError(f"{task.name} {task.params} has other spaces than the tasks before: they cannot share a batch")
-            observations.append(given[0])
-        return self._observations(observations, slots) if self.own else np.array(observations, self.observation_space.dtype)
-
-    def _observations(self, given: Sequence[Any], slots: Sequence[int]) -> np.ndarray:
-        """Observations of one's own environments as an array of the space's shape, all finite."""
-        space = self.observation_space
-        if any(np.shape(each) != space.shape for each in given):
-            slot, each = next((s, each) for s, each in zip(slots, given) if np.shape(each) != space.shape)
-            raise UserError(f"{self._name(slot)}: an observation is {_brief(each)}, and its space is {space}")
-        array = np.array(given, space.dtype)
-        if not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
-            raise UserError(f"{self._name(slots[row])}: an observation is not finite: {array[row].tolist()}")
-        return array
+        return np.array(observations, self.observation_space.dtype)
 
     def _name(self, slot: int) -> str:
         held = self.slots[slot]
@@ -315,26 +263,18 @@ class PythonEngine:
     def step(self, actions: np.ndarray) -> StepResult:
         """See `Engine.step`."""
         results = [self._env(slot).step(action) for slot, action in enumerate(actions)]
-        for slot, result in enumerate(results if self.own else ()):
-            if not isinstance(result, tuple) or len(result) != 5 or not isinstance(result[4], dict):
-                raise UserError(
-                    f"{self._name(slot)}: step must return (observation, reward, terminated, truncated, info), "
-                    f"not {_brief(result)}"
-                )
-            if np.shape(result[1]) or not np.isfinite(result[1]):
-                raise UserError(f"{self._name(slot)}: a reward must be a finite number, not {result[1]}")
         obs, reward, terminated, truncated, infos = zip(*results)
         self.tells_success = self.tells_success and all("success" in i for i in infos)
         info = _gather(infos) if self.full_info else {}
         info["success"] = np.array([bool(i.get("success", False)) for i in infos])
         info.pop("_success", None)
-        unstable = np.array([bool(i.get("unstable", False)) for i in infos])
+        unstable = np.array([i.get("unstable") is True for i in infos])
         if unstable.any():
             info["unstable"] = unstable
             info.pop("_unstable", None)
         return StepResult(
-            self._observations(obs, range(len(obs))) if self.own else np.array(obs, self.observation_space.dtype),
-            np.array(reward, np.float64), np.array(terminated, bool), np.array(truncated, bool), info,
+            np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
+            np.array(truncated, bool), info,
         )  # fmt: skip
 
     def scene(self, slot: int) -> Scene:
@@ -356,7 +296,7 @@ class PythonEngine:
             raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise UserError(
-                f"{self._name(slot)}: render gave {_brief(picture)}, not a picture (height, width, 3) of uint8. Its "
+                f"{self._name(slot)}: render gave {brief(picture)}, not a picture (height, width, 3) of uint8. Its "
                 'environments are to be made with render_mode="rgb_array"'
             )
         return picture

@@ -18,13 +18,17 @@ except ImportError as error:
 Indices = None | int | Iterable[int]
 
 
-def single_precision(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
-    """The space as SB3's agents see it: float32 where it is a float64 Box, else as it is.
+def seen_by_sb3(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+    """The space as SB3's agents see it: a Box of floats in float32, Discrete numbered from 0, else as it is.
 
-    SB3 stores observations as the space has them and computes in float32: float64 would only take twice the memory.
+    SB3 stores observations and actions as the space has them and computes in float32: float64 would only take twice the
+    memory, and float16 does not meet it. It numbers discrete actions from 0 whatever the space says.
     """
-    if isinstance(space, gymnasium.spaces.Box) and space.dtype == np.float64:
-        return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype in (np.float64, np.float16):
+        with np.errstate(over="ignore"):
+            return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+    if isinstance(space, gymnasium.spaces.Discrete) and space.start:
+        return gymnasium.spaces.Discrete(int(space.n))
     return space
 
 
@@ -38,8 +42,8 @@ class Slot:
 
     def __init__(self, env: MetaVectorEnv, index: int) -> None:
         self._env, self._index = env, index
-        self.observation_space = single_precision(env.single_observation_space)
-        self.action_space = env.single_action_space
+        self.observation_space = seen_by_sb3(env.single_observation_space)
+        self.action_space = seen_by_sb3(env.single_action_space)
 
     @property
     def task(self) -> Task | None:
@@ -79,7 +83,9 @@ class SB3VecEnv(VecEnv):
         self.env, self.metadata = env, env.metadata
         self.slots = [Slot(env, i) for i in range(env.num_envs)]
         self._succeeded = np.zeros(env.num_envs, bool)
-        super().__init__(env.num_envs, single_precision(env.single_observation_space), env.single_action_space)
+        observations, actions = env.single_observation_space, env.single_action_space
+        self._first = int(actions.start) if isinstance(actions, gymnasium.spaces.Discrete) else 0
+        super().__init__(env.num_envs, seen_by_sb3(observations), seen_by_sb3(actions))
 
     def reset(self) -> np.ndarray:
         """Start new episodes; (num_envs, ...)."""
@@ -98,7 +104,7 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Take the step: observations (num_envs, ...), rewards and dones (num_envs,), infos."""
-        obs, reward, terminated, truncated, info = self.env.step(self._actions)
+        obs, reward, terminated, truncated, info = self.env.step(self._actions + self._first if self._first else self._actions)
         done = terminated | truncated
         self._succeeded |= info["success"]
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]

@@ -49,7 +49,7 @@ class TaskDistribution:
         make: for environments other than Meta-World's: makes the environment of a name, an object of
             `gymnasium.Env` that also has `set_task(params)`, taking effect at the next reset. None: Meta-World.
         axes: where `params` are coordinates: their names, two or three, such as ("x", "y"). Reports then draw a map.
-        success: whether every step's info tells `success`; where it does not, figures are of returns alone.
+        success: whether every step's info tells `success`, or `is_success`; where it does not, figures are of returns alone.
     """
 
     tasks: tuple[Task, ...]

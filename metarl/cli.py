@@ -29,7 +29,7 @@ REFUSALS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG,
     errno.EMFILE, errno.ENFILE, errno.ENOTSUP,
 }  # fmt: skip
-"""Errors of the system that are its state or the user's wish, not a fault of this program."""
+"""Errors of the system that are of its state, not a fault of this program, also where they name no file."""
 
 
 def usage() -> str:
@@ -93,27 +93,20 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if "--debug" not in args and (said := _of_the_system(error)):
-            print(f"metarl: {said}", file=sys.stderr)
-            return 2
         traceback = told(error)  # of what happened in the user's own file
-        if "--debug" in args:
+        said = _of_the_system(error) if traceback is None else f"an error in your own code:\n{traceback}"
+        if said is None or "--debug" in args:
             raise
-        if traceback is None and isinstance(error, OSError) and error.errno in REFUSALS:
-            print(f"metarl: the system refuses: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
-            return 2
-        if traceback is None:
-            raise
-        print(f"metarl: an error in your own code:\n{traceback}", file=sys.stderr)
+        print(f"metarl: {said}", file=sys.stderr)
         return 2
 
 
 def _of_the_system(error: Exception) -> str | None:
-    """What the system refused, in a line; None: it was something else, or the user's own code asked for it."""
-    if told(error) is not None:
-        return None
+    """What the system refused, in a line; None: it was something else."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{str(error.filename)[:100]}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return f"the system refuses: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return "there is not enough memory for this: smaller sizes need less"
     return None

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from metarl.agents import entry, find
+from metarl.devices import choose_device
 from metarl.errors import UserError
 from metarl.loop import LoopOptions, Training
 from metarl.userfiles import notes
@@ -38,6 +39,15 @@ def set_up(config: dict[str, Any], **changed: Any) -> Training:
     """
     settings, options = read_config(config)
     return import_module(entry(config["agent"]).training).set_up(config, settings, replace(options, **changed))
+
+
+def resolved(options: LoopOptions, settings: Any) -> tuple[LoopOptions, Any]:
+    """Both with what "auto" stands for on this machine in place of it, wherever that decides numbers.
+
+    It is the device, and what the settings' own `resolved(device)` says. No engine does: they are equal bit for bit.
+    """
+    device = choose_device(options.device).type
+    return replace(options, device=device), settings.resolved(device) if hasattr(settings, "resolved") else settings
 
 
 def configuration(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> dict[str, Any]:

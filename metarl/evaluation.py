@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from metarl.agents import AGENTS, EXAMPLES, entry
@@ -16,6 +15,7 @@ from metarl.arguments import Named, glance
 from metarl.console import Progress, say
 from metarl.counts import plural
 from metarl.curves import plot, table
+from metarl.devices import one_thread
 from metarl.envs import SUITES, Suite, Task, TaskDistribution, make_vec
 from metarl.envs.own import find_suite
 from metarl.envs.suites import some_of
@@ -110,9 +110,9 @@ def evaluate_checkpoint(
     counts = {side: len(tasks) for side, tasks in goals.items()}
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
     kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
-    torch.set_num_threads(1)
     each = plan.trials * content["episodes"] * o.horizon * len(modes)
-    with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=quiet) as bar:
+    total = sum(map(len, goals.values())) * each
+    with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
         done, found = 0, {}
         for side, tasks in goals.items():
             pool = replace((shown.test if side == "test" else None) or trained.train, tasks=tuple(tasks))

@@ -18,6 +18,7 @@ import metarl
 from metarl.agents import ROBOTS, entry
 from metarl.cache import write_atomically, writing
 from metarl.console import say
+from metarl.devices import one_thread
 from metarl.errors import UserError
 from metarl.graphs import Graph, Input
 from metarl.interface import encoder_name, interface_of, suite_name
@@ -28,8 +29,11 @@ from metarl.ranges import check
 from metarl.run import Checkpoint, Run, open_run
 from metarl.userfiles import arguments, is_named, name_again, telling
 
-TOLERANCE = 1e-5
-"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1."""
+TOLERANCE = 1e-4
+"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1.
+
+Policies differ by 1e-6. Squared distances are differences of larger numbers, and so the less exact: 1e-5 was seen.
+"""
 _OPSET = 18
 """Of ONNX: what torch writes without conversion."""
 
@@ -170,14 +174,14 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Export) -> tuple[State, di
         replace(setup.suite.train, tasks=(task,)), 1, engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward,
         terminate_on_success=o.terminate_on_success,
     )  # fmt: skip
-    torch.set_num_threads(1)
     trial = play_trial(
         env, setup.agent, [task], [trial_generator(asked.seed, task, 0)], episodes=asked.episodes, adapt_every=every,
         resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)), device=torch.device("cpu"),
     )  # fmt: skip
     try:
-        while True:
-            next(trial)
+        with one_thread():
+            while True:
+                next(trial)
     except StopIteration as ended:
         state = ended.value
     finally:

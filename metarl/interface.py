@@ -1,9 +1,11 @@
 """What an agent is built for, as config.json keeps it: enough to load it without its environments or its data.
 
-On robots: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input_scale": "fixed" or "running"}, discrete
-actions {"choices": n}. Of few-shot learners: {"kind": "image", "shape": [1, 28, 28], "outputs": 5, "classes": 4112}.
+On robots: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input_scale": "fixed" or "running"}, null where there
+is no bound; discrete actions {"choices": n}, and "start" where the environment's numbers do not begin with 0. Of few-shot
+learners: {"kind": "image", "shape": [1, 28, 28], "outputs": 5, "classes": 4112}.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from metarl.config import read_config, set_up
 from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent
-from metarl.networks import observation_size
+from metarl.spaces import box_bounds, observation_size
 
 Interface = dict[str, Any]
 _MOST = 2**20
@@ -30,10 +32,14 @@ def described(
     """The interface of an agent that acts: of one slot; scale: None where the agent keeps running statistics."""
     scaled = "running" if scale is None else "fixed"
     if isinstance(actions, gymnasium.spaces.Discrete):
-        kind: dict[str, Any] = {"choices": int(actions.n)}
+        kind: dict[str, Any] = {"choices": int(actions.n)} | ({"start": int(actions.start)} if actions.start else {})
     else:
         assert isinstance(actions, gymnasium.spaces.Box)
-        kind = {"low": actions.low.tolist(), "high": actions.high.tolist()}
+        low, high, _ = box_bounds(actions)
+        kind = {
+            key: [bound if math.isfinite(bound) else None for bound in bounds.tolist()]
+            for key, bounds in (("low", low), ("high", high))
+        }
     return {"observations": observation_size(observations), "actions": kind, "input_scale": scaled}
 
 
@@ -71,12 +77,15 @@ def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces
             raise ValueError("a size that is no size")
         observations = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)
         if "choices" in actions:
-            return observations, gymnasium.spaces.Discrete(entries)
-        low, high = (np.array(actions[key], np.float32) for key in ("low", "high"))
+            return observations, gymnasium.spaces.Discrete(entries, start=int(actions.get("start", 0)))
+        low, high = (
+            np.array([none if bound is None else bound for bound in actions[key]], np.float32)
+            for key, none in (("low", -np.inf), ("high", np.inf))
+        )
         if low.ndim != 1 or low.shape != high.shape or not (low <= high).all():
             raise ValueError("bounds that are none")
         return observations, gymnasium.spaces.Box(low, high, dtype=np.float32)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the agent's interface is damaged: {error}") from None
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
 from safetensors.torch import save as save_tensors
 
 from metarl.cache import write_atomically
 from metarl.console import Progress, say
 from metarl.counts import Count, plural
+from metarl.devices import one_thread
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.machine import EnergyMeter
@@ -120,13 +120,14 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
         KeyboardInterrupt: interrupted; the run can be resumed.
     """
     options, agent, source = setup.options, setup.agent, setup.source
-    torch.set_num_threads(1)  # acting is many tiny products, which a second thread only slows down
     total, per = options.iterations, options.steps_per_iteration
     border = (step, start, copied(agent.state_dict()))
     saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
-    with _interruptible() as signals, Progress(options.total_steps, start * per, quiet=options.quiet) as bar:
+    with (
+        one_thread(), _interruptible() as signals, Progress(options.total_steps, start * per, quiet=options.quiet) as bar
+    ):  # fmt: skip
         try:
             for iteration in range(start, total):
                 began, began_cpu = time.perf_counter(), time.process_time()

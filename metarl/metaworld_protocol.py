@@ -23,6 +23,7 @@ import torch
 
 from metarl.console import Progress, console, say
 from metarl.counts import plural
+from metarl.devices import one_thread
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
 from metarl.evaluation import PROTOCOL, Plan, header, prepare, refuse_trained
@@ -255,10 +256,9 @@ def evaluate_checkpoint(
     dealt = shares(tasks)
     rounds = -(-QUOTA // (len(dealt) // len(tasks.names)))
     most = EVALUATIONS * options.horizon * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early
-    torch.set_num_threads(1)
     figures: dict[str, Any] = {}
     done = 0
-    with Progress(most * seeds, what="steps of evaluation", quiet=quiet) as bar:
+    with one_thread(), Progress(most * seeds, what="steps of evaluation", quiet=quiet) as bar:
 
         def progress(count: int) -> None:
             nonlocal done

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from metarl.envs.scales import InputScale
-from metarl.errors import UserError
 from metarl.learner import Step
+from metarl.spaces import action_size, observation_size
 
 _CLAMP = 10.0
 """Scaled inputs are clamped to this."""
@@ -177,30 +177,6 @@ class SquashedGaussian(_Tensors):
 
 Distribution = Gaussian | Categorical
 """What a policy can learn."""
-
-
-def action_size(space: gymnasium.Space[Any]) -> int:
-    """Entries of an action as a network sees it: a Box's own, or one a choice.
-
-    Raises:
-        UserError: the space is neither a flat Box nor Discrete.
-    """
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
-        return space.shape[0]
-    raise UserError(f"actions must be a Box of one dimension or Discrete, not {space}")
-
-
-def observation_size(space: gymnasium.Space[Any]) -> int:
-    """Entries of an observation.
-
-    Raises:
-        UserError: the space is not a flat Box.
-    """
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
-        return space.shape[0]
-    raise UserError(f"observations must be a Box of one dimension, not {space}")
 
 
 def tanh_layers(sizes: Sequence[int]) -> nn.Sequential:

@@ -150,7 +150,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise ValueError(f"{plural(len(different), 'tensor')} not as of its {CONFIG}, such as {different[0]!r}")
+            raise ValueError(f"{plural(len(different), 'tensor')} other than its {CONFIG} says, such as {different[0]!r}")
         state = join(tensors, config["rest"])
     except (
         SafetensorError,

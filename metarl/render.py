@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import tyro
 
 from metarl.agents import adaptation_step
 from metarl.console import Progress, say
 from metarl.counts import plural
+from metarl.devices import one_thread
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.drawing import DEFAULT_CAMERA, check_view, find_backend, use_backend
 from metarl.envs.suites import some_of
@@ -204,12 +204,11 @@ class Film:
             replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)), len(self.tasks),
             engine=self.setup.env.engine.name, horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
         )  # fmt: skip
-        torch.set_num_threads(1)
         mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
         cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
         clips: list[list[Clip]] = [[] for _ in self.tasks]
         total = last * o.horizon * len(self.tasks)
-        with Progress(total, what="steps played", quiet=asked.quiet) as bar:
+        with one_thread(), Progress(total, what="steps played", quiet=asked.quiet) as bar:
 
             def watch(e: int, branch: bool) -> Any:
                 def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:

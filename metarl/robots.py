@@ -1,9 +1,12 @@
 """Training on robots: its options, and what a configuration of it stands for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gymnasium
+import numpy as np
 import torch
 
 from metarl.agents import AGENTS, ROBOTS, entry, find
@@ -19,6 +22,7 @@ from metarl.memory import refuse_beyond, weights
 from metarl.ranges import check
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
+from metarl.spaces import box_bounds
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv, TaskDistribution
@@ -83,8 +87,20 @@ class Setup(NamedTuple):
             f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.horizon, 'step')} "
             f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
+            f"{''.join(f'{note}.{chr(10)}' for note in self._notes())}"
             f"Engine {self.env.engine.name}, device {self.source.device}"
         )
+
+    def _notes(self) -> Iterator[str]:
+        """What the user may not expect of environments of their own, a line each."""
+        space, std = self.env.single_action_space, self.agent.first_std
+        if std and isinstance(space, gymnasium.spaces.Box) and (entry := ill_scaled(space, std)) is not None:
+            yield (
+                f"Beware: actions lie in [{space.low[entry]:g}, {space.high[entry]:g}] (entry {entry}) and are drawn around 0 "
+                f"with a standard deviation of {std:g} at first: gymnasium.wrappers.RescaleAction(env, -1, 1) mends that"
+            )
+        if not self.suite.train.success:
+            yield "Figures are of returns alone: info tells neither success nor is_success from the first step on"
 
     def interface(self) -> Interface:
         """See `metarl.interface`."""
@@ -105,6 +121,17 @@ class Setup(NamedTuple):
     def close(self) -> None:
         """Free the environments."""
         self.env.close()
+
+
+def ill_scaled(space: gymnasium.spaces.Box, std: float) -> int | None:
+    """The first entry whose bounded range is far from what is drawn around 0 with this deviation; None: there is none.
+
+    Far is a deviation of less than a tenth of the range's width or of more than 2.5 times it, and a range without 0.
+    """
+    low, high, width = box_bounds(space)
+    far = np.isfinite(width) & ((std < 0.1 * width) | (std > 2.5 * width)) | (low > 0) | (high < 0)
+    far &= width > 0  # where there is nothing to choose, nothing is missed
+    return int(np.flatnonzero(far)[0]) if far.any() else None
 
 
 def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:

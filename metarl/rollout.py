@@ -12,7 +12,8 @@ from torch import Tensor
 
 from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State, Step, where
-from metarl.networks import Distribution, action_size
+from metarl.networks import Distribution
+from metarl.spaces import action_size
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
@@ -115,6 +116,14 @@ def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator
     return np.stack([g.standard_normal((steps, action_size(space)), np.float32) for g in generators], 1)
 
 
+def within(space: gymnasium.Space[Any], chosen: np.ndarray) -> np.ndarray:
+    """Actions (N, ...) as the environment takes them: clipped to its Box, in its dtype; its own numbers of discrete ones."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return chosen + space.start
+    assert isinstance(space, gymnasium.spaces.Box)
+    return np.clip(chosen, space.low, space.high).astype(space.dtype)
+
+
 @torch.no_grad()
 def play(
     env: "MetaVectorEnv", learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -162,7 +171,7 @@ def play(
         action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
         predictions.append(prediction)
         chosen = action.cpu().numpy()
-        executed = chosen + space.start if discrete else np.clip(chosen, space.low, space.high)  # type: ignore[attr-defined]
+        executed = within(space, chosen)
         obs, reward, terminated, truncated, info = env.step(executed)
         done, success = terminated | truncated, info["success"]
         reached = obs.astype(np.float32)
@@ -191,7 +200,9 @@ def play(
         if watch is not None:
             watch(t, reward, success)
         seen = reached
-        previous_action = np.eye(int(space.n), dtype=np.float32)[chosen] if discrete else executed  # type: ignore[attr-defined]
+        previous_action = executed.astype(np.float32)
+        if discrete:
+            previous_action = (chosen[:, None] == np.arange(space.n)).astype(np.float32)  # type: ignore[attr-defined]
         previous_reward, previous_done = reward.astype(np.float32), done.astype(np.float32)
         episode, step = episode + done, np.where(done, 0, step + 1)
         active = active & (episode < episodes)

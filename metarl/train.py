@@ -10,9 +10,10 @@ import tyro
 
 from metarl.agents import AGENTS, ROBOTS, entry, find
 from metarl.arguments import glance
-from metarl.config import configuration, options_of, read_config, set_up
+from metarl.config import configuration, options_of, read_config, resolved, set_up
 from metarl.console import say
 from metarl.counts import plural
+from metarl.devices import choose_device
 from metarl.envs.own import find_suite
 from metarl.errors import UserError, unknown
 from metarl.loop import LoopOptions, Training, train
@@ -21,7 +22,8 @@ from metarl.userfiles import is_named, name_again, resume_command, run_file
 
 
 def start_training(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> Run:
-    """`metarl train AGENT SUITE`: a new run, trained to its end."""
+    """`metarl train AGENT SUITE`: a new run, trained to its end, and as what this machine made of "auto"."""
+    options, settings = resolved(options, settings)
     config = configuration(agent, suite_name, options, settings)
     if options.run_dir:
         refuse_existing(options.run_dir)  # before the work, and after it nothing is left behind where the work was refused
@@ -63,6 +65,9 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     run, named = open_run(path)
     run.lock()
     checkpoint, problems = run.load(named)
+    for name, value in given["settings"].items():
+        if value == "auto":  # is as the run began
+            given["settings"][name] = checkpoint.config["settings"].get(name, value)
     different = [line for name, line in _differences(checkpoint.config, given).items() if name not in RESUMABLE]
     if different:
         raise UserError(f"{run.path} was trained with other settings: {'; '.join(different)}. Start a new run with them")
@@ -71,6 +76,8 @@ def resume_training(path: Path, given: dict[str, Any]) -> Run:
     if given["options"]["device"] == "cuda" and "device" not in changed and not torch.cuda.is_available():
         say("This run was trained on a GPU and there is none here: going on on the CPU; figures will differ in the last digits")
         changed["device"] = "auto"
+    if "device" in changed:
+        changed["device"] = choose_device(changed["device"]).type
     setup = set_up(run.config, **changed)
     options = setup.options
     for problem in problems:

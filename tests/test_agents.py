@@ -159,3 +159,7 @@ def test_every_agent_has_a_default_preset_of_its_own():
     published = {"layers": (512, 512), "inner_lr": 0.1, "inner_steps": 1, "gamma": 0.99, "lam": 1.0, "max_kl": 0.01}
     published |= {"min_std": 1e-6, "fvp_fraction": 1.0}
     assert {key: plus[key] for key in published} == published
+    plus = vars(find("rl2")[1]["metaworld-plus"].settings)
+    published = {"layers": (256, 256), "hidden": 256, "state_std": True, "epochs": 10, "gamma": 0.99, "lam": 0.95}
+    published |= {"min_std": 1e-6, "bootstrap": False, "advantage_scale": "none", "learning_rate_final": None}
+    assert {key: plus[key] for key in published} == published

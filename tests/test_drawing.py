@@ -100,6 +100,14 @@ def test_every_model_has_every_camera() -> None:
                 assert any(home in text for home in homes), (camera, path.name)
 
 
+def test_the_side_camera_looks_down_on_the_table(reach: Scene) -> None:
+    _, _, eye, forward = viewpoint(reach, "side")
+    middle = np.array([0.0, 0.55, 0.2])
+    np.testing.assert_allclose(eye + 1.4 * forward, middle, atol=0.02)  # 1.4 m away
+    assert np.degrees(np.arcsin(forward[2])) == pytest.approx(-25, abs=0.5)
+    assert eye[0] > 0.5  # from the right of the robot, which stands behind the table
+
+
 def test_drawing_a_b_a_gives_the_first_picture_again(reach: Scene, drawer: Scene) -> None:
     with Painter(160, 120) as painter:
         first, other, again = painter.draw(reach), painter.draw(drawer), painter.draw(reach)

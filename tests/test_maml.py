@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import BITS, COUNTDOWNS, toy
+from tiny import BITS, COUNTDOWNS, shaken, toy
 
 from metarl.adapt import flatten, stacked, unflatten
 from metarl.agents import maml, outer
@@ -32,14 +32,6 @@ def _trial(agent, source, iteration: int = 0):
         batches.append(batch)
         state = agent.adapt(state, batch)
     return batches
-
-
-def _shaken(agent):
-    """Weights far from their small initial values, so that a mistake shows."""
-    with torch.no_grad():
-        for parameter in agent.policy.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
-    return agent
 
 
 def _double(agent, batches):
@@ -74,7 +66,7 @@ def _start(agent, phase):
 )  # fmt: skip
 def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(settings):
     agent, source = _reach(**settings)
-    groups = _double(agent, _trial(_shaken(agent), source))
+    groups = _double(agent, _trial(shaken(agent), source))
     start = flatten(agent.meta.values()).detach()
 
     def kl(vector):
@@ -92,7 +84,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(setti
 @pytest.mark.parametrize("surrogate", [outer.trpo_surrogate, outer.ppo_surrogate])
 def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
     agent, source = _reach(**settings)
-    batches = _trial(_shaken(agent), source)
+    batches = _trial(shaken(agent), source)
     credited = agent._credited([agent.phase(b) for b in batches], batches)
     groups = [
         tuple(phase._replace(credit=c.credit[i : i + 1].double()) for phase, c in zip(group, credited))
@@ -117,23 +109,11 @@ def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
         assert float(gradient @ v) == pytest.approx(difference, rel=1e-4, abs=1e-8)
 
 
-def test_the_inner_step_of_a_task_does_not_depend_on_the_others():
-    agent, source = _reach(num_envs=4)
-    source.begin(0)
-    rollout, _ = source.collect(_shaken(agent), agent.begin(4), 0)
-    phase, together = agent.phase(rollout), agent.adapt(agent.begin(4), rollout)
-    for i in range(4):
-        alone = agent.inner_step(agent.begin(1), phase.map(lambda t, i=i: t[i : i + 1]), agent.rates)
-        for name, value in alone.items():
-            torch.testing.assert_close(together[name][i], value[0], rtol=1e-5, atol=1e-6)
-            assert not torch.equal(value[0], agent.begin(1)[name][0])
-
-
 def test_an_inner_step_is_the_policy_gradient_over_the_tasks_own_steps():
     """Episodes of 3 and of 5 steps: each task's loss is the mean over its own."""
     agent, source = toy(COUNTDOWNS, 4, 10, 1, MAMLSettings(**SMALL))
     source.begin(0)
-    rollout, _ = source.collect(_shaken(agent), agent.begin(4), 0)
+    rollout, _ = source.collect(shaken(agent), agent.begin(4), 0)
     after, advantage = agent.adapt(agent.begin(4), rollout), agent.phase(rollout).advantage
     for i, task in enumerate(source.env.tasks):
         n = task.params

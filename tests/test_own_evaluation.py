@@ -12,7 +12,7 @@ from tiny import refused
 from metarl import cli
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.own_evaluation import EvaluateOwn
+from metarl.own_evaluation import Episode, EvaluateOwn
 
 AGENT = '''
 import numpy as np
@@ -150,14 +150,32 @@ def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool,
         EvaluateOwn("ml1:reach-v3", "mine:Recorder", recurrent_info=info),
         make_vec(suite("ml1:reach-v3").test, 2, horizon=3),
     )
-    agent = made["Recorder"]()
+    agent, twins = made["Recorder"](), []
+
+    def copied(self: Any, memo: Any) -> Any:
+        twins.append(made["Recorder"]())
+        return twins[-1]
+
+    made["Recorder"].__deepcopy__ = copied
     tasks = suite("ml1:reach-v3").test.tasks[:2]
     how = {"episodes": 2, "adapt_every": 2, "resets": lambda e: e, "branch": lambda e: True}
     played = list(asked._trial(env, agent, tasks, None, **how))
     env.close()
     assert agent.asked == ["adapt_action", "step"] * 6 + ["adapt"]
     assert agent.width == {(2, 45 if info else 39)}
+    assert [twin.asked for twin in twins] == [["reset", *["eval_action", "reset"] * 3]] * 2  # by mean actions, and told of ends
     assert all(one.branch is not None for one in played)
+
+
+def test_an_episode_counts_as_far_as_it_went_on() -> None:
+    """Three slots: solved at the end, solved on the way, solved only after its end."""
+    success = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 1]], bool)
+    done = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1]], bool)
+    valid = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], bool)
+    found = Episode(np.array([[1.0, 2, 3], [10, 20, 30], [100, 200, 300]]), success, done, valid).by_episode(1)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "return": [[111, 222, 33]], "success": [[1, 1, 0]], "last_success": [[1, 0, 0]],
+    }  # fmt: skip
 
 
 def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from own_files import ENV, EXAMPLES, OWN_AGENT, forgotten, own_file, train_own  # noqa: F401
-from tiny import refused, toy
+from tiny import metrics, refused, toy
 
 from metarl import cli
 from metarl.agents.maml import Phase
@@ -25,6 +25,20 @@ from metarl.userfiles import run_file
 
 # ---------------------------------------------------------------------------------------------------------------------
 # bad input: suites
+
+
+LOOP = """
+import numpy as np
+import torch
+from metarl.networks import Gaussian
+
+def predict(self, state, query):
+    n = len(query.obs)
+    return Gaussian(torch.zeros(n, 4), torch.zeros(n, 4)), state
+A.predict = predict
+
+A.update = lambda self, batches, iteration: """
+"""What follows is what `update` of an agent returns that acts at random."""
 
 
 @pytest.mark.parametrize(
@@ -53,7 +67,7 @@ from metarl.userfiles import run_file
         (ENV + "Env.step = lambda self, a: (np.zeros(3), 1.0, False, False, {})\ns = tasks(1)\n", "is of shape (3,)"),
         (ENV + "Env.step = lambda self, a: (np.full(2, np.nan), 1.0, False, False, {})\ns = tasks(1)\n", "finite: [nan, nan]"),
         (ENV + "Env.step = lambda self, a: (np.zeros(2), np.nan, False, False, {})\ns = tasks(1)\n", "finite number, not nan"),
-        (ENV + "Env.observation_space = gymnasium.spaces.Dict()\ns = tasks(1)\n", "gymnasium.wrappers.FlattenObservation"),
+        (ENV + "Env.observation_space = gymnasium.spaces.Dict(a=Env.action_space)\ns = tasks(1)\n", "FlattenObservation makes"),
         (ENV + "Env.observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3))\ns = tasks(1)\n", "FlattenObservation"),
         (ENV + "Env.action_space = gymnasium.spaces.MultiBinary(3)\ns = tasks(1)\n", "a Discrete is needed"),
         (ENV + "Env.set_task = lambda self, n: 1 / n\ndef s(): return tasks(0)\n", "ZeroDivisionError"),
@@ -203,6 +217,39 @@ def test_wrong_agents_are_answered_with_status_2(more, says, tmp_path, monkeypat
     file, empty = own_file(tmp_path / "files", OWN_AGENT + more + "\n"), tmp_path / "empty"
     empty.mkdir()
     refused_with_traceback(["train", f"{file}:A", "ml1:reach-v3"], says, empty, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            "A.predict = lambda self, state, query: None",
+            "A: predict must return a prediction and the state, not NoneType",
+        ),
+        ("A.predict = lambda self, state, query: (None, state)", "own.py:A: predict must give a distribution"),
+        ("A.predict = lambda self, state, query: (query.obs, state)", "stack), not Tensor"),
+        (LOOP + "None", "own.py:A: update must return a dict of metrics, not NoneType"),
+        (LOOP + "{'loss': 'low'}", "own.py:A: the metric 'loss' must be a number, not str"),
+        (LOOP + "{'loss': torch.zeros(2)}", "own.py:A: the metric 'loss' must be a number, not Tensor"),
+        ("A.state_dict = lambda self: None", "own.py:A: state_dict must return a dict, not NoneType"),
+        ("A.state_dict = lambda self: {'a': {'b': object()}}", "state_dict['a']['b'] must hold tensors"),
+        ("A.state_dict = lambda self: {1: 2}", "keys are strings without a slash, not 1"),
+    ],
+)
+def test_answers_that_are_none_are_named(more, says, tmp_path, capsys):
+    """Not a traceback of what would have taken them."""
+    file = own_file(tmp_path / "files", OWN_AGENT + more + "\n")
+    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_a_metric_may_be_a_tensor(tmp_path):
+    file = own_file(tmp_path / "files", OWN_AGENT + LOOP + "{'loss': torch.tensor(0.5), 'rows': np.int64(3)}\n")
+    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 0
+    [line] = metrics(tmp_path / "run")
+    assert (line["loss"], line["rows"]) == (0.5, 3)
 
 
 def test_an_agent_with_a_loop_of_its_own_needs_no_update(tmp_path):

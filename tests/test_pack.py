@@ -177,7 +177,7 @@ def _changed(model: Path, **more: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors are not those"),
+        ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors? other than its config.json says"),
         ({"settings": {"layers": ["8"]}}, "layers is no number"),
         ({"settings": {"hidden": "8"}}, "does not fit this version"),
         ({"settings": {"unknown": 8}}, "does not fit this version"),
@@ -185,7 +185,7 @@ def _changed(model: Path, **more: Any) -> None:
         ({"options": {"goals": "5"}}, "goals is no number"),
         ({"options": {"horizon": [1]}}, "does not fit this version"),
         ({"interface": {"observations": 2**40}}, "interface is damaged"),
-        ({"interface": {"observations": 40}}, "tensors are not those"),
+        ({"interface": {"observations": 40}}, "tensors? other than its config.json says"),
         ({"interface": {}}, "interface is damaged"),
         ({"agent": "theirs.py:Agent"}, "Python files are never taken"),
         ({"suite": "theirs.py:robot"}, "Python files are never taken"),
@@ -215,7 +215,7 @@ def test_files_that_are_not_what_they_should_be(model: Path, tmp_path: Path, mon
     for extra in ({"more": torch.zeros(2)}, {"policy/head/linear/bias/x": torch.zeros(2)}):
         (model / "model.safetensors").write_bytes(weights)
         save_file({**load_file(model / "model.safetensors"), **extra}, model / "model.safetensors")
-        fails("tensors are not those")
+        fails("tensors? other than its config.json says")
     (model / "model.safetensors").write_bytes(weights)
     for content in (b"{", b"[]", b"\xff", b"{}", b"[" * 100_000):
         (model / "config.json").write_bytes(content)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny import COUNTDOWNS, toy
+from tiny import COUNTDOWNS, shaken, toy
 
 from metarl.advantages import discounted_returns
 from metarl.agents.rl2 import RL2, RL2Settings
@@ -26,17 +26,9 @@ def _collect(agent, source, iteration: int = 0) -> Rollout:
     return source.collect(agent, agent.begin(source.num_tasks), 0)[0]
 
 
-def _shaken(agent):
-    """Weights far from their small initial values, so that a mistake shows."""
-    with torch.no_grad():
-        for parameter in agent.policy.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
-    return agent
-
-
 def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with_the_next():
     agent, source = _reach(2, 50, 3)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     hidden = [state["hidden"] for state in rollout.states]
     for border in (50, 100):
@@ -62,7 +54,7 @@ def test_policy_sees_the_true_previous_action_reward_and_done_across_borders():
 def test_first_ratio_is_one_everywhere():
     """Recomputing a rollout from the stored states gives the collected log-probabilities, borders included."""
     agent, source = _reach(3, 65, 2, chunk=25)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     with torch.no_grad():
         x = agent._chunks(agent.policy.scaler(rollout.query))
@@ -73,34 +65,55 @@ def test_first_ratio_is_one_everywhere():
     torch.testing.assert_close(log_prob[valid], agent._chunks(rollout.log_prob)[valid], rtol=0, atol=1e-5)
 
 
-def test_every_step_enters_the_loss_once_and_padding_never(monkeypatch):
-    agent, source = _reach(2, 130, 2, chunk=50, minibatch=100, epochs=1)
-    rollout = _collect(agent, source)
-    counted = []
-    original = RL2._gradient
+@pytest.mark.parametrize("shards", [1, 2])
+def test_every_step_enters_the_loss_once_and_padding_never(shards):
+    """Episodes end early and chunks are filled up: loss and gradient are those of each slot's own steps, one after another."""
+    settings = {**SMALL, "chunk": 4, "minibatch": 99, "epochs": 1, "shards": shards, "state_std": True, "entropy": 0.1}
+    agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**settings, learning_rate=0.0, max_grad_norm=1e9))
+    rollout = _collect(shaken(agent), source)
+    advantage = agent.advantages(rollout)[0]
+    with torch.no_grad():  # so that ratios are not 1, and some beyond the clipping
+        for parameter in agent.policy.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        x = agent.policy.scaler(rollout.query)
+    terms = []
+    for slot, task in enumerate(source.env.tasks):
+        for first in range(0, 2 * task.params, 4):
+            own = slice(first, min(first + 4, 2 * task.params)), slice(slot, slot + 1)
+            prediction = agent.policy.sequence(x[own], rollout.states[first]["hidden"][slot : slot + 1])
+            ratio = (prediction.log_prob(rollout.action[own]) - rollout.log_prob[own]).exp()
+            gain = torch.minimum(ratio * advantage[own], ratio.clamp(0.8, 1.2) * advantage[own])
+            moved = ratio - 1 - ratio.log(), ((ratio - 1).abs() > 0.2).float()
+            terms.append(torch.stack([-gain - 0.1 * prediction.entropy(), prediction.entropy(), *moved]).flatten(1))
+    loss, entropy, kl, clip_fraction = torch.cat(terms, 1).mean(1)
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.policy.parameters()))])
+    assert sum(term.shape[1] for term in terms) == rollout.valid.sum() < rollout.valid.numel()
+    assert 0.1 < clip_fraction < 0.9
+    metrics = agent.update([rollout], 0)
+    for key, value in {"loss": loss, "entropy": entropy, "kl": kl, "clip_fraction": clip_fraction}.items():
+        assert metrics[key] == pytest.approx(value.item(), rel=1e-3), key
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in agent.policy.parameters()]), expected, rtol=1e-3, atol=1e-5)
 
-    def poisoned(self, data, part, count):
-        counted.append(int(data.valid[:, part].sum()))
-        for field in (data.x, data.action, data.advantage, data.log_prob):
-            field[~data.valid] = poisons[-1]
+
+def test_every_chunk_is_in_one_minibatch_of_each_pass(monkeypatch):
+    agent, source = _reach(2, 130, 2, chunk=50, minibatch=4, epochs=3)
+    parts, original = [], RL2._gradient
+
+    def noted(self, data, part, count):
+        parts.append(part.tolist())
         return original(self, data, part, count)
 
-    monkeypatch.setattr(RL2, "_gradient", poisoned)
-    results, poisons = [], []
-    for poison in (0.0, 1e6):
-        poisons.append(poison)
-        fresh, _ = _reach(2, 130, 2, chunk=50, minibatch=100, epochs=1)
-        counted.clear()
-        metrics = fresh.update([rollout], 0)
-        assert sum(counted) == 2 * 2 * 130
-        results.append((metrics["loss"], [p.clone() for p in fresh.policy.parameters()]))
-    assert results[0][0] == results[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1]))
+    monkeypatch.setattr(RL2, "_gradient", noted)
+    agent.update([_collect(agent, source)], 0)
+    assert [len(part) for part in parts] == [2] * 3 * 3 * 2  # two parts, side by side, of each of three minibatches
+    passes = np.reshape(parts, (3, 12))
+    assert np.sort(passes).tolist() == [list(range(12))] * 3
+    assert not np.array_equal(passes[0], passes[1])
 
 
 def test_a_parts_gradients_add_up_to_the_minibatch_and_to_a_finite_difference():
     agent, source = _reach(2, 40, 1, chunk=20)
-    _shaken(agent)
+    shaken(agent)
     rollout = _collect(agent, source)
     gradients = {}
     for shards in (1, 2, 3):
@@ -148,9 +161,8 @@ def test_a_loss_that_is_not_finite_stops_the_update_before_the_weights_change():
 
 def test_episodes_that_end_early_wait_for_the_others_and_statistics_count_each_step_once():
     agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**{**SMALL, "chunk": 4}))
-    source.begin(0)
+    rollout = _collect(agent, source)
     lengths = [task.params for task in source.env.tasks]
-    rollout, _ = source.collect(agent, agent.begin(4), 0)
     assert rollout.valid.sum(0).tolist() == [2 * n for n in lengths]
     assert len(rollout.reward) == 2 * max(lengths)
     agent.update([rollout], 0)
@@ -205,11 +217,38 @@ def test_the_variance_explained_is_that_of_trials_the_baseline_was_not_fitted_to
     assert agent.baseline(dataclasses.replace(rollout, reward=time))[1] > 0.5
 
 
+def test_the_baseline_sees_inputs_squares_and_time_and_no_reward_across_a_border():
+    agent, source = _reach(2, 20, 2)
+    rollout = _collect(agent, source)
+    rollout = dataclasses.replace(rollout, query=rollout.query._replace(previous_reward=rollout.query.previous_reward + 3))
+    features = agent._features(rollout).numpy()
+    assert features.shape == (41, 2, 2 * (39 + 4 + 2) + 7)
+    x, squares, time = np.split(features, [45, 90], -1)
+    np.testing.assert_array_equal(squares, x**2)
+    seen = agent.policy.scaler(rollout.query).double().numpy()
+    border = rollout.query.previous_done[:, 0].numpy() == 1
+    assert np.flatnonzero(border).tolist() == [20]
+    np.testing.assert_array_equal(x[:40][~border], seen[~border])
+    np.testing.assert_array_equal(x[:40][border][..., :-2], seen[border][..., :-2])
+    assert seen[border][..., -2].all()
+    assert not x[:40][border][..., -2].any()
+    np.testing.assert_array_equal(x[40, :, :39], agent.policy.scaler.observation(rollout.final.obs).double())
+    step, trial = np.append(np.tile(np.arange(20), 2), 0) / 20, np.arange(41) / 40
+    by_hand = [np.ones(41), step, step**2, step**3, trial, trial**2, trial**3]
+    np.testing.assert_allclose(time, np.stack([np.transpose(by_hand)] * 2, 1), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
+    [{"anneal_from": 1.0}, {"min_std": 0.0}, {"learning_rate": -1e-9},
+     {"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
      {"advantage_scale": "goal"}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         RL2Settings(**wrong)
+
+
+def test_zeros_that_make_sense_are_settings():
+    settings = RL2Settings(learning_rate=0.0, gamma=0.0, lam=0.0, anneal_from=0.0, entropy=0.0)
+    assert settings.learning_rate == 0

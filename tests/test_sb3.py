@@ -359,18 +359,20 @@ def test_fine_tuning_sees_what_sb3_would_have_made_of_the_same_steps(task, monke
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("settings", "kind", "episodes"), [(BANDIT, SB3PPO, 6), (BANDIT_SAC, SB3SAC, 4)])
-def test_fine_tuning_improves_each_task_and_leaves_the_shared_weights_alone(settings, kind, episodes):
+def test_fine_tuning_serves_each_task_and_leaves_the_shared_weights_alone(settings, kind, episodes, seed):
     """The goals differ and are hidden: one policy for all of them cannot do what a fine-tuned one of each can."""
-    agent, source = toy(HITS, 4, 20, 1, settings, kind)
+    agent, source = toy(HITS, 4, 20, 1, settings, kind, seed=seed)
     before = agent.sb3.tensors(agent.model)
-    noise = [np.random.default_rng(i) for i in range(4)]
+    noise = [np.random.default_rng(10 * seed + i) for i in range(4)]
     how = {"episodes": episodes, "adapt_every": 1, "resets": lambda e: e, "device": CPU, "branch": lambda e: True}
     played = list(play_trial(source.env, agent, HITS.tasks, noise, **how))
     assert [one.adapted for one in played] == list(range(episodes))
     first, last = (one.branch.by_episode(1)["return"][0] / 20 for one in (played[0], played[-1]))
-    assert (last > first + 0.05).all()
-    assert last.min() > 0.8
+    assert first.min() < 0.5
+    assert last.min() > 0.6
+    assert last.mean() > first.mean() + 0.2
     for name, tensor in agent.sb3.tensors(agent.model).items():
         assert torch.equal(tensor, before[name]), name
 

@@ -1,5 +1,6 @@
 """Models are stock's, in every number, however they were loaded."""
 
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from oracle import SOME
 from metarl.envs import scene
 from metarl.envs.python_engine import StockEnv
 from metarl.envs.scene import keep_model, load_model
+from metarl.errors import UserError
 
 
 def numbers(part: Any) -> dict[str, np.ndarray]:
@@ -52,3 +54,11 @@ def test_a_damaged_model_is_built_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == whole
     monkeypatch.setattr(scene, "assets", None)
     load_model("sawyer_xyz/sawyer_reach_v3.xml")
+
+
+@pytest.mark.parametrize("found", [None, ModuleSpec("metaworld", None)])
+def test_without_meta_world_it_is_said_what_to_install(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of that name, or only a folder of that name somewhere on the path."""
+    monkeypatch.setattr(scene, "find_spec", lambda name: found)
+    with pytest.raises(UserError, match="pip install metaworld"):
+        scene.assets()

@@ -31,6 +31,8 @@ def test_linearise_gives_products_with_the_jacobian_and_its_transpose():
     torch.testing.assert_close(found[0], jacobian[0][0].T @ u[0] + jacobian[1][0].T @ u[1])
     torch.testing.assert_close(found[1], jacobian[0][1] @ u[0] + jacobian[1][1] @ u[1])
     assert found[2].tolist() == [0, 0]
+    assert [torch.equal(*pair) for pair in zip(found, backward(u))] == [True] * 3  # as often as is asked
+    assert [torch.equal(*pair) for pair in zip(forward(v), forward(v))] == [True] * 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -54,8 +56,9 @@ def test_conjugate_gradient_of_nothing_and_of_what_is_not_positive_definite():
     x, residual = conjugate_gradient(lambda v: v, torch.zeros(3), 5)
     assert not x.any()
     assert not residual.any()
-    x, _ = conjugate_gradient(lambda v: -v, torch.ones(3), 5)
-    assert not x.any()
+    for curvature in (-1.0, 0.0):
+        x, _ = conjugate_gradient(lambda v, curvature=curvature: curvature * v, torch.ones(3), 5)
+        assert not x.any()
     x, _ = conjugate_gradient(lambda v: v * float("nan"), torch.ones(3), 5)
     assert not x.any()
 

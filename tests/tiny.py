@@ -121,3 +121,11 @@ def toy(
         device=torch.device("cpu"), total_iterations=100,
     )  # fmt: skip
     return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
+
+
+def shaken(agent: Any) -> Any:
+    """Weights far from their small initial values, so that a mistake shows."""
+    with torch.no_grad():
+        for parameter in agent.policy.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    return agent

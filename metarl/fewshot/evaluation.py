@@ -17,6 +17,7 @@ from metarl import statistics
 from metarl.console import Progress, console, say
 from metarl.counts import Count, plural
 from metarl.curves import SIDES, save_figure
+from metarl.devices import one_thread
 from metarl.fewshot.details import Details
 from metarl.fewshot.episodes import Data, Episode, Examples, Part
 from metarl.fewshot.learner import Comparing, FewShot, by_task
@@ -162,10 +163,9 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     }  # fmt: skip
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
-    torch.set_num_threads(1)
     parts = EVALUATED if plan.train else ("test",)
     sides, answers = {}, learner.ways * plan.queries
-    with Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
+    with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
             details = Details(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(

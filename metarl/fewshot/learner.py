@@ -3,16 +3,16 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.adapt import flatten, unflatten
+from metarl.devices import Workers
 from metarl.errors import UserError
 from metarl.fewshot.episodes import Episode, Examples
 from metarl.fewshot.networks import BUCKETS, Kind, encoder, measure_statistics
@@ -51,19 +51,29 @@ class EncoderSettings(OuterSettings):
 
     precision: str = "auto"
     """Of convolutions in training: float32; bfloat16, sums still in float32; or auto: bfloat16 on processors with matrix
-    units for it (AMX), where it is measured to help; there alone. Answers outside training are always in float32."""
+    units for it (AMX), where it is measured to help; there alone. A run keeps what it began with, as config.json names it.
+    Answers outside training are always in float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.precision not in PRECISIONS:
             raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {self.precision!r}")
 
+    def resolved(self, device: str) -> Self:
+        """The same with the precision that `auto` stands for on this kind of device here."""
+        chosen = "bfloat16" if device in _narrow("auto") else "float32"
+        return replace(self, precision=chosen) if self.precision == "auto" else self
+
     def encoder(self, kind: Kind) -> nn.Module:
         """The encoder of these settings, with initial weights."""
-        capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
-        amx = capabilities is not None and capabilities().get("amx_bf16", False)
-        narrow = {"float32": (), "bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}
-        return encoder(kind, self.channels, narrow[self.precision])
+        return encoder(kind, self.channels, _narrow(self.precision))
+
+
+def _narrow(precision: str) -> tuple[str, ...]:
+    """Kinds of device on which convolutions are computed in bfloat16."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
+    amx = capabilities is not None and capabilities().get("amx_bf16", False)
+    return {"float32": (), "bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}[precision]
 
 
 class FewShot(Agent):
@@ -113,9 +123,9 @@ class FewShot(Agent):
         return torch.optim.Adam(self.parameters().values(), self.settings.learning_rate)
 
     @cached_property
-    def workers(self) -> ThreadPoolExecutor:
-        """Threads that compute the shards; two threads of BLAS would stall each other where the machine is busy."""
-        return ThreadPoolExecutor(self.settings.shards, "metarl-shard", initializer=torch.set_num_threads, initargs=(1,))
+    def workers(self) -> Workers:
+        """Threads that compute the shards."""
+        return Workers(self.settings.shards, "metarl-shard")
 
     def answer(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
@@ -134,7 +144,7 @@ class FewShot(Agent):
         shards = episode.split(min(self.settings.shards, len(episode.query.x)) if self.device.type == "cpu" else 1)
         shares = [len(shard.query.x) / len(episode.query.x) for shard in shards]
         self.net.train()
-        found = list(self.workers.map(self._gradient, shards, shares))
+        found = self.workers.map(self._gradient, shards, shares)
         self.net.eval()
         gradient = torch.stack([g for g, _ in found]).sum(0)
         if not gradient.isfinite().all():

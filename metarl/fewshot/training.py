@@ -123,8 +123,10 @@ class Setup(NamedTuple):
         shape = plural(o.shots, "shot")
         shape = f"{o.ways} ways, {shape}, {plural(o.queries, 'query')}" if data.kind != "regression" else shape
         where = f"Split: {data.split}.\nDevice {self.source.device}"
+        precision = getattr(self.agent.settings, "precision", "float32")
+        narrow = f", convolutions in {precision}" if precision != "float32" and self.agent.kind.name == "image" else ""
         each = f"{plural(o.updates, 'update')}, each on {plural(o.meta_batch, 'episode')} of {shape}."
-        return "\n".join([each, *self._to_evaluate(), where])
+        return "\n".join([each, *self._to_evaluate(), where + narrow])
 
     def _to_evaluate(self) -> list[str]:
         """What `metarl evaluate` must be given where its defaults do not fit this data set."""

@@ -1,0 +1,215 @@
+"""An environment of the user's own, held to what gymnasium says of environments: checked once, and at every step."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces.utils import flatten_space
+
+from metarl.errors import UserError
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""Agents compute in float32: what is larger is infinite to them."""
+
+
+class OwnEnv:
+    """One environment of the user's, whose answers are plain: nothing that it keeps and changes later is in them.
+
+    Observations are new arrays of the space's dtype, finite in float32; a reward is a float, ends of episodes are bools;
+    info is a dict of its own. Its "success" is a bool where the environment tells it, or `is_success`, SB3's name for it.
+
+    Args:
+        name: of its tasks, which errors begin with.
+        env: with `set_task(params)`, its own or one within its wrappers.
+
+    Raises:
+        UserError: agents could not play it.
+    """
+
+    def __init__(self, name: str, env: Any) -> None:
+        self.name, self.env = name, env
+        if inspect.isclass(env):
+            raise UserError(f"{name}: make gives the class {env.__name__}, not an environment of it")
+        missing = [verb for verb in ("reset", "step") if not callable(getattr(env, verb, None))]
+        if missing:
+            raise UserError(f"{name}: make gives {type(env).__name__}, which has no {' and no '.join(missing)}")
+        self.observation_space: Any = getattr(env, "observation_space", None)
+        self.action_space: Any = getattr(env, "action_space", None)
+        _check_observations(name, self.observation_space)
+        _check_actions(name, self.action_space)
+        fits(self._set_task_of(), (), says=f"{name}: set_task is called with a task's parameters alone: set_task(params)")
+        fits(env.step, None, says=f"{name}: step is called with an action alone: step(self, action)")
+        fits(env.reset, seed=0, says=f"{name}: reset is called with a seed: reset(self, *, seed=None, options=None)")
+
+    @property
+    def innermost(self) -> Any:
+        """The environment within all wrappers."""
+        env = self.env
+        while hasattr(env, "env"):
+            env = env.env
+        return env
+
+    def _set_task_of(self) -> Callable[[Any], Any]:
+        """The environment's `set_task`, or that of one that it wraps."""
+        env = self.env
+        while not hasattr(env, "set_task"):
+            if not hasattr(env, "env"):
+                raise UserError(f"{type(env).__name__} has no set_task(params): what makes an environment this or that task")
+            env = env.env
+        return env.set_task
+
+    def set_task(self, params: Any) -> None:
+        """Give it a task, from the next reset on."""
+        self._set_task_of()(params)
+
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """The first observation of an episode.
+
+        Raises:
+            UserError: what it gives is not what its space and gymnasium say.
+        """
+        given = self.env.reset(seed=seed)
+        if not isinstance(given, tuple | list) or len(given) != 2 or not isinstance(given[1], Mapping):
+            raise UserError(f"{self.name}: reset must return (observation, info), info a dict, not {brief(given)}")
+        self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
+        return self._observation(given[0]), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """See `reset`; the action is the environment's to change."""
+        result = self.env.step(action.copy())
+        if not isinstance(result, tuple | list) or len(result) != 5 or not isinstance(result[4], Mapping):
+            raise UserError(
+                f"{self.name}: step must return (observation, reward, terminated, truncated, info), info a dict, "
+                f"not {brief(result)}"
+            )
+        reward, info = _number(result[1]), _own(result[4])
+        if reward is None or not abs(reward) <= _LARGEST:
+            raise UserError(f"{self.name}: a reward must be a finite number, not {_shown(result[1])}")
+        terminated, truncated = (self._truth(what, result[i]) for i, what in ((2, "terminated"), (3, "truncated")))
+        for key in ("success", "is_success"):
+            if key in info:
+                info["success"] = self._truth(f"info's {key}", info[key])
+                break
+        return self._observation(result[0]), reward, terminated, truncated, info
+
+    def _observation(self, given: Any) -> np.ndarray:
+        """The observation as an array of the space's shape and dtype, finite in float32."""
+        space = self.observation_space
+        array = _array(given)
+        if array is None or array.shape != space.shape:
+            what = _shown(given) if array is None else f"of shape {array.shape}"
+            raise UserError(f"{self.name}: an observation is {what}, and its space is {space}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            plain = np.array(array, space.dtype)
+            finite = np.isfinite(plain.astype(np.float32))
+        if plain.dtype.kind != "f" and array.dtype != plain.dtype and (plain != array).any():
+            raise UserError(
+                f"{self.name}: an observation holds {_shown(array[plain != array])}, which are not of its space's "
+                f"{plain.dtype}: {space}"
+            )
+        if not finite.all():
+            raise UserError(f"{self.name}: an observation is not finite: {_shown(array[~finite])}")
+        return plain
+
+    def _truth(self, what: str, value: Any) -> bool:
+        number = _number(value)
+        if number not in (0.0, 1.0):
+            raise UserError(f"{self.name}: {what} must be true or false, not {_shown(value)}")
+        return bool(number)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)  # its pictures, what its registration says, and whatever else it has
+
+    def close(self) -> None:
+        """Release what it holds."""
+        if hasattr(self.env, "close"):
+            self.env.close()
+
+
+def fits(function: Callable[..., Any], *args: Any, says: str, **kwargs: Any) -> None:
+    """Raise UserError where a function cannot be called so."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        raise UserError(says) from None
+    except ValueError:  # a signature that Python does not know
+        pass
+
+
+def _check_observations(name: str, space: Any) -> None:
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.shape[0]:
+        return
+    flat = None
+    if isinstance(space, gymnasium.Space):
+        try:
+            flat = flatten_space(space)
+        except (NotImplementedError, TypeError, ValueError):  # of kinds that have no flat form
+            flat = None
+    able = isinstance(flat, gymnasium.spaces.Box) and flat.shape != (0,)
+    raise UserError(
+        f"{name} has the observation space {space}{_package(space)}: a Box of one dimension is needed"
+        f"{'. gymnasium.wrappers.FlattenObservation makes one of it' if able else ''}"
+    )
+
+
+def _check_actions(name: str, space: Any) -> None:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return
+    what = ""
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.shape[0]:
+        if space.dtype is not None and space.dtype.kind != "f":
+            what = f" of {space.dtype}: a Box of floats, which its environment may round, or a Discrete is needed"
+        elif (np.float64(space.low) > _LARGEST).any() or (np.float64(space.high) < -_LARGEST).any():
+            what = ": agents act in float32, which does not reach it"
+        else:
+            return
+    raise UserError(
+        f"{name} has the action space {space}{_package(space)}{what or ': a Box of one dimension or a Discrete is needed'}"
+    )
+
+
+def _package(space: Any) -> str:
+    """Whose space it is, where it looks like gymnasium's own and is not."""
+    return " of gym, not of gymnasium" if type(space).__module__.partition(".")[0] == "gym" else ""
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """Numbers as an array; None: they are none."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors that carry a gradient or lie elsewhere
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
+def _number(value: Any) -> float | None:
+    """The number that this is, or that an array of one entry holds; None: it is none."""
+    array = _array(value)
+    return float(array.item()) if array is not None and array.size == 1 else None
+
+
+def _own(info: Mapping[Any, Any]) -> dict[str, Any]:
+    """A copy that stays as it is."""
+    return {str(key): value.copy() if isinstance(value, np.ndarray) else value for key, value in info.items()}
+
+
+def brief(value: Any) -> str:
+    """What something is, in a few words."""
+    if isinstance(value, tuple | list):
+        wrong_info = value and len(value) in (2, 5) and not isinstance(value[-1], Mapping)
+        return f"{len(value)} values" + (f" that end with {_a(value[-1])}" if wrong_info else "")
+    return f"of shape {value.shape}" if isinstance(value, np.ndarray) else _a(value)
+
+
+def _a(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is read, in one short line."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
