@@ -29,6 +29,7 @@ from metarl.envs.suites import Task
 from metarl.envs.tasks import BY_REWARD, NativeTask
 from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
 from metarl.errors import UserError
+from metarl.interrupts import held
 from metarl.machine import return_memory, worker_count
 
 mujoco = import_mujoco()
@@ -204,10 +205,11 @@ class NativeEngine:
             HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
             obs, reward, success, figures, unstable,
         )  # fmt: skip
-        helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
-        k.step_slots(*work)
-        for helper in helpers:
-            helper.result()
+        with held():
+            helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
+            k.step_slots(*work)
+            for helper in helpers:
+                helper.result()
         info = {"success": success}
         if self.all_info:
             info |= {key: figures[i] for i, key in enumerate(INFO) if i > 0} | {"unscaled_reward": reward.copy()}

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from metarl import streams
 from metarl.errors import UserError, unknown
+from metarl.interrupts import interrupt
 from metarl.userfiles import told
 
 COMMANDS = {
@@ -45,11 +46,9 @@ def usage() -> str:
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 2 wrong input or a system that refuses, 130 interrupted."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     signal.signal(signal.SIGTERM, interrupt)  # ends as cleanly as Ctrl-C does
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's job in the background ignores it
+        signal.signal(signal.SIGINT, interrupt)
     streams.prepare()
     os.environ["MPLBACKEND"] = "agg"  # a notebook's own need not be installed here; commands open no windows
     try:

@@ -1,13 +1,14 @@
 """Which device computes, and with how many threads of a processor."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from metarl.errors import UserError
+from metarl.interrupts import held
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -60,4 +61,11 @@ class Workers:
             return function(*item)
 
         with one_thread():
-            return list(self.pool.map(alone, *items))
+            with held():
+                futures = [self.pool.submit(alone, *item) for item in zip(*items)]
+            waiting = set(futures)
+            while waiting:  # an interrupt waits for no longer than this
+                with held():
+                    waiting = wait(futures, 0.2).not_done
+            with held():
+                return [future.result() for future in futures]

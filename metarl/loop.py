@@ -1,10 +1,7 @@
 """The one loop of training: iterations, progress, checkpoints, Ctrl-C. It knows neither robots nor data sets."""
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -16,6 +13,7 @@ from metarl.console import Progress, say
 from metarl.counts import Count, plural
 from metarl.devices import one_thread
 from metarl.errors import UserError
+from metarl.interrupts import held, interruptible
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.machine import EnergyMeter
 from metarl.ranges import check
@@ -126,7 +124,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
     if start == 0:
         run.save(*border, options.keep_checkpoints)
     with (
-        one_thread(), _interruptible() as signals, Progress(options.total_steps, start * per, quiet=options.quiet) as bar
+        one_thread(), interruptible(), Progress(options.total_steps, start * per, quiet=options.quiet) as bar
     ):  # fmt: skip
         try:
             for iteration in range(start, total):
@@ -138,7 +136,7 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
                 taken = int(report.pop("steps"))
                 if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
                     metrics |= setup.evaluate(run, step + taken)
-                with signals.held():
+                with held():
                     step += taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
@@ -174,41 +172,3 @@ def train(run: Run, setup: Training, start: int = 0, step: int = 0) -> None:
 def _keep_failure(folder: Path, agent: Agent, error: NonFiniteError) -> None:
     tensors, _ = split({"data": error.tensors, "agent": agent.state_dict()})
     write_atomically(folder / "tensors.safetensors", save_tensors(tensors))
-
-
-class _Signals:
-    """SIGINT and SIGTERM as KeyboardInterrupt; what must not be cut in two holds it back.
-
-    A mask of signals would not do: another thread would take the signal, and Python hand it to this one.
-    """
-
-    def __init__(self) -> None:
-        self.holding = self.pending = False
-
-    def handle(self, number: int, frame: Any) -> None:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_DFL)  # a second one ends the process at once
-        if not self.holding:
-            raise KeyboardInterrupt
-        self.pending = True
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        self.holding = True
-        try:
-            yield
-        finally:
-            self.holding = False
-        if self.pending:
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Signals]:
-    signals = _Signals()
-    before = {one: signal.signal(one, signals.handle) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
