@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import COUNTDOWNS, shaken, toy
 
-from metarl.advantages import discounted_returns
+from metarl.advantages import PooledFit, discounted_returns
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import suite
 from metarl.errors import UserError
@@ -215,6 +215,35 @@ def test_the_variance_explained_is_that_of_trials_the_baseline_was_not_fitted_to
     assert agent.baseline(dataclasses.replace(rollout, reward=noise))[1] < 0.3
     time = rollout.step.float()
     assert agent.baseline(dataclasses.replace(rollout, reward=time))[1] > 0.5
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_the_baseline_is_fitted_to_the_returns_that_miss_little(bootstrap, monkeypatch):
+    """Trials of 6 and 10 steps: to all, or where something comes after them, all but the last half or 3 / (1 - gamma)."""
+    asked = []
+
+    def fit(features, returns, weight, pull):
+        asked.append((returns.numpy(), weight.numpy(), pull))
+        return PooledFit(*(torch.ones(features.shape[1:]).double() for _ in range(2)))
+
+    monkeypatch.setattr("metarl.agents.rl2.fit_pooled", fit)
+    agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**SMALL, bootstrap=bootstrap, gamma=0.25, pull=7.0))
+    rollout = _collect(agent, source)
+    value, explained = agent.baseline(rollout)
+    ((returns, weight, pull),) = asked
+    assert pull == 7
+    for slot, task in enumerate(source.env.tasks):
+        n, after = 2 * task.params, 0.0
+        fitted = n - (min(n // 2, 4) if bootstrap else 0)
+        assert weight[:, slot].tolist() == [1.0] * fitted + [0.0] * (10 - fitted)
+        for t in reversed(range(n)):
+            after = float(rollout.reward[t, slot]) + 0.25 * after
+            assert returns[t, slot] == pytest.approx(after, rel=1e-6)
+        said = agent._features(rollout)[:, slot].sum(-1).numpy() * (np.arange(11) < n + bootstrap)
+        np.testing.assert_allclose(value[:, slot], said, rtol=1e-9)
+    valid = rollout.valid.numpy()
+    left = returns[valid] - agent._features(rollout)[:-1].sum(-1).numpy()[valid]
+    assert explained == pytest.approx(1 - left.var() / returns[valid].var(), rel=1e-6)
 
 
 def test_the_baseline_sees_inputs_squares_and_time_and_no_reward_across_a_border():
