@@ -1,0 +1,108 @@
+"""The engine's formulas, called by themselves: against Meta-World's own functions, and at the edges of their conditions."""
+
+import itertools
+
+import numpy as np
+import pytest
+from metaworld.utils import reward_utils
+
+from metarl.envs.tasks import handles, pegs, primitives, v1_lift, v1_move
+from metarl.envs.tasks.primitives import (
+    HAND,
+    MAX_READINGS,
+    NOW_SIZE,
+    OBJECT,
+    OBJECT_START,
+    OPEN,
+    OUT_SIZE,
+    READINGS,
+    REWARD,
+    SUCCESS,
+    TARGET,
+    TCP,
+    TOUCHING,
+)
+
+EDGES = (-0.3, 0.0, 0.05, 0.1, 0.35, 1.0)
+
+
+@pytest.mark.parametrize(("ours", "sigmoid"), [(primitives.tolerance, "long_tail"), (primitives.gaussian, "gaussian")])
+def test_tolerances(ours, sigmoid):
+    for x, radius, margin in itertools.product(EDGES, (0.0, 0.05, 0.1), (0.0, 0.2, 1.0)):
+        stock = reward_utils.tolerance(x, bounds=(0, radius), margin=margin, sigmoid=sigmoid)
+        assert ours(x, radius, margin) == pytest.approx(stock, rel=1e-14), (x, radius, margin)
+
+
+def test_tolerance_between_two_bounds():
+    for x, lower, margin in itertools.product(EDGES, (-0.3, 0.0, 0.05), (0.0, 0.2)):
+        stock = reward_utils.tolerance(x, bounds=(lower, 0.1), margin=margin, sigmoid="long_tail")
+        assert primitives.tolerance_between(x, lower, 0.1, margin) == pytest.approx(stock, rel=1e-14)
+
+
+def test_hamacher_products():
+    for a, b in itertools.product((0.0, 0.3, 0.5, 1.0), repeat=2):
+        assert primitives.hamacher(a, b) == pytest.approx(reward_utils.hamacher_product(a, b), rel=1e-14)
+
+
+def test_prisms_hold_their_faces_and_corners():
+    """Also with corners the other way round; outside, and a hair outside, the tolerance is 1."""
+    zero, one = (0.1, -0.2, 0.3), (0.4, -0.5, 0.7)
+    places = [sorted((a, b, (a + b) / 2, np.nextafter(min(a, b), -9), np.nextafter(max(a, b), 9))) for a, b in zip(zero, one)]
+    for p in itertools.product(*places):
+        value, within = pegs._prism(p, zero, one)
+        assert value == pytest.approx(reward_utils.rect_prism_tolerance(*map(np.array, (p, zero, one))), rel=1e-14)
+        assert within == all(min(a, b) <= x <= max(a, b) for x, a, b in zip(p, zero, one))
+
+
+def test_lengths():
+    p, q, scale = (1.0, 2.0, -3.0), (0.5, 4.0, 1.0), (1.0, 2.0, 3.0)
+    d = np.subtract(p, q)
+    assert primitives.distance(p, q) == pytest.approx(np.linalg.norm(d))
+    assert primitives.scaled_distance(p, q, scale) == pytest.approx(np.linalg.norm(d * scale))
+    assert primitives.distance_xy(p, q) == pytest.approx(np.hypot(d[0], d[1]))
+    assert primitives.distance_xz(p, q) == pytest.approx(np.hypot(d[0], d[2]))
+    assert primitives.plus(p, q) == (1.5, 6.0, -2.0)
+    assert primitives.minus(p, q) == (0.5, -2.0, -4.0)
+
+
+def _state(**places):
+    """An object in the open gripper, 20 cm above where it started and 14 cm from its target; and room for results."""
+    now, memory, out = np.zeros(NOW_SIZE), np.zeros(READINGS + MAX_READINGS), np.zeros(OUT_SIZE)
+    for start in (HAND, OBJECT, TCP):
+        now[start : start + 3] = 0.0, 0.6, 0.2
+    now[OPEN], now[TOUCHING] = 0.5, 1.0
+    memory[TARGET : TARGET + 3] = 0.1, 0.6, 0.3
+    for index, value in places.items():
+        now[getattr(primitives, index)] = value
+    return now, memory, out
+
+
+@pytest.mark.parametrize("closed", ["OPEN", "TOUCHING"])
+def test_a_gripper_that_is_wholly_shut_or_touches_nothing_holds_nothing(closed):
+    assert primitives.touched(_state()[0])
+    assert not primitives.touched(_state(**{closed: 0.0})[0])
+
+
+@pytest.mark.parametrize("formula", [handles.handle_pull, handles.handle_pull_side])
+def test_a_gripper_that_is_wholly_shut_pulls_nothing(formula):
+    rewards = []
+    for opened in (0.5, 0.0):
+        now, memory, out = _state(OPEN=opened)
+        formula(now, memory, out)
+        rewards.append(out[REWARD])
+    assert rewards[0] > rewards[1] + 0.9
+
+
+@pytest.mark.parametrize(("z", "solved"), [(0.3, False), (np.nextafter(0.3, 1), True)])
+def test_the_nut_is_off_its_peg_above_the_target_and_not_at_it(z, solved):
+    now, memory, out = _state()
+    now[OBJECT + 2] = z
+    v1_lift.disassemble_v1(now, memory, out)
+    assert out[SUCCESS] == solved
+
+
+@pytest.mark.parametrize(("z", "fallen"), [(0.14, True), (0.16, False)])
+def test_an_object_has_fallen_5_cm_below_its_start(z, fallen):
+    now, memory, _ = _state()
+    memory[OBJECT_START + 2], now[OBJECT + 2], now[HAND + 2] = 0.2, z, 0.3 - z
+    assert v1_move._below(now, memory) == fallen
