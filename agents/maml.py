@@ -322,7 +322,7 @@ class MAML(Agent):
         episodes: it does not depend on the actions that it judges, and an easy task earns nothing by being easy. A phase of
         one episode has no others: b is then the mean of R over the tasks.
         """
-        if self.settings.inner_steps == 0:
+        if self.settings.inner_steps == 0 or self.settings.sampling_credit == 0:
             return phases
         after = _episode_returns(batches[-1]).nanmean(0)
         credits = []

@@ -121,7 +121,7 @@ def within(space: gymnasium.Space[Any], chosen: np.ndarray) -> np.ndarray:
     if isinstance(space, gymnasium.spaces.Discrete):
         return chosen + space.start
     assert isinstance(space, gymnasium.spaces.Box)
-    return np.clip(chosen, space.low, space.high).astype(space.dtype)
+    return np.clip(chosen, space.low, space.high).astype(space.dtype, copy=False)
 
 
 @torch.no_grad()
@@ -200,9 +200,8 @@ def play(
         if watch is not None:
             watch(t, reward, success)
         seen = reached
-        previous_action = executed.astype(np.float32)
-        if discrete:
-            previous_action = (chosen[:, None] == np.arange(space.n)).astype(np.float32)  # type: ignore[attr-defined]
+        taken = chosen[:, None] == np.arange(space.n) if discrete else executed  # type: ignore[attr-defined]
+        previous_action = taken.astype(np.float32, copy=False)
         previous_reward, previous_done = reward.astype(np.float32), done.astype(np.float32)
         episode, step = episode + done, np.where(done, 0, step + 1)
         active = active & (episode < episodes)
