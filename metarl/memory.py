@@ -40,6 +40,18 @@ def weights(make: Callable[[Any], Any]) -> int:
         raise UserError(f"such a network cannot be made: {str(error).splitlines()[0]}") from None
 
 
+def of_a_network(make: Callable[[Any], Any], adapted: int, least: float = 0) -> dict[str, float]:
+    """What training takes for an agent's weights: they, their gradient and two moments, and weights of adapted tasks.
+
+    Args:
+        make: see `weights`.
+        adapted: tasks that have weights of their own at a time.
+        least: bytes of the weights at least, where they cannot be known.
+    """
+    copies = 4 + adapted
+    return {f"{copies:,} times the network's weights": copies * max(least, weights(make))}
+
+
 def _bytes(state: Any) -> int:
     if isinstance(state, dict):
         return sum(map(_bytes, state.values()))

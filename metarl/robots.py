@@ -18,7 +18,7 @@ from metarl.errors import UserError
 from metarl.interface import Interface, described
 from metarl.learner import Agent, Metrics
 from metarl.loop import LoopOptions
-from metarl.memory import refuse_beyond, weights
+from metarl.memory import of_a_network, refuse_beyond
 from metarl.ranges import check
 from metarl.rollout import Trials
 from metarl.run import Checkpoint, Run
@@ -156,11 +156,9 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
         )  # fmt: skip
 
     if config["agent"] in AGENTS and device.type == "cpu":
-        # its weights, their gradient and two moments; and each task's own weights, where they adapt
-        copies = 4 + (options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0)
+        adapted = options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0
         between = sum(4 * a * b for a, b in pairwise(getattr(settings, "net_arch", ())))
-        taken = copies * max(between, weights(make_agent))
-        refuse_beyond({f"{copies:,} times the network's weights": taken}, "smaller layers need less")
+        refuse_beyond(of_a_network(make_agent, adapted, between), "smaller layers need less")
     agent = make_agent(device)
     episodes, rest = divmod(options.episodes_per_trial, agent.phases)
     if rest or not episodes:

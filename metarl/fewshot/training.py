@@ -21,7 +21,7 @@ from metarl.fewshot.splits import held_out
 from metarl.interface import Interface
 from metarl.learner import Learner, Metrics, State
 from metarl.loop import LoopOptions
-from metarl.memory import refuse_beyond, weights
+from metarl.memory import of_a_network, refuse_beyond
 from metarl.ranges import check
 from metarl.rollout import TASKS, generator
 from metarl.run import Checkpoint, Run
@@ -94,15 +94,11 @@ class Episodes:
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Episode, State]:
         """Draw a batch of episodes; the learner has no part in it."""
-        episode = self.draw("train", self.options.meta_batch, self.iteration, phase)
-        self.progress(2 * (phase + 1) / self.options.updates)  # for the loop it is half of an iteration, here all
-        return episode.map(lambda tensor: tensor.to(self.device)), state
-
-    def draw(self, part: Part, tasks: int, iteration: int, phase: int) -> Episode:
-        """Episodes of a part, as the options say."""
         o = self.options
-        rng = generator(o.seed, TASKS, iteration, phase)
-        return self.data.draw(part, rng, tasks=tasks, ways=o.ways, shots=o.shots, queries=o.queries)
+        rng = generator(o.seed, TASKS, self.iteration, phase)
+        episode = self.data.draw("train", rng, tasks=o.meta_batch, ways=o.ways, shots=o.shots, queries=o.queries)
+        self.progress(2 * (phase + 1) / o.updates)  # for the loop it is half of an iteration, here all
+        return episode.map(lambda tensor: tensor.to(self.device)), state
 
     def report(self) -> Metrics:
         """The outer updates of the iteration."""
@@ -190,9 +186,7 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
 
     o, needs = options, dict[str, float]()
     if device.type == "cpu" and config["agent"] in AGENTS:
-        # its weights, their gradient and two moments; and each task's own weights, where they adapt
-        copies = 4 + (o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
-        needs[f"{copies:,} times the network's weights"] = copies * weights(make)
+        needs |= of_a_network(make, o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
     needs |= episode_bytes(
         data, getattr(settings, "channels", 0), tasks=o.meta_batch, ways=o.ways, examples=o.shots + o.queries
     )
@@ -201,8 +195,6 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     source = Episodes(data, options, device)
     source.collect(made, None, 0)  # what does not fit is refused before anything is made
     _evaluable(data, options, made)
-    if options.evaluate_every:
-        source.draw(options.evaluate_on, 1, 0, 0)  # type: ignore[arg-type]
     return Setup(options, data, made, source)
 
 
