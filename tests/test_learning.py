@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from own_files import EXAMPLES
-from tiny import BITS, toy
+from tiny import BITS, toy, trial
 
 from metarl.agents.maml import MAMLSettings
 from metarl.agents.rl2 import RL2Settings
@@ -28,16 +28,7 @@ def _trained(tasks, settings, seed: int, iterations: int, num_envs: int, horizon
 
 def _played(agent, source, trials: int = 5) -> list[list]:
     """The rollouts of new trials, by phase."""
-    out = []
-    for iteration in range(10_000, 10_000 + trials):
-        source.begin(iteration)
-        state, phases = agent.begin(source.num_tasks), []
-        for phase in range(agent.phases):
-            batch, state = source.collect(agent, state, phase)
-            phases.append(batch)
-            state = agent.adapt(state, batch)
-        out.append(phases)
-    return out
+    return [trial(agent, source, iteration) for iteration in range(10_000, 10_000 + trials)]
 
 
 def _bit(seed: int, settings: RL2Settings | MAMLSettings) -> float:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import BITS, COUNTDOWNS, shaken, toy
+from tiny import BITS, COUNTDOWNS, shaken, toy, trial
 
 from metarl.adapt import flatten, stacked, unflatten
 from metarl.agents import maml, outer
@@ -21,17 +21,6 @@ SMALL = {"layers": (8,), "inner_lr": 0.3, "fvp_fraction": 1.0}
 
 def _reach(num_envs: int = 3, horizon: int = 20, episodes: int = 2, **settings):
     return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, MAMLSettings(**{**SMALL, **settings}))
-
-
-def _trial(agent, source, iteration: int = 0):
-    """The batches of an iteration."""
-    source.begin(iteration)
-    state, batches = agent.begin(source.num_tasks), []
-    for phase in range(agent.phases):
-        batch, state = source.collect(agent, state, phase)
-        batches.append(batch)
-        state = agent.adapt(state, batch)
-    return batches
 
 
 def _double(agent, batches):
@@ -66,7 +55,7 @@ def _start(agent, phase):
 )  # fmt: skip
 def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(settings):
     agent, source = _reach(**settings)
-    groups = _double(agent, _trial(shaken(agent), source))
+    groups = _double(agent, trial(shaken(agent), source))
     start = flatten(agent.meta.values()).detach()
 
     def kl(vector):
@@ -84,7 +73,7 @@ def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(setti
 @pytest.mark.parametrize("surrogate", [outer.trpo_surrogate, outer.ppo_surrogate])
 def test_the_meta_gradient_is_a_finite_difference(settings, surrogate):
     agent, source = _reach(**settings)
-    batches = _trial(shaken(agent), source)
+    batches = trial(shaken(agent), source)
     credited = agent._credited([agent.phase(b) for b in batches], batches)
     groups = [
         tuple(phase._replace(credit=c.credit[i : i + 1].double()) for phase, c in zip(group, credited))
@@ -150,7 +139,7 @@ def test_weights_stay_bit_for_bit_where_the_line_search_finds_nothing():
 def test_an_accepted_step_keeps_within_the_kl_limit_and_raises_the_surrogate():
     agent, source = _reach(num_envs=6)
     for iteration in range(4):
-        batches = _trial(agent, source, iteration)
+        batches = trial(agent, source, iteration)
         metrics = agent.update(batches, iteration)
         groups = agent._groups([agent.phase(batch) for batch in batches])
         measured = torch.stack([outer._measure(agent, flatten(agent.meta.values()).detach(), g) for g in groups]).mean(0)
@@ -177,7 +166,7 @@ def test_tasks_whose_adapted_policy_is_not_finite_are_left_out_and_counted(optio
     results, phase_of = [], MAML.phase
     for case in ("poisoned", "poisoned, together", "without"):
         agent, source = _reach(num_envs=5, **options)
-        batches = _trial(agent, source)
+        batches = trial(agent, source)
         if case == "poisoned, together":
             agent._groups = lambda phases: [tuple(phases)]
 
@@ -219,7 +208,7 @@ def test_a_policy_that_would_blow_up_acts_as_before(inner_lr, caplog):
 
 def test_rewards_without_variance_teach_nothing_and_break_nothing():
     agent, source = _reach()
-    batches = [dataclasses.replace(b, reward=torch.full_like(b.reward, 3.0)) for b in _trial(agent, source)]
+    batches = [dataclasses.replace(b, reward=torch.full_like(b.reward, 3.0)) for b in trial(agent, source)]
     before = flatten(agent.meta.values()).detach().clone()
     constant = [dataclasses.replace(b, reward=torch.zeros_like(b.reward)) for b in batches]
     after = agent.adapt(agent.begin(3), constant[0])
@@ -232,7 +221,7 @@ def test_rewards_without_variance_teach_nothing_and_break_nothing():
 
 def test_a_support_without_a_step_or_without_an_end_is_no_harm():
     agent, source = _reach(num_envs=3)
-    batches = _trial(agent, source)
+    batches = trial(agent, source)
     nothing, unfinished = batches[0].valid.clone(), batches[0].done.clone()
     nothing[:, 1], unfinished[:, 2] = False, False
     support = dataclasses.replace(batches[0], valid=nothing, done=unfinished)
@@ -246,7 +235,7 @@ def test_a_support_without_a_step_or_without_an_end_is_no_harm():
 
 def test_the_fisher_product_is_computed_on_evenly_spaced_steps():
     agent, source = _reach(horizon=20, episodes=2, fvp_fraction=0.25)
-    seen, rows = [], agent.phase(_trial(agent, source)[0]).rows
+    seen, rows = [], agent.phase(trial(agent, source)[0]).rows
 
     class Spy(type(rows.__self__)):
         def rows(self, chosen):
@@ -262,7 +251,7 @@ def test_the_fisher_product_is_computed_on_evenly_spaced_steps():
 
 def test_reptile_moves_towards_the_mean_of_the_adapted_weights():
     agent, source = _reach(outer="reptile", learning_rate=0.5)
-    batches = _trial(agent, source)
+    batches = trial(agent, source)
     state = agent.begin(3)
     for batch in batches:  # the query too
         state = agent.adapt(state, batch)
@@ -303,7 +292,7 @@ def _episodes(rollout, returns):
 def test_a_task_gets_no_credit_for_being_easy():
     """E-MAML: returns of an episode before 10 and after 13 on the easy task, 0 and 3 on the hard one: the same credit."""
     agent, source = _reach(num_envs=2, sampling_credit=1.0)
-    before, after = _trial(agent, source)
+    before, after = trial(agent, source)
     batches = [_episodes(before, [[10, 0], [10, 0]]), _episodes(after, [[14, 3], [12, 3]])]
     credit = agent._credited([agent.phase(b) for b in batches], batches)[0].credit
     np.testing.assert_allclose(credit, 0, atol=1e-5)
@@ -317,7 +306,7 @@ def test_a_task_gets_no_credit_for_being_easy():
 
 def test_a_support_of_one_episode_is_credited_against_the_mean_of_the_tasks():
     agent, source = _reach(num_envs=2, episodes=1, sampling_credit=1.0)
-    before, after = _trial(agent, source)
+    before, after = trial(agent, source)
     batches = [_episodes(before, [[5, 7]]), _episodes(after, [[13, 3]])]
     credit = agent._credited([agent.phase(b) for b in batches], batches)[0].credit
     np.testing.assert_allclose(credit, [[1.0] * 20, [-1.0] * 20], rtol=1e-5)
@@ -341,7 +330,7 @@ def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(monk
 
 def test_discrete_actions_adapt_too():
     agent, source = toy(BITS, 8, 2, 2, MAMLSettings(layers=(8,), inner_lr=1.0))
-    batches = _trial(agent, source)
+    batches = trial(agent, source)
     metrics = agent.update(batches, 0)
     assert metrics["failed_tasks"] == 0
     assert "std" not in metrics

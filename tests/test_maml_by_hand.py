@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny import COUNTDOWNS, shaken, toy
+from tiny import COUNTDOWNS, shaken, toy, trial
 
 from metarl.adapt import flatten
 from metarl.agents import outer
@@ -19,17 +19,6 @@ def _made(uneven: bool, num_envs: int = 4, **settings):
     """An agent, and a source with episodes of one length, or of 3 and of 5 steps."""
     chosen = MAMLSettings(**{**SMALL, **settings})
     return toy(COUNTDOWNS, num_envs, 10, 3, chosen) if uneven else toy(suite("ml1:reach-v3").train, num_envs, 20, 2, chosen)
-
-
-def _trial(agent, source):
-    """The batches of an iteration."""
-    source.begin(0)
-    state, batches = agent.begin(source.num_tasks), []
-    for phase in range(agent.phases):
-        batch, state = source.collect(agent, state, phase)
-        batches.append(batch)
-        state = agent.adapt(state, batch)
-    return batches
 
 
 def _slot(rollout, i: int):
@@ -90,7 +79,7 @@ def test_surrogates(inner_steps, together):
     """Clipped and not, with entropy, credit for the support and the penalty: means over a task's own steps."""
     options = {"inner_steps": inner_steps, "sampling_credit": 2.0, "entropy": 0.1, "clip": 0.1, "inner_kl": 0.7}
     agent, source = _made(True, **options)
-    batches = _trial(shaken(agent), source)
+    batches = trial(shaken(agent), source)
     phases = agent._credited([agent.phase(batch) for batch in batches], batches)
     with torch.no_grad():  # so that ratios are not 1
         for parameter in agent.policy.parameters():
@@ -126,7 +115,7 @@ def test_surrogates(inner_steps, together):
 
 def test_the_line_search_starts_at_the_kl_limit_and_asks_for_more_than_rounding(monkeypatch):
     agent, source = _made(False, max_kl=0.02)
-    batches, asked, search = _trial(shaken(agent), source), {}, outer.line_search
+    batches, asked, search = trial(shaken(agent), source), {}, outer.line_search
 
     def noted(start, step, measure, **limits):
         asked.update(limits, start=start, step=step)

@@ -129,3 +129,14 @@ def shaken(agent: Any) -> Any:
         for parameter in agent.policy.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
     return agent
+
+
+def trial(agent: Any, source: Trials, iteration: int = 0) -> list[Any]:
+    """The batches of an iteration, by phase: played and adapted to, with no update."""
+    source.begin(iteration)
+    state, batches = agent.begin(source.num_tasks), []
+    for phase in range(agent.phases):
+        batch, state = source.collect(agent, state, phase)
+        batches.append(batch)
+        state = agent.adapt(state, batch)
+    return batches
