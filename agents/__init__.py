@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from metarl.errors import unknown
-from metarl.userfiles import is_named, lookup
+from metarl.system.user_code import is_named, lookup
 
-ROBOTS, EXAMPLES = "metarl.robots", "metarl.fewshot.training"
-"""Modules of the two kinds of training; each has OPTIONS and set_up."""
+CONTROL, FEW_SHOT = "control", "few-shot"
+"""The two kinds of training: on environments, and on data sets. See `metarl.training.setup`."""
 
 
 class AgentEntry(NamedTuple):
@@ -18,7 +18,7 @@ class AgentEntry(NamedTuple):
     module: str
     name: str
     help: str
-    training: str = ROBOTS
+    training: str = CONTROL
     adapts: str = "gradient step"
 
 
@@ -37,19 +37,23 @@ class Preset(NamedTuple):
 _TUNES = "fine-tuning step"
 AGENTS = {
     "rl2": AgentEntry("metarl.agents.rl2", "RL2", "RL²: recurrent PPO that adapts by remembering the trial"),
-    "maml-trpo": AgentEntry("metarl.agents.maml", "MAML", "MAML-TRPO: a policy that adapts by a gradient step"),
-    "promp": AgentEntry("metarl.agents.maml", "MAML", "ProMP: MAML with a clipped surrogate and Adam"),
-    "multitask-ppo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by PPO; it does not adapt"),
-    "multitask-trpo": AgentEntry("metarl.agents.maml", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
-    "sb3-ppo": AgentEntry("metarl.agents.sb3", "SB3PPO", "stable-baselines3's PPO, fine-tuned on new tasks", adapts=_TUNES),
-    "sb3-sac": AgentEntry("metarl.agents.sb3_sac", "SB3SAC", "stable-baselines3's SAC, fine-tuned on new tasks", adapts=_TUNES),
+    "maml-trpo": AgentEntry("metarl.agents.maml.agent", "MAML", "MAML-TRPO: a policy that adapts by a gradient step"),
+    "promp": AgentEntry("metarl.agents.maml.agent", "MAML", "ProMP: MAML with a clipped surrogate and Adam"),
+    "multitask-ppo": AgentEntry("metarl.agents.maml.agent", "MAML", "one policy for all tasks, by PPO; it does not adapt"),
+    "multitask-trpo": AgentEntry("metarl.agents.maml.agent", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
+    "sb3-ppo": AgentEntry(
+        "metarl.agents.sb3.base", "SB3PPO", "stable-baselines3's PPO, fine-tuned on new tasks", adapts=_TUNES
+    ),
+    "sb3-sac": AgentEntry("metarl.agents.sb3.sac", "SB3SAC", "stable-baselines3's SAC, fine-tuned on new tasks", adapts=_TUNES),
     "random": AgentEntry("metarl.agents.baselines", "Random", "uniformly random actions; learns nothing"),
     "scripted": AgentEntry("metarl.agents.baselines", "Scripted", "Meta-World's expert, shown the goal; learns nothing"),
-    "maml": AgentEntry("metarl.fewshot.maml", "MAML", "few-shot: a network that adapts by gradients", EXAMPLES),
-    "matching": AgentEntry("metarl.fewshot.matching", "Matching", "few-shot: matching networks, by attention", EXAMPLES),
-    "proto": AgentEntry("metarl.fewshot.proto", "Proto", "few-shot: prototypical networks, by class means", EXAMPLES),
-    "transfer": AgentEntry("metarl.fewshot.baseline", "Transfer", "few-shot: a classifier given a new head", EXAMPLES),
-    "nearest": AgentEntry("metarl.fewshot.baseline", "Nearest", "few-shot: the nearest neighbour; learns nothing", EXAMPLES),
+    "maml": AgentEntry("metarl.agents.fewshot.maml", "MAML", "few-shot: a network that adapts by gradients", FEW_SHOT),
+    "matching": AgentEntry("metarl.agents.fewshot.matching", "Matching", "few-shot: matching networks, by attention", FEW_SHOT),
+    "proto": AgentEntry("metarl.agents.fewshot.proto", "Proto", "few-shot: prototypical networks, by class means", FEW_SHOT),
+    "transfer": AgentEntry("metarl.agents.fewshot.baselines", "Transfer", "few-shot: a classifier given a new head", FEW_SHOT),
+    "nearest": AgentEntry(
+        "metarl.agents.fewshot.baselines", "Nearest", "few-shot: the nearest neighbour; learns nothing", FEW_SHOT
+    ),
 }
 
 
@@ -60,7 +64,7 @@ def entry(name: str) -> AgentEntry:
         UserError: no such agent.
     """
     if is_named(name):
-        return import_module("metarl.agents.own").own_entry(lookup(name))
+        return import_module("metarl.agents.user_defined").own_entry(lookup(name))
     if name not in AGENTS:
         raise unknown("agent", name, AGENTS)
     return AGENTS[name]
@@ -78,6 +82,6 @@ def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
         UserError: no such agent.
     """
     if is_named(name):
-        return import_module("metarl.agents.own").own_agent(lookup(name))
+        return import_module("metarl.agents.user_defined").own_agent(lookup(name))
     module = import_module(entry(name).module)
     return getattr(module, AGENTS[name].name), module.PRESETS[name]

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from metarl.agents import Preset
 from metarl.envs import TaskDistribution
-from metarl.envs.scales import InputScale
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, State, Step
-from metarl.networks import Categorical, Gaussian, Uniform
-from metarl.ranges import check
-from metarl.spaces import action_size, box_bounds
+from metarl.nn.distributions import Categorical, Gaussian, Uniform
+from metarl.nn.input_scaling import InputScale
+from metarl.nn.spaces import action_size, box_bounds
+from metarl.system.ranges import check
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv

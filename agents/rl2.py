@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.advantages import discounted_returns, fit_pooled, gae, standardise
 from metarl.agents import Preset
-from metarl.devices import Workers
-from metarl.envs.scales import InputScale
 from metarl.errors import UserError
-from metarl.graphs import Graph, recurrent
 from metarl.learner import Agent, Metrics, NonFiniteError, Step
-from metarl.networks import Distribution, RecurrentPolicy
-from metarl.ranges import SIZES, check
-from metarl.rollout import SHUFFLE, WEIGHTS, Rollout, generator
+from metarl.nn.distributions import Distribution
+from metarl.nn.graphs import Graph, recurrent
+from metarl.nn.input_scaling import InputScale
+from metarl.nn.policies import RecurrentPolicy
+from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise
+from metarl.rollouts.random_streams import SHUFFLE, WEIGHTS, generator
+from metarl.rollouts.rollout import Rollout
+from metarl.system.devices import Workers
+from metarl.system.ranges import SIZES, check
 
 
 @dataclass(frozen=True)

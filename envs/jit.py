@@ -21,7 +21,7 @@ from numba import types
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-from metarl import cache
+from metarl.system import files as cache
 
 log = logging.getLogger("metarl")
 
@@ -29,10 +29,10 @@ log = logging.getLogger("metarl")
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
     """Where compiled code is kept; None, said once, where that folder cannot be written."""
-    here = Path(__file__).parent
+    envs = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*here.glob("*.py"), *here.glob("tasks/*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(envs.rglob("*.py")):
+        digest.update(str(path.relative_to(envs)).encode() + path.read_bytes())
     digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     folder = cache.directory("compiled", digest.hexdigest()[:16])

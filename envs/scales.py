@@ -1,10 +1,11 @@
 """What Meta-World's observed numbers are: their bounds, and how they should be scaled before a network sees them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
+
+from metarl.nn.input_scaling import InputScale
 
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 """The hand's bounds in Meta-World's observation space (`SawyerXYZEnv._HAND_SPACE`), metres."""
@@ -18,21 +19,6 @@ def observation_space(goal_visible: bool) -> gymnasium.spaces.Box:
     high = np.concatenate([HAND_HIGH, [1.0], np.full(14, np.inf)])
     goal_low, goal_high = (GOAL_LOW, GOAL_HIGH) if goal_visible else (np.zeros(3), np.zeros(3))
     return gymnasium.spaces.Box(np.concatenate([low, low, goal_low]), np.concatenate([high, high, goal_high]), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class InputScale:
-    """A network sees (value - center) / unit.
-
-    Attributes:
-        center, unit: one entry an observed number, in the observation's units.
-        reward_center, reward_unit: of the reward.
-    """
-
-    center: tuple[float, ...]
-    unit: tuple[float, ...]
-    reward_center: float
-    reward_unit: float
 
 
 DECOYS = frozenset({"reach-v3", "reach-wall-v3"})

@@ -10,14 +10,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metarl.counts import plural
-from metarl.envs.drawing import DEFAULT_CAMERA, Painter, check_view
-from metarl.envs.python_engine import Engine, PythonEngine
+from metarl.envs.engines.python import Engine, PythonEngine
+from metarl.envs.rendering.painter import DEFAULT_CAMERA, Painter, check_view
 from metarl.envs.scales import metaworld_scale
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
-from metarl.memory import refuse_beyond
+from metarl.system.counts import plural
+from metarl.system.memory import refuse_beyond
 
 log = logging.getLogger("metarl")
 
@@ -318,7 +318,7 @@ def make_vec(
         autoreset: "same_step", or "next_step", which some of gymnasium's vector wrappers ask for.
         info: "success", or "full": every entry of stock's info.
         render_mode: None, "rgb_array" or "depth_array".
-        camera: one of `metarl.envs.drawing.CAMERAS`.
+        camera: one of `metarl.envs.rendering.painter.CAMERAS`.
         width, height: of pictures, pixels.
         num_threads: of the native engine; None: one a usable core.
 
@@ -345,7 +345,7 @@ def make_vec(
     if engine == "python" or reason:
         made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info, tasks.goal_visible)
     else:
-        from metarl.envs.engine import NativeEngine
+        from metarl.envs.engines.native import NativeEngine
 
         made = NativeEngine(
             tasks.tasks, num_envs, num_threads, reward=reward, goal_visible=tasks.goal_visible, all_info=info == "full",

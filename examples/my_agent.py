@@ -10,9 +10,9 @@ from functools import cached_property
 
 import torch
 
-from metarl.advantages import discounted_returns
 from metarl.learner import Agent, NonFiniteError
-from metarl.networks import RecurrentPolicy
+from metarl.nn.policies import RecurrentPolicy
+from metarl.optim.advantages import discounted_returns
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs import Suite, Task, TaskDistribution, suite
-from metarl.envs.python_engine import StockEnv
+from metarl.envs.engines.python import StockEnv
 
 
 class Puck(StockEnv):

@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 
 
 def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> "Agent":
-    """A trained agent, ready for `begin`, `predict` and `adapt`: see `metarl.loading.load`."""
-    from metarl.loading import load as load_run
+    """A trained agent, ready for `begin`, `predict` and `adapt`: see `metarl.sharing.loading.load`."""
+    from metarl.sharing.loading import load as load_run
 
     return load_run(run, agent=agent, device=device)

@@ -7,23 +7,23 @@ import signal
 import sys
 from importlib import import_module
 
-from metarl import streams
 from metarl.errors import UserError, unknown
-from metarl.interrupts import interrupt
-from metarl.userfiles import told
+from metarl.system import streams
+from metarl.system.interrupts import interrupt
+from metarl.system.user_code import told
 
 COMMANDS = {
-    "train": ("metarl.train", "", "train an agent on a suite, or go on with a run"),
-    "evaluate": ("metarl.evaluation", "", "measure adaptation on what was trained on and on what was held out"),
-    "compare": ("metarl.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
-    "render": ("metarl.render", "Render", "a video of the robot before and after it adapted"),
-    "report": ("metarl.report.command", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
-    "adapt": ("metarl.fewshot.own", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
-    "export": ("metarl.export", "Export", "an agent as ONNX, for use without metarl or torch"),
-    "pack": ("metarl.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
-    "bench": ("metarl.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
-    "list": ("metarl.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
-    "doctor": ("metarl.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
+    "train": ("metarl.commands.train", "", "train an agent on a suite, or go on with a run"),
+    "evaluate": ("metarl.commands.evaluate", "", "measure adaptation on what was trained on and on what was held out"),
+    "compare": ("metarl.commands.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
+    "render": ("metarl.commands.render", "Render", "a video of the robot before and after it adapted"),
+    "report": ("metarl.commands.report", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
+    "adapt": ("metarl.commands.adapt", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
+    "export": ("metarl.commands.export", "Export", "an agent as ONNX, for use without metarl or torch"),
+    "pack": ("metarl.commands.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
+    "bench": ("metarl.commands.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
+    "list": ("metarl.commands.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
+    "doctor": ("metarl.commands.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
 
 REFUSALS = {
@@ -72,7 +72,7 @@ def run(args: list[str]) -> int:
             print(f"metarl {__version__}")
             return 0
         if args[0] == "--tyro-print-completion":
-            print(import_module("metarl.completion").script("".join(args[1:2]), COMMANDS), end="")
+            print(import_module("metarl.commands.completion").script("".join(args[1:2]), COMMANDS), end="")
             return 0
         if not sys.platform.startswith("linux"):
             raise UserError(f"metarl runs on Linux; this is {sys.platform}. A Linux container or WSL will do")

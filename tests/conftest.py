@@ -30,7 +30,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     from metarl.envs import make_vec
 
-    monkeypatch.setattr("metarl.envs.engine.load_model", model_once)
+    monkeypatch.setattr("metarl.envs.engines.native.load_model", model_once)
     made: list[Any] = []
 
     def call(num_envs: int = 2, tasks: Any = None, **options: Any) -> Any:

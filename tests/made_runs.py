@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import Task, suite
-from metarl.evaluate import MEASURES, MODES, side_content
-from metarl.run import FORMAT
+from metarl.evaluation.all_goals import MEASURES, MODES, side_content
+from metarl.runs.checkpoints import FORMAT
 
 Rate = Callable[[int, int], float]
 """Goal and episode to the planted success rate."""

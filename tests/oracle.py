@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, suite
-from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import load_model
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.rendering.scene import load_model
 
 model_once = lru_cache(load_model)
 """`load_model` for tests that make many environments: nothing changes a class's model, so they may share it."""

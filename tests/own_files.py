@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from metarl import cli, userfiles
+from metarl import cli
+from metarl.system import user_code as userfiles
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 POINT, AGENT = f"{EXAMPLES}/point_robot.py:point_robot", f"{EXAMPLES}/my_agent.py:MyAgent"
@@ -16,7 +17,7 @@ _RL2 = "--layers 8 --hidden 8 --chunk 10 --minibatch 2 --epochs 1".split()
 
 ENV = """
 import gymnasium, numpy as np
-from metarl.curves import table, verdict
+from metarl.evaluation.tables import table, verdict
 from metarl.envs import Suite, Task, TaskDistribution
 
 class Env(gymnasium.Env):

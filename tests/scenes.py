@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.envs.drawing import find_backend
-from metarl.envs.scene import Scene, assets, get_state
+from metarl.envs.rendering.opengl import find_backend
+from metarl.envs.rendering.scene import Scene, assets, get_state
 from metarl.errors import UserError
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from metarl.adapt import InnerSettings, adapt, finite, flatten, functional, initial_rates, stacked, unflatten
 from metarl.errors import UserError
+from metarl.optim.inner_loop import InnerSettings, adapt, finite, flatten, functional, initial_rates, stacked, unflatten
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarl.advantages import discounted_returns, fit_linear, fit_pooled, gae, standardise
+from metarl.optim.advantages import discounted_returns, fit_linear, fit_pooled, gae, standardise
 
 
 def test_discounted_returns_by_hand():

@@ -9,11 +9,11 @@ from oracle import ENGINES
 from tiny import STEPS, equal_runs, metrics, refused, train
 
 from metarl import cli
-from metarl.agents import AGENTS, ROBOTS, find
+from metarl.agents import AGENTS, CONTROL, find
 from metarl.agents.baselines import Scripted, ScriptedSettings
 from metarl.envs import make_vec, suite
-from metarl.evaluate import evaluate
-from metarl.run import open_run
+from metarl.evaluation.all_goals import evaluate
+from metarl.sharing.opening import open_run
 
 SMALL = ["--layers", "8"]
 NO_NETWORK = ("random", "scripted")
@@ -37,7 +37,7 @@ def _small(agent: str) -> list[str]:
 
 
 def test_every_agent_is_tried_here():
-    robots = {name for name, entry in AGENTS.items() if entry.training == ROBOTS}
+    robots = {name for name, entry in AGENTS.items() if entry.training == CONTROL}
     # rl2: test_train.py; sb3-sac: test_sb3.py; the others: test_fewshot_cli.py
     assert {"rl2", "sb3-sac", *OPTIONS} == robots
 
@@ -86,7 +86,7 @@ def test_steps_are_taken_after_whole_phases_only(tmp_path):
 
 
 def test_a_video_of_an_agent_that_takes_gradient_steps(tmp_path):
-    from metarl.envs.drawing import find_backend
+    from metarl.envs.rendering.opengl import find_backend
     from metarl.errors import UserError
 
     try:
@@ -120,7 +120,7 @@ def test_the_scripted_expert_solves_its_tasks(engine):
 
 
 def test_random_actions_are_uniform(tmp_path):
-    from metarl.networks import Uniform
+    from metarl.nn.distributions import Uniform
 
     noise = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0))
     drawn = Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 10.0])).sample(noise)

@@ -9,10 +9,11 @@ from test_names import SMALL, STILL
 from tiny import STEPS, TINY, train
 
 from metarl import cli
-from metarl.arguments import glance
-from metarl.evaluation import Evaluate, Plan
-from metarl.fewshot.evaluation import Evaluate as EvaluateFewShot
-from metarl.loop import LoopOptions
+from metarl.commands.arguments import glance
+from metarl.commands.evaluate import Evaluate
+from metarl.commands.evaluate_fewshot import EvaluateFewShot
+from metarl.evaluation.plan import Plan
+from metarl.training.options import LoopOptions
 
 OWN = ["evaluate", "ml1:reach-v3", "--agent", "still.py:Still", *SMALL]
 

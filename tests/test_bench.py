@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from tiny import refused
 
-from metarl import bench, cli
-from metarl.bench import Comparison, Growth, combine, draw, numbers, random_actions, times_as_fast
-from metarl.contenders import CONTENDERS, HORIZON, STOCK_SLOTS, Contender, envpool_name
+from metarl import cli
+from metarl.benchmark import measure as bench
+from metarl.benchmark.contenders import CONTENDERS, HORIZON, STOCK_SLOTS, Contender, envpool_name
+from metarl.benchmark.measure import Comparison, Growth, combine, draw, numbers, random_actions, times_as_fast
 from metarl.envs import TASKS, Task, TaskDistribution, make_vec, suite
-from metarl.envs.scene import get_state
+from metarl.envs.rendering.scene import get_state
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
 
@@ -143,7 +144,7 @@ def test_several_sizes_show_how_the_cost_grows(tmp_path, capsys):
 
 
 def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(monkeypatch, capsys):
-    monkeypatch.setattr("metarl.contenders.find_spec", lambda name: None)
+    monkeypatch.setattr("metarl.benchmark.contenders.find_spec", lambda name: None)
 
     def refuse(tasks, threads):
         raise UserError("it has no such task")
@@ -174,7 +175,7 @@ def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
     known = ["MetaWorld/PickPlaceWall-v3"]
     module = types.SimpleNamespace(__version__="1", list_all_envs=lambda: known, make_gymnasium=make)
     monkeypatch.setitem(sys.modules, "envpool", module)
-    monkeypatch.setattr("metarl.contenders.find_spec", lambda name: object())
+    monkeypatch.setattr("metarl.benchmark.contenders.find_spec", lambda name: object())
     contender = CONTENDERS["envpool"]([Task("pick-place-wall-v3", ())] * 4, 2)
     assert (made["name"], made["num_envs"], made["num_threads"]) == (known[0], 4, 2)
     assert made["reset"]

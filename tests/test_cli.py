@@ -8,7 +8,7 @@ import torch
 from tiny import TINY, refused, train
 
 from metarl import cli
-from metarl.counts import parse
+from metarl.system.counts import parse
 
 REACH = ["rl2", "ml1:reach-v3"]
 

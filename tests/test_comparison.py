@@ -12,8 +12,10 @@ from hypothesis.extra import numpy as arrays
 from scipy.stats import mannwhitneyu, trim_mean
 from tiny import refused, train
 
-from metarl import cli, statistics
-from metarl.comparison import (
+from metarl import cli
+from metarl.errors import UserError
+from metarl.evaluation import intervals as statistics
+from metarl.evaluation.comparison import (
     aggregate,
     groups,
     incomparable,
@@ -22,7 +24,6 @@ from metarl.comparison import (
     probability_of_improvement,
     scores,
 )
-from metarl.errors import UserError
 
 SCORES = np.array([[0.0, 1.0], [0.2, 0.6], [0.4, 0.9], [1.0, 0.1]])
 
@@ -149,7 +150,7 @@ def _written(folder: Path, **contents: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl.console.console._width", 200)
+    monkeypatch.setattr("metarl.system.console.console._width", 200)
 
 
 def _shown(capsys: Any) -> str:

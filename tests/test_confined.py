@@ -13,10 +13,10 @@ from tiny import train
 
 from metarl import cli
 from metarl.errors import UserError
-from metarl.kept import Kept
-from metarl.packed import open_packed
-from metarl.report.reading import read
-from metarl.run import open_run
+from metarl.reports.reading import read
+from metarl.sharing.opening import open_run
+from metarl.sharing.packed import open_packed
+from metarl.system.journal import Kept
 
 PRIVATE = b"a private file"
 

@@ -5,9 +5,10 @@ import pytest
 from made_runs import evaluation
 from PIL import Image
 
-from metarl import curves as curves_module
-from metarl.curves import plot, table, verdict
 from metarl.envs import suite
+from metarl.evaluation import tables as curves_module
+from metarl.evaluation.plots import plot
+from metarl.evaluation.tables import table, verdict
 
 REACH = suite("ml1:reach-v3")
 

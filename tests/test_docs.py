@@ -22,8 +22,8 @@ import pytest
 from fewshot_runs import make_pictures
 
 from metarl import cli, envs
-from metarl.agents import AGENTS, EXAMPLES
-from metarl.envs.drawing import find_backend
+from metarl.agents import AGENTS, FEW_SHOT
+from metarl.envs.rendering.opengl import find_backend
 from metarl.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def cheaper(args: list[str]) -> list[str]:
     if command == "train" and "--resume" in rest:
         return ["--steps", "400"] if "--steps" in rest else []
     if command == "train":
-        few_shot = rest[0] in AGENTS and AGENTS[rest[0]].training == EXAMPLES
+        few_shot = rest[0] in AGENTS and AGENTS[rest[0]].training == FEW_SHOT
         if few_shot:
             channels = [] if rest[0] == "nearest" else ["--channels", "4"]
             return "--updates 2 --steps 2 --meta-batch 2 --queries 1 --device cpu".split() + channels
@@ -74,7 +74,7 @@ def cheaper(args: list[str]) -> list[str]:
     if command == "evaluate":
         if "--agent" in rest and not Path(rest[0]).exists():  # an agent of the user's own on a whole suite
             return "--goals 3 --horizon 8".split()
-        if any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == EXAMPLES for arg in rest):
+        if any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == FEW_SHOT for arg in rest):
             return "--episodes 20 --queries 1".split()
         return "--engine native --seeds 1".split() if "metaworld" in rest else []
     return EXTRA.get(command, [])

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import tyro
 
-from metarl import doctor, machine
-from metarl.doctor import EXACT, Doctor, Finding, findings
+from metarl.commands import doctor
+from metarl.commands.doctor import EXACT, Doctor, Finding, findings
 from metarl.errors import UserError
-from metarl.machine import EnergyMeter
+from metarl.system import machine
+from metarl.system.machine import EnergyMeter
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A cache of its own, and no process to look for an OpenGL."""
-    monkeypatch.setattr("metarl.envs.drawing.find_backend", lambda: "egl")
+    monkeypatch.setattr("metarl.envs.rendering.opengl.find_backend", lambda: "egl")
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
 
 
@@ -87,7 +88,7 @@ def test_no_opengl_is_a_warning_that_says_what_to_install(monkeypatch: pytest.Mo
     def nothing() -> str:
         raise UserError("no OpenGL backend works: apt-get install -y libosmesa6")
 
-    monkeypatch.setattr("metarl.envs.drawing.find_backend", nothing)
+    monkeypatch.setattr("metarl.envs.rendering.opengl.find_backend", nothing)
     row = rows(doctor._drawing)["drawing"]
     assert row.verdict == "warning"
     assert "apt-get install -y libosmesa6" in row.advice

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from scenes import need_backend, play, scene_of, stock
 
-from metarl.envs import drawing
-from metarl.envs.drawing import CAMERAS, Painter, find_backend, use_backend
-from metarl.envs.scene import Scene, assets, load_model
+from metarl.envs.rendering import painter as drawing
+from metarl.envs.rendering.opengl import find_backend, use_backend
+from metarl.envs.rendering.painter import CAMERAS, Painter
+from metarl.envs.rendering.scene import Scene, assets, load_model
 from metarl.errors import UserError
 
 
@@ -222,7 +223,7 @@ def test_an_egl_device_that_is_not_there(fresh: pytest.MonkeyPatch, device: str)
 
 def test_mujoco_imports_whatever_mujoco_gl_says() -> None:
     # The module by itself: metarl.envs imports mujoco on its own account.
-    spec = importlib.util.find_spec("metarl.envs.drawing")
+    spec = importlib.util.find_spec("metarl.envs.rendering.painter")
     assert spec is not None
     path = Path(str(spec.origin))
     code = (

@@ -13,9 +13,9 @@ from metarl import cli
 from metarl.agents.baselines import Hover, goal_blind
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.envs.suites import some_of
-from metarl.evaluate import evaluate, gain, summary
-from metarl.networks import Gaussian
-from metarl.rollout import play_trial
+from metarl.evaluation.all_goals import evaluate, gain, summary
+from metarl.nn.distributions import Gaussian
+from metarl.rollouts.trials import play_trial
 
 CPU = torch.device("cpu")
 
@@ -209,7 +209,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatc
             raise KeyboardInterrupt
         return play_trial(*given, **named)
 
-    monkeypatch.setattr("metarl.evaluate.play_trial", cut)
+    monkeypatch.setattr("metarl.evaluation.all_goals.play_trial", cut)
     cut.after = 4  # train goals, their goal-blind agent, 25 held-out goals, then
     assert cli.run(args) == 130
     assert "goes on where it stopped" in capsys.readouterr().out
@@ -232,7 +232,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatc
 
 
 def test_a_video_of_a_run(tmp_path, capsys):
-    from metarl.envs.drawing import find_backend
+    from metarl.envs.rendering.opengl import find_backend
     from metarl.errors import UserError
 
     try:
@@ -254,7 +254,7 @@ def test_a_video_without_any_backend_is_refused_before_the_work(tmp_path, monkey
         raise UserError("no OpenGL backend works here to draw with: apt-get install -y libosmesa6")
 
     assert train(tmp_path / "run", 1) == 0
-    monkeypatch.setattr("metarl.render.find_backend", none)
+    monkeypatch.setattr("metarl.commands.render.find_backend", none)
     assert cli.run(["render", str(tmp_path / "run")]) == 2
     assert "libosmesa6" in capsys.readouterr().err
     assert not (tmp_path / "run" / "videos").exists()

@@ -6,8 +6,9 @@ import pytest
 from tiny import train
 
 from metarl import cli
+from metarl.commands.evaluate import Evaluate
 from metarl.errors import UserError
-from metarl.evaluation import Evaluate, Plan
+from metarl.evaluation.plan import Plan
 
 
 @pytest.mark.parametrize("name", ["trials", "episodes", "train_goals", "validation_goals", "seed"])
@@ -27,7 +28,7 @@ def test_options_of_one_protocol_are_refused_with_the_other(options, tmp_path):
 
 def test_progress_ends_at_the_number_of_steps_that_it_was_to_count(tmp_path, monkeypatch):
     """Sampled and mean actions, two sides, several trials, batches that are not full."""
-    from metarl import evaluation
+    from metarl.evaluation import checkpoint as evaluation
 
     bars = []
 

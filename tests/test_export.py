@@ -15,18 +15,19 @@ import torch
 from tiny import BITS, COUNTDOWNS, refused, toy, train
 
 from metarl import cli
-from metarl.agents.maml import MAMLSettings
+from metarl.agents.fewshot.matching import Matching, MatchingSettings
+from metarl.agents.fewshot.networks import Kind
+from metarl.agents.fewshot.proto import Proto, ProtoSettings
+from metarl.agents.maml.agent import MAMLSettings
 from metarl.agents.rl2 import RL2Settings
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.evaluate import trial_generator
-from metarl.export import TOLERANCE, _drawn, difference, session, to_onnx
-from metarl.fewshot.matching import Matching, MatchingSettings
-from metarl.fewshot.networks import Kind
-from metarl.fewshot.proto import Proto, ProtoSettings
-from metarl.graphs import Graph, Input
-from metarl.loading import load
-from metarl.rollout import RESETS, draw_noise, generator, nothing_before, play
+from metarl.evaluation.all_goals import trial_generator
+from metarl.nn.graphs import Graph, Input
+from metarl.rollouts.random_streams import RESETS, generator
+from metarl.rollouts.rollout import draw_noise, nothing_before, play
+from metarl.sharing.loading import load
+from metarl.sharing.onnx_export import TOLERANCE, _drawn, difference, session, to_onnx
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

@@ -12,13 +12,14 @@ from fewshot_runs import make_pictures
 from tiny import equal_runs, refused
 
 from metarl import cli
-from metarl.agents import AGENTS, EXAMPLES
+from metarl.agents import AGENTS, FEW_SHOT
+from metarl.datasets.episodes import Examples
 from metarl.errors import UserError
-from metarl.fewshot.episodes import Examples
-from metarl.fewshot.evaluation import first_shots
-from metarl.fewshot.own import predict
-from metarl.fewshot.training import trained
-from metarl.run import Run, open_run
+from metarl.evaluation.fewshot import first_shots
+from metarl.runs.directory import Run
+from metarl.sharing.few_shot_prediction import predict
+from metarl.sharing.opening import open_run
+from metarl.training.setup import trained_few_shot
 
 SMALL = "--ways 3 --shots 2 --queries 2 --meta-batch 2 --updates 2 --steps 4 --device cpu --quiet".split()
 
@@ -56,7 +57,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 
 
 def test_every_learner_is_tried_here() -> None:
-    assert {agent for agent, _, _ in CASES} == {name for name, entry in AGENTS.items() if entry.training == EXAMPLES}
+    assert {agent for agent, _, _ in CASES} == {name for name, entry in AGENTS.items() if entry.training == FEW_SHOT}
 
 
 @pytest.mark.parametrize(("agent", "kind", "options"), CASES)
@@ -98,7 +99,7 @@ def test_learning_makes_a_difference_on_classes_never_seen(seed: int, data: dict
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(data: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
-    from metarl.fewshot import evaluation
+    from metarl.evaluation import fewshot as evaluation
 
     path = tmp_path / "run"
     assert run("nearest", "image", data, path, "--image-size", "16") == 0
@@ -213,7 +214,7 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
     assert "there are no robots in it" in capsys.readouterr().err
     checkpoint = open_run(path)[0].load()[0]
     with pytest.raises(UserError, match="not of a few-shot learner"):
-        trained(Run(tmp_path, {"agent": "rl2"}), checkpoint)
+        trained_few_shot(Run(tmp_path, {"agent": "rl2"}), checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chi2
 
+from metarl.datasets import omniglot as og
+from metarl.datasets.catalog import data_set
+from metarl.datasets.episodes import PARTS, Episode, Pool, Resident
+from metarl.datasets.text import LENGTH, clinc150, features, read_csv
 from metarl.errors import UserError
-from metarl.fewshot import omniglot as og
-from metarl.fewshot.data import data_set
-from metarl.fewshot.episodes import PARTS, Episode, Pool, Resident
-from metarl.fewshot.text import LENGTH, clinc150, features, read_csv
 
 DATA = os.environ.get("METARL_DATA", "")
 real = pytest.mark.skipif(

@@ -7,13 +7,14 @@ import pytest
 import torch
 from fewshot_runs import EPISODES, HOSTILE, content_of, evaluate
 
-from metarl.fewshot import details, evaluation
-from metarl.fewshot.episodes import Examples
-from metarl.fewshot.sinusoid import through
-from metarl.fewshot.training import trained
-from metarl.report.fewshot_files import tiles
-from metarl.rollout import EVALUATION, generator
-from metarl.run import open_run
+from metarl.datasets.episodes import Examples
+from metarl.datasets.sinusoid import through
+from metarl.evaluation import fewshot as evaluation
+from metarl.evaluation import fewshot_diagnostics as details
+from metarl.evaluation.fewshot_schema import tiles
+from metarl.rollouts.random_streams import EVALUATION, generator
+from metarl.sharing.opening import open_run
+from metarl.training.setup import trained_few_shot
 
 
 def test_answers_add_up(few_shot_runs):
@@ -61,7 +62,7 @@ def test_the_largest_rows_of_a_matrix_are_kept(monkeypatch):
 def test_example_episodes_are_the_first_ones(few_shot_runs):
     """The pictures and answers are those of the episodes that the evaluation drew first."""
     run, _ = open_run(few_shot_runs["images"])
-    setup = trained(run, run.load()[0])
+    setup = trained_few_shot(run, run.load()[0])
     rng = generator(0, EVALUATION, 2, 0)
     episode = setup.data.draw("test", rng, tasks=evaluation.TASKS, ways=3, shots=2, queries=3)
     with torch.no_grad():
@@ -117,7 +118,7 @@ def test_gradient_steps_fit_the_curve_over_shots(few_shot_runs):
 
 def test_states_after_steps_are_those_of_adapting(few_shot_runs):
     run, _ = open_run(few_shot_runs["gradients"])
-    agent = trained(run, run.load()[0]).agent
+    agent = trained_few_shot(run, run.load()[0]).agent
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.random((2, 6, *agent.kind.shape), np.float32))
     support = Examples(x, torch.arange(6).remainder(3).expand(2, 6))
@@ -134,7 +135,7 @@ def test_states_after_steps_are_those_of_adapting(few_shot_runs):
 
 def test_curves_are_the_answers_of_the_learner(few_shot_runs):
     run, _ = open_run(few_shot_runs["curves"])
-    setup = trained(run, run.load()[0])
+    setup = trained_few_shot(run, run.load()[0])
     episode = setup.data.draw("test", generator(0, EVALUATION, 2, 0), tasks=evaluation.TASKS, shots=4, queries=3)
     example = content_of(few_shot_runs["curves"])["sides"]["test"]["examples"][1]
     assert example["steps"] == list(range(11))

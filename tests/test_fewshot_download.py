@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metarl.datasets import omniglot, text
+from metarl.datasets.catalog import data_set
+from metarl.datasets.download import File, checked, folder, obtain
 from metarl.errors import UserError
-from metarl.fewshot import omniglot, text
-from metarl.fewshot.data import data_set
-from metarl.fewshot.download import File, checked, folder, obtain
 
 CONTENT = bytes(range(256)) * 1000
 RIGHT = hashlib.sha256(CONTENT).hexdigest()

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
+from metarl.agents.fewshot.base import FewShot
+from metarl.agents.fewshot.baselines import Nearest, NearestSettings, Transfer, TransferSettings
+from metarl.agents.fewshot.maml import MAML, MAMLSettings
+from metarl.agents.fewshot.matching import Matching, MatchingSettings
+from metarl.agents.fewshot.networks import Kind, encoder
+from metarl.agents.fewshot.proto import Proto, ProtoSettings
+from metarl.datasets.episodes import Episode, Examples
+from metarl.datasets.features import BUCKETS
+from metarl.datasets.text import features
 from metarl.errors import UserError
-from metarl.fewshot.baseline import Nearest, NearestSettings, Transfer, TransferSettings
-from metarl.fewshot.episodes import Episode, Examples
-from metarl.fewshot.learner import FewShot
-from metarl.fewshot.maml import MAML, MAMLSettings
-from metarl.fewshot.matching import Matching, MatchingSettings
-from metarl.fewshot.networks import BUCKETS, Kind, encoder
-from metarl.fewshot.proto import Proto, ProtoSettings
-from metarl.fewshot.text import features
 
 CPU = torch.device("cpu")
 IMAGE, TEXT, NUMBER = Kind("image", (1, 28, 28), 5), Kind("text", (7,), 5), Kind("regression", (1,), 1)

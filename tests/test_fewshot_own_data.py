@@ -9,12 +9,12 @@ from fewshot_runs import make_pictures
 from PIL import Image
 
 from metarl import cli
+from metarl.datasets.catalog import data_set
+from metarl.datasets.episodes import PARTS
+from metarl.datasets.images import read_image
+from metarl.datasets.text import LENGTH
 from metarl.errors import UserError
-from metarl.fewshot.data import data_set
-from metarl.fewshot.episodes import PARTS
-from metarl.fewshot.images import read_image
-from metarl.fewshot.own import predict
-from metarl.fewshot.text import LENGTH
+from metarl.sharing.few_shot_prediction import predict
 
 SMALL = "--steps 1 --updates 1 --meta-batch 1 --channels 4 --device cpu".split()
 

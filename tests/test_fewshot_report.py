@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from made_runs import make_run
 from pages import check_page, plain, report, spoil, text
 
-from metarl.counts import plural
-from metarl.report import numbers
-from metarl.report.fewshot_words import sentences, warnings
-from metarl.report.page import render, section
-from metarl.report.reading import read
+from metarl.evaluation import formatting as numbers
+from metarl.reports.fewshot.sentences import sentences, warnings
+from metarl.reports.page import render, section
+from metarl.reports.reading import read
+from metarl.system.counts import plural
 
 
 def copied(run: Path, path: Path, **changed: Any) -> Path:
@@ -151,7 +151,7 @@ def test_no_file_of_an_evaluation_breaks_the_report(few_shot_runs, tmp_path_fact
     (path / "evaluation.json").write_text(json.dumps(content))
     run = read(path)
     assert (run.evaluation is None) == any("evaluation.json is damaged" in problem for problem in run.problems)
-    with patch("metarl.report.drawing.Figure.savefig"):
+    with patch("metarl.reports.drawing.Figure.savefig"):
         made = section(1, run)
     assert "<b>" not in render([replace(made, parts=[replace(part, pictures=[]) for part in made.parts])], [], "folder")
 

@@ -13,17 +13,17 @@ from torch.nn import functional
 
 import metarl
 from metarl import cli
+from metarl.agents.fewshot.base import FewShot
+from metarl.agents.fewshot.baselines import Nearest, NearestSettings
+from metarl.agents.fewshot.maml import MAML, MAMLSettings
+from metarl.agents.fewshot.matching import Matching, MatchingSettings
+from metarl.agents.fewshot.networks import Kind, encoder
+from metarl.datasets import sentences
+from metarl.datasets.catalog import data_set
+from metarl.datasets.text import Texts
 from metarl.errors import UserError
-from metarl.export import to_onnx
-from metarl.fewshot import sentences
-from metarl.fewshot.baseline import Nearest, NearestSettings
-from metarl.fewshot.data import data_set
-from metarl.fewshot.learner import FewShot
-from metarl.fewshot.maml import MAML, MAMLSettings
-from metarl.fewshot.matching import Matching, MatchingSettings
-from metarl.fewshot.networks import Kind, encoder
-from metarl.fewshot.own import predict
-from metarl.fewshot.text import Texts
+from metarl.sharing.few_shot_prediction import predict
+from metarl.sharing.onnx_export import to_onnx
 
 SIZE = 12
 VECTOR = Kind("vector", (SIZE,), 3)

@@ -13,12 +13,17 @@ from test_run import CONFIG
 from tiny import equal_runs, train
 from torch.utils import tensorboard
 
-from metarl import cache, cli, doctor, machine, video
-from metarl.cache import write_atomically
+from metarl import cli
+from metarl.commands import doctor
+from metarl.datasets import download
 from metarl.envs import jit
 from metarl.errors import UserError
-from metarl.fewshot import download
-from metarl.run import Run, open_run
+from metarl.rendering import video
+from metarl.runs.directory import Run
+from metarl.sharing.opening import open_run
+from metarl.system import files as cache
+from metarl.system import machine
+from metarl.system.files import write_atomically
 
 STATE = {"w": torch.arange(3.0)}
 

@@ -17,7 +17,7 @@ from gymnasium.wrappers import NormalizeObservation, RecordEpisodeStatistics, Re
 from gymnasium.wrappers import vector as wrap
 
 from metarl.envs import TASKS, suite
-from metarl.envs.drawing import find_backend
+from metarl.envs.rendering.opengl import find_backend
 from metarl.errors import UserError
 from metarl.gymnasium_ids import ids
 

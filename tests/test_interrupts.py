@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from oracle import reach
 
-from metarl.devices import Workers
 from metarl.envs import make_vec
-from metarl.interrupts import held, interruptible
+from metarl.system.devices import Workers
+from metarl.system.interrupts import held, interruptible
 
 
 def _interrupting(pool, calls):

@@ -69,7 +69,7 @@ def test_a_change_in_any_source_moves_the_compiled_code(tmp_path: Path, monkeypa
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "envs" / "jit.py"))
     find = jit.cache_folder.__wrapped__
     folders = [find(), find()]
-    for source in ("tasks/primitives.py", "kernel.py"):
+    for source in ("tasks/primitives.py", "engines/kernel.py"):
         with (tmp_path / "envs" / source).open("a") as file:
             file.write("# changed")
         folders.append(find())

@@ -10,11 +10,11 @@ import pytest
 from own_files import EXAMPLES
 from tiny import BITS, toy, trial
 
-from metarl.agents.maml import MAMLSettings
+from metarl.agents.maml.agent import MAMLSettings
 from metarl.agents.rl2 import RL2Settings
 from metarl.envs import Task, TaskDistribution
-from metarl.envs.own import own_suite
-from metarl.userfiles import run_file
+from metarl.envs.user_defined import own_suite
+from metarl.system.user_code import run_file
 
 SEEDS = range(5)
 

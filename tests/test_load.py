@@ -14,11 +14,11 @@ from tiny import train
 
 import metarl
 from metarl import cli
+from metarl.datasets.episodes import Examples
 from metarl.errors import UserError
-from metarl.fewshot.episodes import Examples
 from metarl.learner import Step
-from metarl.robots import trained
-from metarl.run import open_run
+from metarl.sharing.opening import open_run
+from metarl.training.setup import trained_control
 
 ROOT = Path(__file__).parents[1]
 STEP = Step(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
@@ -43,7 +43,7 @@ def test_it_answers_as_the_agent_that_was_trained(agent: str, old: bool, runs: d
         (path / "config.json").write_text(json.dumps(config))
     loaded = metarl.load(path, device="cpu")
     run, _ = open_run(path)
-    known = trained(run, run.load()[0], device="cpu").agent
+    known = trained_control(run, run.load()[0], device="cpu").agent
     answers = [one.predict(one.begin(3), STEP)[0] for one in (loaded, known)]
     assert torch.equal(answers[0].mean, answers[1].mean)
     assert torch.equal(answers[0].std, answers[1].std)

@@ -16,14 +16,15 @@ from own_files import POINT, forgotten, train_own  # noqa: F401
 from tiny import COUNTDOWNS, equal_runs, toy
 
 import metarl
-from metarl import cli, machine
-from metarl.agents.maml import MAML, MAMLSettings
+from metarl import cli
+from metarl.agents.fewshot.base import EncoderSettings
+from metarl.agents.maml.agent import MAML, MAMLSettings
 from metarl.agents.rl2 import RL2Settings
-from metarl.devices import Workers, one_thread
-from metarl.export import Export, _adapted
-from metarl.fewshot.learner import EncoderSettings
-from metarl.fewshot.training import trained
-from metarl.run import open_run
+from metarl.sharing.onnx_export import Adaptation, _adapted
+from metarl.sharing.opening import open_run
+from metarl.system import machine
+from metarl.system.devices import Workers, one_thread
+from metarl.training.setup import trained_few_shot
 
 THREADS = 3
 BOX = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -77,7 +78,7 @@ def test_commands_leave_the_users_number_of_threads(threads, tmp_path):
     assert unchanged(cli.run(["evaluate", maml, "--train-goals", "1", *point]))
     assert unchanged(cli.run(["render", maml, "--goals", "1", *point]))
     run, _ = open_run(Path(maml))
-    _adapted(run, run.load()[0], Export(Path(maml), episodes=1))
+    _adapted(run, run.load()[0], Adaptation(episodes=1))
     assert unchanged()
     assert unchanged(cli.run(["train", "maml", "sinusoid", *SMALL, "--shots", "2", "--run-dir", str(sine)]))
     assert unchanged(evaluate(sine))
@@ -144,13 +145,13 @@ def test_auto_is_recorded_as_what_it_stood_for_and_kept(amx, tmp_path, monkeypat
     assert config(tmp_path / "moved")["settings"]["precision"] == expected
     assert equal_runs(tmp_path / "whole", tmp_path / "moved")
     run, _ = open_run(tmp_path / "moved")
-    narrow = trained(run, run.load()[0]).agent.net.narrow
+    narrow = trained_few_shot(run, run.load()[0]).agent.net.narrow
     assert ("cpu" in narrow) == amx
 
 
 def test_runs_that_say_auto_go_on_as_before(tmp_path, monkeypatch, few_shot_data):
     """As earlier versions wrote them."""
-    monkeypatch.setattr("metarl.train.resolved", lambda *both: both)
+    monkeypatch.setattr("metarl.training.sessions.resolved", lambda *both: both)
     start = [
         "train",
         "proto",

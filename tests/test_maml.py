@@ -8,13 +8,14 @@ import pytest
 import torch
 from tiny import BITS, COUNTDOWNS, shaken, toy, trial
 
-from metarl.adapt import flatten, stacked, unflatten
-from metarl.agents import maml, outer
-from metarl.agents.maml import MAML, MAMLSettings
+from metarl.agents.maml import agent as maml
+from metarl.agents.maml import outer_steps as outer
+from metarl.agents.maml.agent import MAML, MAMLSettings
 from metarl.envs import suite
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError
-from metarl.run import copied
+from metarl.optim.inner_loop import flatten, stacked, unflatten
+from metarl.runs.checkpoints import copied
 
 SMALL = {"layers": (8,), "inner_lr": 0.3, "fvp_fraction": 1.0}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import COUNTDOWNS, shaken, toy, trial
 
-from metarl.adapt import flatten
-from metarl.agents import outer
-from metarl.agents.maml import MAMLSettings
+from metarl.agents.maml import outer_steps as outer
+from metarl.agents.maml.agent import MAMLSettings
 from metarl.envs import suite
+from metarl.optim.inner_loop import flatten
 
 SMALL = {"layers": (8,), "inner_lr": 0.3, "fvp_fraction": 1.0}
 

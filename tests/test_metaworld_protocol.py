@@ -8,18 +8,19 @@ import pytest
 import torch
 from tiny import BITS, refused, train
 
-from metarl import cli, metaworld_protocol
+from metarl import cli
 from metarl.agents import find
 from metarl.agents.baselines import Scripted, ScriptedSettings
-from metarl.agents.maml import MAML
+from metarl.agents.maml.agent import MAML
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.errors import UserError
-from metarl.evaluate import evaluate, summary
-from metarl.metaworld_protocol import measure, native_envs, shares, stock_envs
-from metarl.networks import Gaussian
-from metarl.report.verdicts import stock_sentence
-from metarl.robots import trained as trained_setup
-from metarl.run import open_run
+from metarl.evaluation import metaworld as metaworld_protocol
+from metarl.evaluation.all_goals import evaluate, summary
+from metarl.evaluation.metaworld import measure, native_envs, shares, stock_envs
+from metarl.evaluation.wording import stock_sentence
+from metarl.nn.distributions import Gaussian
+from metarl.sharing.opening import open_run
+from metarl.training.setup import trained_control as trained_setup
 
 CPU = torch.device("cpu")
 REACH = suite("ml1:reach-v3", 1, 4)

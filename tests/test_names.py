@@ -9,7 +9,7 @@ from own_files import AGENT, POINT, forgotten, own_file  # noqa: F401 - a fixtur
 from tiny import TINY
 
 from metarl import cli
-from metarl.names import file_name
+from metarl.system.file_names import file_name
 
 STILL = """
 import numpy as np
@@ -72,7 +72,7 @@ def test_evaluations_of_an_agent_on_two_suites_are_both_kept(place, tmp_path, mo
 
 def test_runs_that_start_in_the_same_second_get_a_number(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("metarl.run.time.strftime", lambda form, *when: "20260101-000000")
+    monkeypatch.setattr("metarl.runs.directory.time.strftime", lambda form, *when: "20260101-000000")
     for rate in ("1e-3", "5e-4"):
         args = ["train", "rl2", "ml1:reach-v3", *TINY, "--steps", "80", "--quiet", "--learning-rate", rate]
         assert cli.run(args) == 0
@@ -82,7 +82,7 @@ def test_runs_that_start_in_the_same_second_get_a_number(tmp_path, monkeypatch):
 
 def test_processes_that_race_for_a_default_name_each_get_a_run_of_their_own(tmp_path):
     code = (
-        "import sys, time; from metarl import run; from metarl.run import Run, default_path;"
+        "import sys, time; from metarl.runs import directory as run; from metarl.runs.directory import Run, default_path;"
         "run.time.strftime = lambda *a: 'now'; sys.stdin.readline();"
         "made = Run.create(default_path('rl2', 'ml10', 1), {}, numbered=True); print(made.path)"
     )

@@ -16,9 +16,10 @@ from hypothesis.extra.numpy import arrays
 from oracle import SOME, expert, model_once, native_tasks
 from oracle import random_actions as actions_up_to
 
-from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, make_vec, snapshots, suite
-from metarl.envs.engine import NativeEngine
-from metarl.envs.python_engine import StockEnv
+from metarl.envs import TASKS, MetaVectorEnv, Task, TaskDistribution, make_vec, suite
+from metarl.envs.engines import snapshots
+from metarl.envs.engines.native import NativeEngine
+from metarl.envs.engines.python import StockEnv
 from metarl.errors import UserError
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
@@ -40,7 +41,7 @@ EFFORTS = np.array([1, 1.5, 1, 0.6, 1, 0, 1, 1e-6, ABOVE_ONE, 2, 1, -1, 1, 1e-40
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl.envs.engine.load_model", model_once)
+    monkeypatch.setattr("metarl.envs.engines.native.load_model", model_once)
 
 
 @pytest.fixture

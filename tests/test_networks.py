@@ -11,16 +11,9 @@ from torch.func import functional_call
 from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
 from metarl.learner import Step, where
-from metarl.networks import (
-    ActionHead,
-    Categorical,
-    FeedForwardPolicy,
-    Gaussian,
-    InputScaler,
-    RecurrentPolicy,
-    action_size,
-    bounded,
-)
+from metarl.nn.distributions import ActionHead, Categorical, Gaussian, bounded
+from metarl.nn.input_scaling import InputScaler
+from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy, action_size
 
 BOX = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 

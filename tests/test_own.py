@@ -11,13 +11,13 @@ from own_files import AGENT, EXAMPLES, POINT, STEPS, forgotten, own_file, train_
 from tiny import equal_runs, metrics
 
 from metarl import cli
-from metarl.curves import table, verdict
 from metarl.envs import Task, make_vec, suite
-from metarl.envs.own import own_suite
-from metarl.envs.python_engine import StockEnv
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.user_defined import own_suite
 from metarl.errors import UserError
-from metarl.run import open_run
-from metarl.userfiles import run_file
+from metarl.evaluation.tables import table, verdict
+from metarl.sharing.opening import open_run
+from metarl.system.user_code import run_file
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the worked examples
@@ -293,7 +293,7 @@ def test_a_run_on_metaworld_may_be_evaluated_on_ones_own_dynamics(tmp_path, caps
 
 
 _FEW = """
-from metarl.curves import table, verdict
+from metarl.evaluation.tables import table, verdict
 from metarl.envs import Suite, Task, TaskDistribution
 import push_physics
 def few():
@@ -330,7 +330,7 @@ def test_validation_takes_the_tasks_of_another_seed(tmp_path, capsys):
 
 def test_a_few_shot_learner_of_ones_own(tmp_path, capsys):
     text = (
-        "from metarl.fewshot import maml\nclass Mine(maml.MAML):\n    training = 'examples'\n"
+        "from metarl.agents.fewshot import maml\nclass Mine(maml.MAML):\n    training = 'examples'\n"
         "    PRESETS = {'default': maml.PRESETS['maml']['default']}\n"
     )
     mine, run = f"{own_file(tmp_path / 'files', text)}:Mine", str(tmp_path / "run")

@@ -10,9 +10,10 @@ import pytest
 from tiny import refused
 
 from metarl import cli
+from metarl.commands.evaluate_external import EvaluateOwn
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.own_evaluation import Episode, EvaluateOwn
+from metarl.evaluation.external_agent import Episode
 
 AGENT = '''
 import numpy as np

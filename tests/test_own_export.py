@@ -12,14 +12,15 @@ from own_files import forgotten as forgotten
 from tiny import refused
 
 import metarl
-from metarl import cli, userfiles
+from metarl import cli
 from metarl.errors import UserError
-from metarl.export import session
 from metarl.learner import Step
+from metarl.sharing.onnx_export import session
+from metarl.system import user_code as userfiles
 
 GRAPH = """
 
-from metarl.graphs import Graph, Input, recurrent
+from metarl.nn.graphs import Graph, Input, recurrent
 
 class Exportable(MyAgent):
     def graph(self, state):

@@ -11,17 +11,17 @@ from own_files import ENV, EXAMPLES, OWN_AGENT, forgotten, own_file, train_own  
 from tiny import metrics, refused, toy
 
 from metarl import cli
-from metarl.agents.maml import Phase
-from metarl.agents.outer import _spread
-from metarl.agents.own import own_agent
+from metarl.agents.maml.outer_steps import _spread
+from metarl.agents.maml.phases import Phase
 from metarl.agents.rl2 import RL2Settings
+from metarl.agents.user_defined import own_agent
 from metarl.envs import Suite, Task, TaskDistribution, make_vec
-from metarl.envs.own import own_suite
-from metarl.envs.python_engine import PythonEngine
+from metarl.envs.engines.python import PythonEngine
+from metarl.envs.user_defined import own_suite
 from metarl.errors import UserError
-from metarl.networks import Categorical
-from metarl.run import open_run
-from metarl.userfiles import run_file
+from metarl.nn.distributions import Categorical
+from metarl.sharing.opening import open_run
+from metarl.system.user_code import run_file
 
 # ---------------------------------------------------------------------------------------------------------------------
 # bad input: suites
@@ -30,7 +30,7 @@ from metarl.userfiles import run_file
 LOOP = """
 import numpy as np
 import torch
-from metarl.networks import Gaussian
+from metarl.nn.distributions import Gaussian
 
 def predict(self, state, query):
     n = len(query.obs)

@@ -16,13 +16,13 @@ import metarl
 from metarl import cli
 from metarl.agents.rl2 import RL2Settings
 from metarl.envs import Task, TaskDistribution, make_vec
-from metarl.envs.own import own_suite
-from metarl.envs.own_env import OwnEnv
+from metarl.envs.user_defined import own_suite
+from metarl.envs.user_environment import OwnEnv
 from metarl.errors import UserError
-from metarl.interface import described
-from metarl.interface import spaces as spaces_of
-from metarl.robots import ill_scaled
-from metarl.userfiles import run_file
+from metarl.runs.io_spec import described
+from metarl.runs.io_spec import spaces as spaces_of
+from metarl.system.user_code import run_file
+from metarl.training.control import ill_scaled
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 

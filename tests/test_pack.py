@@ -18,9 +18,9 @@ import metarl
 from metarl import cli
 from metarl.errors import UserError
 from metarl.learner import Step
-from metarl.pretrained import pretrained
-from metarl.report.reading import read
-from metarl.run import open_run
+from metarl.reports.reading import read
+from metarl.sharing.locations import pretrained
+from metarl.sharing.opening import open_run
 
 STEP = Step(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
 ROOT = Path(__file__).parents[1]
@@ -245,7 +245,7 @@ def test_names(made: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> Non
     refused(["evaluate", "pretrained:.."], "is not a packed model", tmp_path, monkeypatch, capsys)
     refused(["evaluate", "pretrained:../models"], "is not a packed model", tmp_path, monkeypatch, capsys)
     refused(["evaluate", "pretrained:"], "is not a packed model", tmp_path, monkeypatch, capsys)
-    monkeypatch.setattr("metarl.pretrained.__file__", str(tmp_path / "pretrained.py"))
+    monkeypatch.setattr("metarl.sharing.locations.__file__", str(tmp_path / "pretrained.py"))
     monkeypatch.delenv("METARL_PRETRAINED")
     assert pretrained() == {}
 

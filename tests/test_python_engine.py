@@ -12,7 +12,7 @@ import pytest
 from oracle import Make, draw, same_global_state
 
 from metarl.envs import TASKS, Task, TaskDistribution, make_vec, suite
-from metarl.envs.python_engine import StockEnv
+from metarl.envs.engines.python import StockEnv
 from metarl.errors import UserError
 
 

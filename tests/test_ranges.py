@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 from tiny import TINY, refused
 
-from metarl import cli, machine
-from metarl.agents import AGENTS, EXAMPLES, find
-from metarl.config import options_of
-from metarl.counts import parse
+from metarl import cli
+from metarl.agents import AGENTS, FEW_SHOT, find
+from metarl.commands.evaluate import Evaluate
+from metarl.commands.evaluate_external import EvaluateOwn
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.evaluation import Evaluate, Plan
-from metarl.export import Export
-from metarl.fewshot.evaluation import Plan as Episodes
-from metarl.own_evaluation import EvaluateOwn
-from metarl.ranges import check
-from metarl.render import Render
+from metarl.evaluation.fewshot import Plan as Episodes
+from metarl.evaluation.plan import Plan
+from metarl.rendering.film import FilmOptions
+from metarl.sharing.onnx_export import Adaptation
+from metarl.system import machine
+from metarl.system.counts import parse
+from metarl.system.ranges import check
+from metarl.training.setup import options_of
 
 RUNS: Any = ("run",)
 PLACES = [
     *(find(agent)[1]["default"].settings for agent in AGENTS), options_of("rl2")(), options_of("maml")(), Plan(), Episodes(),
-    Evaluate(RUNS), EvaluateOwn("ml10", "a:b"), Render(RUNS[0]), Export(RUNS[0]),
+    Evaluate(RUNS), EvaluateOwn("ml10", "a:b"), FilmOptions(), Adaptation(),
 ]  # fmt: skip
 SIGNED = {"log_std_init"}
 """Numbers that may be negative."""
@@ -135,7 +137,7 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_estimate(args, what, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("metarl.memory.available_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 8_000_000_000)
     if "--agent" in args:
         from test_names import STILL
 
@@ -152,14 +154,14 @@ def test_what_does_not_fit_is_refused_with_the_estimate(args, what, tmp_path, mo
 
 
 def test_so_are_images_before_they_are_read(few_shot_data, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("metarl.memory.available_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 1_000_000_000)
     args = ["train", "proto", few_shot_data["image"], "--image-size", "4000"]
     refused(args, "120 images of 4000 x 4000 pixels 5.8 GB", tmp_path, monkeypatch, capsys)
     refused([*args[:-1], "8"], "--image-size must be at least 16", tmp_path, monkeypatch, capsys)
 
 
 def test_so_are_environments_of_python(monkeypatch):
-    monkeypatch.setattr("metarl.memory.available_memory", lambda: 8_000_000_000)
+    monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 8_000_000_000)
     with pytest.raises(UserError, match=r"at least 700.0 GB of memory \(1,000,000 environments"):
         make_vec(suite("ml1:reach-v3").train, 1_000_000)
     make_vec(suite("ml1:reach-v3").train, 2).close()
@@ -177,14 +179,14 @@ def test_memory_that_runs_out_all_the_same_is_one_line(monkeypatch, capsys):
     def full(*args: Any, **more: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("metarl.train.set_up", full)
+    monkeypatch.setattr("metarl.training.sessions.set_up", full)
     assert cli.run([*REACH, "--quiet"]) == 2
     assert capsys.readouterr().err == "metarl: there is not enough memory for this: smaller sizes need less\n"
 
 
 def test_settings_of_all_agents_are_checked():
     """Each class of settings that has numbers checks them: a new one that does not is found here."""
-    assert {agent for agent, entry in AGENTS.items() if entry.training == EXAMPLES} >= {"maml", "proto"}
+    assert {agent for agent, entry in AGENTS.items() if entry.training == FEW_SHOT} >= {"maml", "proto"}
     for agent in AGENTS:
         settings = find(agent)[1]["default"].settings
         if any(isinstance(getattr(settings, field.name), int | float) for field in fields(settings)):

@@ -15,11 +15,11 @@ from tiny import refused, train
 from metarl import cli
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.evaluate import evaluate
+from metarl.evaluation.all_goals import evaluate
 from metarl.learner import distance
-from metarl.overlay import Goal, Layout
-from metarl.render import Film, Render, _Camera, _changes, chosen
-from metarl.run import open_run
+from metarl.rendering.film import Film, FilmOptions, _Camera, _changes, chosen
+from metarl.rendering.overlay import Goal, Layout
+from metarl.sharing.opening import open_run
 
 MAML = "--layers 8 --episodes-per-trial 2".split()
 
@@ -41,7 +41,7 @@ def gradient(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def film(path: Path, **options) -> Film:
     run, _ = open_run(path)
     checkpoint, _ = run.load()
-    return Film(Render(path, quiet=True, device="cpu", **options), run, checkpoint)
+    return Film(FilmOptions(device="cpu", **options), run, checkpoint, quiet=True)
 
 
 def played(path: Path, **options) -> list[Goal]:

@@ -20,11 +20,12 @@ from pages import WAITS, check_page, plain, report, spoil, text
 from PIL import Image
 
 from metarl.envs import Task, suite
-from metarl.report import numbers
-from metarl.report.page import render, section
-from metarl.report.reading import read
-from metarl.report.tables import Table
-from metarl.report.verdicts import sentences, stock_sentence, warnings
+from metarl.evaluation import formatting as numbers
+from metarl.evaluation.wording import stock_sentence
+from metarl.reports.control.sentences import sentences, warnings
+from metarl.reports.page import render, section
+from metarl.reports.reading import read
+from metarl.reports.tables import Table
 
 PLANTED = json.loads(json.dumps(evaluation({side: suite("ml10").test.tasks[40:60] for side in ("train", "test")})))
 NAME = "<script>alert(1)<"  # a file's name cannot hold the slash of the end tag
@@ -149,13 +150,13 @@ def test_no_file_of_an_evaluation_breaks_the_report(tmp_path_factory, data):
     (path / "evaluation.json").write_text(json.dumps(content))
     run = read(path)
     assert (run.evaluation is None) == any("evaluation.json is damaged" in problem for problem in run.problems)
-    with patch("metarl.report.drawing.Figure.savefig"):  # nothing is drawn on paper, but everything is made to be
+    with patch("metarl.reports.drawing.Figure.savefig"):  # nothing is drawn on paper, but everything is made to be
         made = section(1, run)
     assert "<b>" not in render([replace(made, parts=[])], [], "folder")
 
 
 def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):
-    from metarl.run import Run
+    from metarl.runs.directory import Run
 
     run = make_run(tmp_path / "run", evaluated=False)
     writer = Run(run, {})

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny import COUNTDOWNS, shaken, toy
 
-from metarl.advantages import PooledFit, discounted_returns
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import suite
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError
-from metarl.rollout import Rollout
+from metarl.optim.advantages import PooledFit, discounted_returns
+from metarl.rollouts.rollout import Rollout
 
 SMALL = {"layers": (16,), "hidden": 16, "chunk": 50, "minibatch": 8, "epochs": 2}
 

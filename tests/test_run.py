@@ -12,7 +12,10 @@ import torch
 
 import metarl
 from metarl.errors import UserError
-from metarl.run import Run, copied, git_commit, open_run
+from metarl.runs.checkpoints import copied
+from metarl.runs.directory import Run
+from metarl.runs.provenance import git_commit
+from metarl.sharing.opening import open_run
 
 STATE = {"policy": {"w": torch.arange(6.0).view(2, 3), "deep": {"b": torch.ones(1)}}, "count": 3, "name": "x"}
 CONFIG = {"agent": "rl2", "suite": "ml1:reach-v3", "options": {}, "settings": {}}
@@ -89,7 +92,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metarl.run.write_atomically", full)
+    monkeypatch.setattr("metarl.runs.directory.write_atomically", full)
     with pytest.raises(UserError, match=r"No space left.*|.*last whole one stands"):
         run.save(200, 2, STATE, keep=1)
     monkeypatch.undo()
@@ -110,7 +113,8 @@ def test_an_existing_directory_and_one_in_use_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"exists already.*--resume"):
         _run(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from metarl.run import open_run; from metarl.errors import UserError\n"
+        "import sys; from pathlib import Path\nfrom metarl.errors import UserError\n"
+        "from metarl.sharing.opening import open_run\n"
         f"try: open_run(Path({str(run.path)!r}))[0].lock()\nexcept UserError as e: sys.exit(str(e))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -18,13 +18,14 @@ from test_evaluate import _digests
 from tiny import BITS, COUNTDOWNS, equal_runs, metrics, refused, toy, train
 
 from metarl import cli
-from metarl.agents.sb3 import SB3PPO, Played, PPOSettings
-from metarl.agents.sb3_sac import SB3SAC, SACSettings
+from metarl.agents.sb3.base import SB3PPO, Played, PPOSettings
+from metarl.agents.sb3.sac import SB3SAC, SACSettings
 from metarl.envs import Task, TaskDistribution, make_vec, suite
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError, Step
-from metarl.rollout import joined, play_trial
-from metarl.run import open_run
+from metarl.rollouts.rollout import joined
+from metarl.rollouts.trials import play_trial
+from metarl.sharing.opening import open_run
 
 pytest.importorskip("stable_baselines3")
 from sb3_contrib import TRPO, RecurrentPPO
@@ -305,7 +306,7 @@ def test_actions_are_those_of_sb3(settings, kind):
 
 def test_the_squashed_distribution_is_one():
     """Its density integrates to 1 over the range of the actions, and its samples lie in it."""
-    from metarl.networks import SquashedGaussian
+    from metarl.nn.distributions import SquashedGaussian
 
     n = 20_001
     a = torch.linspace(-2, 4, n)[1:-1, None]
@@ -404,7 +405,7 @@ def test_rows_never_mix_and_episodes_of_other_lengths_are_whole(settings, kind):
 
 
 def _stream(agent):
-    from metarl.rollout import SHUFFLE, generator
+    from metarl.rollouts.random_streams import SHUFFLE, generator
 
     return generator(agent.seed, SHUFFLE, 0)
 
@@ -510,7 +511,7 @@ def test_by_stocks_protocol_it_is_fine_tuned_after_every_episode_too(ppo, monkey
         original(self, model, played)
 
     monkeypatch.setattr(SB3PPO, "_fit", counted)
-    monkeypatch.setattr("metarl.metaworld_protocol.EVALUATIONS", 1)
+    monkeypatch.setattr("metarl.evaluation.metaworld.EVALUATIONS", 1)
     assert cli.run(["evaluate", str(ppo), "--protocol", "metaworld", "--engine", "native", "--quiet"]) == 0
     (file,) = (ppo / "evaluations").glob("metaworld_*.json")
     assert json.loads(file.read_text())["episodes"] == 2  # as many as a trial has, one at a time
@@ -525,7 +526,7 @@ def test_report_of_a_fine_tuned_agent(ppo):
 
 
 def test_a_video_of_a_fine_tuned_agent(ppo):
-    from metarl.envs.drawing import find_backend
+    from metarl.envs.rendering.opengl import find_backend
 
     try:
         find_backend()

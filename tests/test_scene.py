@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from oracle import SOME
 
-from metarl.envs import scene
-from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import keep_model, load_model
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.rendering import scene
+from metarl.envs.rendering.scene import keep_model, load_model
 from metarl.errors import UserError
 
 

@@ -13,10 +13,10 @@ from test_names import STILL
 from tiny import train
 
 from metarl import cli
-from metarl.report.command import Report
-from metarl.report.reading import read
-from metarl.run import open_run
-from metarl.shown import best, evaluations
+from metarl.commands.report import Report
+from metarl.reports.reading import read
+from metarl.runs.evaluations import best, evaluations
+from metarl.sharing.opening import open_run
 
 
 def robots(content: dict[str, Any]) -> tuple[int, int, int]:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from oracle import draw, expert
 
-from metarl import cache
-from metarl.envs import Task, TaskDistribution, jit, make_vec, snapshots
-from metarl.envs.python_engine import StockEnv
-from metarl.envs.scene import STATE, get_state
-from metarl.envs.snapshots import Snapshot, prepare, snapshot
+from metarl.envs import Task, TaskDistribution, jit, make_vec
+from metarl.envs.engines import snapshots
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.engines.snapshots import Snapshot, prepare, snapshot
+from metarl.envs.rendering.scene import STATE, get_state
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
+from metarl.system import files as cache
 
 STALE = ["dial-turn-v3", "window-close-v3", "drawer-open-v3"]
 """Three of the seven tasks whose reset returns an observation that is older than the state."""
@@ -40,7 +41,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on no stock environment can be made."""
-    monkeypatch.setattr("metarl.envs.python_engine.StockEnv", None)
+    monkeypatch.setattr("metarl.envs.engines.python.StockEnv", None)
     snapshots._stock.cache_clear()
 
 
@@ -124,7 +125,7 @@ def test_snapshots_are_built_with_one_stock_object_a_class(monkeypatch: pytest.M
             made.append(name)
             super().__init__(name, reward)
 
-    monkeypatch.setattr("metarl.envs.python_engine.StockEnv", Counted)
+    monkeypatch.setattr("metarl.envs.engines.python.StockEnv", Counted)
     snapshots._stock.cache_clear()
     prepare([*reach_tasks(3), *reach_tasks(3)])
     for task in reach_tasks(3):
@@ -226,7 +227,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(folder: Path, monke
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metarl.cache.os.replace", full)
+    monkeypatch.setattr("metarl.system.files.os.replace", full)
     cache.store(path, b"new")
     assert cache.load(path) == b"old"
     assert list(folder.iterdir()) == [path]

@@ -11,7 +11,16 @@ from scipy import special
 from tiny import train
 
 from metarl import cli
-from metarl.statistics import Interval, accuracy, accuracy_change, difference, mean, of_episodes, proportion, recovered
+from metarl.evaluation.intervals import (
+    Interval,
+    accuracy,
+    accuracy_change,
+    difference,
+    mean,
+    of_episodes,
+    proportion,
+    recovered,
+)
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "coverage"
 

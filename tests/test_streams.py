@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from made_runs import make_run
 
-from metarl import curves
-from metarl.compare import plot_profiles
+from metarl.commands.compare import plot_profiles
 from metarl.errors import UserError
+from metarl.evaluation import tables as curves
 
 SAYS = """
 import sys
@@ -20,7 +20,7 @@ from metarl import cli
 
 class Module:
     def command(args):
-        from metarl.console import console, say
+        from metarl.system.console import console, say
         from rich.table import Table
 
         say("RL² 0.5 ± 0.1, a name of bytes: \\udcff")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from oracle import draw, same_global_state
 
 from metarl.envs import SUITES, TASKS, Task, TaskDistribution, suite
+from metarl.envs.engines.python import StockEnv
 from metarl.envs.goals import draw_goals
-from metarl.envs.python_engine import StockEnv
 from metarl.errors import UserError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from metarl.envs import kernel
-from metarl.envs.structs import data_offsets
+from metarl.envs.engines import kernel
+from metarl.envs.engines.structs import data_offsets
 
 GAP = "margin='0.05' gap='0.05'"  # contacts from 5 cm on, none of which makes a constraint before the geoms meet
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from tiny import STEPS, TINY, equal_runs, metrics, train
 
-from metarl import cli, evaluation
+from metarl import cli
 from metarl.agents.rl2 import RL2
-from metarl.run import open_run
+from metarl.evaluation import during_training
+from metarl.sharing.opening import open_run
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +183,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_is_needed_to_look_into
 
 
 def test_evaluations_during_training_leave_training_as_it_is_and_leak_nothing(whole, tmp_path, monkeypatch):
-    original, seen = evaluation.during_training, []
+    original, seen = during_training.measure_control, []
 
     def counted(*args):
         result = original(*args)
         seen.append((len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))))
         return result
 
-    monkeypatch.setattr(evaluation, "during_training", counted)
+    monkeypatch.setattr(during_training, "measure_control", counted)
     assert train(tmp_path / "run", 4, "--evaluate-every", "1") == 0
     lines = metrics(tmp_path / "run")
     assert all("validation_success" in line for line in lines)

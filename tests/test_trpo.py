@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarl.trpo import Trial, conjugate_gradient, line_search, linearise
+from metarl.optim.trust_region import Trial, conjugate_gradient, line_search, linearise
 
 
 def _spd(n: int, seed: int) -> torch.Tensor:

@@ -19,8 +19,8 @@ from scenes import need_backend
 from tiny import COUNTDOWNS
 
 from metarl.envs import MetaVectorEnv, make_vec
-from metarl.envs.drawing import Painter
-from metarl.envs.python_engine import StockEnv
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.rendering.painter import Painter
 from metarl.errors import UserError
 
 STILL = np.zeros((2, 4), np.float32)

@@ -9,7 +9,7 @@ from gymnasium.error import ResetNeeded
 from oracle import ENGINES, Make, native_tasks, random_actions, reach, same_global_state
 
 from metarl.envs import Task, TaskDistribution, suite
-from metarl.envs.python_engine import StockEnv
+from metarl.envs.engines.python import StockEnv
 from metarl.errors import UserError
 
 STILL = np.zeros((2, 4), np.float32)

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from scenes import need_backend, play, stock
 
-from metarl import video
-from metarl.envs.drawing import Painter
+from metarl.envs.rendering.painter import Painter
 from metarl.errors import UserError
-from metarl.overlay import MEMORY, REWARD, SUCCESS, Clip, Goal, Layout, Overlay, _recent
-from metarl.video import write_video
+from metarl.rendering import video
+from metarl.rendering.overlay import MEMORY, REWARD, SUCCESS, Clip, Goal, Layout, Overlay, _recent
+from metarl.rendering.video import write_video
 
 WIDTH, HEIGHT = 128, 96
 FPS = 10

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from tiny import TINY
 
 from metarl import cli
-from metarl.counts import plural
-from metarl.report.figures import limits
-from metarl.report.provenance import details
-from metarl.report.reading import read
-from metarl.report.texts import printable
+from metarl.reports.control.figures import limits
+from metarl.reports.provenance import details
+from metarl.reports.reading import read
+from metarl.system.counts import plural
+from metarl.system.printable import printable
 
 ROOT = Path(__file__).parents[1]
 

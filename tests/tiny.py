@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from metarl import cli
-from metarl.agents.maml import MAML
+from metarl.agents.maml.agent import MAML
 from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.envs import Task, TaskDistribution, make_vec
-from metarl.rollout import Trials
-from metarl.run import TIMES, open_run, split
+from metarl.rollouts.trials import Trials
+from metarl.runs.checkpoints import split
+from metarl.runs.directory import TIMES
+from metarl.sharing.opening import open_run
 
 STEPS = 2 * 2 * 20
 """Environment steps of an iteration with `TINY`."""

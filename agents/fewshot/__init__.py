@@ -1,0 +1,1 @@
+"""Few-shot learners: agents that learn from data sets."""

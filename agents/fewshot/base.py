@@ -1,0 +1,287 @@
+"""What the learners of few-shot learning share: an outer step of Adam over episodes, and how answers are scored."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.agents.fewshot.networks import Kind, encoder, measure_statistics
+from metarl.datasets.episodes import Episode, Examples
+from metarl.datasets.features import BUCKETS
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
+from metarl.nn.graphs import Graph, Input
+from metarl.optim.inner_loop import flatten, unflatten
+from metarl.rollouts.random_streams import WEIGHTS, generator
+from metarl.system.devices import Workers
+from metarl.system.ranges import check
+
+OBSERVED = 8
+"""Last outer updates of an iteration whose episodes give the statistics that are used outside training."""
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """Settings of the outer step."""
+
+    channels: int = 64
+    """Channels of each block of the network (texts and numbers: width of the layers; with a sentence encoder: of the hidden
+    layer)."""
+    learning_rate: float = 1e-3
+    """Of Adam, at the start."""
+    anneal: bool = True
+    """The learning rate falls over training, as half a cosine, to 0 at its end."""
+    shards: int = 2
+    """Parts of an update's episodes that are computed side by side on a CPU, one core each. It decides how sums are rounded
+    and, where batches are normalised, which examples are normalised together."""
+
+    def __post_init__(self) -> None:
+        check(self, channels="[1, 100000]", shards="[1, 1024]", learning_rate="(0, inf)")
+
+
+@dataclass(frozen=True)
+class EncoderSettings(OuterSettings):
+    """Settings of learners with an encoder that all tasks share."""
+
+    precision: str = "auto"
+    """Of convolutions in training: float32; bfloat16, sums still in float32; or auto: bfloat16 on processors with matrix
+    units for it (AMX), where it is measured to help; there alone. A run keeps what it began with, as config.json names it.
+    Answers outside training are always in float32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {self.precision!r}")
+
+    def resolved(self, device: str) -> Self:
+        """The same with the precision that `auto` stands for on this kind of device here."""
+        chosen = "bfloat16" if device in _narrow("auto") else "float32"
+        return replace(self, precision=chosen) if self.precision == "auto" else self
+
+    def encoder(self, kind: Kind) -> nn.Module:
+        """The encoder of these settings, with initial weights."""
+        return encoder(kind, self.channels, _narrow(self.precision))
+
+
+def _narrow(precision: str) -> tuple[str, ...]:
+    """Kinds of device on which convolutions are computed in bfloat16."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
+    amx = capabilities is not None and capabilities().get("amx_bf16", False)
+    return {"float32": (), "bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}[precision]
+
+
+class FewShot(Agent):
+    """A learner that is trained on episodes: adapt to the support, answer the query, and follow the loss of the answers.
+
+    Predictions are logits (tasks, queries, ways); of regression values (tasks, queries, 1). Subclasses give the network and
+    the verbs of `Learner`; an iteration is as many outer steps as the source says.
+
+    Args:
+        settings: the learner's own.
+        kind: of the examples.
+        seed: of the initial weights.
+        device: where everything is computed.
+        classes: how many classes there are to train on (0: regression).
+        total_updates: length of training, over which the learning rate falls.
+
+    Attributes:
+        net: the network.
+        updates: outer steps taken.
+        any_ways: whether the learner takes episodes of other ways than it was trained with.
+        regression: whether it can answer with numbers.
+    """
+
+    any_ways = True
+    regression = True
+    net: nn.Module
+
+    def __init__(self, settings: Any, kind: Kind, *, seed: int, device: torch.device, classes: int, total_updates: int) -> None:
+        self.settings, self.kind, self.device, self.classes = settings, kind, device, classes
+        self.ways, self.total_updates, self.updates = kind.outputs, total_updates, 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
+            self.net = self.build()
+        self.net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    def build(self) -> nn.Module:
+        """The network, with initial weights."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What the outer step moves."""
+        return dict(self.net.named_parameters())
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Adam:
+        """Adam, made when it is first needed: what torch imports with it takes two seconds."""
+        return torch.optim.Adam(self.parameters().values(), self.settings.learning_rate)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Threads that compute the shards."""
+        return Workers(self.settings.shards, "metarl-shard")
+
+    def answer(self, episode: Episode) -> Tensor:
+        """Predictions for the query after adapting to the support."""
+        state = self.adapt(self.begin(len(episode.support.x)), episode.support)
+        return self.predict(state, episode.query.x)[0]
+
+    def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
+        """What the outer step makes smaller, a mean over tasks, and what is worth logging."""
+        prediction = self.answer(episode)
+        scored = by_task(prediction.detach(), episode.query.y).mean()
+        return mean_loss(prediction, episode.query.y).mean(), {self.kind.measure: float(scored)}
+
+    def update(self, batches: list[Any], iteration: int) -> Metrics:
+        """A step of Adam. See `Agent.update`."""
+        (episode,) = batches
+        shards = episode.split(min(self.settings.shards, len(episode.query.x)) if self.device.type == "cpu" else 1)
+        shares = [len(shard.query.x) / len(episode.query.x) for shard in shards]
+        self.net.train()
+        found = self.workers.map(self._gradient, shards, shares)
+        self.net.eval()
+        gradient = torch.stack([g for g, _ in found]).sum(0)
+        if not gradient.isfinite().all():
+            smaller = f"smaller {' or '.join(n for n in ('learning_rate', 'inner_lr') if hasattr(self.settings, n))}"
+            raise NonFiniteError(f"the gradient is not finite: a {smaller} may help", {"query": episode.query.x})
+        moved = self.parameters()
+        for parameter, part in zip(moved.values(), unflatten(gradient, moved).values()):
+            parameter.grad = part
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.step()
+        self.updates += 1
+        return {name: sum(metrics[name] for _, metrics in found) for name in found[0][1]}
+
+    def _gradient(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
+        """Gradient of the loss times `share`, in one vector, and what is worth logging, likewise."""
+        loss, metrics = self.loss(episode)
+        found = torch.autograd.grad(loss * share, list(self.parameters().values()), allow_unused=True, materialize_grads=True)
+        return flatten(found), {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
+
+    def _learning_rate(self) -> float:
+        """lr_t = lr (1 + cos(pi t / T)) / 2."""
+        done = min(1.0, self.updates / self.total_updates) if self.settings.anneal else 0.0
+        return self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+    def observe(self, episodes: Sequence[Episode]) -> None:
+        """Measure the statistics that outside training stand in for those of whole batches, by the weights as they are."""
+        measure_statistics(self.net, [torch.cat([e.support.x, e.query.x], 1).flatten(0, 1) for e in episodes])
+
+    def iterate(self, source: Source, iteration: int) -> Metrics:
+        """As many outer steps as the source has batches; the metrics are their means."""
+        source.begin(iteration)
+        found: list[Metrics] = []
+        last: deque[Episode] = deque(maxlen=OBSERVED)
+        for phase in range(source.phases):  # type: ignore[attr-defined]
+            batch, _ = source.collect(self, None, phase)
+            found.append(self.update([batch], iteration))
+            last.append(batch)
+        self.observe(last)
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, statistics, Adam's moments and the count of outer steps."""
+        return {"net": self.net.state_dict(), "optimizer": self.moments(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        self.net.load_state_dict(state.get("net", {}))  # what is empty is not in a checkpoint
+        self.load_moments(state.get("optimizer", {}))
+        self.updates = state["updates"]
+
+
+class Comparing(FewShot):
+    """A learner whose state is the support's features and targets: more support makes it longer."""
+
+    regression = False
+
+    def features(self, x: Tensor) -> Tensor:
+        """Examples (tasks, n, *shape) to features (tasks, n, size)."""
+        return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def compare(self, state: State, features: Tensor) -> Tensor:
+        """Predictions by the features (tasks, queries, size) of a query, where there is a support."""
+        raise NotImplementedError
+
+    def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
+        """See `FewShot`; every class alike where there is no support."""
+        if state["targets"].shape[1] == 0:
+            return torch.zeros(*query.shape[:2], self.ways, device=self.device), state
+        return self.compare(state, self.features(query)), state
+
+    def answer(self, episode: Episode) -> Tensor:
+        """See `FewShot`; support and query go through the network together: one batch, with one set of statistics."""
+        support, query = episode.support, episode.query
+        features = self.features(torch.cat([support.x, query.x], 1))
+        n = support.x.shape[1]
+        return self.compare({"features": features[:, :n], "targets": support.y}, features[:, n:])
+
+    def begin(self, num_tasks: int) -> State:
+        """Nothing known yet."""
+        nothing = torch.zeros(num_tasks, 0, device=self.device)
+        return {"features": nothing.unsqueeze(-1), "targets": nothing.long()}
+
+    def adapt(self, state: State, support: Examples) -> State:
+        """Remember the support's features and targets."""
+        features = self.features(support.x)
+        if state["targets"].shape[1] == 0:
+            return {"features": features, "targets": support.y}
+        return {
+            "features": torch.cat([state["features"], features], 1),
+            "targets": torch.cat([state["targets"], support.y], 1),
+        }
+
+    def graph(self, state: State) -> Graph:
+        """What is exported: a support and queries to the answers."""
+        x = torch.zeros(2, 3, *self.kind.shape, dtype=torch.int64 if self.kind.name == "text" else torch.float32)
+        labels = torch.zeros(2, 3, dtype=torch.int64)
+        form = _EXAMPLES[self.kind.name]
+        inputs = {
+            "support": Input(x, ("tasks", "examples"), f"the few examples of each task: {form}", BUCKETS),
+            "labels": Input(labels, ("tasks", "examples"), f"their classes, 0 to {self.ways - 1}", self.ways),
+            "query": Input(torch.cat([x, x], 1), ("tasks", "queries"), "what is to be told apart, in the same form", BUCKETS),
+        }
+        use = "The class of the largest logit is the answer; softmax gives probabilities. Tasks do not see each other."
+        return Graph(_Answers(self), inputs, {"logits": f"(tasks, queries, {self.ways})"}, use)
+
+
+_EXAMPLES = {
+    "image": "float32 in [0, 1], (channels, height, width); Omniglot's strokes are light on dark",
+    "text": "int64 feature ids by metarl.datasets.text.features, 0 for none",
+    "vector": "float32 vectors of texts by the sentence encoder that the metadata name; their length does not matter",
+    "regression": "float32",
+}
+
+
+class _Answers(nn.Module):
+    """A comparing learner as one module."""
+
+    def __init__(self, learner: Comparing) -> None:
+        super().__init__()
+        self.learner, self.net = learner, learner.net
+
+    def forward(self, support: Tensor, labels: Tensor, query: Tensor) -> tuple[Tensor]:
+        state = self.learner.adapt(self.learner.begin(support.shape[0]), Examples(support, labels))
+        return (self.learner.predict(state, query)[0],)
+
+
+def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy, or squared error, of each task: the mean over its queries, (tasks,)."""
+    if target.is_floating_point():
+        return (prediction - target).square().mean((1, 2))
+    return functional.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none").view_as(target).mean(1)
+
+
+def by_task(prediction: Tensor, target: Tensor) -> Tensor:
+    """Accuracy, or mean squared error, of each task, (tasks,)."""
+    if target.is_floating_point():
+        return (prediction - target).square().mean((1, 2))
+    return (prediction.argmax(-1) == target).float().mean(1)

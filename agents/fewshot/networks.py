@@ -1,0 +1,263 @@
+"""Networks of few-shot learning: examples to features, and the networks that MAML adapts, one set of weights a task."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metarl.datasets.features import BUCKETS, TEXTS
+from metarl.errors import UserError
+
+EMBEDDING = "embedding.weight"
+"""The parameter of a `TaskNetwork` that no task adapts: a copy a task would be too large."""
+
+
+class Kind(NamedTuple):
+    """What examples and answers are.
+
+    Attributes:
+        name: image, text (feature ids), vector (texts, by a sentence encoder) or regression.
+        shape: of an example.
+        outputs: numbers of an answer: classes, or 1 for regression.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    outputs: int
+
+    @property
+    def measure(self) -> str:
+        """What answers are scored by."""
+        return "mse" if self.name == "regression" else "accuracy"
+
+
+def encoder(kind: Kind, channels: int, bfloat16: Collection[str] = ()) -> "nn.Module":
+    """Examples (n, *shape) to features (n, output_size), for learners that compare them; bfloat16: see `PooledConv`."""
+    if kind.name == "image":
+        return PooledConv(kind.shape, channels, bfloat16)
+    if kind.name in TEXTS:
+        return TextEncoder(kind, channels)
+    return Layers([kind.shape[0], channels, channels])
+
+
+class PooledConv(nn.Module):
+    """Four blocks of 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 pooling (Vinyals et al. 2016, section 4.1.1).
+
+    ReLU comes after the pooling, which gives the same numbers from a quarter of the work.
+
+    In training whole batches of episodes are normalised; outside training what `measure_statistics` found stands in for
+    their statistics, so that no query is seen by another one.
+
+    Args:
+        shape: (channels, height, width) of an image.
+        channels: of each block.
+        bfloat16: types of devices that compute in it where gradients are wanted.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: int, bfloat16: Collection[str] = ()) -> None:
+        super().__init__()
+        if min(shape[1:]) < 16:
+            raise UserError(f"four poolings leave nothing of {min(shape[1:])} pixels: --image-size must be at least 16")
+        self.narrow = bfloat16
+        sizes = [shape[0], *[channels] * 4]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.MaxPool2d(2), nn.ReLU())
+                for i, o in pairwise(sizes)
+            )
+        )
+        self.output_size = channels * (shape[1] // 16) * (shape[2] // 16)
+        for norm in _norms(self):
+            norm.track_running_stats = False  # shards are computed at the same time: none of them may write to the others'
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, output_size)."""
+        narrow = x.device.type in self.narrow and self.training and torch.is_grad_enabled()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=narrow):
+            features = self.blocks(x)
+        return features.flatten(1).float()
+
+
+def _norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give batch normalisation the means over these batches as its running statistics."""
+    from torch.optim.swa_utils import update_bn  # it imports torch's compiler: two seconds
+
+    norms = _norms(net)
+    if norms:
+        for norm in norms:
+            norm.track_running_stats = True
+        update_bn(batches, net)
+        for norm in norms:
+            norm.track_running_stats = False
+
+
+class TextEncoder(nn.Module):
+    """A text's bag of features, and what two layers add to it: nothing at first, so that it begins as a bag of words.
+
+    Where texts are vectors of a sentence encoder, such a vector is in the bag's place, and no embedding is trained.
+
+    Args:
+        kind: text or vector.
+        width: of the embeddings and the layers; of vectors, of the hidden layer alone.
+    """
+
+    def __init__(self, kind: Kind, width: int) -> None:
+        super().__init__()
+        self.embedding = _embedding(kind, width)
+        self.output_size = width if self.embedding else kind.shape[0]
+        self.layers = Layers([self.output_size, width, self.output_size])
+        _silence(self.layers.linear[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature ids (n, ids) or vectors (n, size) to (n, output_size)."""
+        found = bag(x, self.embedding.weight if self.embedding else None)
+        return found + self.layers(found)
+
+
+def _embedding(kind: Kind, width: int) -> nn.Embedding | None:
+    return nn.Embedding(BUCKETS, width, padding_idx=0) if kind.name == "text" else None
+
+
+class Layers(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.linear = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        self.output_size = sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        for i, layer in enumerate(self.linear):
+            x = layer(functional.relu(x) if i else x)
+        return x
+
+
+def bag(x: Tensor, weight: Tensor | None) -> Tensor:
+    """The sum of the embeddings (ids, width) of feature ids (..., n), at the length sqrt(width); 0 stands for no feature.
+
+    Of random embeddings, the products of such bags are about those of the counts of features. Without embeddings x are
+    vectors (..., width) already, and only their length changes.
+    """
+    found = x if weight is None else functional.embedding(x, weight, padding_idx=0).sum(-2)
+    return functional.normalize(found, dim=-1) * found.shape[-1] ** 0.5
+
+
+def _silence(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+# --- What MAML adapts: a shared input, then layers and a head with each task's own weights
+
+
+class Statistics(NamedTuple):
+    """Of a layer's inputs over a task's support: mean and variance, (..., channels)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Given = tuple[Statistics, ...]
+"""The statistics of all layers that normalise."""
+
+
+class TaskNetwork(nn.Module):
+    """Layers and a head as a function of their parameters; examples enter through `shared`, whose weights no task adapts.
+
+    A module's parameters are only where a task begins: with those of a task put in, `torch.vmap` runs many tasks at once.
+    """
+
+    def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """Examples (tasks, n, *shape) to what the layers take, by parameters that all tasks share."""
+        return x
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """Of one task: inputs (n, ...) to outputs (n, outputs), and the statistics used; given: those of the support."""
+        raise NotImplementedError
+
+    @property
+    def running(self) -> Given:
+        """What stands in for the statistics of a support before there is one."""
+        return ()
+
+
+class ConvNetwork(TaskNetwork):
+    """Four blocks of strided 3 x 3 convolution, normalisation and ReLU, their mean over the picture, a head.
+
+    As for Omniglot in Finn et al. 2017, section 5.2, but for the statistics: those of the task's support normalise support
+    and query alike, so that the answer to a query depends on the support and on itself, and not on what else is asked.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, kind: Kind, channels: int) -> None:
+        super().__init__()
+        sizes = [kind.shape[0], *[channels] * 4]
+        self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, bias=False) for i, o in pairwise(sizes))
+        self.scales = nn.ParameterList(torch.ones(channels) for _ in range(4))
+        self.shifts = nn.ParameterList(torch.zeros(channels) for _ in range(4))
+        self.head = nn.Linear(channels, kind.outputs)
+        self.register_buffer("mean", torch.zeros(4, channels))
+        self.register_buffer("variance", torch.ones(4, channels))
+
+    @property
+    def running(self) -> Given:
+        """See `TaskNetwork`."""
+        return tuple(Statistics(*both) for both in zip(self.mean, self.variance))
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """See `TaskNetwork`."""
+        used = []
+        for i in range(4):
+            x = functional.conv2d(x, params[f"convolutions.{i}.weight"], stride=2, padding=1)
+            if given is None:
+                mean = x.mean((0, 2, 3))  # torch.var_mean is wrong under vmap: it takes the task for one of the dimensions
+                statistics = Statistics(mean, (x - mean[:, None, None]).square().mean((0, 2, 3)))
+            else:
+                statistics = given[i]
+            used.append(statistics)
+            # y = (x - mean) / sqrt(variance + eps) * scale + shift
+            scale = params[f"scales.{i}"] * (statistics.variance + 1e-5).rsqrt()
+            x = functional.relu(x * scale[:, None, None] + (params[f"shifts.{i}"] - statistics.mean * scale)[:, None, None])
+        return functional.linear(x.mean((2, 3)), params["head.weight"], params["head.bias"]), tuple(used)
+
+
+class LayerNetwork(TaskNetwork):
+    """Two linear layers with ReLU and a head, for numbers; for texts as `TextEncoder`, all tasks sharing the embedding."""
+
+    def __init__(self, kind: Kind, channels: int) -> None:
+        super().__init__()
+        self.text = kind.name in TEXTS
+        self.embedding = _embedding(kind, channels)
+        inputs = channels if self.embedding else kind.shape[0]
+        outputs = inputs if self.text else channels
+        self.layers = Layers([inputs, channels, outputs])
+        self.head = nn.Linear(outputs, kind.outputs)
+        if self.text:
+            _silence(self.layers.linear[-1])
+
+    def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """See `TaskNetwork`."""
+        return bag(x, params.get(EMBEDDING)) if self.text else x
+
+    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+        """See `TaskNetwork`; there are no statistics."""
+        first, second, head = (
+            (params[f"{n}.weight"], params[f"{n}.bias"]) for n in ("layers.linear.0", "layers.linear.1", "head")
+        )
+        added = functional.linear(functional.relu(functional.linear(x, *first)), *second)
+        return functional.linear(x + added if self.text else functional.relu(added), *head), ()
+
+
+def task_network(kind: Kind, channels: int) -> TaskNetwork:
+    """What MAML adapts for these examples."""
+    return ConvNetwork(kind, channels) if kind.name == "image" else LayerNetwork(kind, channels)

@@ -1,0 +1,1 @@
+"""MAML-TRPO and its relatives."""

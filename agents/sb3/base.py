@@ -1,0 +1,334 @@
+"""stable-baselines3's PPO and SAC as agents: transfer learning, to stand beside meta-learning.
+
+They train as SB3 trains them, by its own `learn`, on a task drawn anew for every episode. On a new task they are fine-tuned
+(`adapt`): each task gets a copy of all that was learned, the optimiser's moments too, and SB3's own `train` goes on with it on
+the episodes of that task.
+
+Importing this module needs no stable-baselines3; making an agent does.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.agents import Preset
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, NonFiniteError, Step
+from metarl.nn.distributions import Categorical, Distribution, Gaussian
+from metarl.nn.input_scaling import InputScale
+from metarl.nn.policies import linear_by_task
+from metarl.optim.inner_loop import stacked
+from metarl.rollouts.random_streams import ACTIONS, SHUFFLE, WEIGHTS, generator
+from metarl.rollouts.rollout import Rollout
+from metarl.rollouts.trials import Trials
+from metarl.system.ranges import SIZES, check
+
+log = logging.getLogger("metarl")
+
+
+@dataclass(frozen=True)
+class SB3Settings:
+    """Settings that the agents of stable-baselines3 share; names are SB3's."""
+
+    learning_rate: float = 3e-4
+    """Learning rate of Adam."""
+    gamma: float = 0.99
+    """Discount."""
+    net_arch: tuple[int, ...] = (128, 128)
+    """Sizes of the hidden layers of each network."""
+    normalize_reward: bool = True
+    """Divide rewards by the running standard deviation of the discounted return (SB3's VecNormalize)."""
+    fit_every: int = 1
+    """Fine-tuning: episodes of a new task between updates."""
+
+    def __post_init__(self) -> None:
+        if not self.net_arch:
+            raise UserError("net_arch must be at least one size")
+        check(self, net_arch=SIZES, gamma="[0, 1)", learning_rate="[0, inf)", fit_every="[1, inf)")
+
+
+@dataclass(frozen=True)
+class PPOSettings(SB3Settings):
+    """Settings of SB3's PPO."""
+
+    n_steps: int | None = None
+    """Steps of each slot between updates; they must divide those of an iteration. None: an episode."""
+    batch_size: int = 100
+    """Steps in a minibatch."""
+    n_epochs: int = 10
+    """Passes over the data of an update."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    clip_range: float = 0.2
+    """How far the probability ratio may move from 1."""
+    normalize_advantage: bool = True
+    """Standardise advantages within each minibatch."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value function's loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient; longer ones are shortened."""
+    target_kl: float | None = None
+    """Where set: an update ends early at 1.5 times this KL."""
+    log_std_init: float = 0.0
+    """Logarithm of the initial standard deviation (Box actions)."""
+    fit_epochs: int = 10
+    """Fine-tuning: passes over the new task's episodes in an update."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self, n_steps="[1, inf)", batch_size="[2, inf)", n_epochs="[1, inf)", gae_lambda="[0, 1]", clip_range="(0, inf)",
+            ent_coef="[0, inf)", vf_coef="[0, inf)", max_grad_norm="(0, inf)", target_kl="(0, inf)", log_std_init="[-20, 20]",
+            fit_epochs="[1, inf)",
+        )  # fmt: skip
+
+
+PRESETS = {"sb3-ppo": {"default": Preset(PPOSettings())}}
+"""Settings by agent and name."""
+
+
+class Played(NamedTuple):
+    """Steps of tasks, (num_tasks, steps, ...), or of one task, (steps, ...); see `Rollout`."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    done: Tensor
+    terminated: Tensor
+    valid: Tensor
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> "Played":
+        """A rollout's steps, the task first."""
+        r = rollout
+        fields = (r.query.obs, r.action, r.reward, r.next_obs, r.done, r.terminated, r.valid)
+        return cls(*(field.transpose(0, 1) for field in fields))
+
+    def task(self, i: int) -> "Played":
+        """The valid steps of one task."""
+        return Played(*(field[i][self.valid[i]] for field in self))
+
+
+class SB3Agent(Agent):
+    """What both have in common.
+
+    Args:
+        settings: see the agent's.
+        observation_space, action_space: of one slot.
+        scale: input scale of the task; None: running statistics, moved after each iteration.
+        seed: of the initial weights and of what SB3 draws.
+        device: where everything is computed.
+        total_iterations: length of training; nothing here depends on it.
+
+    Attributes:
+        model: SB3's algorithm, as trained.
+        tuner: another one, into which the copies of tasks are put to be fine-tuned.
+        rewards: statistics of returns, `VecNormalize`'s.
+
+    Raises:
+        UserError: stable-baselines3 is not installed.
+    """
+
+    resample = "episode"
+
+    def __init__(
+        self, settings: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
+        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
+    ) -> None:  # fmt: skip
+        from metarl.agents.sb3 import models as sb3_models  # imports stable-baselines3
+
+        self.sb3: Any = sb3_models
+        self.settings, self.seed, self.device = settings, seed, device
+        self.spaces, self.scale = (observation_space, action_space), scale
+        self.adapt_every = settings.fit_every
+        with self.sb3.seeded(generator(seed, WEIGHTS)):
+            self.model = self._make()
+        self.rewards = self.sb3.RunningMeanStd(shape=())
+        self._size = 0  # slots that the model's buffer was made for
+
+    def _make(self) -> Any:
+        """The algorithm, untrained."""
+        raise NotImplementedError
+
+    def _update_every(self, env: Any) -> int:
+        """Steps of each slot between updates."""
+        raise NotImplementedError
+
+    def _prepare(self, env: Any) -> None:
+        """Make the model's buffer, for as many slots as the environment has."""
+        raise NotImplementedError
+
+    def _fit(self, model: Any, played: Played) -> None:
+        """Go on training on the steps of one task."""
+        raise NotImplementedError
+
+    @cached_property
+    def tuner(self) -> Any:
+        """See the class; made when it is first needed."""
+        with self.sb3.seeded(generator(self.seed, WEIGHTS)):
+            return self._make()
+
+    def accept(self, source: Any) -> None:
+        """See `Agent.accept`."""
+        steps, every = source.episodes * source.env.horizon, self._update_every(source.env)
+        if steps % every:
+            raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
+
+    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+        """All that was learned, for every task."""
+        return stacked(self.sb3.tensors(self.model), num_tasks)
+
+    def _hidden(self, state: Mapping[str, Tensor], query: Step, layers: nn.Sequential, name: str) -> Tensor:
+        """What each task's own layers make of its scaled observation, (num_tasks, 1, features)."""
+        x = self.sb3.scalers(self.model)[0].observation(query.obs).unsqueeze(1)
+        for i, layer in enumerate(layers):
+            x = linear_by_task(x, state, f"{name}.{i}") if isinstance(layer, nn.Linear) else layer(x)
+        return x
+
+    def adapt(self, state: dict[str, Tensor], support: Rollout) -> dict[str, Tensor]:
+        """Fine-tune each task's copy on its own steps; one whose weights would not be finite stays as it was."""
+        return self._tuned(state, Played.of(support))
+
+    def _tuned(self, state: dict[str, Tensor], played: Played) -> dict[str, Tensor]:
+        rows = []
+        for i in range(len(played.reward)):
+            before = {name: value[i] for name, value in state.items()}
+            self.sb3.put(self.tuner, before)
+            try:
+                rng = generator(self.seed, SHUFFLE, self._rounds(before))
+                with self.sb3.seeded(rng), self.sb3.checked(self.tuner), torch.enable_grad():
+                    self._fit(self.tuner, played.task(i))
+                rows.append(self.sb3.tensors(self.tuner))
+            except NonFiniteError:
+                log.warning("the fine-tuned weights of a task are not finite: it acts as before")
+                rows.append(before)
+        return {name: torch.stack([row[name] for row in rows]) for name in state}
+
+    def _rounds(self, before: Mapping[str, Tensor]) -> int:
+        """A number that grows from one update to the next: the stream of each is another."""
+        return int(next(value for name, value in before.items() if name.endswith(".step")))
+
+    def _scaled(self, reward: Tensor) -> np.ndarray:
+        """Rewards as the networks were trained on them; the statistics stay as they are."""
+        plain = reward.cpu().numpy()
+        if not self.settings.normalize_reward:
+            return plain
+        # VecNormalize's own constants
+        return np.clip(plain / np.sqrt(self.rewards.var + 1e-8), -10, 10).astype(np.float32)
+
+    def iterate(self, source: Any, iteration: int) -> Metrics:
+        """SB3's `learn` on the source's environment, for as many steps as an iteration has."""
+        assert isinstance(source, Trials)
+        s, env = self.settings, source.env
+        steps = source.episodes * env.horizon
+        source.begin(iteration)
+        if self._size != env.num_envs:
+            self._prepare(env)
+            self._size = env.num_envs
+        rng = generator(self.seed, ACTIONS, iteration)
+        self.model.action_space.seed(int(rng.integers(2**31)))  # SAC's random actions
+        scalers = self.sb3.scalers(self.model)
+        watch = self.sb3.Watch(source, steps * env.num_envs, scalers[0].running)
+        with self.sb3.seeded(rng), self.sb3.checked(self.model):
+            self.model.set_env(self.sb3.view(source, self.rewards, s.gamma, s.normalize_reward))
+            self.model.learn(steps * env.num_envs, callback=watch, reset_num_timesteps=False, log_interval=None)
+        watch.report()
+        for scaler in scalers if watch.seen else ():
+            seen = torch.from_numpy(np.concatenate(watch.seen)).to(self.device)
+            scaler.observe(seen, torch.zeros(len(seen), device=self.device))
+        return self.sb3.figures(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, the optimisers' moments, statistics, and how many steps there were."""
+        statistics = {key: torch.tensor(float(getattr(self.rewards, key)), dtype=torch.float64) for key in _STATISTICS}
+        return {"model": self.sb3.tensors(self.model), "rewards": statistics, "steps": self.model.num_timesteps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Agent.load_state_dict`."""
+        self.sb3.put(self.model, state["model"])
+        for key in _STATISTICS:
+            setattr(self.rewards, key, np.float64(state["rewards"][key]))
+        self.model.num_timesteps = state["steps"]
+
+
+_STATISTICS = ("mean", "var", "count")
+
+
+def fill(buffer: Any, **columns: Any) -> None:
+    """Fill a buffer of SB3's, made for these steps of one slot, with tensors or arrays (steps, ...) by their names in it."""
+    for name, values in columns.items():
+        array = values.cpu().numpy() if isinstance(values, Tensor) else values
+        getattr(buffer, name)[:] = array.reshape(getattr(buffer, name).shape)
+    buffer.full = True
+
+
+class SB3PPO(SB3Agent):
+    """SB3's PPO: see `SB3Agent`."""
+
+    def __init__(self, settings: PPOSettings, *rest: Any, **more: Any) -> None:
+        super().__init__(settings, *rest, **more)
+        self.first_std = math.exp(settings.log_std_init)
+
+    def _make(self) -> Any:
+        s = self.settings
+        names = ("learning_rate", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "normalize_advantage",
+                 "ent_coef", "vf_coef", "max_grad_norm", "target_kl")  # fmt: skip
+        policy = {"net_arch": list(s.net_arch), "log_std_init": s.log_std_init}
+        return self.sb3.build(
+            self.sb3.PPO, *self.spaces, self.scale, policy, n_steps=1, device=self.device,
+            **{name: getattr(s, name) for name in names},
+        )  # fmt: skip
+
+    def _update_every(self, env: Any) -> int:
+        return self.settings.n_steps or env.horizon
+
+    def _prepare(self, env: Any) -> None:
+        model = self.model
+        model.n_envs, model.n_steps = env.num_envs, self._update_every(env)
+        model.rollout_buffer = self._buffer(model, model.n_steps, model.n_envs)
+
+    def _buffer(self, model: Any, steps: int, slots: int) -> Any:
+        s = self.settings
+        return self.sb3.RolloutBuffer(
+            steps, model.observation_space, model.action_space, self.device, gae_lambda=s.gae_lambda, gamma=s.gamma,
+            n_envs=slots,
+        )  # fmt: skip
+
+    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Distribution, dict[str, Tensor]]:
+        """Each task's own policy."""
+        features = self._hidden(
+            state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net"
+        )  # fmt: skip
+        out = linear_by_task(features, state, "policy.action_net").squeeze(1)
+        log_std = state.get("policy.log_std")
+        return Categorical(out) if log_std is None else Gaussian(out, log_std.expand_as(out)), state
+
+    def _fit(self, model: Any, played: Played) -> None:
+        """PPO on the episodes just played, which the task's own policy collected."""
+        policy, n, reward = model.policy, len(played.reward), self._scaled(played.reward).copy()
+        with torch.no_grad():
+            value, log_prob, _ = policy.evaluate_actions(played.obs, played.action)
+            following = policy.predict_values(played.next_obs).flatten()
+        # as SB3 does it: where only the time was up, the value of what would have come stands in for it
+        cut = (played.done & ~played.terminated).cpu().numpy()
+        reward[cut] += self.settings.gamma * following.cpu().numpy()[cut]
+        buffer = self._buffer(model, n, 1)
+        fill(
+            buffer, observations=played.obs, actions=played.action, values=value, log_probs=log_prob, rewards=reward,
+            episode_starts=torch.cat([torch.ones_like(played.done[:1]), played.done[:-1]]),
+        )  # fmt: skip
+        buffer.pos = n
+        buffer.compute_returns_and_advantage(following[-1:], played.done[-1:].cpu().numpy())
+        model.rollout_buffer, model.n_epochs = buffer, self.settings.fit_epochs
+        model.train()

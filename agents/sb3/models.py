@@ -1,0 +1,190 @@
+"""What the agents of stable-baselines3 are made of: its algorithms, given our input scales, seen as plain tensors."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: it says what to install where SB3 is missing
+from metarl.learner import NonFiniteError
+from metarl.nn.input_scaling import InputScale, InputScaler
+from metarl.nn.spaces import observation_size
+from metarl.rollouts.trials import Trials
+
+from stable_baselines3 import PPO, SAC  # isort: skip
+from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer  # isort: skip
+from stable_baselines3.common.callbacks import BaseCallback  # isort: skip
+from stable_baselines3.common.logger import Logger  # isort: skip
+from stable_baselines3.common.running_mean_std import RunningMeanStd  # isort: skip
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor  # isort: skip
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize  # isort: skip
+
+__all__ = ["PPO", "SAC", "ReplayBuffer", "RolloutBuffer", "RunningMeanStd"]
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter."""
+
+
+@contextmanager
+def seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Let SB3, which draws from torch's and numpy's global generators, draw from a stream of ours; then put theirs back."""
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**31)))
+        np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+class Scaled(BaseFeaturesExtractor):
+    """Observations as all our agents see them (`InputScaler`), within SB3's policy: its statistics are buffers of that."""
+
+    def __init__(self, observation_space: gymnasium.Space[Any], scale: InputScale | None) -> None:
+        super().__init__(observation_space, observation_size(observation_space))
+        self.scaler = InputScaler(self.features_dim, 0, scale)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(..., observation) to the same, scaled."""
+        return self.scaler.observation(observations)
+
+
+def build(
+    algorithm: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
+    policy: dict[str, Any], **settings: Any,
+) -> Any:  # fmt: skip
+    """An untrained algorithm of SB3 that is given its environments later.
+
+    Args:
+        algorithm: PPO or SAC.
+        policy: its `policy_kwargs`, beside the input scale.
+        settings: its own, by SB3's names.
+    """
+    extractor = {"features_extractor_class": Scaled, "features_extractor_kwargs": {"scale": scale}}
+    model = algorithm("MlpPolicy", None, policy_kwargs={**policy, **extractor}, _init_setup_model=False, **settings)
+    model.observation_space, model.action_space = seen_by_sb3(observation_space), seen_by_sb3(action_space)
+    model.n_envs = 1
+    model._setup_model()  # as SB3's own `load` does it
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def optimizers(model: Any) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of an algorithm by name."""
+    if isinstance(model, PPO):
+        return {"policy": model.policy.optimizer}
+    temperature = {} if model.ent_coef_optimizer is None else {"ent_coef": model.ent_coef_optimizer}
+    return {"actor": model.actor.optimizer, "critic": model.critic.optimizer, **temperature}
+
+
+def _parameters(model: Any) -> dict[str, Tensor]:
+    """Weights, statistics, and SAC's temperature: the algorithm's own tensors by name."""
+    found = {f"policy.{k}": v for k, v in (*model.policy.named_parameters(), *model.policy.named_buffers())}
+    temperature = getattr(model, "log_ent_coef", None)
+    return found if temperature is None else {**found, "log_ent_coef": temperature}
+
+
+def tensors(model: Any) -> dict[str, Tensor]:
+    """A copy of all that an algorithm has learned, by name: `_parameters`, and what its optimisers keep of each of them."""
+    found = dict(_parameters(model))
+    for name, optimizer in optimizers(model).items():
+        for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            fresh = dict(zip(MOMENTS, (torch.zeros(()), torch.zeros_like(parameter), torch.zeros_like(parameter))))
+            kept = optimizer.state.get(parameter) or fresh  # zeros: what Adam itself begins with
+            found |= {f"adam.{name}.{i}.{key}": kept[key] for key in MOMENTS}
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+@torch.no_grad()
+def put(model: Any, found: dict[str, Tensor]) -> None:
+    """Give an algorithm what `tensors` gave."""
+    for name, tensor in _parameters(model).items():
+        tensor.copy_(found[name])
+    for name, optimizer in optimizers(model).items():
+        for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            # Adam keeps its count of steps on the CPU
+            kept = {key: found[f"adam.{name}.{i}.{key}"].clone() for key in MOMENTS}
+            optimizer.state[parameter] = {**{k: v.to(parameter.device) for k, v in kept.items()}, "step": kept["step"].cpu()}
+
+
+def scalers(model: Any) -> list[InputScaler]:
+    """The input scalers of an algorithm: one, or one a network, all alike."""
+    return [module for module in model.policy.modules() if isinstance(module, InputScaler)]
+
+
+@contextmanager
+def checked(model: Any) -> Iterator[None]:
+    """Raise `NonFiniteError` where the algorithm's weights are not finite after what is done with it."""
+    try:
+        yield
+    except ValueError:  # torch's distributions refuse what is not finite
+        if _finite(model):
+            raise
+    if not _finite(model):
+        raise NonFiniteError(f"the weights of {type(model).__name__} are not finite", {})
+
+
+def _finite(model: Any) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in _parameters(model).values())
+
+
+def figures(model: Any) -> dict[str, float]:
+    """What it logged of its last update."""
+    logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
+    constant = ("learning_rate", "n_updates", "clip_range")
+    return {name: value for name, value in logged.items() if name not in constant and np.isfinite(value)}
+
+
+def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_reward: bool) -> VecEnv:
+    """The source's environment as the algorithm steps it; rewards divided by the spread of returns, where that is wanted."""
+    env: VecEnv = VecMonitor(SB3VecEnv(source.env))
+    if normalize_reward:
+        env = VecNormalize(env, norm_obs=False, gamma=gamma)
+        env.ret_rms = statistics
+    return env
+
+
+class Watch(BaseCallback):
+    """Tells the source what its environment was played for.
+
+    Args:
+        source: whose environment the algorithm steps.
+        steps: that it will take, over all slots.
+        keep_obs: keep every observation, for running statistics.
+    """
+
+    def __init__(self, source: Trials, steps: int, keep_obs: bool) -> None:
+        super().__init__()
+        self.source, self.steps, self.keep_obs = source, steps, keep_obs
+        self.seconds, self.taken = 0.0, 0
+        self.seen: list[np.ndarray] = []
+        self.episodes: dict[str, list[float]] = {"return": [], "success": [], "last_success": []}
+
+    def _on_rollout_start(self) -> None:
+        self._began = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.episodes["return"].append(float(info["episode"]["r"]))
+                self.episodes["success"].append(float(info["is_success"]))
+                self.episodes["last_success"].append(float(info["success"]))
+        if self.keep_obs:
+            self.seen.append(self.locals["new_obs"])
+        self.taken += self.training_env.num_envs
+        if self.n_calls % 50 == 0:
+            self.source.progress(self.taken / self.steps)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+    def report(self) -> None:
+        """Tell the source. Episodes that follow each other are on different tasks: all of them count as one row."""
+        self.source.record(self.taken, self.seconds, {key: np.array([value]) for key, value in self.episodes.items()})

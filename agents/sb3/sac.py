@@ -1,0 +1,151 @@
+"""stable-baselines3's SAC as an agent: see `metarl.agents.sb3.base`."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents import Preset
+from metarl.agents.sb3.base import Played, SB3Agent, SB3Settings, fill
+from metarl.errors import UserError
+from metarl.learner import Metrics, Step
+from metarl.nn.distributions import SquashedGaussian
+from metarl.nn.policies import linear_by_task
+from metarl.nn.spaces import action_size, box_bounds, observation_size
+from metarl.rollouts.rollout import Rollout
+from metarl.system.counts import Count
+from metarl.system.ranges import check
+
+log = logging.getLogger("metarl")
+
+
+@dataclass(frozen=True)
+class SACSettings(SB3Settings):
+    """Settings of SB3's SAC."""
+
+    net_arch: tuple[int, ...] = (256, 256)
+    """Sizes of the hidden layers of each network."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of the discounted return (SB3's VecNormalize)."""
+    buffer_size: Count = 1_000_000
+    """Transitions that the replay buffer holds."""
+    learning_starts: Count = 5_000
+    """Steps with random actions before the first update."""
+    batch_size: int = 256
+    """Transitions in a minibatch."""
+    tau: float = 0.005
+    """Share of the way that the target networks follow at each of their updates."""
+    train_freq: int = 1
+    """Steps of each slot between updates; they must divide those of an iteration."""
+    gradient_steps: int = 1
+    """Gradient steps in an update; -1: as many as environment steps since the last one."""
+    ent_coef: float | None = None
+    """Weight of the entropy; None: learned (SB3's "auto")."""
+    target_update_interval: int = 1
+    """Gradient steps between updates of the target networks."""
+    fit_steps: int = 100
+    """Fine-tuning: gradient steps in an update, on all episodes of the new task so far; 0: no fine-tuning."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self, batch_size="[2, inf)", buffer_size="[1, inf)", learning_starts="[0, inf)", tau="[0, 1]", ent_coef="[0, inf)",
+            train_freq="[1, inf)", gradient_steps="[-1, inf)", target_update_interval="[1, inf)", fit_steps="[0, inf)",
+        )  # fmt: skip
+
+
+PRESETS = {"sb3-sac": {"default": Preset(SACSettings())}}
+"""Settings by agent and name."""
+
+_REPLAY = "replay."
+"""Begins the names of what a task's state holds of its transitions."""
+
+
+class SB3SAC(SB3Agent):
+    """SB3's SAC: see `SB3Agent`. A task's state also holds the transitions of its episodes, on which it is fine-tuned alone.
+
+    The replay buffer is in no checkpoint: a resumed run begins with an empty one, says so, and differs from one that was not
+    interrupted. `replay` in the metrics is its size.
+    """
+
+    def __init__(self, settings: SACSettings, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
+        if not isinstance(action_space, gymnasium.spaces.Box):
+            raise UserError(f"SAC needs Box actions, not {action_space}")
+        low, high, width = box_bounds(action_space)
+        if not (np.isfinite(width) & (width > 0)).all():
+            raise UserError(f"SAC spreads its actions between bounds: each entry needs two, and {action_space} has not")
+        self.bounds = low, high
+        super().__init__(settings, observation_space, action_space, *rest, **more)
+        if settings.fit_steps == 0:
+            self.adapt_every = None
+
+    def _make(self) -> Any:
+        s = self.settings
+        names = ("learning_rate", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
+                 "target_update_interval")  # fmt: skip
+        return self.sb3.build(
+            self.sb3.SAC, *self.spaces, self.scale, {"net_arch": list(s.net_arch)}, device=self.device, buffer_size=1,
+            ent_coef="auto" if s.ent_coef is None else s.ent_coef, target_entropy=-float(action_size(self.spaces[1])),
+            **{name: getattr(s, name) for name in names},
+        )  # fmt: skip
+
+    def _update_every(self, env: Any) -> int:
+        return self.settings.train_freq
+
+    def _prepare(self, env: Any) -> None:
+        self.model.n_envs = env.num_envs
+        self.model.replay_buffer = self._buffer(self.model, self.settings.buffer_size, env.num_envs)
+        if self.model.num_timesteps:
+            log.warning("sb3-sac goes on with an empty replay buffer: no checkpoint holds it")
+
+    def _buffer(self, model: Any, size: int, slots: int) -> Any:
+        return self.sb3.ReplayBuffer(size, model.observation_space, model.action_space, self.device, n_envs=slots)
+
+    def iterate(self, source: Any, iteration: int) -> Metrics:
+        """See `SB3Agent.iterate`."""
+        metrics = super().iterate(source, iteration)
+        return metrics | {"replay": float(self.model.replay_buffer.size() * source.num_tasks)}
+
+    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+        """All that was learned, for every task, and no transitions."""
+        observation, action = observation_size(self.spaces[0]), action_size(self.spaces[1])
+        reals = {"obs": (observation,), "action": (action,), "reward": (), "next_obs": (observation,)}
+        shapes = {**reals, "done": (), "terminated": (), "valid": ()}
+        empty = {
+            f"{_REPLAY}{name}": torch.zeros(
+                num_tasks, 0, *shape, device=self.device, dtype=torch.float32 if name in reals else torch.bool
+            )
+            for name, shape in shapes.items()
+        }
+        return super().begin(num_tasks) | empty
+
+    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[SquashedGaussian, dict[str, Tensor]]:
+        """Each task's own policy."""
+        features = self._hidden(state, query, self.model.actor.latent_pi, "policy.actor.latent_pi")
+        mean, log_std = (linear_by_task(features, state, f"policy.actor.{name}").squeeze(1) for name in ("mu", "log_std"))
+        bounds = [torch.from_numpy(bound).to(mean).expand_as(mean) for bound in self.bounds]
+        return SquashedGaussian(mean, log_std.clamp(-20, 2), *bounds), state  # SB3's own bounds of log_std
+
+    def adapt(self, state: dict[str, Tensor], support: Rollout) -> dict[str, Tensor]:
+        """See `SB3Agent.adapt`; the steps join those that the state holds, and all of them are trained on."""
+        if self.settings.fit_steps == 0:
+            return state
+        learned = {name: value for name, value in state.items() if not name.startswith(_REPLAY)}
+        new = Played.of(support)
+        played = Played(*(torch.cat([state[_REPLAY + name], value], 1) for name, value in new._asdict().items()))
+        return self._tuned(learned, played) | {_REPLAY + name: value for name, value in played._asdict().items()}
+
+    def _fit(self, model: Any, played: Played) -> None:
+        """Gradient steps of SAC on the task's own transitions."""
+        buffer = self._buffer(model, len(played.reward), 1)
+        fill(
+            buffer, observations=played.obs, actions=model.policy.scale_action(played.action.cpu().numpy()),
+            next_observations=played.next_obs, rewards=self._scaled(played.reward), dones=played.done,
+            timeouts=played.done & ~played.terminated,
+        )  # fmt: skip
+        model.replay_buffer = buffer
+        model.train(gradient_steps=self.settings.fit_steps, batch_size=self.settings.batch_size)

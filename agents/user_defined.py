@@ -1,0 +1,163 @@
+"""Agents of the user's own: a class in a Python file, checked before anything is trained."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from metarl.agents import CONTROL, FEW_SHOT, AgentEntry, Preset
+from metarl.errors import UserError
+from metarl.learner import Agent, Metrics, Source, State
+from metarl.system.user_code import UserFile
+
+TRAININGS = {"robots": CONTROL, "examples": FEW_SHOT}
+VERBS = {
+    "begin": "begin(num_tasks)", "predict": "predict(state, query)", "update": "update(batches, iteration)",
+    "state_dict": "state_dict()", "load_state_dict": "load_state_dict(state)",
+}  # fmt: skip
+"""What an agent must be able to do; what else it may do has a default in `metarl.learner.Agent`."""
+_DISTRIBUTION = ("sample", "mode", "log_prob", "stack")
+"""What a distribution over actions has."""
+_CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "robots": ("(settings, observation_space, action_space, scale, *, seed, device, total_iterations)", 4,
+               ("seed", "device", "total_iterations")),
+    "examples": ("(settings, kind, *, seed, device, classes, total_updates)", 2,
+                 ("seed", "device", "classes", "total_updates")),
+}  # fmt: skip
+
+
+def own_entry(file: UserFile) -> AgentEntry:
+    """What `metarl.agents.AGENTS` would say of it."""
+    agent, _ = own_agent(file)
+    help_of = (inspect.getdoc(agent) or "an agent of your own").splitlines()[0].rstrip(".")
+    return AgentEntry(str(file.path), agent.__name__, help_of, TRAININGS[getattr(agent, "training", "robots")])
+
+
+def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
+    """The class that a name in a Python file stands for, and its presets.
+
+    The class is an `Agent` with an attribute `Settings`, a frozen dataclass whose fields have defaults, or `PRESETS`, a dict
+    of `Preset`s with one called "default". It may have `options`, what differs from the defaults of its training's options,
+    and `training`: "robots" (the default) or "examples" (few-shot).
+
+    Raises:
+        UserError: something of this is missing, and what.
+    """
+    label, agent = file.label, file.value
+    if not inspect.isclass(agent):
+        raise UserError(f"{label} is {type(agent).__name__}, not a class: an agent is a subclass of metarl.learner.Agent")
+    missing = [form for verb, form in VERBS.items() if _lacks(agent, verb)]
+    if missing:
+        raise UserError(f"{label} lacks {', '.join(missing)}: see metarl.learner.Agent")
+    if not issubclass(agent, Agent):
+        raise UserError(f"{label} must be a subclass of metarl.learner.Agent, which gives it the rest of the verbs")
+    for verb, form in VERBS.items():
+        function = inspect.getattr_static(agent, verb)
+        given = [None] * (form.count(",") + (not form.endswith("()")) + inspect.isfunction(function))  # and self
+        try:
+            inspect.signature(getattr(agent, verb)).bind(*given)
+        except ValueError:  # a signature that Python does not know
+            pass
+        except TypeError as error:
+            raise UserError(f"{label}: it is called as {form}: {error}") from None
+    training = getattr(agent, "training", "robots")
+    if training not in TRAININGS:
+        raise UserError(f"{label}: training must be {' or '.join(map(repr, TRAININGS))}, not {training!r}")
+    presets = getattr(agent, "PRESETS", None)
+    if presets is None:
+        presets = {"default": _default(label, agent)}
+    if not isinstance(presets, dict) or "default" not in presets or not all(isinstance(p, Preset) for p in presets.values()):
+        raise UserError(f'{label}: PRESETS is a dict of metarl.agents.Preset, one of them called "default"')
+    for preset in presets.values():
+        _check_settings(label, preset)
+    form, positional, keywords = _CALLS[training]
+    try:
+        inspect.signature(agent).bind(*[None] * positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise UserError(f"{label} cannot be made: {error}. An agent is called with {form}") from None
+    return _checked(agent, label, TRAININGS[training] == CONTROL), presets
+
+
+def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
+    """The class with its answers checked: what is none is named, and does not fail in whatever would take it."""
+
+    class Checked(agent):
+        def predict(self, state: State, query: Any) -> tuple[Any, State]:
+            answer = super().predict(state, query)
+            if not isinstance(answer, tuple) or len(answer) != 2:
+                raise UserError(f"{label}: predict must return a prediction and the state, not {type(answer).__name__}")
+            if acts and not all(hasattr(type(answer[0]), name) for name in _DISTRIBUTION):
+                what = f"one of metarl.nn.policies, or what has {', '.join(_DISTRIBUTION)}"
+                raise UserError(f"{label}: predict must give a distribution ({what}), not {type(answer[0]).__name__}")
+            return answer
+
+        def iterate(self, source: Source, iteration: int) -> Metrics:
+            given = super().iterate(source, iteration)
+            if not isinstance(given, Mapping):
+                raise UserError(f"{label}: update must return a dict of metrics, not {type(given).__name__}")
+            return {str(name): _number(f"{label}: the metric {name!r}", value) for name, value in given.items()}
+
+        def state_dict(self) -> dict[str, Any]:
+            state = super().state_dict()
+            if not isinstance(state, dict):
+                raise UserError(f"{label}: state_dict must return a dict, not {type(state).__name__}")
+            _check_state(f"{label}: state_dict", state)
+            return state
+
+    return update_wrapper(Checked, agent, updated=())  # type: ignore[return-value]
+
+
+def _number(what: str, value: Any) -> int | float:
+    """A number as Python's own, also where it is a tensor or an array of one entry."""
+    entries = value.numel() if isinstance(value, Tensor) else np.size(value)
+    plain = value.item() if entries == 1 and hasattr(value, "item") else value
+    if not isinstance(plain, int | float):
+        raise UserError(f"{what} must be a number, not {type(value).__name__}")
+    return plain
+
+
+def _check_state(what: str, state: Any) -> None:
+    """Raise UserError where a checkpoint could not hold this."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            if not isinstance(key, str) or "/" in key:
+                raise UserError(f"{what}: keys are strings without a slash, not {key!r}")
+            _check_state(f"{what}[{key!r}]", value)
+    elif not isinstance(state, Tensor):
+        try:
+            json.dumps(state)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{what} must hold tensors and what JSON can hold, in nested dicts, not {type(state).__name__}"
+            ) from None
+
+
+def _lacks(agent: type, verb: str) -> bool:
+    own = getattr(agent, verb, None)
+    if verb == "update" and getattr(agent, "iterate", Agent.iterate) is not Agent.iterate:
+        return False  # a loop of its own updates as it likes
+    return own is None or own is getattr(Agent, verb)
+
+
+def _default(label: str, agent: Any) -> Preset:
+    settings = getattr(agent, "Settings", None)
+    if not inspect.isclass(settings) or not is_dataclass(settings):
+        raise UserError(f"{label} needs an attribute Settings, a frozen dataclass of its settings (it may be empty)")
+    try:
+        return Preset(settings(), getattr(agent, "options", {}))
+    except TypeError as error:
+        raise UserError(f"{label}: every setting needs a default: {error}") from None
+
+
+def _check_settings(label: str, preset: Preset) -> None:
+    if not is_dataclass(preset.settings) or isinstance(preset.settings, type):
+        raise UserError(f"{label}: settings are an object of a dataclass, not {type(preset.settings).__name__}")
+    try:
+        json.dumps(asdict(preset.settings))
+    except TypeError as error:
+        raise UserError(f"{label}: settings are numbers, strings, None and tuples of them: {error}") from None

@@ -1,0 +1,251 @@
+"""The native engine: many MjData stepped by compiled code through libmujoco, in several threads.
+
+A slot owns its MjData. Of the model it owns the struct and the two arrays in which tasks of one class differ; all else,
+20 MB, belongs to the class.
+"""
+
+import ctypes
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from metarl.envs.engines import kernel as k
+from metarl.envs.engines import snapshots
+from metarl.envs.engines.python import StepResult
+from metarl.envs.engines.structs import OwnModels, data_offsets
+from metarl.envs.jit import formula_address
+from metarl.envs.rendering.opengl import import_mujoco
+from metarl.envs.rendering.painter import Painter
+from metarl.envs.rendering.scene import STATE, Scene, get_state, load_model
+from metarl.envs.scales import HAND_HIGH, HAND_LOW, observation_space
+from metarl.envs.suites import Task
+from metarl.envs.tasks import BY_REWARD, NativeTask
+from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
+from metarl.errors import UserError
+from metarl.system.interrupts import held
+from metarl.system.machine import return_memory, worker_count
+
+mujoco = import_mujoco()
+
+MEMORY_SIZE = 32
+"""Room for what a slot remembers of its reset, numbers."""
+
+
+@lru_cache(maxsize=1)
+def _mujoco_functions() -> tuple[int, int]:
+    """Addresses of mj_step and mj_forward in the library that the `mujoco` package uses."""
+    folder = Path(mujoco.__file__).parent
+    files = sorted(folder.glob("libmujoco.so*"))
+    if not files:
+        raise UserError(f"no libmujoco.so in {folder}: the native engine runs on Linux only; engine='python' runs anywhere")
+    library = ctypes.CDLL(str(files[0]))
+    step, forward = (ctypes.cast(function, ctypes.c_void_p).value for function in (library.mj_step, library.mj_forward))
+    assert step is not None
+    assert forward is not None
+    return step, forward
+
+
+def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
+    """A row of `layouts` and one of `seen_offsets`, see `kernel`."""
+    columns = {"body": k.XPOS, "geom": k.GEOM_XPOS, "site": k.SITE_XPOS}
+    turns = {"body": k.XMAT, "geom": k.GEOM_XMAT, "site": k.SITE_XMAT}
+    row, offsets = np.full(k.LAYOUT_SIZE, -1, np.int64), np.zeros((2, 3))
+    bodies = [model.body(b).id for b in ("hand", "leftpad", "rightpad", "leftclaw", "rightclaw")]
+    sites = [model.site(s).id for s in ("leftEndEffector", "rightEndEffector")]
+    row[: k.OBJECTS] = [*bodies, *sites, formula_address(native.formula)]
+    for i, seen in enumerate(native.objects):
+        kind, name = seen.position
+        turn, turned = seen.quaternion
+        entry = [columns[kind], getattr(model, kind)(name).id, k.NO_TURN, -1, -1, -1]
+        if turn == "identity":
+            entry[k.SEEN_TURN] = k.IDENTITY_TURN
+        elif turn == "xquat":
+            entry[k.SEEN_TURN : k.SEEN_HINGE] = [k.QUATERNION_TURN, k.XQUAT, model.body(turned).id]
+        elif turn != "none":
+            entry[k.SEEN_TURN : k.SEEN_HINGE] = [k.MATRIX_TURN, turns[turn], getattr(model, turn)(turned).id]
+        if seen.hinge:
+            entry[k.SEEN_HINGE] = model.joint(seen.hinge).qposadr[0]
+        row[k.OBJECTS + i * k.SEEN_SIZE :][: k.SEEN_SIZE], offsets[i] = entry, seen.offset
+    assert len(native.readings) <= MAX_READINGS
+    for i, (kind, name) in enumerate(native.readings):
+        thing = getattr(model, kind)(name)
+        where = (k.QPOS, thing.qposadr[0]) if kind == "joint" else (columns[kind], thing.id)
+        row[k.READING_COLUMNS + 2 * i :][:2] = where
+    if native.touched:
+        row[k.LEFT_GEOM : k.TOUCHED_GEOM + 1] = [
+            model.geom(g).id for g in ("leftpad_geom", "rightpad_geom", native.touched)
+        ]  # fmt: skip
+    row[k.TOUCH_DECIDES] = native.touch_decides
+    return row, offsets
+
+
+class NativeEngine:
+    """Steps Meta-World's tasks, equal to stock number for number.
+
+    Args:
+        tasks: the tasks that will be asked for: their snapshots are made ready. Others may be asked for too.
+        num_envs: number of slots.
+        num_threads: None: one a usable core. Results do not depend on it.
+        reward: Meta-World's version of the reward.
+        goal_visible: whether observations end with the goal; else with zeros.
+        all_info: fill stock's whole info, not success alone.
+    """
+
+    name = "native"
+
+    def __init__(
+        self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None, *, reward: str = "v2",
+        goal_visible: bool = False, all_info: bool = False,
+    ) -> None:  # fmt: skip
+        if num_threads is not None and num_threads < 1:
+            raise UserError(f"num_threads must be at least 1, not {num_threads}")
+        self.threads = min(num_threads or worker_count(), num_envs)
+        self.observation_space = observation_space(goal_visible)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.reward, self.goal_visible, self.all_info = reward, goal_visible, all_info
+        self.functions, self.offsets = _mujoco_functions(), data_offsets()
+        self.prepare(tasks)
+        self.snapshots: dict[Task, snapshots.Snapshot] = {}
+        self.names: list[str] = []  # classes of tasks met so far
+        self.models: dict[str, Any] = {}  # by file: some classes share one
+        self.spare: dict[int, list[Any]] = defaultdict(list)  # MjData by class, not in use
+        self.held: list[Any] = [None] * num_envs  # each slot's MjData
+        self.scenes: list[Any] = [None] * num_envs  # each slot's snapshot
+
+        self.own_models = OwnModels(num_envs)
+        self.classes = np.full(num_envs, -1, np.int64)
+        self.addresses = np.zeros((num_envs, k.MEMORY + 1), np.int64)
+        self.memory = np.zeros((num_envs, MEMORY_SIZE))
+        self.addresses[:, k.MEMORY] = self.memory.ctypes.data + np.arange(num_envs) * self.memory.strides[0]
+        self.previous = np.zeros((num_envs, OBSERVED))
+        self.layouts = np.zeros((0, k.LAYOUT_SIZE), np.int64)
+        self.seen_offsets, self.limits, self.costs = np.zeros((0, 2, 3)), np.zeros((0, 4, 3)), np.zeros(0)
+        self.order: np.ndarray | None = None
+        self.counter = np.zeros(2, np.int64)
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+
+    def _class_of(self, task: Task, snap: snapshots.Snapshot) -> int:
+        """Index of the task's class; a new one is added."""
+        if task.name in self.names:
+            return self.names.index(task.name)
+        c = len(self.names)
+        model = self.models[snap.model_file]
+        row, offsets = _layout(model, BY_REWARD[self.reward][task.name])
+        limits = [snap.mocap_low, snap.mocap_high, snap.goal_low, snap.goal_high]
+        data = mujoco.MjData(model)
+        mujoco.mj_setState(model, data, snap.state, STATE)
+        began = time.perf_counter()
+        mujoco.mj_step(model, data, nstep=10)
+        self.costs = np.append(self.costs, time.perf_counter() - began)  # decides the order of work, not its results
+        self.layouts = np.vstack([self.layouts, row])
+        self.seen_offsets = np.concatenate([self.seen_offsets, offsets[None]])
+        self.limits = np.concatenate([self.limits, np.array(limits)[None]])
+        self.spare[c].append(data)
+        self.names.append(task.name)
+        return c
+
+    def _snapshot(self, task: Task) -> snapshots.Snapshot:
+        if task not in self.snapshots:
+            self.snapshots[task] = snapshots.snapshot(task, self.reward)
+        return self.snapshots[task]
+
+    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """See `Engine.reset`. Resets are deterministic: the seeds are not used."""
+        obs, snaps = np.empty((len(slots), 39)), [self._snapshot(task) for task in tasks]
+        new = {snap.model_file for snap in snaps} - self.models.keys()
+        if new:
+            with ThreadPoolExecutor(self.threads) as pool:
+                self.models |= zip(new, pool.map(load_model, new))
+        for row, (slot, task, snap) in enumerate(zip(slots, tasks, snaps)):
+            if self.scenes[slot] is not snap:
+                self._set_scene(slot, self._class_of(task, snap), snap)
+            # no mj_forward: stock calls none between a reset and the first step, and it would change the warm start
+            mujoco.mj_setState(self.models[snap.model_file], self.held[slot], snap.state, STATE)
+            self.memory[slot, : len(snap.memory)] = snap.memory
+            self.previous[slot], obs[row] = snap.previous, snap.obs
+            if self.goal_visible:
+                obs[row, 2 * OBSERVED :] = snap.memory[:3]
+        return obs
+
+    def _set_scene(self, slot: int, c: int, snap: snapshots.Snapshot) -> None:
+        if self.classes[slot] != c:
+            if self.held[slot] is not None:
+                self.spare[int(self.classes[slot])].append(self.held[slot])
+                most = max(self.spare.values(), key=len)
+                if sum(map(len, self.spare.values())) > len(self.held):  # else they would grow with the classes met
+                    most.pop()
+            data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
+            self.held[slot], self.classes[slot], self.order = data, c, None
+            arrays = (
+                data.qpos, data.ctrl, data.mocap_pos, data.mocap_quat, data.xpos, data.geom_xpos, data.site_xpos, data.xquat,
+                data.xmat, data.geom_xmat, data.site_xmat,
+            )  # fmt: skip
+            self.addresses[slot, k.DATA : k.MEMORY] = [data._address, *(array.ctypes.data for array in arrays)]
+        self.addresses[slot, k.MODEL] = self.own_models.put(slot, self.models[snap.model_file], snap.body_pos, snap.site_pos)
+        self.scenes[slot] = snap
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """See `Engine.step`. Actions are float32, as stock's action space says."""
+        n = len(self.classes)
+        if self.order is None:  # what takes longest first, so that the threads end together
+            self.order = np.argsort(-self.costs[self.classes], kind="stable")
+        obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
+        figures = np.empty((len(INFO), n if self.all_info else 0))
+        self.counter[:] = 0
+        work: tuple[Any, ...] = (
+            self.counter, self.order, self.classes, self.addresses, self.layouts, self.seen_offsets, self.limits,
+            HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
+            obs, reward, success, figures, unstable,
+        )  # fmt: skip
+        with held():
+            helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
+            k.step_slots(*work)
+            for helper in helpers:
+                helper.result()
+        info = {"success": success}
+        if self.all_info:
+            info |= {key: figures[i] for i, key in enumerate(INFO) if i > 0} | {"unscaled_reward": reward.copy()}
+        truncated = np.zeros(n, bool)
+        if self.counter[1]:
+            info["unstable"], truncated = unstable, unstable.copy()
+            for slot in np.flatnonzero(unstable):
+                self.held[slot].warning.number[:] = 0
+        return StepResult(obs, reward, np.zeros(n, bool), truncated, info)
+
+    def _helpers(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+            self._pool, self._process = ThreadPoolExecutor(self.threads - 1, "metarl-engine"), os.getpid()
+        return self._pool
+
+    def scene(self, slot: int) -> Scene:
+        """See `Engine.scene`."""
+        snap = self.scenes[slot]
+        state = get_state(self.models[snap.model_file], self.held[slot])
+        return Scene(snap.model_file, state, snap.body_pos, snap.site_pos, snap.memory[:3])
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See `Engine.prepare`."""
+        snapshots.prepare(tasks, self.reward)
+
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+        """See `Engine.render`."""
+        assert painter is not None
+        return painter.draw(self.scene(slot))
+
+    def close(self) -> None:
+        """Stop the threads and let go of the simulator's memory."""
+        if self._pool and self._process == os.getpid():
+            self._pool.shutdown()
+        self.held = [None] * len(self.held)
+        self.models.clear()
+        self.spare.clear()
+        return_memory()

@@ -1,0 +1,310 @@
+"""The reference engine: stock Meta-World objects, or any gymnasium environment with a task parameter."""
+
+import importlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+
+from metarl.envs.rendering.opengl import import_mujoco
+from metarl.envs.rendering.painter import Painter
+from metarl.envs.rendering.scene import Scene, assets, get_state
+from metarl.envs.scales import observation_space
+from metarl.envs.suites import Task
+from metarl.envs.user_environment import OwnEnv, brief, fits
+from metarl.errors import UserError, unknown
+
+mujoco = import_mujoco()
+
+UNSTABLE = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
+"""MuJoCo's warnings that a simulation went unstable: it then puts the state back to its model's default."""
+
+
+class StepResult(NamedTuple):
+    """One step of all slots; every array is (num_envs, ...) and new."""
+
+    obs: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    info: dict[str, np.ndarray]
+
+
+class Engine(Protocol):
+    """What steps the slots of a `MetaVectorEnv`; it knows neither horizons nor autoreset."""
+
+    name: str
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """Of one slot."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """Of one slot."""
+
+    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """Put slots at the start of their tasks; returns their observations, (len(slots), ...)."""
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Step all slots."""
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Make ready what these tasks will need."""
+
+    def scene(self, slot: int) -> Scene:
+        """The slot as it is now."""
+
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+        """A picture of the slot as it is now, by the painter; environments without a scene draw themselves."""
+
+    def close(self) -> None:
+        """Release what the engine holds."""
+
+
+class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A stock Meta-World environment whose task is set by its parameters instead of a pickle.
+
+    Args:
+        name: one of `metarl.envs.TASKS`.
+        reward: "v2", or "v1" (figures published before 2021).
+        goal_visible: whether observations end with the goal; else with zeros.
+
+    Raises:
+        UserError: no such environment.
+    """
+
+    def __init__(self, name: str, reward: str = "v2", goal_visible: bool = False) -> None:
+        table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
+        if name not in table:
+            raise unknown("task of Meta-World", name, table)
+        self.name, self.env = name, table[name](reward_function_version=reward)
+        self.env.max_path_length = np.inf  # the horizon is MetaVectorEnv's
+        if goal_visible:  # what stock's `set_task` does, which has its bounds computed anew
+            self.env._partially_observable = False
+            del self.env.sawyer_observation_space
+        self.observation_space = observation_space(goal_visible)
+        self.action_space = self.env.action_space
+
+    @property
+    def model_file(self) -> str:
+        """Path of the model below Meta-World's folder of assets."""
+        return os.path.relpath(self.env.model_name, assets())
+
+    def set_task(self, params: Any) -> None:
+        """What stock's `set_task` does with the content of its pickle; takes effect at the next reset.
+
+        Raises:
+            UserError: not as many finite numbers as the task has.
+        """
+        size = self.env._random_reset_space.shape[0]
+        try:
+            vector = np.array(params, np.float64)
+        except (TypeError, ValueError):
+            vector = np.array([])
+        if vector.shape != (size,) or not np.isfinite(vector).all():
+            raise UserError(f"a task of {self.name} is {size} finite numbers (Meta-World's rand_vec), not {params!r}")
+        self.env._set_task_called = True
+        self.env._freeze_rand_vec = True
+        self.env._last_rand_vec = vector
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Stock's reset: a function of the task alone (7-12 ms).
+
+        Raises:
+            UserError: a goal that stock draws again, and would for ever: its object and target are too near each other.
+        """
+        draws = 0
+
+        def draw() -> np.ndarray:
+            nonlocal draws
+            draws += 1
+            if draws > 2:  # stock resets the model twice, and draws once each time
+                raise UserError(f"Meta-World refuses this task of {self.name}: {self.env._last_rand_vec.tolist()}")
+            return self.env._last_rand_vec
+
+        self.env._get_state_rand_vec = draw
+        try:
+            return self.env.reset()
+        finally:
+            del self.env._get_state_rand_vec
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Stock's step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        warnings = self.env.data.warning.number
+        if warnings[UNSTABLE].any():
+            warnings[:], truncated, info = 0, True, info | {"unstable": True}
+        return obs, float(reward), terminated, truncated, info
+
+    def scene(self) -> Scene:
+        """The environment as it is now."""
+        model, data = self.env.model, self.env.data
+        goal = np.array(self.env._target_pos)
+        return Scene(self.model_file, get_state(model, data), model.body_pos.copy(), model.site_pos.copy(), goal)
+
+    def close(self) -> None:
+        """Release the renderer that gymnasium's base class may hold."""
+        self.env.close()
+
+
+def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Every entry as an array over slots, and under `_key` whose entry it is: gymnasium's convention."""
+    out: dict[str, np.ndarray] = {}
+    for key in dict.fromkeys(key for info in infos for key in info):
+        mine = np.array([key in info for info in infos])
+        plain = all(isinstance(info[key], int | float | np.number | np.bool_) for info in infos if key in info)
+        out[key] = np.zeros(len(infos), np.float64) if plain else np.full(len(infos), None, object)
+        for slot in np.flatnonzero(mine).tolist():
+            out[key][slot] = infos[slot][key]
+        out[f"_{key}"] = mine
+    return out
+
+
+class PythonEngine:
+    """Steps environment objects one after the other.
+
+    Environments other than Meta-World's are checked: see `OwnEnv`.
+
+    Args:
+        make: makes an environment of a name, with a method `set_task(params)`, its own or one within its wrappers; None:
+            stock Meta-World.
+        names: all names that may be asked for.
+        num_envs: number of slots.
+        reward: Meta-World's version of the reward.
+        info: "success", or "full": every entry of stock's info.
+        goal_visible: whether Meta-World's observations end with the goal.
+
+    Attributes:
+        longest: steps after which an environment ends its own episodes, as gymnasium's registration has it; None: unknown.
+        steps_per_second: of control, as the environment's metadata has it, for pictures in real time.
+        tells_success: whether the info of every step so far told `success`.
+    """
+
+    name = "python"
+
+    def __init__(
+        self,
+        make: Callable[[str], Any] | None,
+        names: Sequence[str],
+        num_envs: int,
+        reward: str = "v2",
+        info: str = "success",
+        goal_visible: bool = False,
+    ) -> None:
+        self.own = make is not None
+        self.make = make or partial(StockEnv, reward=reward, goal_visible=goal_visible)
+        self.made: set[int] = set()  # ids of the user's environments, each within its wrappers
+        self.names, self.full_info, self.tells_success = list(names), info == "full", True
+        self.spare: dict[str, list[Any]] = defaultdict(list)
+        self.slots: list[tuple[str, Any] | None] = [None] * num_envs
+        fits(self.make, names[0], says="make is called with a task's name, such as make=lambda name: PointRobot()")
+        first = self._new(names[0])
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.steps_per_second = (getattr(first, "metadata", None) or {}).get("render_fps") or 20 if self.own else 80
+        self.longest = getattr(getattr(first, "spec", None), "max_episode_steps", None)
+        self.spare[names[0]].append(first)
+        for name in names[1:]:
+            self.spare[name].append(self._made(name))
+
+    def _new(self, name: str) -> Any:
+        env = self.make(name)
+        if not self.own:
+            return env
+        own = OwnEnv(name, env)
+        if id(own.innermost) in self.made:
+            raise UserError(f"{name}: make gives an environment that it gave before: every call must make a new one")
+        self.made.add(id(own.innermost))
+        return own
+
+    def _made(self, name: str) -> Any:
+        env = self._new(name)
+        if self._differs(env):
+            raise UserError(f"{name} has other observation or action spaces than {self.names[0]}: they cannot share a batch")
+        return env
+
+    def _differs(self, env: Any) -> bool:
+        mine, shared = env.observation_space, self.observation_space
+        holds = np.can_cast(mine.dtype, shared.dtype) or mine.dtype.kind == shared.dtype.kind == "f"
+        return mine.shape != shared.shape or not holds or env.action_space != self.action_space
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """See `Engine.prepare`: environments are made when they are needed."""
+
+    def _env(self, slot: int) -> Any:
+        held = self.slots[slot]
+        assert held is not None
+        return held[1]
+
+    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """See `Engine.reset`."""
+        observations = []
+        for slot, task, seed in zip(slots, tasks, seeds):
+            held = self.slots[slot]
+            if held is None or held[0] != task.name:
+                env = self.spare[task.name].pop() if self.spare[task.name] else self._made(task.name)
+                if held is not None:
+                    self.spare[held[0]].append(held[1])
+                self.slots[slot] = task.name, env
+            env = self._env(slot)
+            env.set_task(task.params)
+            observations.append(env.reset(seed=seed)[0])
+            if self.own and self._differs(env):
+                raise UserError(f"{task.name} {task.params} has other spaces than the tasks before: they cannot share a batch")
+        return np.array(observations, self.observation_space.dtype)
+
+    def _name(self, slot: int) -> str:
+        held = self.slots[slot]
+        return held[0] if held else self.names[0]
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        """See `Engine.step`."""
+        results = [self._env(slot).step(action) for slot, action in enumerate(actions)]
+        obs, reward, terminated, truncated, infos = zip(*results)
+        self.tells_success = self.tells_success and all("success" in i for i in infos)
+        info = _gather(infos) if self.full_info else {}
+        info["success"] = np.array([bool(i.get("success", False)) for i in infos])
+        info.pop("_success", None)
+        unstable = np.array([i.get("unstable") is True for i in infos])
+        if unstable.any():
+            info["unstable"] = unstable
+            info.pop("_unstable", None)
+        return StepResult(
+            np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
+            np.array(truncated, bool), info,
+        )  # fmt: skip
+
+    def scene(self, slot: int) -> Scene:
+        """See `Engine.scene`. Only Meta-World's environments have one."""
+        return self._env(slot).scene()
+
+    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+        """See `Engine.render`."""
+        env = self._env(slot)
+        if painter:
+            return painter.draw(env.scene())
+        if not callable(getattr(env, "render", None)):
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()")
+        try:
+            picture = env.render()
+        except NotImplementedError:  # gymnasium's own
+            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()") from None
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise UserError(
+                f"{self._name(slot)}: render gave {brief(picture)}, not a picture (height, width, 3) of uint8. Its "
+                'environments are to be made with render_mode="rgb_array"'
+            )
+        return picture
+
+    def close(self) -> None:
+        """Close every environment."""
+        for env in [held[1] for held in self.slots if held] + [env for spare in self.spare.values() for env in spare]:
+            env.close()
+        self.slots = [None] * len(self.slots)
+        self.spare.clear()

@@ -1,0 +1,161 @@
+"""OpenGL on machines without a display: which backend draws here."""
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from metarl.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
+"""The backends that need no display, in the order in which they are tried, and the Debian package of each."""
+_OFF = ("disable", "disabled", "off", "false", "0")
+_DISPLAY = ("enable", "enabled", "on", "true", "1", "glx", "glfw")  # mujoco's names for the display's own OpenGL
+
+_PROBE = """
+import mujoco
+ball = "<mujoco><worldbody><light pos='0 0 3'/><geom size='1' rgba='1 1 1 1'/></worldbody></mujoco>"
+model = mujoco.MjModel.from_xml_string(ball)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    print("drawn" if renderer.render().max() > 50 else "black", flush=True)
+"""
+_COUNT_DEVICES = "from mujoco.egl import egl_ext; print(len(egl_ext.eglQueryDevicesEXT()))"
+
+
+@lru_cache(maxsize=1)
+def find_backend() -> str:
+    """The OpenGL backend that draws here: "egl", "osmesa" or, only where `MUJOCO_GL` asks for it, "glfw".
+
+    `MUJOCO_GL` decides where it is set; else the first of EGL and OSMesa that draws a picture. Each is tried in a
+    process of its own (about a second), for an OpenGL that fails can end or spoil the process that tried it.
+
+    Raises:
+        UserError: none works, `MUJOCO_GL` names one that does not, or there is no GPU `MUJOCO_EGL_DEVICE_ID`. The
+            message is one line and says what to install or set.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if not wanted:
+        for backend in PACKAGES:
+            if _draws(backend):
+                return backend
+        raise UserError(f"no OpenGL backend works here to draw with: apt-get install -y {PACKAGES['osmesa']}")
+    if wanted in _OFF:
+        raise UserError(f"MUJOCO_GL={wanted} switches drawing off: unset it, or set it to egl or osmesa")
+    backend = "glfw" if wanted in _DISPLAY else wanted
+    if backend == "glfw" or backend in PACKAGES:
+        if _draws(backend):
+            return backend
+        fault = f"MUJOCO_GL={wanted} does not work here"
+    else:
+        fault = f"MUJOCO_GL={wanted} is not a backend that mujoco knows"
+    for other in PACKAGES:
+        if other != backend and _draws(other):
+            raise UserError(f"{fault}: unset it or set MUJOCO_GL={other}, which works")
+    osmesa = PACKAGES["osmesa"]
+    if backend == "osmesa":
+        raise UserError(f"{fault}: apt-get install -y {osmesa}")
+    other_way = f"apt-get install -y {osmesa} and unset MUJOCO_GL"
+    if backend == "egl":
+        raise UserError(f"{fault}: apt-get install -y {PACKAGES['egl']} (and your GPU's driver), or {other_way}")
+    raise UserError(f"{fault}: {other_way}")
+
+
+def _draws(backend: str) -> bool:
+    """Whether the backend draws a picture that is not black, tried in another process."""
+    if _try(_PROBE, backend) == "drawn":
+        return True
+    device = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if backend == "egl" and device is not None:
+        count = int(_try(_COUNT_DEVICES, backend) or 0)
+        if count and device.strip() not in map(str, range(count)):
+            valid = "0 is the only one" if count == 1 else f"they go from 0 to {count - 1}"
+            raise UserError(f"there is no EGL device MUJOCO_EGL_DEVICE_ID={device}: {valid}")
+    return False
+
+
+def _try(code: str, backend: str) -> str:
+    """What the code prints in a Python with this backend; "" where it fails."""
+    command = [sys.executable, "-P", "-c", code]
+    environment = os.environ | _variables(backend)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _variables(backend: str) -> dict[str, str]:
+    # mujoco refuses EGL and OSMesa where PYOPENGL_PLATFORM names something else, whoever set it.
+    return {"MUJOCO_GL": backend} | ({"PYOPENGL_PLATFORM": backend} if backend in PACKAGES else {})
+
+
+def use_backend(backend: str | None = None) -> type[Any]:
+    """Make mujoco draw with this backend in this process, `mujoco.Renderer` included, imported already or not.
+
+    Args:
+        backend: what `find_backend` found, in this process or in its parent; None: find it.
+
+    Returns:
+        The class of OpenGL contexts, made by `(width, height)` in pixels.
+
+    Raises:
+        UserError: no backend works (see `find_backend`), or this process has loaded another OpenGL before.
+    """
+    backend = backend or find_backend()
+    os.environ.update(_variables(backend))
+    try:
+        import mujoco
+        from mujoco import gl_context
+
+        context: type[Any] = importlib.import_module(f"mujoco.{backend}").GLContext
+    except (ImportError, AttributeError) as error:
+        # The probe passed, so what stands in the way is in this process.
+        raise UserError(f"this process has loaded an OpenGL other than {backend}: set MUJOCO_GL={backend}") from error
+    # Both names are bound when mujoco is imported; mujoco.Renderer looks up the first when it is made.
+    gl_context.GLContext = mujoco.GLContext = context
+    return context
+
+
+def import_mujoco() -> Any:
+    """The module mujoco, imported even where `MUJOCO_GL` names an OpenGL that is missing: only drawing needs one."""
+    try:
+        import mujoco
+    except Exception:
+        # mujoco.gl_context fails while it is imported, in as many ways as there are libraries to miss.
+        wanted = os.environ.get("MUJOCO_GL")
+        os.environ["MUJOCO_GL"] = "disabled"
+        try:
+            import mujoco
+        finally:
+            if wanted is None:
+                del os.environ["MUJOCO_GL"]
+            else:
+                os.environ["MUJOCO_GL"] = wanted
+    return mujoco
+
+
+@contextmanager
+def inherited(backend: str) -> Iterator[None]:
+    """Within it, processes that are started get the environment of this backend; afterwards ours is as it was."""
+    variables = _variables(backend)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,99 @@
+"""What MuJoCo needs to know of one slot at one moment: its model, its state, and how to make a picture's input of it."""
+
+import contextlib
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.envs.rendering.opengl import import_mujoco
+from metarl.errors import UserError
+from metarl.system import files as cache
+
+mujoco = import_mujoco()
+log = logging.getLogger("metarl")
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+"""All that decides what the next steps do: positions, velocities, controls, mocap pose, warm start."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A slot at one moment, enough to draw it or to go on from it.
+
+    Attributes:
+        model_file: path of the model below Meta-World's folder of assets.
+        state: MuJoCo's integration state (`STATE`).
+        body_pos, site_pos: the two arrays of the model in which tasks of one class differ, metres.
+        goal: where the task wants the object or the hand to be, (3,), metres; hidden from the agent.
+    """
+
+    model_file: str
+    state: np.ndarray
+    body_pos: np.ndarray
+    site_pos: np.ndarray
+    goal: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def stock_versions() -> str:
+    """What results depend on: the versions of Meta-World and MuJoCo."""
+    return f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}"
+
+
+def assets() -> Path:
+    """Meta-World's folder of assets, found without importing Meta-World."""
+    spec = find_spec("metaworld")
+    if spec is None or spec.origin is None:
+        raise UserError("metaworld is not installed: pip install metaworld==3.1.1")
+    return Path(spec.origin).parent / "assets"
+
+
+def load_model(model_file: str) -> Any:
+    """The model as Meta-World's environment objects hold it: from the cache (0.03 s), or from its XML files (0.15 s)."""
+    path = _kept(model_file)
+    with contextlib.suppress(OSError, ValueError):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest == path.with_suffix(".sha256").read_text():
+            return mujoco.MjModel.from_binary_path(str(path))
+        log.warning("a model in the cache is damaged, building it again: %s", path)
+    model = mujoco.MjModel.from_xml_path(str(assets() / model_file))
+    # SawyerMocapBase.reset_mocap_welds: the welds pull the hand to the mocap body without an offset.
+    weld = model.eq_type == mujoco.mjtEq.mjEQ_WELD
+    model.eq_data[weld] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 5.0]
+    _keep(model_file, model)
+    return model
+
+
+def keep_model(model_file: str, model: Any) -> None:
+    """Keep a stock environment's model, before its first reset, for `load_model` to find."""
+    if not _kept(model_file).exists():
+        _keep(model_file, model)
+
+
+def _keep(model_file: str, model: Any) -> None:
+    path, buffer = _kept(model_file), np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    content = buffer.tobytes()
+    with contextlib.suppress(OSError):
+        cache.write_atomically(path, content, durable=False)
+        digest = hashlib.sha256(content).hexdigest().encode()
+        cache.write_atomically(path.with_suffix(".sha256"), digest, durable=False)
+
+
+def _kept(model_file: str) -> Path:
+    return cache.directory("models", stock_versions(), model_file).with_suffix(".mjb")
+
+
+def get_state(model: Any, data: Any) -> np.ndarray:
+    """A copy of the integration state."""
+    state = np.empty(mujoco.mj_stateSize(model, STATE))
+    mujoco.mj_getState(model, data, state, STATE)
+    return state

@@ -1,0 +1,283 @@
+"""What `metarl bench` compares: the engines, stock Meta-World in processes, EnvPool, and MuJoCo alone.
+
+Each is made of a task a slot and a number of threads, and raises a UserError, the reason, where it cannot step them.
+"""
+
+import copy
+import importlib
+import queue
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import forkserver
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from metarl.envs import Task, TaskDistribution, make_vec
+from metarl.envs.engines.python import StockEnv
+from metarl.envs.engines.snapshots import snapshot
+from metarl.envs.rendering.opengl import import_mujoco
+from metarl.envs.rendering.scene import STATE, load_model
+from metarl.errors import UserError
+
+mujoco = import_mujoco()
+
+HORIZON = 500
+"""Steps of an episode: Meta-World's own."""
+STOCK_SLOTS = 64
+"""Slots above which stock is left out: a slot is an environment with a model of its own, and for `async` a process."""
+
+
+class Contender:
+    """Something that steps slots.
+
+    Attributes:
+        name: one of `CONTENDERS`.
+        slots: how many.
+        threads: that step them.
+        processes: that step them beside this one.
+    """
+
+    def __init__(self, name: str, slots: int, threads: int, processes: int = 0) -> None:
+        self.name, self.slots, self.threads, self.processes = name, slots, threads, processes
+
+    def prepare(self, actions: np.ndarray) -> Any:
+        """What `run` needs of the actions, (steps, slots, 4) float32; not measured, and always followed by `run`."""
+        return list(actions)
+
+    def run(self, prepared: Any) -> Any:
+        """Take the steps; returns the last observations, or None where there are none."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release everything."""
+        raise NotImplementedError
+
+
+class Vector(Contender):
+    """A `gymnasium.vector.VectorEnv`, or an EnvPool, which has the same methods."""
+
+    def __init__(self, name: str, env: Any, slots: int, threads: int, processes: int = 0) -> None:
+        super().__init__(name, slots, threads, processes)
+        self.env = env
+        env.reset()
+
+    def run(self, prepared: list[np.ndarray]) -> np.ndarray:
+        """See `Contender.run`."""
+        step = self.env.step
+        for actions in prepared:
+            obs, *_ = step(actions)
+        return obs
+
+    def close(self) -> None:
+        """See `Contender.close`."""
+        # terminate: after Ctrl-C within a step, waiting for the end of that step could take for ever
+        self.env.close(**({"terminate": True} if self.processes else {}))
+        self.env = None
+
+
+def native(tasks: Sequence[Task], threads: int) -> Contender:
+    """metarl's native engine."""
+    return Vector("native", _ours(tasks, engine="native", num_threads=threads), len(tasks), threads)
+
+
+def python(tasks: Sequence[Task], threads: int) -> Contender:
+    """Stock environments, one after the other."""
+    _refuse_many(tasks)
+    return Vector("python", _ours(tasks, engine="python"), len(tasks), 1)
+
+
+def _ours(tasks: Sequence[Task], **options: Any) -> Any:
+    # only the tasks that are stepped: of every other one a snapshot would be made as well
+    env = make_vec(TaskDistribution(tuple(dict.fromkeys(tasks))), len(tasks), **options)
+    env.set_tasks(tasks)
+    return env
+
+
+def _refuse_many(tasks: Sequence[Task]) -> None:
+    if len(tasks) > STOCK_SLOTS:
+        raise UserError(f"more than {STOCK_SLOTS} slots: each is a stock environment with a model of its own")
+
+
+def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
+    """Gymnasium's AsyncVectorEnv over stock environments, the usual way to step Meta-World in parallel."""
+    _refuse_many(tasks)
+    # A plain fork would copy locks that other contenders' threads hold, and spawning imports everything for each slot. The
+    # fork server imports once, and has no threads; every slot's process is forked from it.
+    forkserver.set_forkserver_preload([__name__, "metaworld.env_dict"])
+    make = [partial(stock_env, task) for task in tasks]
+    env = None
+    try:
+        with _interrupts_held():
+            env = gymnasium.vector.AsyncVectorEnv(
+                make, autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, context="forkserver"
+            )
+        return Vector("async", env, len(tasks), 1, len(tasks))
+    except BaseException:
+        if env is not None:
+            env.close(terminate=True)
+        raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start the fork server, and hold Ctrl-C back while processes are started: a process half made would end noisily."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server and its processes inherit that: Ctrl-C is ours to answer
+    try:
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+def stock_env(task: Task) -> gymnasium.Env[Any, Any]:
+    """A stock environment as `metaworld.make_ml_envs` wraps it, less the wrappers that only keep statistics."""
+    env = StockEnv(task.name)
+    env.set_task(task.params)
+    return gymnasium.wrappers.TimeLimit(env, HORIZON)
+
+
+def envpool(tasks: Sequence[Task], threads: int) -> Contender:
+    """EnvPool's copy of the task, where it is installed. It draws its own goals and has a MuJoCo of its own."""
+    if find_spec("envpool") is None:
+        raise UserError("it is not installed (pip install envpool)")
+    names = {task.name for task in tasks}
+    if len(names) > 1:
+        raise UserError("it steps one task at a time: compare it on ml1:<task>")
+    pool = importlib.import_module("envpool")
+    name = envpool_name(names.pop())
+    if name not in pool.list_all_envs():
+        raise UserError(f"version {pool.__version__} has no {name}")
+    env = pool.make_gymnasium(name, num_envs=len(tasks), num_threads=threads, seed=0, max_episode_steps=HORIZON)
+    return Vector("envpool", env, len(tasks), threads)
+
+
+def envpool_name(task: str) -> str:
+    """EnvPool's name of a task: pick-place-v3 is MetaWorld/PickPlace-v3."""
+    *words, number = task.split("-")
+    return f"MetaWorld/{''.join(word.capitalize() for word in words)}-{number}"
+
+
+class Bare(Contender):
+    """MuJoCo alone, the limit: five mj_step and one mj_forward a slot, and nothing is computed from their outcome.
+
+    Scenes, controls and the moving mocap are those of the engines, so MuJoCo's work is the same; the mocap's path is
+    computed before the slice. As in a vector environment, no slot begins a step before all have ended the one before. A model
+    belongs to a class of task and a thread, and gets the scene of each slot before that is stepped.
+    """
+
+    def __init__(self, tasks: Sequence[Task], threads: int) -> None:
+        super().__init__("bare", len(tasks), threads)
+        self.snaps = [snapshot(task) for task in tasks]
+        self.low, self.high = (np.array([getattr(s, side) for s in self.snaps]) for side in ("mocap_low", "mocap_high"))
+        files = {task.name: snap.model_file for task, snap in zip(tasks, self.snaps)}
+        first = {name: load_model(file) for name, file in files.items()}
+        models = [first, *({name: copy.copy(model) for name, model in first.items()} for _ in range(threads - 1))]
+        self.models = [{name: (m, _bytes(m.body_pos), _bytes(m.site_pos)) for name, m in own.items()} for own in models]
+        self.data = [mujoco.MjData(first[task.name]) for task in tasks]
+        self.work = [
+            (slot, task.name, _bytes(snap.body_pos), _bytes(snap.site_pos), _bytes(data.mocap_pos), _bytes(data.ctrl), data)
+            for slot, (task, snap, data) in enumerate(zip(tasks, self.snaps, self.data))
+        ]
+        self.slots_of = [(first[task.name], data, snap.state) for task, data, snap in zip(tasks, self.data, self.snaps)]
+        self._restart()
+        self.start = np.array([data.mocap_pos[0] for data in self.data])
+        self.mocap, self.steps = self.start, 0
+        # the longest first, so that no thread is left with one when the others have ended: classes differ 4-fold in cost
+        seconds = {name: self._seconds(slot) for name, slot in {task.name: slot for slot, task in enumerate(tasks)}.items()}
+        self.work.sort(key=lambda item: -seconds[item[1]])
+        self._restart()
+        self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.others = [threading.Thread(target=self._serve, args=(t,), daemon=True) for t in range(1, threads)]
+        for thread in self.others:
+            thread.start()
+
+    def _restart(self) -> None:
+        """Put every slot at the start of its episode, as the engines do: without a mj_forward."""
+        for model, data, state in self.slots_of:
+            mujoco.mj_setState(model, data, state, STATE)
+            data.mocap_quat[0] = 1.0, 0.0, 1.0, 0.0
+
+    def _seconds(self, slot: int) -> float:
+        """What a step of the slot takes: the median of a few, after which it must be restarted."""
+        times, still, idle = [], {slot: _bytes(self.start[slot])}, {slot: _bytes(np.zeros(2))}
+        for _ in range(9):
+            began = time.perf_counter()
+            self._step(0, [self.work[slot]], still, idle)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+    def _step(self, thread: int, work: Iterable[Any], mocap: Any, ctrl: Any) -> None:
+        """One step of the slots that this thread gets of `work`, an iterator that the threads share."""
+        models, mj_step, mj_forward = self.models[thread], mujoco.mj_step, mujoco.mj_forward
+        for slot, name, body_pos, site_pos, to_mocap, to_ctrl, data in work:
+            model, to_body_pos, to_site_pos = models[name]
+            to_body_pos[:], to_site_pos[:], to_mocap[:], to_ctrl[:] = body_pos, site_pos, mocap[slot], ctrl[slot]
+            mj_step(model, data, 5)  # it and mj_forward let go of the interpreter
+            mj_forward(model, data)
+
+    def _serve(self, thread: int) -> None:
+        for job in iter(self.jobs.get, None):
+            try:
+                self._step(thread, *job)
+            finally:
+                self.done.put(None)
+
+    def prepare(self, actions: np.ndarray) -> list[tuple[list[memoryview], list[memoryview], bool]]:
+        """See `Contender.prepare`: of every step, each slot's mocap position and controls, and whether episodes end."""
+        steps = []
+        for each in actions:
+            shift = np.clip(each[:, :3], np.float32(-1), np.float32(1)) * np.float32(0.01)
+            self.mocap = np.clip(self.mocap + shift, self.low, self.high)
+            ctrl = np.stack([each[:, 3], -each[:, 3]], 1).astype(np.float64)
+            self.steps += 1
+            ends = self.steps % HORIZON == 0
+            steps.append(([_bytes(row) for row in self.mocap], [_bytes(row) for row in ctrl], ends))
+            self.mocap = self.start if ends else self.mocap
+        return steps
+
+    def run(self, prepared: list[tuple[list[memoryview], list[memoryview], bool]]) -> None:
+        """See `Contender.run`."""
+        for mocap, ctrl, ends in prepared:
+            job = iter(self.work), mocap, ctrl
+            for _ in self.others:
+                self.jobs.put(job)
+            self._step(0, *job)
+            for _ in self.others:
+                self.done.get()
+            if ends:
+                self._restart()
+
+    def close(self) -> None:
+        """See `Contender.close`."""
+        for _ in self.others:
+            self.jobs.put(None)
+        for thread in self.others:
+            thread.join()
+        self.work, self.models, self.data, self.slots_of = [], [], [], []
+
+
+def _bytes(array: Any) -> memoryview:
+    """The bytes of a contiguous array, to be copied or written to: that takes half the time of numpy's own assignment."""
+    return memoryview(array.reshape(-1)).cast("B")
+
+
+CONTENDERS: dict[str, Callable[[Sequence[Task], int], Contender]] = {
+    "native": native,
+    "python": python,
+    "async": asynchronous,
+    "bare": Bare,
+    "envpool": envpool,
+}

@@ -1,0 +1,243 @@
+"""`metarl bench`: how fast the native engine is beside stock Meta-World, EnvPool and MuJoCo alone.
+
+Figures of a machine that others share move from minute to minute, so all contenders take turns in short slices, round after
+round: in a round each of them takes the same number of steps, with the same actions, from the same states. A contender's rate
+is the median of its rounds; how often the native engine is as fast is computed within each round, then the median is taken.
+"""
+
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from metarl.benchmark.contenders import CONTENDERS, Contender
+from metarl.envs import Task, TaskDistribution
+from metarl.errors import UserError
+from metarl.system import counts, machine
+from metarl.system.console import Progress, say
+
+log = logging.getLogger("metarl")
+
+PACKAGES = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
+ROUNDS = 15
+"""Rounds that are aimed at; at least `LEAST` are measured, however long they take."""
+LEAST = 3
+WARM_UP = 5
+"""Steps that every contender takes twice before anything is measured: once to warm up, once to see how long a step takes."""
+NOTES = {
+    "native": "compiled stepping through libmujoco",
+    "python": "stock Meta-World environments, one after the other in one process",
+    "async": "stock Meta-World environments in gymnasium's AsyncVectorEnv, a process each",
+    "bare": "MuJoCo's mj_step and mj_forward alone, with the same scenes and controls: the limit",
+    "envpool": "the same kind of task, but with goals that it draws itself and a MuJoCo of its own",
+}
+"""What stands under the table of contenders."""
+SEED = 0
+"""Of the choice of tasks and of the actions."""
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """The whole numbers of a comma list, each once.
+
+    Raises:
+        UserError: something else, or a number below 1.
+    """
+    try:
+        values = [counts.parse(part.strip()) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} must be whole numbers, such as 1,10,100: {error}") from None
+    if min(values) < 1:
+        raise UserError(f"{option} must be at least 1, not {min(values)}")
+    return list(dict.fromkeys(values))
+
+
+def combine(slots: Sequence[int], threads: Sequence[int]) -> list[tuple[int, int]]:
+    """Every (slots, threads), each once; threads are capped at the slots."""
+    return list(dict.fromkeys((n, min(t, n)) for n in slots for t in threads))
+
+
+def machine_facts() -> dict[str, Any]:
+    """CPU, usable cores, load average over the last minute, and versions."""
+    return {
+        "cpu": machine.processor(),
+        "usable_cores": machine.usable_cores(),
+        "load": os.getloadavg()[0],
+        "versions": machine.versions(PACKAGES),
+    }
+
+
+def random_actions(round_number: int, steps: int, slots: int) -> np.ndarray:
+    """(steps, slots, 4) float32; of equal arguments the same."""
+    rng = np.random.default_rng((SEED, round_number))
+    return rng.uniform(-1, 1, (steps, slots, 4)).astype(np.float32)
+
+
+def timed(contender: Contender, actions: np.ndarray) -> float:
+    """Seconds of the steps."""
+    prepared = contender.prepare(actions)
+    began = time.perf_counter()
+    contender.run(prepared)
+    return time.perf_counter() - began
+
+
+def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds: float, *, alike: bool) -> None:
+    """Let contenders take turns.
+
+    Args:
+        contenders: all with as many slots, if `alike`.
+        rounds: the steps/s of each contender are appended after every complete round, so that an interrupt loses one.
+        seconds: of all rounds together.
+        alike: in a round all take the same number of steps; otherwise each takes about as long.
+    """
+    for _ in range(2):
+        costs = [timed(c, random_actions(0, WARM_UP, c.slots)) / WARM_UP for c in contenders]
+    share = seconds / ROUNDS
+    steps = [max(1, int(share / (sum(costs) if alike else len(costs) * cost))) for cost in costs]
+    began = time.perf_counter()
+    with Progress(math.ceil(seconds), what="s") as progress:
+        while len(rounds) < LEAST or time.perf_counter() - began < seconds:
+            rates = [0.0] * len(contenders)
+            for turn in range(len(contenders)):
+                i = (turn + len(rounds)) % len(contenders)  # nobody always follows the same one
+                c = contenders[i]
+                rates[i] = steps[i] * c.slots / timed(c, random_actions(len(rounds), steps[i], c.slots))
+                progress.within(min(seconds, time.perf_counter() - began))
+            rounds.append(rates)
+
+
+def times_as_fast(rounds: Sequence[Sequence[float]], fast: int, slow: int) -> dict[str, float]:
+    """The ratio of two columns of `rounds`, taken within each round: its median, lowest and highest."""
+    ratios = [rates[fast] / rates[slow] for rates in rounds]
+    return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def draw(tasks: TaskDistribution, slots: int) -> list[Task]:
+    """A task a slot, the same for every contender: each class of task as often as another, to within one."""
+    return tasks.sample(slots, np.random.default_rng(SEED))
+
+
+@dataclass
+class Comparison:
+    """What was measured of contenders; `rounds` are steps/s, a column a contender."""
+
+    contenders: list[Contender] = field(default_factory=list)
+    rounds: list[list[float]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def figures(self) -> list[dict[str, Any]]:
+        """A row a contender; `native_is_times_as_fast` where native was measured."""
+        names = [c.name for c in self.contenders]
+        rows: list[dict[str, Any]] = []
+        for i, c in enumerate(self.contenders if self.rounds else []):
+            rates = [each[i] for each in self.rounds]
+            row = {"contender": c.name, "slots": c.slots, "threads": c.threads, "processes": c.processes}
+            ratio = times_as_fast(self.rounds, names.index("native"), i) if "native" in names else None
+            median = statistics.median(rates)
+            rows.append(row | {"steps_per_second": median, "native_is_times_as_fast": ratio, "rounds": rates})
+        return rows
+
+
+def compare(found: Comparison, names: Iterable[str], tasks: TaskDistribution, slots: int, threads: int, seconds: float) -> None:
+    """Build the contenders and measure them in the same rounds."""
+    chosen = draw(tasks, slots)
+    with ExitStack() as stack:
+        for name in names:
+            began = time.perf_counter()
+            try:
+                found.contenders.append(CONTENDERS[name](chosen, threads))
+            except (UserError, ImportError, OSError) as error:
+                found.skipped[name] = str(error)
+                say(f"{name} is left out: {error}")
+                continue
+            stack.callback(found.contenders[-1].close)
+            log.info("%s: %d slots ready after %.1f s", name, slots, time.perf_counter() - began)
+        if not found.contenders:
+            raise UserError("no contender is left to measure")
+        measure(found.contenders, found.rounds, seconds, alike=True)
+
+
+@dataclass
+class Growth:
+    """What was measured of the native engine at one size; `rounds` are steps/s of the first row and of this one."""
+
+    slots: int
+    threads: int
+    rounds: list[list[float]] = field(default_factory=list)
+    memory: int = 0
+
+    def figures(self) -> dict[str, Any]:
+        """The row; memory is what the process took more when this environment was built and stepped, in MB."""
+        rate = statistics.median(rates[-1] for rates in self.rounds)
+        return {
+            "slots": self.slots, "threads": self.threads, "steps_per_second": rate, "microseconds_per_step": 1e6 / rate,
+            "times_as_fast_as_first": times_as_fast(self.rounds, -1, 0), "memory_mb": self.memory / 1e6,
+            "rounds": [rates[-1] for rates in self.rounds],
+        }  # fmt: skip
+
+
+def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> None:
+    """Measure the native engine at every size, taking turns with the first one; at most two are in memory at a time."""
+    make = CONTENDERS["native"]
+    # one that is thrown away pays for imports, compiled code and goals, which would count as the first row's memory
+    make(draw(tasks, rows[0].slots), rows[0].threads).close()
+    first: list[Contender] = []
+    with ExitStack() as outer:
+        for row in rows:
+            with ExitStack() as inner:
+                before = resident()
+                env = make(draw(tasks, row.slots), row.threads)
+                (inner if first else outer).callback(env.close)
+                timed(env, random_actions(0, WARM_UP, row.slots))
+                row.memory = resident() - before
+                log.info("slots %d, threads %d: ready", row.slots, row.threads)
+                measure([*first, env], row.rounds, seconds / len(rows), alike=False)
+                first = first or [env]
+
+
+def resident() -> int:
+    """Bytes of memory that this process has in use, less what the C library keeps for later allocations."""
+    machine.return_memory()
+    return machine.resident()
+
+
+def spread(ratio: dict[str, float] | None) -> str:
+    """A ratio as the tables show it."""
+    return "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f} to {ratio['high']:.2f}]"
+
+
+def table(*headings: str) -> Table:
+    """An empty table of figures."""
+    made = Table()
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading == "contender" else "right")
+    return made
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row a contender."""
+    made = table("contender", "slots", "threads", "steps/s", "native is times as fast")
+    for row in rows:
+        name, processes = row["contender"], row["processes"]
+        made.add_row(
+            name, str(row["slots"]), f"{processes} processes" if processes else str(row["threads"]),
+            f"{row['steps_per_second']:,.0f}", "" if name == "native" else spread(row["native_is_times_as_fast"]),
+        )  # fmt: skip
+    return made
+
+
+def growth_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row a size."""
+    made = table("slots", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
+    for row in rows:
+        rate, cost = f"{row['steps_per_second']:,.0f}", f"{row['microseconds_per_step']:.1f}"
+        ratio, memory = spread(row["times_as_fast_as_first"]), f"{row['memory_mb']:,.0f}"
+        made.add_row(str(row["slots"]), str(row["threads"]), rate, cost, ratio, memory)
+    return made

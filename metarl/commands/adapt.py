@@ -1,0 +1,64 @@
+"""`metarl adapt`: a trained few-shot learner, adapted to a few examples of the user."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from metarl.sharing.few_shot_prediction import predict
+from metarl.sharing.opening import open_run
+from metarl.system.console import console, say
+from metarl.system.files import write_atomically, writing
+from metarl.system.user_code import arguments, name_again
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """Adapt a trained few-shot learner to your own few examples, and predict.
+
+    Prints each item's class and its probability, and writes the probabilities of all classes as CSV.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory of a learner of images or texts, or a checkpoint's folder in one."""
+    support: Path
+    """The few examples: a folder of class/image files, or a CSV file with the columns text and label."""
+    query: Path
+    """What to predict: a folder of images, or a CSV file with the column text."""
+    out: Path = Path("predictions.csv")
+    """Where the probabilities are written."""
+    agent: str | None = None
+    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    invert: bool = False
+    """Exchange light and dark, for photographs of ink on paper: Omniglot's strokes are light on dark."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        config = open_run(self.run)[0].config
+        how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
+        for change in name_again(config, self.agent, how=how, needed=("agent",)):
+            say(f"Beware: {change}")
+        found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
+        with writing(str(self.out)):
+            write_atomically(self.out, found.csv().encode())
+        if not self.quiet:
+            grid = Table(box=SIMPLE_HEAD)
+            for column in ("item", "predicted", "probability", "next", "probability"):
+                grid.add_column(column)
+            for item, row in zip(found.items, found.probabilities):
+                first, second = np.argsort(-row, kind="stable")[:2]
+                names = [escape(found.classes[i]) for i in (first, second)]
+                grid.add_row(escape(item), names[0], f"{row[first]:.2f}", names[1], f"{row[second]:.2f}")
+            console.print(grid)
+            say(f"written: {self.out}")
+        return 0

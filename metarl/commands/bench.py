@@ -1,0 +1,105 @@
+"""`metarl bench`: steps per second of the native engine and of what it can be compared with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from metarl.benchmark.contenders import CONTENDERS
+from metarl.benchmark.measure import (
+    NOTES,
+    Comparison,
+    Growth,
+    combine,
+    compare,
+    comparison_table,
+    grow,
+    growth_table,
+    machine_facts,
+    numbers,
+)
+from metarl.envs import suite
+from metarl.envs.vector import environments, slots_bytes
+from metarl.errors import UserError, unknown
+from metarl.system import machine
+from metarl.system.console import console, say
+from metarl.system.counts import plural
+from metarl.system.files import write_atomically
+from metarl.system.memory import refuse_beyond
+from metarl.system.ranges import check
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure steps per second of the native engine and of what it can be compared with, on the train tasks of a suite.
+
+    Exit status: 0, 2 wrong input, 130 interrupted (what was measured before is shown).
+    """
+
+    suite: tyro.conf.Positional[str] = "ml10"
+    """ml1:<task>, ml10 or ml45: its train tasks are stepped."""
+    slots: str = "20"
+    """Slots. Several, such as 1,10,100: how the native engine's cost grows, instead of the comparison."""
+    threads: str | None = None
+    """Threads of native, bare and envpool; several, such as 1,2,4, as with slots. Default: one a usable core."""
+    contenders: str = "native,python,async,bare,envpool"
+    """Which to measure: native; python (stock, one process); async (stock, a process a slot); bare (mj_step alone); envpool."""
+    seconds: float = 20.0
+    """Seconds of measurement in all; building the environments comes on top."""
+    json: Path | None = None
+    """A file for the same figures, and for every round's."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        names = [name.strip() for name in self.contenders.split(",")]
+        for name in names:
+            if name not in CONTENDERS:
+                raise unknown("contender", name, CONTENDERS)
+        check(self, seconds="(0, inf)")
+        if self.json is not None and self.json.is_dir():
+            raise UserError(f"{self.json} is a folder: --json needs a file")
+        slots = numbers("slots", self.slots)
+        threads = [machine.worker_count()] if self.threads is None else numbers("threads", self.threads)
+        combinations = combine(slots, threads)
+        if len(combinations) > 1 and "native" not in names:
+            raise UserError("several slots or threads show the native engine's cost: --contenders must name native")
+        tasks = suite(self.suite).train
+        refuse_beyond({environments(max(slots)): slots_bytes(tasks, max(slots))}, "fewer --slots need less")
+
+        facts = machine_facts()
+        say(f"{self.suite} on {facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")
+        say(", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
+        if facts["load"] > 0.5 * facts["usable_cores"]:
+            say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
+        for n in slots:
+            if max(threads) > n:
+                say(f"more threads than slots: threads are capped at {n} for {plural(n, 'slot')}")
+        report = {"suite": self.suite, "seconds": self.seconds, "machine": facts, "interrupted": False}
+        comparison, growth = Comparison(), [] if len(combinations) == 1 else [Growth(*c) for c in combinations]
+        try:
+            if growth:
+                grow(growth, tasks, self.seconds)
+            else:
+                compare(comparison, dict.fromkeys(names), tasks, *combinations[0], self.seconds)
+        except KeyboardInterrupt:
+            report["interrupted"] = True
+            measured = comparison.rounds or any(row.rounds for row in growth)
+            say("interrupted: this was measured before" if measured else "interrupted before anything was measured")
+        if growth:
+            rows = report["growth"] = [row.figures() for row in growth if row.rounds]
+        else:
+            rows, report["skipped"] = comparison.figures(), comparison.skipped
+            report["contenders"] = rows
+        if rows:
+            console.print(growth_table(rows) if growth else comparison_table(rows))
+        for row in [] if growth else rows:
+            say(f"{row['contender']}: {NOTES[row['contender']]}")
+        if self.json is not None:
+            try:
+                write_atomically(self.json, json.dumps(report, indent=1).encode() + b"\n")
+            except OSError as error:
+                raise UserError(f"{self.json} cannot be written: {error.strerror}") from None
+        return 130 if report["interrupted"] else 0

@@ -1,0 +1,74 @@
+"""Shell completion: `metarl --tyro-print-completion bash` (or zsh) prints a script that completes all commands.
+
+tyro makes such a script for one command line interface; here all commands are put together to one, `train` with its agents.
+The script holds all names: completing runs nothing of metarl.
+"""
+
+import re
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from metarl.agents import AGENTS, find
+from metarl.errors import unknown
+from metarl.training.setup import options_of
+
+_FILES = {
+    "bash": """
+# Where none of these begins so, file names are completed.
+_metarl() {
+  _tyro_metarl
+  if [ -z "${COMPREPLY[*]}" ]; then COMPREPLY=(); fi
+}
+complete -o default -F _metarl metarl
+""",
+    "zsh": " || _files\n",
+}
+
+
+def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
+    """The script for a shell.
+
+    Args:
+        shell: bash or zsh.
+        commands: as `metarl.cli.COMMANDS`.
+
+    Raises:
+        UserError: another shell.
+    """
+    if shell not in _FILES:
+        raise unknown("shell", shell, _FILES)
+    parsers: dict[str, Any] = {"train": _one_of({agent: _train(agent) for agent in AGENTS})}
+    for name, (module, options, _) in commands.items():
+        if name not in parsers:
+            parsers[name] = getattr(import_module(module), options or name.capitalize())
+    written = StringIO()
+    with redirect_stdout(written), suppress(SystemExit):
+        tyro.cli(_one_of(parsers), prog="metarl", args=["--tyro-print-completion", shell])
+    # a description of several lines would be taken for several completions
+    made = re.sub(r"^COMPLETION_SPEC = .*$", lambda spec: spec[0].replace(r"\n", " "), written.getvalue(), flags=re.MULTILINE)
+    return made.rstrip() + _FILES[shell]
+
+
+def _one_of(parsers: dict[str, Any]) -> Any:
+    """Subcommands, as tyro takes them."""
+    return Union[tuple(Annotated[one, tyro.conf.subcommand(name)] for name, one in parsers.items())]  # noqa: UP007
+
+
+def _train(agent: str) -> type[Any]:
+    """What `metarl train AGENT` takes."""
+    own, shared = find(agent)[1]["default"].settings, options_of(agent)()
+
+    @dataclass(frozen=True)
+    class Train:
+        suite: tyro.conf.Positional[str] = ""
+        resume: Path | None = None
+        options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
+        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
+
+    return Train

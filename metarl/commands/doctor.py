@@ -1,0 +1,219 @@
+"""`metarl doctor`: what this machine has, whether metarl can use it, and what to do where it cannot."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metarl.errors import UserError
+from metarl.system import files as cache
+from metarl.system import machine
+from metarl.system.counts import plural
+
+EXACT = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
+"""Versions with which the engine was checked to differ from stock Meta-World in no bit."""
+
+SHOWN = ("mujoco", "metaworld", "gymnasium", "numpy", "numba", "torch")
+"""Packages with a row of their own; the others share one."""
+
+LOW = 2e9
+"""Bytes of disk or memory below which a warning is due."""
+
+
+class Finding(NamedTuple):
+    """One row: what was looked at, what was found, the verdict, and what to do about it."""
+
+    check: str
+    found: str
+    verdict: Literal["ok", "warning", "problem"] = "ok"
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check this machine: versions, cores, GPU, drawing, cache, disk and memory, and what to do about each.
+
+    Exit status: 0, or 2 where there is a problem. Warnings are about things that not everyone needs.
+    """
+
+    def main(self) -> int:
+        """Print the table; returns the exit status."""
+        rows = findings()
+        colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+        table = Table(title="metarl doctor", title_justify="left")
+        for heading in ("check", "found", "verdict", "what to do"):
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(row.check, Text(row.found), Text(row.verdict, colours[row.verdict]), Text(row.advice))
+        console = Console()
+        console.print(table)
+        problems, warned = (sum(row.verdict == verdict for row in rows) for verdict in ("problem", "warning"))
+        summary = f"{plural(problems, 'problem')}, {plural(warned, 'warning')}" if problems or warned else "all well"
+        console.print(summary)
+        return 2 if problems else 0
+
+
+def findings() -> list[Finding]:
+    """All rows in order. A check that fails itself becomes a warning: the doctor never ends with a traceback."""
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        "platform": _platform,
+        "packages": _packages,
+        "libmujoco": _libmujoco,
+        "CPU": _cpu,
+        "GPU": _gpu,
+        "drawing": _drawing,
+        "cache": _cache,
+        "disk": _disk,
+        "memory": _memory,
+    }
+    rows = []
+    for name, check in checks.items():
+        try:
+            rows += check()
+        except Exception as error:
+            rows.append(Finding(name, f"could not be checked: {type(error).__name__}: {error}", "warning"))
+    return rows
+
+
+def _platform() -> list[Finding]:
+    system = Finding("platform", platform.platform(terse=True))
+    if platform.system() != "Linux":
+        advice = "metarl runs on Linux: use WSL 2 on Windows, a Linux container or virtual machine on a Mac"
+        system = system._replace(verdict="problem", advice=advice)
+    python = Finding("Python", f"{platform.python_version()} at {sys.executable}")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        python = python._replace(verdict="problem", advice="use Python 3.11, 3.12 or 3.13")
+    return [system, python]
+
+
+def _packages() -> list[Finding]:
+    try:
+        requirements = [Requirement(line) for line in requires("metarl") or []]
+        rows = [Finding("metarl", version("metarl"))]
+    except PackageNotFoundError:
+        advice = "pip install -e . in metarl's folder"
+        return [Finding("metarl", "not installed", "problem", advice)]
+    needed = {r.name: r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
+    shown = [_package(needed[name]) for name in SHOWN if name in needed]
+    others = [_package(requirement) for name, requirement in needed.items() if name not in SHOWN]
+    bad = [row for row in others if row.verdict != "ok"]
+    fine = Finding("other packages", f"{len(others) - len(bad)} of {len(others)} in metarl's ranges")
+    return [*rows, *shown, fine, *bad]
+
+
+def _package(requirement: Requirement) -> Finding:
+    """Compare an installed version with the one that was tested, or with the range that metarl asks for."""
+    name, wanted = requirement.name, str(requirement.specifier)
+    install = f'pip install "{name}{wanted}"'
+    try:
+        found = version(name)
+        inside = requirement.specifier.contains(found, prereleases=True)
+    except PackageNotFoundError:
+        return Finding(name, "not installed", "problem", install)
+    except InvalidVersion:
+        return Finding(name, "a version that cannot be compared", "warning", install)
+    if name in EXACT and found != EXACT[name]:
+        advice = f'pip install "{name}=={EXACT[name]}": exactness was checked with that version'
+        return Finding(name, found, "problem", advice)
+    if not inside:
+        return Finding(name, f"{found} (tested: {wanted})", "warning", install)
+    return Finding(name, found)
+
+
+def _libmujoco() -> list[Finding]:
+    """The engine calls libmujoco itself, so the file must be there, and mujoco must import."""
+    spec = find_spec("mujoco")
+    if spec is None or spec.origin is None:
+        return []  # the row of the package says so already
+    files = sorted(Path(spec.origin).parent.glob("libmujoco.so.*"))
+    again = f"pip install --force-reinstall mujoco=={EXACT['mujoco']}"
+    if not files:
+        return [Finding("libmujoco", "the library is missing", "problem", again)]
+    command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]
+    return [Finding("libmujoco", str(files[0]))]
+
+
+def _cpu() -> list[Finding]:
+    import torch
+
+    cores, threads = machine.usable_cores(), torch.get_num_threads()
+    row = Finding("CPU", f"{cores:g} of {os.cpu_count()} cores usable, {plural(threads, 'torch thread')}")
+    if threads > max(1, cores):
+        advice = f"export OMP_NUM_THREADS={max(1, int(cores))}: more threads than cores wait for each other"
+        row = row._replace(verdict="warning", advice=advice)
+    return [row]
+
+
+def _gpu() -> list[Finding]:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of old drivers; the verdict below says it
+        available = torch.cuda.is_available()
+    if not available:
+        if Path("/dev/nvidia0").exists():
+            advice = "training runs on the CPU; for the GPU install a torch built for your driver's CUDA"
+            return [Finding("GPU", f"NVIDIA, not usable by torch {torch.__version__}", "warning", advice)]
+        return [Finding("GPU", "none: training runs on the CPU")]
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [Finding("GPU", "; ".join(f"{d.name}, {_size(d.total_memory)}" for d in devices))]
+
+
+def _drawing() -> list[Finding]:
+    # Imported here: metarl.envs imports mujoco, metaworld and numba, and a missing one is a row, not a traceback.
+    from metarl.envs.rendering.opengl import find_backend
+
+    try:
+        backend = find_backend()
+    except UserError as error:
+        return [Finding("drawing", "no OpenGL; only pictures and videos need it", "warning", str(error))]
+    return [Finding("drawing", backend)]
+
+
+def _cache() -> list[Finding]:
+    folder = cache.directory()
+    refused = cache.refusal(folder)
+    if refused is not None:
+        advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
+        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return [Finding("cache", f"{folder}, {_size(size)}")]
+
+
+def _disk() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    row = Finding("disk", f"{_size(free)} free here")
+    return [row if free >= LOW else row._replace(verdict="warning", advice="runs go to ./runs: make room or --run-dir")]
+
+
+def _memory() -> list[Finding]:
+    available = machine.available_memory()
+    row = Finding("memory", f"{_size(available)} available")
+    return [row if available >= LOW else row._replace(verdict="warning", advice="use a smaller --num-envs")]
+
+
+def _size(n: float) -> str:
+    """Bytes in words, in powers of 1000 as disks are sold."""
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n /= 1000
+    return f"{n:.1f} GB"

@@ -1,0 +1,265 @@
+"""`metarl evaluate --agent module:factory SUITE`: an agent of the user, under all protocols."""
+
+import copy
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+import metarl
+from metarl.envs import MetaVectorEnv, Suite, Task, make_vec, suite
+from metarl.envs.suites import some_of
+from metarl.errors import UserError
+from metarl.evaluation import metaworld as metaworld_protocol
+from metarl.evaluation.all_goals import MODES, evaluate, side_content
+from metarl.evaluation.checked_agent import Asked
+from metarl.evaluation.external_agent import Episode, WithoutInfo, checked
+from metarl.evaluation.intervals import CONFIDENCE
+from metarl.evaluation.plan import PROTOCOL, SLOTS
+from metarl.evaluation.plots import plot
+from metarl.evaluation.tables import table
+from metarl.rollouts.rollout import nothing_before
+from metarl.rollouts.trials import Played
+from metarl.runs.checkpoints import FORMAT
+from metarl.runs.directory import Run
+from metarl.runs.evaluations import keep
+from metarl.runs.provenance import PACKAGES, git_commit
+from metarl.sharing.opening import open_run
+from metarl.system.console import Progress, say
+from metarl.system.file_names import file_name, suffix
+from metarl.system.machine import versions
+from metarl.system.ranges import check
+from metarl.system.user_code import run_file, run_module, telling
+
+
+@dataclass(frozen=True)
+class EvaluateOwn:
+    """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent: a table, files and a plot.
+
+    All goals of the suite alike, or by Meta-World's own rules. What the agent trained on is not known here: hold its test goals
+    out yourself.
+    """
+
+    suite: tyro.conf.Positional[str]
+    """The suite, such as ml1:reach-v3 or ml10."""
+    agent: str
+    """module:factory or file.py:factory; the factory takes no arguments and gives an agent. The module is executed."""
+    protocol: Literal["all-goals", "metaworld"] = "all-goals"
+    """all-goals; or metaworld: the figure of Meta-World's own evaluation code."""
+    episodes: int = 10
+    """Episodes a trial; metaworld: episodes of experience before the agent is measured."""
+    adapt_every: int | None = None
+    """Episodes after which `adapt` is called; default: 1; metaworld: all of them, as stock."""
+    horizon: int = 500
+    """Steps of an episode."""
+    trials: int = 1
+    """all-goals: trials a goal."""
+    train_goals: int = 50
+    """all-goals: how many of the train goals to evaluate on too; 0: none."""
+    seed: int = 0
+    """Of the resets; metaworld: of the order of goals. The agent's own randomness is its own."""
+    seeds: int = 1
+    """metaworld: evaluations, with the seeds seed, seed + 1, ..."""
+    suite_seed: int = 1
+    """Decides the goals."""
+    goals: int = 50
+    """Goals of each task."""
+    recurrent_info: bool = False
+    """Observations end with the previous action, reward and done, as with Meta-World's recurrent_info_in_obs."""
+    reward: str = "v2"
+    """Meta-World's version of the reward: v2 or v1."""
+    engine: str = "auto"
+    """auto, native or python; metaworld: auto is python, stock's environments."""
+    out: Path | None = None
+    """Where the results go. Default: evaluations/<agent>_<suite>."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        check(
+            self, episodes="[1, inf)", horizon="[1, inf)", trials="[1, inf)", seeds="[1, inf)", adapt_every="[1, inf)",
+            train_goals="[0, inf)", seed="[0, inf)", suite_seed="[0, 4294967294]", goals="[1, 100000]",
+        )  # fmt: skip
+        if self.seeds > 1 and self.protocol == PROTOCOL:
+            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
+
+    @property
+    def _suffix(self) -> str:
+        """What a file's name says of a plan that is not the default."""
+        letters = {"episodes": "e", "adapt_every": "a", "horizon": "h", "trials": "t", "train_goals": "tr", "seed": "s",
+                   "seeds": "n", "suite_seed": "g", "goals": "of", "recurrent_info": "info", "reward": ""}  # fmt: skip
+        return suffix(self, letters)
+
+    def main(self) -> int:
+        """Run the command."""
+        factory = _factory(self.agent)
+        self._made(factory)
+        played = suite(self.suite, self.suite_seed, self.goals)
+        run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
+        content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
+        path = run.store(content, name)
+        stays = keep(run, path) if self.protocol == PROTOCOL else None
+        if not stays:
+            run.write_config()
+        if self.protocol == PROTOCOL:
+            plot([content], path.with_suffix(".png"))
+        if not self.quiet:
+            (table if self.protocol == PROTOCOL else metaworld_protocol.table)(content)
+            say(f"\nwritten: {path}\nmetarl report {run.path} shows it, metarl compare sets it beside other runs")
+            if stays:
+                say(stays)
+        return 0
+
+    def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
+        with telling(f"{self.agent}: making an agent"):
+            agent = factory()
+        return Asked(checked(agent, self.agent), self.agent, env)
+
+    def _results(self, path: Path, played: Suite) -> Run:
+        """A directory that `metarl report` and `metarl compare` read as a run."""
+        if (path / "checkpoints").exists():
+            raise UserError(f"{path} is a run: name another --out")
+        if (path / "config.json").exists():
+            before = open_run(path)[0].config
+            if (before["agent"], before["suite"]) != (self.agent, played.name):
+                raise UserError(f"{path} is of {before['agent']} on {before['suite']}: name another --out")
+        options = {"suite_seed": played.seed, "horizon": self.horizon, "reward": self.reward, "seed": 0}
+        return Run(
+            path,
+            {
+                "metarl": metarl.__version__, "format": FORMAT, "agent": self.agent, "suite": played.name, "options": options,
+                "settings": {}, "packages": versions(PACKAGES),
+            },
+        )  # fmt: skip
+
+    def _header(self, run: Run, played: Suite) -> dict[str, Any]:
+        trained = {"suite": played.name, "suite_seed": played.seed}  # by its user's word
+        return {
+            "run": run.path.name, "agent": self.agent, "suite": played.name, "suite_seed": played.seed, "trained_on": trained,
+            "run_seed": 0, "checkpoint": "own", "step": 0, "horizon": self.horizon, "reward": self.reward, "seed": self.seed,
+            "device": "cpu", "packages": versions(PACKAGES), "git_commit": git_commit(),
+        }  # fmt: skip
+
+    def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+        goals: dict[str, Sequence[Task]] = {
+            "train": some_of(played.train.tasks, self.train_goals), "test": played.test.tasks if played.test else ()
+        }  # fmt: skip
+        goals = {side: tasks for side, tasks in goals.items() if tasks}
+        if not goals:
+            raise UserError(f"{played.name} holds nothing out: evaluate on train goals (--train-goals)")
+        sides, engine = {}, self.engine
+        each = self.trials * self.episodes * self.horizon * len(MODES)
+        with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=self.quiet) as bar:
+            done = 0
+            for side, tasks in goals.items():
+                env = make_vec(
+                    replace(played.train, tasks=tuple(tasks)), min(SLOTS, len(tasks) * self.trials), engine=self.engine,
+                    horizon=self.horizon, reward=self.reward,
+                )  # fmt: skip
+                engine = env.engine.name
+                try:
+                    curves, _ = evaluate(
+                        self._made(factory, env), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
+                        device=torch.device("cpu"), adapt_every=self.adapt_every or 1, trial_of=self._trial,
+                        progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
+                    )  # fmt: skip
+                finally:
+                    env.close()
+                done += len(tasks) * each
+                sides[side] = side_content(tasks, curves, None)
+        content = {
+            **self._header(run, played), "protocol": PROTOCOL, "trials": self.trials, "episodes": self.episodes,
+            "adapt_every": self.adapt_every or 1, "terminate_on_success": False, "engine": engine, "confidence": CONFIDENCE,
+            "sides": sides,
+        }  # fmt: skip
+        return content, f"{PROTOCOL}_own{self._suffix}"
+
+    def _trial(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], generators: Any, **how: Any) -> Iterator[Played]:
+        """See `metarl.rollouts.trials.play_trial`."""
+        agent.init()
+        adapted = 0
+        for e in range(how["episodes"]):
+            branch = None
+            if how["branch"](e):
+                try:
+                    twin = copy.deepcopy(agent)
+                except Exception as error:
+                    raise UserError(f"{self.agent}: a copy of it plays before each episode, and it has none: {error}") from None
+                branch = self._episode(env, twin, tasks, how["resets"](e), mean=True)
+            support = self._episode(env, agent, tasks, how["resets"](e), mean=False)
+            yield Played(support, branch, adapted)  # type: ignore[arg-type]
+            if (e + 1) % how["adapt_every"] == 0:
+                agent.adapt()
+                adapted += 1
+
+    def _episode(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, mean: bool) -> "Episode":
+        timestep = importlib.import_module("metaworld.evaluation").Timestep
+        env.set_tasks(tasks)
+        obs, _ = env.reset(seed=seed)
+        added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
+        nothing, active, rows = added, np.ones(env.num_envs, bool), []
+        if mean:
+            agent.reset(active.copy())
+        while active.any():
+            seen = np.hstack([obs, added]) if self.recurrent_info else obs
+            actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
+            obs, reward, terminated, truncated, info = env.step(actions)
+            done = terminated | truncated
+            if mean:
+                agent.reset(done)
+            else:
+                agent.step(timestep(seen, actions, reward, terminated, truncated, more))
+            rows.append((reward, info["success"], done, active.copy()))
+            # as in stock, a slot that was reset within the step shows the new episode's zeros
+            flat = actions.reshape(env.num_envs, -1)
+            added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
+            active &= ~done
+        reward, success, done, valid = (np.stack(part) for part in zip(*rows))
+        return Episode(reward, success, done, valid)
+
+    def _stock(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+        if played.test is None:
+            raise UserError(f"{played.name} holds nothing out: Meta-World's protocol measures held-out tasks")
+        engine = "python" if self.engine == "auto" else self.engine
+        every = self.adapt_every or self.episodes
+        if self.episodes % every:
+            raise UserError(f"episodes ({self.episodes}) must be a multiple of adapt_every ({every})")
+
+        def make(seen: Any) -> Any:
+            agent = self._made(factory, seen)
+            return agent if self.recurrent_info else WithoutInfo(agent)
+
+        figures = {
+            str(seed): metaworld_protocol.figure(
+                make, played.test, engine=engine, seed=seed, horizon=self.horizon, episodes=every, steps=self.episodes // every,
+                reward=self.reward, evaluations=metaworld_protocol.EVALUATIONS,
+            )
+            for seed in range(self.seed, self.seed + self.seeds)
+        }  # fmt: skip
+        content = {
+            **self._header(run, played), "adapt_every": every, "engine": engine, "episodes": self.episodes,
+            **metaworld_protocol.rules(played.test, figures),
+        }  # fmt: skip
+        return content, f"metaworld_{engine}_own{self._suffix}"
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    """What "module:factory" or "file.py:factory" names; the module is executed.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise UserError(f"--agent is module:factory or file.py:factory, not {name!r}")
+    factory = run_file(name).value if place.endswith(".py") else getattr(run_module(place), attribute, None)
+    if not callable(factory):
+        raise UserError(f"{place} has no factory {attribute}")
+    return factory

@@ -1,0 +1,66 @@
+"""`metarl export`: an agent as an ONNX graph."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.errors import UserError
+from metarl.sharing.onnx_export import TOLERANCE, Adaptation, difference, exported, to_onnx
+from metarl.sharing.opening import open_run
+from metarl.system.console import say
+from metarl.system.files import write_atomically, writing
+from metarl.system.user_code import arguments, name_again
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a trained agent as ONNX, for use without metarl, torch or Meta-World.
+
+    RL²: one step, with the hidden state as an input and an output. MAML and its kin: the policy, shared or after it adapted to
+    a task by playing some episodes there. Few-shot: support, labels and queries to logits. The file says what its inputs and
+    outputs mean, and what to do with them, in its metadata.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory, or a checkpoint's folder in one, or pretrained:NAME."""
+    out: Path | None = None
+    """The file. Default: exports/<checkpoint>.onnx in the run directory."""
+    adaptation: Annotated[Adaptation, tyro.conf.arg(name="")] = Adaptation()
+    agent: str | None = None
+    """Of a run of an agent of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    suite: str | None = None
+    """Of a run on a suite of your own, where --episodes plays on it: its file, PATH.py:NAME."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        run, named = open_run(self.run)
+        checkpoint = run.usable(named, "exporting")
+        how = f"metarl export {run.path}{arguments(run.config, '')}"
+        needed = ("agent", "suite") if self.adaptation.episodes else ("agent",)
+        for change in name_again(checkpoint.config, self.agent, self.suite, how=how, needed=needed):
+            say(f"Beware: {change}")
+        graph, metadata, name = exported(run, checkpoint, self.adaptation)
+        content = to_onnx(graph, metadata)
+        found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
+        if found is not None and not found <= TOLERANCE:
+            raise UserError(f"onnxruntime's answers differ from torch's by {found:.1e} of their size: nothing was written")
+        path = self.out or run.path / "exports" / f"{name}.onnx"
+        with writing(str(path)):
+            write_atomically(path, content)
+        if not self.quiet:
+            say(f"written: {path} ({len(content) / 1e6:.2f} MB)")
+            for title, some in (("inputs", metadata["inputs"]), ("outputs", metadata["outputs"])):
+                say(f"{title}:" + "".join(f"\n  {key}: {value}" for key, value in json.loads(some).items()))
+            say(metadata["use"])
+            size = "of the outputs' size (of 1, where that is below 1)"
+            checked = "onnxruntime is not installed: not checked" if found is None else f"largest difference {found:.1e} {size}"
+            say(f"onnxruntime against torch: {checked}")
+        return 0

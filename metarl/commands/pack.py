@@ -1,0 +1,45 @@
+"""`metarl pack`: a trained agent in a folder that can be given away."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from metarl.runs.io_spec import suite_name
+from metarl.sharing.opening import open_run
+from metarl.sharing.packing import _seed, pack
+from metarl.system.console import say
+from metarl.system.file_names import file_name
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Pack a trained agent for others: weights (safetensors), settings, evaluation, a video where there is one, a model card.
+
+    The card is in Hugging Face's format. There are no paths of this machine in the folder, no pickle and no code. It is read
+    with `pretrained:FOLDER`, or with `pretrained:NAME` where METARL_PRETRAINED names the directory that it lies in.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """A run directory, or a checkpoint's folder in one."""
+    out: Path | None = None
+    """The folder, whose name is the model's. Default: packed/<agent>_<suite>_s<seed>."""
+    license: str = "mit"
+    """Of the model, as Hugging Face writes it: mit, apache-2.0, cc-by-4.0, other, ..."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def main(self) -> int:
+        """Run the command."""
+        run, named = open_run(self.run)
+        checkpoint = run.usable(named, "packing")
+        folder = self.out or Path("packed", f"{file_name(run.config['agent'], suite_name(run.config))}_s{_seed(run)}")
+        evaluated = pack(run, checkpoint, folder, self.license)
+        if not self.quiet:
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            say(f"written: {folder} ({size / 1e6:.1f} MB): {', '.join(sorted(file.name for file in folder.iterdir()))}")
+            if not evaluated:
+                say(f"It is not evaluated, and its card says so: metarl evaluate {self.run}, then pack it again")
+        return 0

@@ -1,0 +1,97 @@
+"""`metarl report`: reads runs, writes the page, and its figures and tables beside it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from metarl.errors import UserError
+from metarl.reports.comparison import compare
+from metarl.reports.drawing import Picture
+from metarl.reports.page import render, sections
+from metarl.reports.reading import read
+from metarl.reports.sections import Comparison, Section
+from metarl.reports.tables import Table
+from metarl.system.confinement import confined
+from metarl.system.console import say
+from metarl.system.counts import plural
+from metarl.system.files import write_atomically, writing
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page of runs that opens offline: verdicts, curves, maps of goals or confusions, videos or examples, settings, cost.
+
+    Works at any moment of a run, and with what there is. The figures (PNG, SVG) and tables (CSV, Markdown) are written
+    into a folder beside the page too. Several runs: they are also compared, with the seeds of one agent together.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories; a checkpoint's folder in one shows the evaluation of that checkpoint."""
+    out: Path | None = None
+    """The page. Default: report.html in the run directory; of several runs, in the current directory."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    debug: bool = False
+    """Show a traceback with an error."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("name at least one run")
+
+    def main(self) -> int:
+        """Run the command."""
+        if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"the page is an HTML file: --out {self.out}.html")
+        named = [path.resolve() for path in self.runs]
+        if len(set(named)) < len(named):
+            raise UserError("the same run is named twice")
+        runs = [read(path) for path in self.runs]
+        page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
+        shown = sections(runs, page)
+        comparisons = compare(shown)
+        folder = page.with_suffix("")
+        with writing(str(page)):
+            write_atomically(page, render(shown, comparisons, folder.name).encode())
+        count = write_assets(folder, shown, comparisons)
+        if not self.quiet:
+            say(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+            say(f"         {folder}/ ({plural(count, 'figure')} as PNG and SVG, tables as CSV and Markdown)")
+        return 0
+
+
+def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequence[Comparison]) -> int:
+    """Write figures and tables; returns the number of figures.
+
+    Raises:
+        UserError: they would come to lie elsewhere than in the folder, through a link; or cannot be written.
+    """
+    count = 0
+    confined(folder.parent, folder.name)
+    with writing(str(folder)):
+        for prefix, pictures, tables in _assets(sections, comparisons):
+            files = [(f"{one.name}.{kind}", content) for one in pictures
+                     for kind, content in (("svg", one.svg.encode()), ("png", one.png))]  # fmt: skip
+            files += [(f"{table.name}.{kind}", content.encode()) for table in tables
+                      for kind, content in (("csv", table.csv()), ("md", table.markdown()))]  # fmt: skip
+            for name, content in files:
+                write_atomically(confined(folder, prefix + name), content, durable=False)
+            count += len(pictures)
+    return count
+
+
+def _assets(
+    sections: Sequence[Section], comparisons: Sequence[Comparison]
+) -> Iterator[tuple[str, Sequence[Picture], Sequence[Table]]]:
+    """What begins the files' names, pictures, tables."""
+    for i, one in enumerate(sections):
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", one.run.name).strip("-.")[:60]
+        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{name}_"
+        pictures = [picture for part in one.parts for picture in part.pictures]
+        tables = [table for part in one.parts for table in part.tables]
+        yield prefix, pictures, [*tables, *one.results, *one.details]
+    for i, one_comparison in enumerate(one for one in comparisons if one.tables):
+        prefix = "comparison_" if i == 0 else f"comparison{i + 1}_"
+        yield prefix, one_comparison.pictures, one_comparison.tables

@@ -1,0 +1,1 @@
+"""Data sets for few-shot learning: images, texts and curves, drawn as episodes."""

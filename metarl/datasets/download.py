@@ -1,0 +1,170 @@
+"""The files of data sets: read from the user's folder, fetched there from their official source where they are missing.
+
+The folder is `$METARL_DATA`, or `data` in metarl's cache. What breaks off is resumed from a `.part` file; what is not what
+was expected is kept apart as a `.wrong` file and never used.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from metarl.errors import UserError
+from metarl.system import files as cache
+from metarl.system.console import say
+
+T = TypeVar("T")
+
+TIMEOUT = 30
+"""Seconds without a byte after which a source counts as silent."""
+
+
+def folder() -> Path:
+    """Where the files are."""
+    root = os.environ.get("METARL_DATA")
+    return Path(root).expanduser() if root else cache.directory("data")
+
+
+@dataclass(frozen=True)
+class File(Generic[T]):
+    """A file of a data set.
+
+    Attributes:
+        name: its path within the folder.
+        url: the official source.
+        read: from its content to what it stands for. ValueError: the content is not the expected one; it says how.
+        convert: from what the source gives to the content that is kept.
+    """
+
+    name: str
+    url: str
+    read: Callable[[bytes], T]
+    convert: Callable[[bytes], bytes] = bytes
+
+
+def checked(content: bytes, sha256: str) -> bytes:
+    """The content, where its SHA-256 is this one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"expected SHA-256 {sha256}, found {found} of {len(content):,} bytes")
+    return content
+
+
+class _NotThereError(Exception):
+    """A file is missing (no message), or is not what it should be."""
+
+
+def obtain(file: File[T]) -> T:
+    """What a file stands for: from the folder; where it is missing or damaged, from its source.
+
+    Raises:
+        UserError: it is not there and cannot be fetched, or the source gave something else.
+    """
+    path, damage = folder() / file.name, ""
+    try:
+        with contextlib.suppress(_NotThereError):
+            return _kept(file, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.parent):
+            try:
+                return _kept(file, path)  # another process may have fetched it meanwhile
+            except _NotThereError as error:
+                damage = str(error)
+            if damage:
+                os.replace(path, _beside(path, "wrong"))
+                say(f"{damage} It is kept as {path.name}.wrong and fetched again.")
+            return _fetch(file, path)
+    except OSError as error:
+        raise UserError(f"{damage} {path} cannot be read or made: {error}".strip()) from None
+    except UserError as error:
+        raise UserError(f"{damage} {error}".strip()) from None
+
+
+def _kept(file: File[T], path: Path) -> T:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise _NotThereError from None
+    try:
+        return file.read(content)
+    except ValueError as error:
+        raise _NotThereError(f"{path} is damaged ({len(content):,} bytes): {error}.") from None
+
+
+def _fetch(file: File[T], path: Path) -> T:
+    part = _beside(path, "part")
+    say(f"fetching {file.url} to {path}")
+    try:
+        _download(file.url, part)
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        then = "the same command goes on from what has arrived" if part.exists() else "it is needed once, or the file put there"
+        raise UserError(f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {reason}; {then}") from None
+    try:
+        content = file.convert(part.read_bytes())
+        value = file.read(content)
+    except Exception as error:  # a source that answers with something else makes the readers raise anything
+        os.replace(part, _beside(path, "wrong"))
+        raise UserError(
+            f"{file.url} did not give {file.name}: {error}. What it gave is kept as {_beside(path, 'wrong')} and not used; "
+            "the same command fetches it anew."
+        ) from None
+    cache.write_atomically(path, content)
+    part.unlink()
+    return value
+
+
+def _download(url: str, part: Path) -> None:
+    """Fetch a URL to `part`, going on after what is there; again after it broke off, as long as more arrives."""
+    while True:
+        have = part.stat().st_size if part.exists() else 0
+        try:
+            if not (left := _continue(url, part, have)):
+                return
+            problem: Exception = http.client.HTTPException(f"it broke off {left:,} bytes before the end")
+        except urllib.error.HTTPError as error:
+            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
+                raise
+            part.unlink()  # longer than the file at the source: begin anew
+            continue
+        except (OSError, http.client.HTTPException) as error:
+            problem = error
+        if not part.exists() or part.stat().st_size <= have:
+            raise problem
+
+
+def _continue(url: str, part: Path, have: int) -> int:
+    """Append to the `have` bytes of `part`, or write it anew where the source does not resume. Returns bytes still missing."""
+    request = urllib.request.Request(url, headers={"User-Agent": "metarl", **({"Range": f"bytes={have}-"} if have else {})})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        left = int(answer.headers.get("Content-Length") or 0)
+        with part.open("ab" if answer.status == http.HTTPStatus.PARTIAL_CONTENT else "wb") as out:
+            while block := answer.read1(1 << 16):
+                left -= out.write(block)
+    return max(left, 0)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from fetching to the same folder meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        cache.lock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

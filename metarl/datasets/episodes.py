@@ -1,0 +1,190 @@
+"""Episodes: a few examples of some classes to learn from (the support), and others of the same classes to answer (the query).
+
+Everything is resident in memory, and an episode is a few array operations: no loop over classes or images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError
+from metarl.system.counts import plural
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+"""Parts of a data set; no class is in two of them."""
+
+
+class Examples(NamedTuple):
+    """n examples of each of some tasks.
+
+    Attributes:
+        x: (tasks, n, *shape). Images: float32 in [0, 1], (channels, height, width); texts: int64 feature ids, 0 for none,
+            or float32 vectors; regression: float32, (1,).
+        y: (tasks, n) int64, the class within the episode, 0 ... ways - 1; regression: (tasks, n, 1) float32.
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class Episode(NamedTuple):
+    """What some tasks learn from and what they are asked; the examples of a task are in a random order.
+
+    Attributes:
+        support: ways * shots examples a task.
+        query: ways * queries examples a task, none of which is in its support.
+        classes: (tasks, ways) int64, which class of the part each class of the episode is; None for regression.
+    """
+
+    support: Examples
+    query: Examples
+    classes: Tensor | None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Episode":
+        """The function applied to every tensor."""
+        support, query = (Examples(function(half.x), function(half.y)) for half in (self.support, self.query))
+        return Episode(support, query, None if self.classes is None else function(self.classes))
+
+    def split(self, parts: int) -> list["Episode"]:
+        """The tasks in so many parts, as equal as can be."""
+        borders = [len(self.support.x) * i // parts for i in range(parts + 1)]
+        return [self.map(partial(_between, first, last)) for first, last in pairwise(borders)]
+
+
+def _between(first: int, last: int, tensor: Tensor) -> Tensor:
+    return tensor[first:last]
+
+
+class Data(Protocol):
+    """A data set resident in memory."""
+
+    @property
+    def name(self) -> str:
+        """As `metarl.datasets.catalog.data_set` takes it."""
+
+    @property
+    def kind(self) -> str:
+        """See `Kind`."""
+
+    @property
+    def split(self) -> str:
+        """How the classes are split into parts: a sentence."""
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of the x of one example."""
+
+    def classes(self, part: Part) -> Sequence[str]:
+        """Names of the classes of a part; none for regression."""
+
+    def draw(self, part: Part, rng: np.random.Generator, *, tasks: int, ways: int, shots: int, queries: int) -> Episode:
+        """Draw an episode of `tasks` tasks; regression has no classes and takes no notice of `ways`.
+
+        Raises:
+            UserError: the part has too few classes or examples.
+        """
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All examples of one part, class by class.
+
+    Attributes:
+        names: of the classes.
+        values: (examples, *shape), those of a class one after the other.
+        counts: (classes,) int64, how many examples each class has.
+    """
+
+    names: Sequence[str]
+    values: np.ndarray
+    counts: np.ndarray
+
+    @staticmethod
+    def of(classes: dict[str, np.ndarray], like: np.ndarray) -> "Pool":
+        """From the examples (n, *shape) of each class; `like` has the shape and type where there are no classes."""
+        values = np.concatenate([like[:0], *classes.values()])
+        return Pool(tuple(classes), values, np.array([len(v) for v in classes.values()], np.int64))
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A data set of classes, all of it in memory: see `Data`.
+
+    Attributes:
+        parts: the examples of each part: uint8 for images, whole numbers or float32 vectors for texts.
+        examples, group: what examples and classes are called when something is said of them.
+    """
+
+    name: str
+    kind: str
+    split: str
+    parts: dict[Part, Pool] = field(repr=False)
+    examples: str = "examples"
+    group: str = "class"
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """See `Data`."""
+        return self.parts["train"].values.shape[1:]
+
+    def classes(self, part: Part) -> Sequence[str]:
+        """See `Data`."""
+        return self.parts[part].names
+
+    def draw(self, part: Part, rng: np.random.Generator, *, tasks: int, ways: int, shots: int, queries: int) -> Episode:
+        """See `Data`."""
+        self._check(part, ways, shots, queries)
+        pool = self.parts[part]
+        classes = some(rng.random((tasks, len(pool.counts))), ways)
+        counts, starts = pool.counts[classes], (pool.counts.cumsum() - pool.counts)[classes]
+        keys = rng.random((tasks, ways, int(counts.max())))
+        keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 2  # the places of examples that a class does not have
+        rows = starts[:, :, None] + some(keys, shots + queries)
+        support, query = (self._examples(pool, half, rng) for half in (rows[:, :, :shots], rows[:, :, shots:]))
+        return Episode(support, query, torch.from_numpy(classes))
+
+    def first(self, part: Part, classes: Sequence[int]) -> Tensor:
+        """The first example of each of these classes, as the x of `Examples`: (classes, *shape)."""
+        pool = self.parts[part]
+        return self._x(pool.values[(pool.counts.cumsum() - pool.counts)[list(classes)]])
+
+    def _x(self, values: np.ndarray) -> Tensor:
+        x = torch.from_numpy(values)
+        return x.float().div_(255) if self.kind == "image" else x if x.is_floating_point() else x.long()
+
+    def _examples(self, pool: Pool, rows: np.ndarray, rng: np.random.Generator) -> Examples:
+        """The rows (tasks, ways, n) of the pool as (tasks, ways * n) examples in a random order."""
+        tasks, ways, n = rows.shape
+        order = rng.random((tasks, ways * n)).argsort(1)
+        values = pool.values.take(np.take_along_axis(rows.reshape(tasks, -1), order, 1), 0)
+        return Examples(self._x(values), torch.from_numpy(order // max(n, 1)))
+
+    def _check(self, part: Part, ways: int, shots: int, queries: int) -> None:
+        if ways < 2 or shots < 0 or queries < 1:
+            raise UserError(f"an episode needs 2 ways, 0 shots and 1 query or more, not {ways}, {shots} and {queries}")
+        pool = self.parts[part]
+        if ways > len(pool.counts):
+            raise UserError(f"{self.name} has {plural(len(pool.counts), f'{part} class')}: {ways} ways do not fit")
+        fewest = int(pool.counts.argmin())
+        if shots + queries > pool.counts[fewest]:
+            where = f"a {self.group}" if pool.counts.min() == pool.counts.max() else f"of {self.group} {pool.names[fewest]!r}"
+            raise UserError(
+                f"{self.name} has {plural(int(pool.counts[fewest]), self.examples.removesuffix('s'))} {where}: "
+                f"{plural(shots, 'shot')} + {plural(queries, 'query')} do not fit"
+            )
+
+
+def some(keys: np.ndarray, n: int) -> np.ndarray:
+    """n places of each row (..., places), all different: where the random keys are smallest, in the order of the keys.
+
+    Sorted by their keys, since the order that a partition leaves is not random: places of an episode are its labels.
+    """
+    found = np.argpartition(keys, n - 1, axis=-1)[..., :n]
+    return np.take_along_axis(found, np.take_along_axis(keys, found, -1).argsort(-1), -1)

@@ -1,0 +1,279 @@
+"""The user's own images: a folder of class/image files, of any size and kind."""
+
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from metarl.datasets.episodes import PARTS, Part, Pool, Resident
+from metarl.datasets.splits import by_share
+from metarl.errors import UserError
+from metarl.system.console import say
+from metarl.system.counts import plural
+from metarl.system.memory import refuse_beyond
+
+SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Names of folders that make a split; `eval` and `evaluation` are for validation where another folder is for test."""
+_DROPPINGS = (".DS_Store", ".gitkeep", ".gitignore", ".git", ".ipynb_checkpoints")
+"""What programs leave in folders. Other hidden files and folders are left out too, and that is said."""
+
+
+class Depth(NamedTuple):
+    """What deep grey images (16 or 32 bits) are taken to go from and to: black and white."""
+
+    black: int
+    white: int
+
+
+def folder_images(path: Path, seed: int, image_size: int) -> Resident:
+    """The user's own images: PATH/class/image files, or PATH/train/class/image, PATH/validation/..., PATH/test/...
+
+    Images have one channel where all of them are grey, else three.
+
+    Raises:
+        UserError: there are no images, too few classes to split, or a class is in two parts.
+    """
+    name = f"folder:{path}"
+    folders, depth = _split_folders(path), depth_of(path)
+    if folders:
+        others = [folder.name for folder in subfolders(path) if folder not in folders]
+        _left_out(path, others, "folder", "is no part of its split", "are no part of its split")
+        classes: dict[str, np.ndarray] = {}
+        parts: dict[str, Part] = {}
+        homes: dict[str, str] = {}
+        for folder, part in folders.items():
+            for label, images in read_classes(folder, image_size, depth).items():
+                same = unicodedata.normalize("NFC", label).casefold()  # Cat and cat are one
+                if same in homes:
+                    raise UserError(f"{path}: class {label!r} is in both {homes[same]} and {folder.name}")
+                classes[label], parts[label], homes[same] = images, part, folder.name
+        split = "by its folders: " + ", ".join(f"{plural(list(parts.values()).count(part), 'class')} for {part}"
+                                               for part in PARTS)  # fmt: skip
+    else:
+        classes = read_classes(path, image_size, depth)
+        parts, split = by_share(list(classes), seed, name)
+    if all(is_grey(images) for images in classes.values()):
+        classes = {label: images[:, :1] for label, images in classes.items()}
+    like = next(iter(classes.values()))
+    pools = {part: Pool.of({label: classes[label] for label in parts if parts[label] == part}, like) for part in PARTS}
+    return Resident(name, "image", split, pools, "images", "class")
+
+
+def _split_folders(path: Path) -> dict[Path, Part]:
+    """The folders that decide the split, and the part of each: one for training, another, and folders of classes in each."""
+    found = {
+        folder: part for folder in subfolders(path) for part, names in SPLIT_FOLDERS.items() if folder.name.lower() in names
+    }
+    if len({part for part in found.values()}) < 2 or "train" not in found.values() or not all(map(subfolders, found)):
+        return {}
+    tested = any(folder.name.lower().startswith("test") for folder in found)
+    return {
+        folder: "validation" if tested and folder.name.lower().startswith("eval") else part for folder, part in found.items()
+    }
+
+
+def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, np.ndarray]:
+    """The images of each class of a folder of class/image files, uint8 (n, 3, image_size, image_size).
+
+    A class's images may lie in folders of its folder. What is left out is counted, named and said.
+
+    Args:
+        path: the folder.
+        image_size: height and width, pixels.
+        depth: of deep grey images: see `depth_of`.
+
+    Raises:
+        UserError: there is no image at all, or there are folders of folders alone, as of an unknown split.
+    """
+    classes: dict[str, np.ndarray] = {}
+    bad, empty, nested = list[str](), list[str](), list[str]()
+    total = 0
+    count = sum(len(files(folder)) for folder in subfolders(path))
+    needs = {f"{count:,} images of {image_size} x {image_size} pixels": 3.0 * count * image_size**2}
+    refuse_beyond(needs, "a smaller --image-size needs less")
+    for folder in subfolders(path):
+        found, unreadable = read_images(path, files(folder), image_size, depth)
+        total += len(found) + len(unreadable)
+        bad += unreadable
+        if found:
+            classes[folder.name] = np.stack(list(found.values()))
+            nested += [folder.name] if all(name.count(os.sep) > 1 for name in found) else []
+        else:
+            empty += [folder.name]
+    if not classes:
+        why = f"{plural(total, 'file')}, none of which can be read: {bad[0]}" if bad else "there are no class/image files in it"
+        raise UserError(f"{path}: {why}")
+    if len(nested) == len(classes):
+        known = "; ".join(f"{part}: {' or '.join(names)}" for part, names in SPLIT_FOLDERS.items())
+        raise UserError(
+            f"{path} holds folders of folders ({_some(nested)}), where class/image files should be. Folders of these names "
+            f"make a split: {known}"
+        )
+    _left_out(path, empty, "class folder", "holds no images", "hold no images")
+    _left_out(path, [entry.name for entry in _entries(path) if entry.is_file()], "file", "lies beside the class folders",
+              "lie beside the class folders")  # fmt: skip
+    _say_unreadable(path, bad, total)
+    if nested:
+        say(f"{path}: the images of {plural(len(nested), 'class')} lie in folders of its folder: {_some(nested)}")
+    return classes
+
+
+def read_images(
+    root: Path, some: Sequence[Path], image_size: int, depth: Depth | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Images by their path below `root`, see `read_image`; and of what is none the path and the reason."""
+    images, bad = {}, []
+    for file in some:
+        name = str(file.relative_to(root))
+        try:
+            images[name] = read_image(file, image_size, depth)
+        except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image to learn from
+            bad.append(f"{name} ({error})")
+    return images, bad
+
+
+def read_folder(folder: Path, image_size: int, depth: Depth | None) -> dict[str, np.ndarray]:
+    """Images in a folder and in its folders, by their path below it; what cannot be read is left out and said.
+
+    Raises:
+        UserError: there are none.
+    """
+    some = files(folder)
+    found, bad = read_images(folder, some, image_size, depth)
+    if not found:
+        why = f"{plural(len(bad), 'file')}, none of which can be read: {bad[0]}" if bad else "there are no images"
+        raise UserError(f"{folder}: {why}")
+    _say_unreadable(folder, bad, len(some))
+    return found
+
+
+def read_image(file: Path, image_size: int, depth: Depth | None = None) -> np.ndarray:
+    """An image as uint8 (3, image_size, image_size), whatever its shape was; what is transparent is white.
+
+    Args:
+        file: the image; of several in one file the first.
+        image_size: height and width, pixels.
+        depth: what is black and white in a deep grey image.
+
+    Raises:
+        Exception: of many kinds, where the file is no image.
+    """
+    with Image.open(file) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "F":
+            raise ValueError("pixels of unknown range")
+        if image.mode.startswith("I"):
+            black, white = depth or _depth(*_ends(image))
+            shares = (np.asarray(image).astype(np.float64) - black) / (white - black)
+            image = Image.fromarray(np.uint8(255 * shares.clip(0, 1) + 0.5))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        resized = image.convert("RGB").resize((image_size, image_size), Image.Resampling.LANCZOS)
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def depth_of(*folders: Path) -> Depth | None:
+    """What is black and white in the deep grey images of some folders, one range for all of them; None: there are none.
+
+    Files do not say how many of their 16 or 32 bits are used. White is the highest number of as many bits as the largest
+    value takes, 8 or more: 255, 1,023, 4,095, ... That, and files of several images, are said.
+    """
+    ends, several = list[tuple[int, int]](), list[str]()
+    for folder in folders:
+        for file in files(folder):
+            try:
+                with Image.open(file) as image:
+                    several += [str(file.relative_to(folder))] if getattr(image, "n_frames", 1) > 1 else []
+                    ends += [_ends(image)] if image.mode.startswith("I") else []
+            except Exception:  # whoever reads the images says so
+                continue
+    where = " and ".join(map(str, folders))
+    if several:
+        say(f"{where}: of {plural(len(several), 'file')} with several images the first one is taken: {_some(several)}")
+    if not ends:
+        return None
+    depth = _depth(min(low for low, _ in ends), max(high for _, high in ends))
+    say(
+        f"{where}: {plural(len(ends), 'image')} of 16 or 32 bits: {depth.black:,} is taken for black, {depth.white:,} for white"
+    )
+    return depth
+
+
+def _ends(image: Image.Image) -> tuple[int, int]:
+    values = np.asarray(image)
+    return int(values.min()), int(values.max())
+
+
+def _depth(low: int, high: int) -> Depth:
+    return Depth(low, max(high, low + 1)) if low < 0 else Depth(0, 2 ** max(8, high.bit_length()) - 1)
+
+
+def is_grey(images: np.ndarray) -> bool:
+    """Whether all channels (n, channels, height, width) are equal."""
+    return bool((images == images[:, :1]).all())
+
+
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder, by name, but for hidden ones.
+
+    Raises:
+        UserError: it is no folder, or cannot be read.
+    """
+    return [entry for entry in _entries(path) if entry.is_dir()]
+
+
+def files(path: Path) -> list[Path]:
+    """The files in a folder and in its folders, by name, but for hidden ones.
+
+    Raises:
+        UserError: it is no folder, or cannot be read.
+    """
+    found = _entries(path)
+    folders = [entry for entry in found if entry.is_dir() and not path.resolve().is_relative_to(entry.resolve())]  # no circles
+    inner = [file for folder in folders for file in files(folder)]
+    return [*(entry for entry in found if entry.is_file()), *inner]
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as a folder: {error.strerror}") from None
+
+
+def hidden(path: Path) -> list[str]:
+    """Hidden files and folders in a folder and its folders, by their path below it, but for what programs leave there."""
+    found = []
+    for place, folders, names in os.walk(path):
+        mine = [name for name in (*folders, *names) if name.startswith(".")]
+        found += [str(Path(place, name).relative_to(path)) for name in mine
+                  if name not in _DROPPINGS and not name.startswith("._")]  # fmt: skip
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return sorted(found)
+
+
+def _left_out(path: Path, names: Sequence[str], what: str, one: str, more: str) -> None:
+    if names:
+        say(f"{path}: {plural(len(names), what)} {one if len(names) == 1 else more}, left out: {_some(names)}")
+
+
+def _say_unreadable(path: Path, bad: Sequence[str], total: int) -> None:
+    if bad:
+        say(f"{path}: {len(bad)} of {plural(total, 'file')} cannot be read as images and are left out: {_some(bad)}")
+    names = hidden(path)
+    _left_out(path, names, "hidden entry", "is not looked at", "are not looked at")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three, and whether there are more."""
+    first, *more = [", ".join(list(names)[:3]), *list(names)[3:4]]
+    return first + (", ..." if more else "")

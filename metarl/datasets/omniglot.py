@@ -1,0 +1,206 @@
+"""Omniglot (Lake et al. 2015): 1,623 handwritten characters of 50 alphabets, 20 drawings each; and its 20 one-shot trials.
+
+The data set is kept as numpy arrays of the drawings as they are, 105 x 105, made from the archives of its repository.
+Learners see them as the field does: strokes are 1 on a ground of 0, resized to 28 x 28 (PIL, Lanczos).
+"""
+
+import hashlib
+import io
+import itertools
+import zipfile
+import zlib
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from PIL import Image
+
+from metarl.datasets.download import File, checked, obtain
+from metarl.datasets.episodes import PARTS, Episode, Examples, Pool, Resident
+from metarl.datasets.splits import cut, shuffled
+from metarl.system import files as cache
+from metarl.system.memory import refuse_beyond
+
+DRAWINGS, SIDE = 20, 105
+
+BACKGROUND = {
+    "Arcadian": 26, "Armenian": 41, "Asomtavruli_(Georgian)": 40, "Balinese": 24, "Bengali": 46,
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)": 14, "Braille": 26, "Cyrillic": 33, "Early_Aramaic": 22,
+    "Syriac_(Estrangelo)": 23, "Anglo-Saxon_Futhorc": 29, "Futurama": 26, "Grantha": 43, "Greek": 24, "Gujarati": 48,
+    "Hebrew": 22, "Japanese_(hiragana)": 52, "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16, "Malay_(Jawi_-_Arabic)": 40,
+    "Japanese_(katakana)": 47, "Korean": 40, "Latin": 26, "Alphabet_of_the_Magi": 20, "Mkhedruli_(Georgian)": 41,
+    "Burmese_(Myanmar)": 34, "N_Ko": 33, "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14, "Sanskrit": 42, "Tagalog": 17,
+    "Tifinagh": 55,
+}  # fmt: skip
+EVALUATION = {
+    "Angelic": 20, "Atemayar_Qelisayer": 26, "Atlantean": 26, "Aurek-Besh": 26, "Avesta": 26, "Ge_ez": 26, "Glagolitic": 45,
+    "Gurmukhi": 45, "Kannada": 41, "Keble": 26, "Malayalam": 47, "Manipuri": 40, "Mongolian": 30,
+    "Old_Church_Slavonic_(Cyrillic)": 45, "Oriya": 46, "Syriac_(Serto)": 23, "Sylheti": 28, "Tengwar": 25, "Tibetan": 42,
+    "ULOG": 26,
+}  # fmt: skip
+"""The alphabets, in the order of the arrays, and how many characters each has."""
+
+ALPHABETS = {"background": BACKGROUND, "evaluation": EVALUATION}
+
+DIGESTS = {
+    "background": "37f4ebe6d0e6c1c1b2b9f943ed2e484ef7323211ab452bb92891ab31e9db252f",
+    "evaluation": "3109670f55c43eb21c94414785084249e08fd6780ca8a625cb403a2c996f4ecf",
+}
+"""`digest` of the drawings."""
+
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises, and zipfile beneath it, at a file that is not a whole npz file."""
+
+SOURCE = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+
+ALL_RUNS = File(
+    "omniglot/all_runs.zip",
+    SOURCE + "one-shot-classification/all_runs.zip",
+    partial(checked, sha256="437c1eeab0af8484112e1b4cc0f3d541ec727f7c47b9b202da738af9dfd6c325"),
+)
+
+
+def omniglot(*, background: bool, rotations: bool, seed: int, image_size: int) -> Resident:
+    """Omniglot; a data set of images (1, image_size, image_size), strokes 1.
+
+    Args:
+        background: only characters of the background set are trained on and validated with, and those of the evaluation set
+            are for test, as the data set's authors mean it. Otherwise the split of the papers on few-shot learning: all
+            characters together in a random order (Vinyals et al. 2016; numbers of parts as in the code of Finn et al. 2017).
+        rotations: characters turned by 90, 180 and 270 degrees are classes of their own, in every part, as in both papers.
+        seed: of the order of characters, or of alphabets.
+        image_size: pixels.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+    """
+    count = sum(sum(alphabets.values()) for alphabets in ALPHABETS.values()) * DRAWINGS
+    needs = {f"{count:,} images of {image_size} x {image_size} pixels": (6.0 if rotations else 3.0) * count * image_size**2}
+    refuse_beyond(needs, "a smaller --image-size needs less")
+    both = {half: obtain(archive(half, image_size)) for half in ALPHABETS}
+    names = {half: characters(half) for half in ALPHABETS}
+    every = [*names["background"], *names["evaluation"]]
+    if background:
+        order = shuffled(BACKGROUND, seed)
+        part_of = cut(order, 25, 5)
+        parts = {name: part_of.get(name.split("/")[0], "test") for name in every}
+        split = (
+            f"background set: the characters of 25 alphabets for training, of 5 drawn with seed {seed} for validation "
+            f"({', '.join(sorted(order[25:]))}); evaluation set: the 659 characters of its 20 alphabets for test"
+        )
+    else:
+        parts = cut(shuffled(every, seed), 1100, 100)
+        split = (
+            f"1,623 characters of all alphabets in an order drawn with seed {seed}: 1,100 for training, 100 for validation, "
+            "423 for test"
+        )
+    split += ", each turned by 0, 90, 180 and 270 degrees as four classes" if rotations else ", not turned"
+    images = np.concatenate(list(both.values()))
+    pools = {part: _pool(images, every, [parts[name] == part for name in every], rotations) for part in PARTS}
+    return Resident("omniglot:background" if background else "omniglot", "image", split, pools, "drawings", "character")
+
+
+def _pool(images: np.ndarray, names: list[str], wanted: list[bool], rotations: bool) -> Pool:
+    chosen, kept = images[wanted], list(itertools.compress(names, wanted))
+    turns = range(4 if rotations else 1)
+    values = np.concatenate([np.rot90(chosen, k, (2, 3)) for k in turns]).reshape(-1, 1, *images.shape[2:])
+    turned = [name + (f" turned by {90 * k}" if k else "") for k in turns for name in kept]
+    return Pool(turned, values, np.full(len(turned), DRAWINGS))
+
+
+def characters(half: str) -> list[str]:
+    """Names of the characters of the background or evaluation set, such as Greek/character01."""
+    return [f"{alphabet}/character{i + 1:02d}" for alphabet, count in ALPHABETS[half].items() for i in range(count)]
+
+
+def archive(half: str, image_size: int) -> File[np.ndarray]:
+    """The file of the background or evaluation set; it stands for uint8 (characters, 20, image_size, image_size)."""
+    return File(
+        f"omniglot/images_{half}.npz", f"{SOURCE}images_{half}.zip", partial(_resized, half, image_size), partial(arrays, half)
+    )
+
+
+def arrays(half: str, archived: bytes) -> bytes:
+    """The arrays, as an npz file, of an archive with the members images_<half>/<alphabet>/<character>/<drawing>.png.
+
+    Nothing is unpacked to the disk, and members of other names are not looked at.
+
+    Raises:
+        ValueError: a character has not the drawings that it should have.
+    """
+    with zipfile.ZipFile(io.BytesIO(archived)) as members:
+        drawings: dict[str, list[str]] = {}
+        for name in sorted(members.namelist()):
+            drawings.setdefault(name.rpartition("/")[0], []).append(name)
+        images = np.empty((len(characters(half)), DRAWINGS, SIDE, SIDE), bool)
+        for c, character in enumerate(characters(half)):
+            found = [n for n in drawings.get(f"images_{half}/{character}", []) if n.endswith(".png")]
+            if len(found) != DRAWINGS:
+                raise ValueError(f"{character} has {len(found)} drawings, not {DRAWINGS}")
+            for d, name in enumerate(found):
+                images[c, d] = _drawing(members.read(name))
+    out = io.BytesIO()
+    np.savez_compressed(out, images=images, labels=np.repeat(np.arange(len(images))[:, None], DRAWINGS, 1))
+    return out.getvalue()
+
+
+def _drawing(png: bytes) -> np.ndarray:
+    """Paper is True, strokes are False."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("1"))
+
+
+def digest(images: np.ndarray) -> str:
+    """SHA-256 of a set of drawings by character, whatever their order."""
+    return _together(
+        _together(hashlib.sha256(drawing.tobytes()).digest() for drawing in c).digest() for c in images
+    ).hexdigest()
+
+
+def _together(digests: Iterable[bytes]) -> "hashlib._Hash":
+    return hashlib.sha256(b"".join(sorted(digests)))
+
+
+def _resized(half: str, image_size: int, content: bytes) -> np.ndarray:
+    """From an npz file; checked and resized once, then kept under the file's own hash."""
+    shape = (len(characters(half)), DRAWINGS, image_size, image_size)
+    path = cache.directory("omniglot", f"{hashlib.sha256(content).hexdigest()}-{image_size}")
+    if (kept := cache.load(path)) is None:
+        try:
+            images = np.load(io.BytesIO(content))["images"]
+            found = f"some of {digest(images)}"
+        except DAMAGED:
+            found = "no npz file"
+        if DIGESTS[half] not in found:
+            raise ValueError(f"expected an npz file with drawings of SHA-256 {DIGESTS[half]}, found {found}")
+        kept = b"".join(resize(~drawing, image_size).tobytes() for drawing in images.reshape(-1, SIDE, SIDE))
+        cache.store(path, kept)
+    return np.frombuffer(kept, np.uint8).reshape(shape)
+
+
+def resize(strokes: np.ndarray, image_size: int) -> np.ndarray:
+    """bool (height, width) to uint8 (image_size, image_size), smoothed."""
+    image = Image.fromarray(strokes.astype(np.uint8) * 255)
+    return np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS))
+
+
+def one_shot_trials(image_size: int = 28) -> Episode:
+    """The 20 one-shot trials of Lake et al. (2015): 20 tasks of 20 ways, 1 shot and 20 queries.
+
+    Their characters are of the evaluation set: a learner trained on `omniglot:background` has never seen them, but one
+    trained on `omniglot`, which mixes all characters, has been trained on most of them (other drawings and, by chance,
+    these).
+
+    Raises:
+        UserError: the file is not there and cannot be fetched.
+    """
+    runs = []
+    with zipfile.ZipFile(io.BytesIO(obtain(ALL_RUNS))) as members:
+        for run in (f"run{i + 1:02d}" for i in range(20)):
+            pairs = [line.split() for line in members.read(f"{run}/class_labels.txt").decode().splitlines() if line]
+            classes = sorted(answer for _, answer in pairs)
+            images = [resize(~_drawing(members.read(name)), image_size) for name in [*classes, *(item for item, _ in pairs)]]
+            runs.append((np.stack(images)[:, None], [*range(20), *(classes.index(answer) for _, answer in pairs)]))
+    x = torch.from_numpy(np.stack([images for images, _ in runs])).float().div_(255)
+    y = torch.tensor([labels for _, labels in runs])
+    return Episode(Examples(x[:, :20], y[:, :20]), Examples(x[:, 20:], y[:, 20:]), None)

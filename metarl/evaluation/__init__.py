@@ -1,0 +1,1 @@
+"""Evaluation: protocols, intervals, tables and plots."""

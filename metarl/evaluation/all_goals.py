@@ -1,0 +1,163 @@
+"""Evaluation that treats every goal alike: the protocol `all-goals`.
+
+Each goal gets the same number of trials, each trial the same number of episodes of full length. Within a trial the agent
+acts by sampling, as it was trained. Episode e is what it does after k = e - 1 episodes of experience. Before each episode
+a copy of its state also plays one episode by its mean actions; that episode is dropped, since a trial carried on through
+mean actions is one that the agent never saw.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.envs import MetaVectorEnv, Task
+from metarl.evaluation import intervals as statistics
+from metarl.learner import Learner
+from metarl.rollouts.random_streams import EVALUATION, RESETS, generator
+from metarl.rollouts.trials import Played, play_trial
+from metarl.system.journal import Kept
+from metarl.system.memory import refuse_beyond
+
+MODES = ("sampled", "mean")
+MEASURES = ("success", "last_success", "return")
+Curves = dict[str, dict[str, np.ndarray]]
+"""Figures by mode and measure, each (goals, trials, episodes)."""
+
+
+def evaluate(
+    learner: Learner, env: MetaVectorEnv, tasks: Sequence[Task], *, trials: int, episodes: int, seed: int,
+    device: torch.device, adapt_every: int = 1, modes: Sequence[str] = MODES,
+    progress: Callable[[int], None] = lambda steps: None, kept: Kept | None = None, part: str = "",
+    trial_of: Callable[..., Iterable[Played]] | None = None,
+) -> tuple[Curves, np.ndarray | None]:  # fmt: skip
+    """Evaluate on every task alike.
+
+    Args:
+        learner: what to evaluate; nothing in it is changed.
+        env: where to play; tasks are done in batches of its slots.
+        tasks: the goals.
+        trials: trials a goal.
+        episodes: episodes a trial.
+        seed: of the actions; each (goal, trial) has a stream of its own.
+        device: where the learner's tensors are.
+        adapt_every: episodes of experience that the learner's `adapt` is given at a time.
+        modes: of `MODES`; the trial itself is always sampled.
+        progress: called with the environment steps done.
+        kept: batches done before, and where to keep those done now, under names that begin with `part`.
+        trial_of: plays a trial as `play_trial`, the default, does, of whatever `learner` is.
+
+    Returns:
+        The curves, of returns alone where the environments tell no success, and the mean standard deviation of the last
+        episodes' actions (None for discrete actions).
+    """
+    shape = (len(tasks), trials, episodes)
+    measures = MEASURES if env.distribution.success else ("return",)
+    figures = len(tasks) * trials * (100 + episodes * len(measures) * len(modes) * 40)
+    steps = env.num_envs * env.horizon
+    needs = {f"figures of {len(tasks) * trials:,} trials": figures, f"{steps:,} steps of an episode": steps * 50}
+    refuse_beyond(needs, "fewer trials and episodes and a shorter horizon need less")
+    curves: Curves = {mode: {measure: np.zeros(shape) for measure in measures} for mode in modes}
+    spread: list[list[float]] = []
+    jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]
+    for first in range(0, len(jobs), env.num_envs):
+        batch, name = jobs[first : first + env.num_envs], f"{part}/{first}"
+        steps = first * env.horizon * episodes * len(modes)
+        played = kept.parts.get(name) if kept else None
+        if played is None:
+            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
+            play: Callable[..., Iterable[Played]] = trial_of or play_trial
+            trial_of_each = play(
+                env, learner, [tasks[goal] for goal, _ in filled],
+                [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
+                adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
+                device=device, branch=lambda e: "mean" in modes,
+            )  # fmt: skip
+            step = env.horizon * len(batch) * len(modes)
+            played = _measured(trial_of_each, modes, measures, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
+            if kept:
+                kept.put(name, played)
+        progress(steps + env.horizon * episodes * len(modes) * len(batch))
+        for mode, found in played["figures"].items():
+            for measure, values in found.items():
+                for (goal, trial), row in zip(batch, values):
+                    curves[mode][measure][goal, trial] = row
+        spread += played["std"]
+    return curves, np.mean(spread, 0) if spread else None
+
+
+def _measured(
+    trial: Iterable[Played], modes: Sequence[str], measures: Sequence[str], count: int, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Play a trial; of its first `count` slots the figures by mode and measure, (count, episodes), and the last std."""
+    figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in measures} for mode in modes}
+    std = None
+    for e, played in enumerate(trial):
+        for mode, rollout in (("sampled", played.support), ("mean", played.branch)):
+            if rollout is not None:
+                found = rollout.by_episode(1)
+                for measure in measures:
+                    figures[mode][measure].append(found[measure][0, :count])
+        std = getattr(played.support.prediction, "std", None)
+        progress(e + 1)
+    return {
+        "figures": {mode: {k: np.stack(v, 1).tolist() for k, v in of_mode.items()} for mode, of_mode in figures.items()},
+        "std": [] if std is None else std[:, :count].mean(0).cpu().tolist(),
+    }
+
+
+def trial_generator(seed: int, task: Task, trial: int) -> np.random.Generator:
+    """The stream of a trial's actions: the same wherever the task stands in a list."""
+    key = int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
+    return generator(seed, EVALUATION, key, trial)
+
+
+def summary(curves: Curves, names: Sequence[str] | None = None) -> dict[str, dict[str, list[statistics.Interval]]]:
+    """Mean and 95 % interval over goals by episode of the trial, for each mode and measure; names: each goal's task."""
+    out: dict[str, dict[str, list[statistics.Interval]]] = {}
+    for mode, measures in curves.items():
+        out[mode] = {}
+        for measure, values in measures.items():
+            interval = statistics.mean if measure == "return" else statistics.proportion
+            by_goal = values.mean(1)
+            out[mode][measure] = [interval(by_goal[:, e], names) for e in range(by_goal.shape[1])]
+    return out
+
+
+def gain(measure: str, values: np.ndarray, names: Sequence[str] | None = None) -> statistics.Interval:
+    """Last episode minus first, paired by goal; values are (goals, trials, episodes), names each goal's task."""
+    by_goal = values.mean(1)
+    interval = statistics.mean if measure == "return" else statistics.difference
+    return interval(by_goal[:, -1] - by_goal[:, 0], names)
+
+
+def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, axes: Sequence[str] = ()) -> dict[str, Any]:
+    """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures.
+
+    Args:
+        tasks, curves, std: see `evaluate`.
+        axes: see `TaskDistribution`.
+    """
+    names = [task.name for task in tasks]
+    by_task = {}
+    for name in dict.fromkeys(names) if len(set(names)) > 1 else ():
+        mine = np.array([task.name == name for task in tasks])
+        some = {mode: {k: v[mine] for k, v in measures.items()} for mode, measures in curves.items()}
+        by_task[name] = {"goals": int(mine.sum()), **_statistics(some)}
+    return {
+        "goals": [[task.name, list(task.params) if isinstance(task.params, tuple) else task.params] for task in tasks],
+        **({"axes": list(axes)} if axes else {}),
+        **_statistics(curves, names),
+        "by_task": by_task,
+        "std": None if std is None else [round(float(x), 6) for x in std],
+        "figures": {mode: {k: np.round(v, 6).tolist() for k, v in measures.items()} for mode, measures in curves.items()},
+    }
+
+
+def _statistics(curves: Curves, names: Sequence[str] | None = None) -> dict[str, Any]:
+    return {
+        "by_episode": {m: {k: [list(i) for i in v] for k, v in s.items()} for m, s in summary(curves, names).items()},
+        "gain": {mode: {k: list(gain(k, v, names)) for k, v in measures.items()} for mode, measures in curves.items()},
+    }

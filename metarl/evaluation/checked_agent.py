@@ -1,0 +1,83 @@
+"""An agent of the user's own as Meta-World's protocol asks it: its answers checked, its errors told as its own."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.errors import UserError
+from metarl.system.user_code import telling
+
+
+class Asked:
+    """The user's agent, between it and whatever plays it.
+
+    Lists and tensors are as good as arrays.
+
+    Args:
+        agent: follows `metaworld.evaluation.MetaLearningAgent`.
+        label: what the user calls it.
+        env: says how many slots there are and what an action is.
+    """
+
+    def __init__(self, agent: Any, label: str, env: Any) -> None:
+        self.agent, self.label, self.env = agent, label, env
+
+    def __deepcopy__(self, memo: Any) -> "Asked":
+        return Asked(copy.deepcopy(self.agent, memo), self.label, self.env)
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        with telling(f"{self.label}: {verb}"):
+            return getattr(self.agent, verb)(*given)
+
+    def init(self) -> None:
+        """See `metaworld.evaluation.MetaLearningAgent`."""
+        self._ask("init")
+
+    def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Actions of all slots, and what else the agent says of them."""
+        answer = self._ask("adapt_action", observations)
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+            raise UserError(f"{self.label}: adapt_action must return (actions, a dict), not {type(answer).__name__}")
+        return self._actions("adapt_action", answer[0]), answer[1]
+
+    def eval_action(self, observations: np.ndarray) -> np.ndarray:
+        """Actions of all slots."""
+        return self._actions("eval_action", self._ask("eval_action", observations))
+
+    def step(self, timestep: Any) -> None:
+        """See `metaworld.evaluation.MetaLearningAgent`."""
+        self._ask("step", timestep)
+
+    def adapt(self) -> None:
+        """See `metaworld.evaluation.MetaLearningAgent`."""
+        self._ask("adapt")
+
+    def reset(self, env_mask: np.ndarray) -> None:
+        """See `metaworld.evaluation.Agent`."""
+        self._ask("reset", env_mask)
+
+    def _actions(self, verb: str, given: Any) -> np.ndarray:
+        wanted = (self.env.num_envs, *self.env.single_action_space.shape)
+        with telling(f"{self.label}: {verb} gives what is no array; it"):
+            actions = _array(given)
+        if actions.shape != wanted or actions.dtype.kind not in "fiub":
+            are = f"have shape {actions.shape}" if actions.dtype.kind in "fiub" else f"are {actions.dtype}"
+            raise UserError(f"{self.label}: {verb}: actions must be finite and of shape {wanted}; these {are}")
+        bad = np.argwhere(~np.isfinite(actions))
+        if len(bad):
+            slot, entry = bad[0]
+            more = f" ({len(bad)} entries of {actions.size} are not finite)" if len(bad) > 1 else ""
+            raise UserError(
+                f"{self.label}: {verb}: actions must be finite: entry {entry} of slot {slot} is {actions[slot, entry]}{more}"
+            )
+        return actions
+
+
+def _array(value: Any) -> np.ndarray:
+    """Numbers as an array: tensors of any device, with or without gradients, lists of them."""
+    if isinstance(value, torch.Tensor):
+        narrow = value.is_floating_point() and value.element_size() < 4  # numpy knows no bfloat16
+        return (value.float() if narrow else value).detach().cpu().numpy()
+    return np.asarray([_array(each) for each in value] if isinstance(value, list | tuple) else value)

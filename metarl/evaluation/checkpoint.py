@@ -1,0 +1,98 @@
+"""The evaluation of a checkpoint by the protocol `all-goals`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metarl.agents.baselines import goal_blind
+from metarl.envs import TaskDistribution, make_vec
+from metarl.errors import UserError
+from metarl.evaluation.all_goals import MODES, evaluate, side_content
+from metarl.evaluation.intervals import CONFIDENCE
+from metarl.evaluation.plan import PROTOCOL, SLOTS, Plan, goals_by_side, header, prepare
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.system.console import Progress
+from metarl.system.devices import one_thread
+from metarl.system.journal import Kept
+from metarl.training.control import Setup
+
+
+def evaluate_checkpoint(
+    run: Run, checkpoint: Checkpoint, plan: Plan, *, sides: Sequence[str] = ("train", "validation", "test"),
+    modes: Sequence[str] = MODES, protocol: str = PROTOCOL, quiet: bool = False, warnings: Sequence[str] = (),
+) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
+
+    What was interrupted goes on where it stopped. The file is the same, bit for bit, whenever and with however many
+    threads it is made on a machine.
+
+    Args:
+        sides: which of these to play, as far as the suite and the plan have them.
+        modes: see `metarl.evaluation.all_goals.evaluate`.
+        protocol: begins the file's name.
+        warnings: what a reader of the file should know.
+
+    Returns:
+        The file's content, and where it is.
+
+    Raises:
+        UserError: held-out goals that the run trained on, or nothing to evaluate on.
+    """
+    setup, shown = prepare(run, checkpoint, plan)
+    o, trained = setup.options, setup.suite
+    goals = goals_by_side(plan, trained, shown, sides)
+    if not goals or ("test" in sides and shown is not trained and "test" not in goals):
+        raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
+    content: dict[str, Any] = {
+        **header(run, checkpoint, setup, shown, plan.seed), "protocol": protocol, "trials": plan.trials,
+        "episodes": plan.episodes or o.episodes_per_trial, "terminate_on_success": o.terminate_on_success,
+        "engine": setup.env.engine.name, "confidence": CONFIDENCE, **({"warnings": list(warnings)} if warnings else {}),
+    }  # fmt: skip
+    name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
+    counts = {side: len(tasks) for side, tasks in goals.items()}
+    work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
+    each = plan.trials * content["episodes"] * o.horizon * len(modes)
+    total = sum(map(len, goals.values())) * each
+    with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
+        done, found = 0, {}
+        for side, tasks in goals.items():
+            pool = replace((shown.test if side == "test" else None) or trained.train, tasks=tuple(tasks))
+            found[side] = _play_side(setup, side, pool, content, modes, kept, partial(_move, bar, done))
+            done += len(tasks) * each
+    content["sides"] = found
+    path = run.store(content, name)
+    kept.finish()
+    return content, path
+
+
+def _move(bar: Progress, before: int, steps: int) -> None:
+    bar.within(before + steps)
+
+
+def _play_side(
+    setup: Setup, side: str, pool: TaskDistribution, content: dict[str, Any], modes: Sequence[str], kept: Kept,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:  # fmt: skip
+    trials, device, tasks = content["trials"], setup.source.device, pool.tasks
+    env = make_vec(
+        pool, min(SLOTS, len(tasks) * trials), engine=content["engine"] if pool.make is None else "auto",
+        horizon=content["horizon"], reward=content["reward"], terminate_on_success=content["terminate_on_success"],
+    )  # fmt: skip
+    play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
+    try:
+        curves, std = play(
+            setup.agent, episodes=content["episodes"], adapt_every=setup.adapt_every or setup.source.episodes, modes=modes,
+            progress=progress, part=side,
+        )  # fmt: skip
+        figures = side_content(tasks, curves, std, pool.axes)
+        hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
+        if hover is not None:
+            blind, _ = play(hover, episodes=1, modes=("sampled",), part=f"{side} goal-blind")
+            figures["goal_blind"] = side_content(tasks, blind, None)
+    finally:
+        env.close()
+    return figures

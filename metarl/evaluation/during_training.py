@@ -1,0 +1,75 @@
+"""Evaluation during training: what `--evaluate-every` measures."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metarl.agents import FEW_SHOT, entry
+from metarl.errors import UserError
+from metarl.learner import Metrics
+from metarl.rollouts.random_streams import TASKS, generator
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.training.loop import Evaluator
+
+if TYPE_CHECKING:
+    from metarl.training.control import Setup as ControlSetup
+    from metarl.training.fewshot import Setup as FewShotSetup
+
+GOALS = 50
+"""Validation goals that are played."""
+EPISODES = 200
+"""Episodes that a few-shot learner answers."""
+
+
+def evaluator(agent: str) -> Evaluator:
+    """What evaluates an agent of this name during training."""
+    if entry(agent).training == FEW_SHOT:
+        return Evaluator(check_few_shot, measure_few_shot)
+    return Evaluator(check_control, measure_control)
+
+
+def check_control(setup: "ControlSetup") -> None:
+    """Raise a `UserError` if the suite has no goals of the side that `evaluate_on` names."""
+    from metarl.evaluation.plan import Plan, goals_by_side
+
+    side = setup.options.evaluate_on
+    if not goals_by_side(Plan(validation_goals=GOALS), setup.suite, setup.suite, (side,)):
+        raise UserError(f"{setup.suite.name} holds nothing out for --evaluate-on test: --evaluate-on validation can be tried")
+
+
+def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:
+    """Success and return in the last episode of one trial per goal, with sampled actions."""
+    from metarl.evaluation.checkpoint import evaluate_checkpoint
+    from metarl.evaluation.plan import Plan
+
+    o = setup.options
+    checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
+    plan = replace(Plan(validation_goals=GOALS), engine=setup.env.engine.name, device=o.device)
+    content, _ = evaluate_checkpoint(
+        run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
+    )
+    figures = content["sides"][o.evaluate_on]["by_episode"]["sampled"]
+    return {f"{o.evaluate_on}_{measure}": figures[measure][-1][0] for measure in ("success", "return") if measure in figures}
+
+
+def check_few_shot(setup: "FewShotSetup") -> None:
+    """Raise a `UserError` if the part that `evaluate_on` names has too few classes or examples for an episode."""
+    o = setup.options
+    try:
+        setup.data.draw(
+            o.evaluate_on, generator(o.seed, TASKS), tasks=1, ways=setup.agent.ways, shots=o.shots, queries=o.queries,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except UserError as error:
+        raise UserError(f"--evaluate-every on the {o.evaluate_on} classes: {error}") from None
+
+
+def measure_few_shot(run: Run, setup: "FewShotSetup", step: int) -> Metrics:
+    """The mean measure over `EPISODES` episodes of the part that `evaluate_on` names."""
+    from metarl.evaluation.fewshot import evaluate
+
+    o, part = setup.options, setup.options.evaluate_on
+    figures = evaluate(
+        setup.agent, setup.data, part, episodes=EPISODES, shots=o.shots, queries=o.queries, seed=o.seed,  # type: ignore[arg-type]
+        device=setup.source.device,
+    )  # fmt: skip
+    return {f"{part}_{setup.agent.kind.measure}": float(figures[:, -1].mean())}

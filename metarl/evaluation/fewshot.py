@@ -1,0 +1,179 @@
+"""Evaluation of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.fewshot.base import Comparing, FewShot, by_task
+from metarl.datasets.episodes import Data, Episode, Examples, Part
+from metarl.evaluation import intervals as statistics
+from metarl.evaluation.fewshot_diagnostics import Details
+from metarl.rollouts.random_streams import EVALUATION, generator
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.runs.provenance import PACKAGES, git_commit
+from metarl.system.console import Progress
+from metarl.system.counts import Count
+from metarl.system.devices import one_thread
+from metarl.system.file_names import suffix
+from metarl.system.journal import Kept
+from metarl.system.machine import versions
+from metarl.system.memory import refuse_beyond
+from metarl.system.ranges import check
+from metarl.training.fewshot import EVALUATED, QUERIES, episode_bytes
+from metarl.training.setup import trained_few_shot
+
+PROTOCOL = "episodes"
+TASKS = 20
+"""Episodes that are answered together, always: a product's last digits depend on the number of its rows."""
+_STREAMS: dict[Part, int] = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is answered in an evaluation."""
+
+    episodes: Count = 1000
+    """Episodes of each part of the classes."""
+    ways: int | None = None
+    """Classes of an episode; default: as trained. MAML's head knows no other number."""
+    shots: int | None = None
+    """Examples of each class, at most: the curve has 0, 1, ... of them; default: as trained."""
+    queries: int = QUERIES
+    """Examples of each class to answer."""
+    seed: int = 0
+    """Of the episodes: the same for every learner."""
+    train: bool = True
+    """Answer episodes of training classes too, for the generalisation gap."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check(self, episodes="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", seed="[0, inf)")
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name says of a plan that is not the default, beside ways and shots."""
+        return suffix(self, {"episodes": "n", "queries": "q", "seed": "s", "train": "train"})
+
+
+def first_shots(support: Examples, shots: int, ways: int) -> Examples:
+    """The first so many examples of each class, (tasks, ways * shots); regression: the first so many."""
+    if support.y.is_floating_point():
+        return Examples(support.x[:, :shots], support.y[:, :shots])
+    one_hot = torch.nn.functional.one_hot(support.y, ways)
+    place = (one_hot.cumsum(1) * one_hot).sum(-1)  # 1 for the first of a class, 2 for the second, ...
+    rows = (place <= shots).nonzero()[:, 1].view(len(place), ways * shots)
+    tasks = torch.arange(len(place), device=rows.device)[:, None]
+    return Examples(support.x[tasks, rows], support.y[tasks, rows])
+
+
+@torch.no_grad()
+def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
+    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1); and the last answers."""
+    learner, episode = _encoded(learner, episode)
+    found = []
+    for k in range(shots + 1):
+        state = learner.begin(len(episode.query.x))
+        if k:
+            state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
+        prediction, _ = learner.predict(state, episode.query.x)
+        found.append(by_task(prediction, episode.query.y))
+    return torch.stack(found, 1).cpu().numpy(), prediction
+
+
+def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
+    """A learner that compares features, as one for which examples are features; and the episode, encoded once for all."""
+    if not isinstance(learner, Comparing):
+        return learner, episode
+    support, query = (Examples(learner.features(half.x), half.y) for half in (episode.support, episode.query))
+    knowing = copy(learner)
+    knowing.features = lambda x: x  # type: ignore[method-assign]
+    return knowing, Episode(support, query, episode.classes)
+
+
+def evaluate(
+    learner: FewShot, data: Data, part: Part, *, episodes: int, shots: int, queries: int, seed: int, device: torch.device,
+    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None, details: Details | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Curves over shots of episodes of a part, (episodes, shots + 1).
+
+    Args:
+        learner: what is evaluated; nothing in it is changed.
+        data, part: where the episodes are drawn.
+        episodes, shots, queries: how many; shots and queries of each class.
+        seed: of the episodes.
+        device: where the learner's tensors are.
+        progress: called with the episodes done.
+        kept: batches done before, and where to keep those done now.
+        details: notes more of each batch.
+    """
+    rows: list[list[float]] = []
+    for first in range(0, episodes, TASKS):
+        name = f"{part}/{first}"
+        done = kept.parts.get(name) if kept else None
+        if done is None:
+            rng = generator(seed, EVALUATION, _STREAMS[part], first)
+            episode = data.draw(part, rng, tasks=TASKS, ways=learner.ways, shots=shots, queries=queries)
+            episode = episode.map(lambda tensor: tensor.to(device))
+            figures, prediction = curve(learner, episode, shots)
+            done = {"figures": figures.tolist()}
+            if details:
+                done["notes"] = details.note(episode, figures, prediction, min(TASKS, episodes - first), first == 0)
+            if kept:
+                kept.put(name, done)
+        if details:
+            details.notes.append(done["notes"])
+        rows += done["figures"]
+        progress(len(rows))
+    return np.array(rows[:episodes])
+
+
+def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: bool = False) -> tuple[dict[str, Any], Path]:
+    """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s<plan>.json.
+
+    Returns:
+        The file's content, and where it is.
+    """
+    setup = trained_few_shot(run, checkpoint, plan.ways, device=plan.device)
+    learner, options = setup.agent, setup.options
+    shots = plan.shots or options.shots
+    batch = {"tasks": TASKS, "ways": learner.ways, "examples": shots + plan.queries}
+    needs = episode_bytes(setup.data, getattr(learner.settings, "channels", 0), **batch)
+    needs[f"figures of {plan.episodes:,} episodes"] = plan.episodes * (shots + 1) * 40
+    refuse_beyond(needs, "smaller --episodes, --shots or --queries need less")
+    content: dict[str, Any] = {
+        "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
+        "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
+        **asdict(plan), "ways": learner.ways, "shots": shots, "trained_with": {"ways": options.ways, "shots": options.shots},
+        "measure": learner.kind.measure, "transductive": getattr(learner.settings, "transductive", False),
+        "device": setup.source.device.type, "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES),
+        "git_commit": git_commit(),
+    }  # fmt: skip
+    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
+    parts = EVALUATED if plan.train else ("test",)
+    sides, answers = {}, learner.ways * plan.queries
+    with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
+        for i, part in enumerate(parts):
+            details = Details(learner, setup.data, part, answers) if part == "test" else None
+            figures = evaluate(
+                learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
+                device=setup.source.device, kept=kept, details=details,
+                progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
+            )  # fmt: skip
+            sides[part] = {
+                "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
+                "figures": np.round(figures, 6).tolist(),
+                **(details.content() if details else {}),
+            }
+    content["sides"] = sides
+    path = run.store(content, name)
+    kept.finish()
+    return content, path

@@ -1,0 +1,262 @@
+"""What an evaluation notes beside its figures: which classes are taken for which, example episodes, gradient steps.
+
+Notes are JSON, batch by batch, so that an interrupted evaluation keeps them; what they come to is in its file, small and
+without tensors, since a report is to be quick.
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metarl.agents.fewshot.base import FewShot, by_task
+from metarl.datasets.episodes import Data, Episode, Examples, Part, Resident
+from metarl.datasets.sinusoid import through
+from metarl.datasets.text import Texts
+from metarl.evaluation import intervals as statistics
+from metarl.learner import State
+
+STEPS = {"accuracy": (0, 1, 2, 3, 5, 10), "mse": tuple(range(11))}
+"""Numbers of gradient steps after which a learner that takes them is measured."""
+EPISODES, FEWER, MANY_WAYS = 4, 2, 10
+"""Example episodes: the first of the stream; fewer where they have many ways."""
+WAYS, EACH = 20, 5
+"""Of an example episode: classes, and examples of each in the support and in the query."""
+TILE = 56
+"""Height and width of example images at most, pixels."""
+MATRIX, PAIRS, SEEN, CLASSES = 30, 50, 10, 50
+"""Rows of the confusion matrix, confusions, those with an example of both classes, and classes by accuracy, at most."""
+GRID = np.linspace(-5, 5, 101)
+"""Where curves of regression are drawn."""
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A learner that adapts by gradient steps, which can be looked at one by one."""
+
+    @property
+    def steps(self) -> int:
+        """How many `adapt` takes."""
+
+    def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
+        """The states after each of these numbers of steps from this one; 0: the state itself."""
+
+
+class Details:
+    """The notes of an evaluation of one part.
+
+    Args:
+        learner: what is evaluated.
+        data, part: what on.
+        answers: queries of an episode.
+    """
+
+    def __init__(self, learner: FewShot, data: Data, part: Part, answers: int) -> None:
+        self.learner, self.data, self.part, self.answers = learner, data, part, answers
+        steps = {*STEPS[learner.kind.measure], learner.steps} if isinstance(learner, Stepwise) else ()
+        self.counts = sorted(steps)
+        self.notes: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def note(self, episode: Episode, figures: np.ndarray, prediction: Tensor, count: int, first: bool) -> dict[str, Any]:
+        """What is noted of the first `count` tasks of a batch.
+
+        Args:
+            episode: the batch; with all its tasks, since last digits depend on their number.
+            figures, prediction: see `metarl.evaluation.fewshot.curve`.
+            count: tasks.
+            first: whether it is the part's first batch, from which the example episodes are taken.
+        """
+        begun, states = self.learner.begin(len(episode.query.x)), list[State]()
+        noted: dict[str, Any] = {}
+        if isinstance(self.learner, Stepwise):
+            states = self.learner.after(begun, episode.support, self.counts)
+            known = {0: figures[:, 0], self.learner.steps: figures[:, -1]}
+            scores = [known[n] if n in known else self._score(state, episode.query) for n, state in zip(self.counts, states)]
+            noted["steps"] = np.stack(scores, 1)[:count].tolist()
+        if episode.classes is None:
+            noted["examples"] = self._curves(episode, begun, states, count) if first else []
+            return noted
+        noted["classes"] = episode.classes[:count].tolist()
+        truth = torch.nn.functional.one_hot(episode.query.y[:count], self.learner.ways)
+        answer = torch.nn.functional.one_hot(prediction[:count].argmax(-1), self.learner.ways)
+        noted["answers"] = torch.einsum("tqi,tqj->tij", truth.double(), answer.double()).long().tolist()
+        shown = min(count, EPISODES if self.learner.ways <= MANY_WAYS else FEWER)
+        noted["examples"] = [self._example(episode, prediction, t) for t in range(shown)] if first else []
+        return noted
+
+    def content(self) -> dict[str, Any]:
+        """What the notes come to: `by_steps`, `answers` and `examples`, as far as there are such."""
+        found: dict[str, Any] = {"examples": [example for noted in self.notes for example in noted["examples"]]}
+        if self.counts:
+            found["by_steps"] = self._by_steps(np.array([row for noted in self.notes for row in noted["steps"]]))
+        if isinstance(self.data, Resident):
+            classes, answers = (np.array([x for noted in self.notes for x in noted[key]]) for key in ("classes", "answers"))
+            found["answers"] = self._answers(self.data, classes, answers)
+        return found
+
+    # ------------------------------------------------------------------ gradient steps
+
+    def _score(self, state: State, query: Examples) -> np.ndarray:
+        """The measure of each task by its state."""
+        return by_task(self.learner.predict(state, query.x)[0], query.y).cpu().numpy()
+
+    def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
+        """Means after each number of steps, and how each differs from the number that `adapt` takes, paired by episode."""
+        taken = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
+        measure, n = self.learner.kind.measure, self.answers
+        return {
+            "steps": self.counts, "taken": self.counts[taken],
+            "measured": [list(statistics.of_episodes(measure, column, n)) for column in figures.T],
+            "difference": [[0.0, 0.0, 0.0] if i == taken else
+                           list(statistics.change_of_episodes(measure, column, figures[:, taken], n))
+                           for i, column in enumerate(figures.T)],
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------ classes
+
+    def _answers(self, data: Resident, classes: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
+        """Which classes are hard, and taken for which; classes (episodes, ways), answers (episodes, ways, ways)."""
+        names, asked = data.classes(self.part), answers.sum(-1)
+        right = np.diagonal(answers, axis1=1, axis2=2)
+        grouped = all("/" in name for name in names)
+        groups = [name.split("/")[0] for name in names] if grouped else list(names)
+        pairs = list(_confusions(classes, answers))
+        seen = list(dict.fromkeys(c for pair in pairs[:SEEN] for c in pair[:2]))
+        rates = right / np.maximum(asked, 1)
+        return {
+            "asked": int(asked.sum()), "right": int(right.sum()), "class": data.group, "example": data.examples,
+            "confusions": [[names[a], names[b], n, together] for a, b, n, together in pairs[:PAIRS]], "confused": len(pairs),
+            "seen": {"classes": [names[c] for c in seen], "items": _shown(data, data.first(self.part, seen))},
+            "by_class": _hardest(list(names), classes, rates), "classes": len(np.unique(classes)),
+            "by_group": _hardest(groups, classes, rates) if grouped else [],
+            "matrix": _matrix(groups, classes, answers, grouped),
+        }  # fmt: skip
+
+    def _example(self, episode: Episode, prediction: Tensor, t: int) -> dict[str, Any]:
+        """An episode as it is shown: of each class some examples of the support, and answers to some queries."""
+        assert isinstance(self.data, Resident)
+        assert episode.classes is not None
+        names, chances = self.data.classes(self.part), prediction[t].double().softmax(-1)
+        best, highest = chances.argmax(-1).tolist(), chances.amax(-1)
+        rows: list[tuple[int, list[int], list[int]]] = []
+        for way in range(min(self.learner.ways, WAYS)):
+            support, query = (half.y[t].eq(way).nonzero()[:EACH, 0].tolist() for half in (episode.support, episode.query))
+            rows.append((way, support, query))
+        x = torch.cat([episode.support.x[t], episode.query.x[t]]).cpu()
+        of_query = len(episode.support.x[t])
+        order = [i for _, support, query in rows for i in (*support, *(of_query + q for q in query))]
+        place = {i: n for n, i in enumerate(order)}
+        return {
+            "classes": [names[c] for c in episode.classes[t].tolist()],
+            "right": int((prediction[t].argmax(-1) == episode.query.y[t]).sum()), "asked": len(episode.query.y[t]),
+            "items": _shown(self.data, x[order]),
+            "support": [[place[i] for i in support] for _, support, _ in rows],
+            # the item, the class it is taken for, how probable it is said to be, and how probable the right one
+            "query": [
+                [[place[of_query + q], best[q], _round(highest[q]), _round(chances[q, way])] for q in query]
+                for way, _, query in rows
+            ],
+        }  # fmt: skip
+
+    # ------------------------------------------------------------------ regression
+
+    def _curves(self, episode: Episode, begun: State, states: list[State], count: int) -> list[dict[str, Any]]:
+        """The true curves, the support, and what is answered before and after adapting, or after each step."""
+        x = torch.tensor(GRID, dtype=torch.float32, device=self.learner.device)
+        query = x[:, None].expand(len(episode.query.x), -1, 1)
+        after = states or [begun, self.learner.adapt(begun, episode.support)]
+        lines = np.stack([self.learner.predict(state, query)[0][..., 0].cpu().numpy() for state in after], 1)
+        points = episode.map(Tensor.cpu)
+        both = Examples(*(torch.cat([a, b], 1) for a, b in zip(points.support, points.query)))
+        truth = through(both, GRID) if both.x.shape[1] > 1 else None
+        return [
+            {
+                "x": _rounded(GRID), "true": None if truth is None else _rounded(truth[t]),
+                "support": _rounded(torch.cat(points.support, -1)[t].numpy()),
+                "steps": self.counts or None, "curves": _rounded(lines[t]),
+            }
+            for t in range(min(count, EPISODES))
+        ]  # fmt: skip
+
+
+def _round(value: Tensor) -> float:
+    return round(float(value), 4)
+
+
+def _rounded(values: np.ndarray) -> Any:
+    return np.round(values.astype(float), 4).tolist()
+
+
+def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
+    """Examples as they can be shown: texts, or images in one picture, one below the other."""
+    if not len(x):
+        return []
+    if isinstance(data, Texts):
+        return data.texts(x)
+    pixels = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    images = [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one) for one in pixels]
+    size = min(TILE, pixels.shape[1])
+    if size < pixels.shape[1]:
+        images = [image.resize((size, size), Image.Resampling.LANCZOS) for image in images]
+    stack = Image.new(images[0].mode, (size, size * len(images)))
+    for i, image in enumerate(images):
+        stack.paste(image, (0, i * size))
+    file = io.BytesIO()
+    grey = stack.mode == "L"
+    stack.save(file, "PNG", optimize=True) if grey else stack.save(file, "JPEG", quality=85)
+    return {"image": base64.b64encode(file.getvalue()).decode(), "size": size, "count": len(images)}
+
+
+def _confusions(classes: np.ndarray, answers: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Class, what it is taken for, how often, and how many queries of it had that other class to choose; often ones first."""
+    total = int(classes.max()) + 1
+    keys = classes[:, :, None] * total + classes[:, None, :]
+    found, place = np.unique(keys, return_inverse=True)
+    times, together = (
+        np.bincount(place.ravel(), np.broadcast_to(values, keys.shape).ravel()).astype(int)
+        for values in (answers, answers.sum(-1, keepdims=True))
+    )
+    wrong = np.flatnonzero((times > 0) & (found // total != found % total))
+    for i in wrong[np.argsort(-times[wrong], kind="stable")]:
+        yield int(found[i] // total), int(found[i] % total), int(times[i]), int(together[i])
+
+
+def _hardest(groups: list[str], classes: np.ndarray, rates: np.ndarray) -> list[list[Any]]:
+    """Name, accuracy with its interval over episodes, and how many times it was in one: the hardest first."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    of = np.array([number[name] for name in groups])[classes].ravel()
+    counts = np.bincount(of, minlength=len(number))
+    means = np.bincount(of, rates.ravel(), len(number)) / np.maximum(counts, 1)
+    names = list(number)
+    hardest = [i for i in np.argsort(means, kind="stable") if counts[i]][:CLASSES]
+    return [[names[i], *statistics.proportion(rates.ravel()[of == i]), int(counts[i])] for i in hardest]
+
+
+def _matrix(groups: list[str], classes: np.ndarray, answers: np.ndarray, grouped: bool) -> dict[str, Any]:
+    """Answers by class, or by group of classes, and how often each could have been given.
+
+    Of groups the diagonal holds other classes of the same group. Where there are many, those with the most wrong answers.
+    """
+    number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    of, n = np.array([number[name] for name in groups])[classes], len(number)
+    keys = of[:, :, None] * n + of[:, None, :]
+    own = np.eye(classes.shape[1], dtype=bool)
+    used = ~np.broadcast_to(own & grouped, keys.shape)
+    counts, asked = (
+        np.bincount(keys[used], np.broadcast_to(values, keys.shape)[used], n * n).reshape(n, n).astype(int)
+        for values in (answers, answers.sum(-1, keepdims=True))
+    )
+    wrong = np.bincount(of.ravel(), (answers * ~own).sum(-1).ravel(), n)
+    there = np.flatnonzero(np.bincount(of.ravel(), minlength=n))
+    chosen = np.sort(there[np.argsort(-wrong[there], kind="stable")][:MATRIX])
+    names = list(number)
+    return {
+        "grouped": grouped, "all": len(there), "names": [names[i] for i in chosen],
+        "counts": counts[np.ix_(chosen, chosen)].tolist(), "asked": asked[np.ix_(chosen, chosen)].tolist(),
+    }  # fmt: skip

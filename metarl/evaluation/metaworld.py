@@ -1,0 +1,328 @@
+"""Protocol `metaworld`: the figure that Meta-World's own `metaworld.evaluation.metalearning_evaluation` gives.
+
+Its rules: 20 slots share 40 goals of each held-out task; ten times over each slot takes its next goal, the agent adapts for
+some full episodes, and is measured. A measured episode ends at its first success, the slot starts the next one at once, and
+each task name counts the first 3 episodes that end, whichever goals they are of. Goals that are solved fast therefore fill
+the quota; the figure stands beside published ones, not in the place of `all-goals`.
+
+The loop is stock's in both engines. `python` runs it on stock environments; `native` on the compiled engine behind what
+stock's wrappers do (order of the goals, ends of episodes, returns, autoreset), rewritten here.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
+from metarl.errors import UserError
+from metarl.evaluation.plan import PROTOCOL, Plan, header, prepare, refuse_trained
+from metarl.evaluation.upstream_agent import ADDED, StockAgent
+from metarl.evaluation.wording import stock_sentence
+from metarl.learner import Learner
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.runs.evaluations import best
+from metarl.system.console import Progress, console, say
+from metarl.system.counts import plural
+from metarl.system.devices import one_thread
+
+EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
+"""Stock's numbers: draws of goals, counted episodes of a task name, slots, goals of a task."""
+LIMIT = 500
+"""Steps after which stock's environments end an episode by themselves."""
+
+
+def shares(tasks: TaskDistribution) -> list[list[Task]]:
+    """The goals that each slot goes through, as stock deals them: every k-th of its task's, equally many a slot.
+
+    Raises:
+        UserError: the tasks are not Meta-World's.
+    """
+    if tasks.make is not None:
+        raise UserError("Meta-World's protocol needs Meta-World's tasks: evaluate your own with --protocol all-goals")
+    by_name = [[task for task in tasks.tasks if task.name == name] for name in tasks.names]
+    goals = min(GOALS, *(len(some) for some in by_name))
+    slots = max(1, min(SLOTS // len(by_name), goals))
+    goals -= goals % slots
+    return [some[:goals][i::slots] for some in by_name for i in range(slots)]
+
+
+class _StockView:
+    """What agents that are shown their environment (`meet`) find in Meta-World's."""
+
+    def __init__(self, env: Any, tasks: TaskDistribution, names: Sequence[str]) -> None:
+        self.env, self.distribution, self.num_envs = env, tasks, env.num_envs
+        self.tasks = [Task(name, None) for name in names]
+        self.single_action_space, self.engine = env.single_action_space, self
+
+    def scene(self, slot: int) -> SimpleNamespace:
+        """The slot's goal."""
+        return SimpleNamespace(goal=np.array(self.env.envs[slot].unwrapped._target_pos))
+
+
+def stock_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) -> tuple[Any, Any]:
+    """Meta-World's own environments on these tasks, and what an agent may see of them.
+
+    Made by the function behind its gymnasium ids, which themselves serve goals by another seed.
+    """
+    metaworld = importlib.import_module("metaworld")
+    table = metaworld.ALL_V3_ENVIRONMENTS
+    dealt = shares(tasks)
+
+    class Held(metaworld.Benchmark):  # type: ignore[name-defined]
+        """A benchmark of the run's held-out tasks."""
+
+        def __init__(self) -> None:
+            self._test_classes = {name: table[name] for name in tasks.names}
+            self._test_tasks = [
+                metaworld._encode_task(
+                    task.name,
+                    {"rand_vec": np.array(task.params), "env_cls": table[task.name], "partially_observable": True},
+                )
+                for task in tasks.tasks
+            ]
+
+    names = [some[0].name for some in dealt]
+    env = metaworld._make_ml_envs_inner(
+        Held(), meta_batch_size=len(dealt), seed=seed, total_tasks_per_cls=len(dealt[0]) * names.count(names[0]), split="test",
+        terminate_on_success=True, task_select="pseudorandom", max_episode_steps=horizon, reward_function_version=reward,
+        recurrent_info_in_obs=True, normalize_reward_in_recurrent_info=False,
+    )  # fmt: skip
+    return env, _StockView(env, tasks, names)
+
+
+class NativeEnvs:
+    """A `MetaVectorEnv` that answers what Meta-World's evaluation asks of its own environments.
+
+    Args:
+        env: one slot for each share.
+        dealt: see `shares`.
+        seed: of the order of goals. As in stock all slots share it.
+    """
+
+    def __init__(self, env: MetaVectorEnv, dealt: list[list[Task]], seed: int) -> None:
+        self.env, self.num_envs = env, env.num_envs
+        self.dealt = [list(some) for some in dealt]
+        self.generators = [gymnasium.utils.seeding.np_random(seed)[0] for _ in dealt]
+        self.position = -1
+
+    def get_attr(self, name: str) -> list[Any]:
+        """`task_name` (stock: the name of the class) or `terminate_on_success` of each slot."""
+        if name == "task_name":
+            table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
+            return [table[some[0].name].__name__ for some in self.dealt]
+        return [getattr(self.env, name)] * self.num_envs
+
+    def call(self, name: str, *values: Any) -> None:
+        """`sample_tasks` and stock's two switches; goals are never drawn at a reset here."""
+        if name == "sample_tasks":
+            self._next_tasks()
+        elif name == "toggle_terminate_on_success":
+            (self.env.terminate_on_success,) = values
+
+    def _next_tasks(self) -> None:
+        """`PseudoRandomTaskSelectWrapper`: the next of the list, which is shuffled whenever it starts anew."""
+        self.position = (self.position + 1) % len(self.dealt[0])
+        if self.position == 0:
+            for some, rng in zip(self.dealt, self.generators):
+                rng.shuffle(some)
+        self.env.set_tasks([some[self.position] for some in self.dealt])
+        self.env.reset()
+
+    def reset(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """New episodes on the same goals."""
+        self.returns = np.zeros(self.num_envs)
+        obs, info = self.env.reset()
+        return np.hstack([obs, np.zeros((self.num_envs, ADDED))]), info
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step, with `RNNBasedMetaRLWrapper`'s observations and the episodes' returns."""
+        obs, reward, terminated, truncated, info = self.env.step(actions)
+        done = terminated | truncated
+        self.returns += reward
+        # a slot that was reset within the step shows the new episode's zeros
+        added = np.where(done[:, None], 0.0, np.column_stack([actions, reward, done]))
+        if done.any():
+            info["final_info"]["episode"] = {"r": np.where(done, self.returns, 0.0)}
+            self.returns[done] = 0.0
+        return np.hstack([obs, added]), reward, terminated, truncated, info
+
+
+def native_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) -> tuple[NativeEnvs, MetaVectorEnv]:
+    """The same as `stock_envs` on the native engine."""
+    dealt = shares(tasks)
+    env = make_vec(tasks, len(dealt), engine="native", horizon=horizon, reward=reward, terminate_on_success=True)
+    return NativeEnvs(env, dealt, seed), env
+
+
+ENGINES = {"python": stock_envs, "native": native_envs}
+
+
+def measure(
+    learner: Learner, tasks: TaskDistribution, *, engine: str, seed: int, horizon: int, episodes: int, device: torch.device,
+    steps: int = 1, reward: str = "v2", evaluations: int = EVALUATIONS, progress: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any]:  # fmt: skip
+    """One figure of the protocol.
+
+    Args:
+        learner: what is evaluated.
+        tasks: the held-out tasks.
+        engine: python (stock environments) or native.
+        seed: of the order of goals and of the actions.
+        horizon: steps of an episode, at most `LIMIT`.
+        episodes: of adaptation, for each of the `steps` calls of `adapt`.
+        device: where the learner's tensors are.
+        reward: v2 or v1.
+        evaluations: draws of goals.
+        progress: called with the environment steps of each step of all slots.
+
+    Returns:
+        success and return, means over task names, and success by_task.
+
+    Raises:
+        UserError: tasks that are not Meta-World's, or a horizon beyond stock's.
+    """
+
+    def make(seen: Any) -> StockAgent:
+        return StockAgent(learner, seen, seed=seed, device=device, horizon=horizon, episodes=episodes, progress=progress)
+
+    return figure(
+        make, tasks, engine=engine, seed=seed, horizon=horizon, episodes=episodes, steps=steps, reward=reward,
+        evaluations=evaluations,
+    )  # fmt: skip
+
+
+def figure(
+    make_agent: Callable[[Any], Any], tasks: TaskDistribution, *, engine: str, seed: int, horizon: int, episodes: int,
+    steps: int, reward: str, evaluations: int,
+) -> dict[str, Any]:  # fmt: skip
+    """`measure` of any agent that follows `metaworld.evaluation.MetaLearningAgent`.
+
+    Args:
+        make_agent: gives the agent for what may be seen of the environments: how many slots, which spaces. Its observations
+            end with the previous action, reward and done.
+    """
+    if horizon > LIMIT:
+        raise UserError(f"Meta-World's environments end an episode after {LIMIT} steps: a horizon of {horizon} is not theirs")
+    evaluation = importlib.import_module("metaworld.evaluation")
+    env, seen = ENGINES[engine](tasks, seed, horizon, reward)
+    try:
+        success, returned, by_task = evaluation.metalearning_evaluation(
+            make_agent(seen), env, num_evals=evaluations, adaptation_steps=steps, adaptation_episodes=episodes,
+            evaluation_episodes=QUOTA,
+        )  # fmt: skip
+    finally:
+        (env if engine == "python" else seen).close()
+    # stock sums over a set, whose order differs between processes, and so does the last bit
+    rounded = {name: round(float(by_task[name]), 9) for name in tasks.names}
+    return {"success": round(success, 9), "return": round(returned, 6), "by_task": rounded}
+
+
+def evaluate_checkpoint(
+    run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int = 1, quiet: bool = False
+) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    """Evaluate a checkpoint and write evaluations/metaworld_<engine>_<checkpoint>.json.
+
+    Args:
+        plan: its episodes are those of adaptation before each call of the learner's `adapt`; default: as trained.
+        seeds: evaluations, with the seeds plan.seed, plan.seed + 1, ...; stock's own figure is of one.
+
+    Returns:
+        The file's content, and where it is.
+
+    Raises:
+        UserError: the suite holds nothing out, trained on its held-out goals, or shows what stock's tests do not.
+    """
+    plan = replace(plan, engine="python" if plan.engine == "auto" else plan.engine)
+    setup, shown = prepare(run, checkpoint, plan)
+    tasks, options, source = shown.test, setup.options, setup.source
+    if tasks is not None and tasks.make is not None:
+        raise UserError(f"{shown.name} is not Meta-World's, and its protocol knows no other environments: --protocol all-goals")
+    if tasks is None:
+        raise UserError(f"{shown.name} holds nothing out: Meta-World's protocol measures held-out tasks")
+    refuse_trained(tasks.tasks, setup.suite)
+    if options.task_id:
+        raise UserError("Meta-World's protocol shows no task ids, and this run was trained with --task-id")
+    every = setup.agent.adapt_every  # fine-tuned agents: so many episodes at a time, for as many as a trial has
+    episodes = plan.episodes or every or source.episodes
+    steps = max(1, source.episodes // every) if every else max(1, setup.agent.phases - 1)
+    dealt = shares(tasks)
+    rounds = -(-QUOTA // (len(dealt) // len(tasks.names)))
+    most = EVALUATIONS * options.horizon * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early
+    figures: dict[str, Any] = {}
+    done = 0
+    with one_thread(), Progress(most * seeds, what="steps of evaluation", quiet=quiet) as bar:
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.within(done)
+
+        for i in range(seeds):
+            done = i * most
+            figures[str(plan.seed + i)] = measure(
+                setup.agent, tasks, engine=plan.engine, seed=plan.seed + i, horizon=options.horizon, episodes=episodes,
+                device=source.device, steps=steps, reward=options.reward, evaluations=EVALUATIONS, progress=progress,
+            )  # fmt: skip
+    content = {
+        **header(run, checkpoint, setup, shown, plan.seed), "engine": plan.engine, "episodes": episodes * steps,
+        **rules(tasks, figures),
+    }  # fmt: skip
+    name = f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
+    return content, run.store(content, name)
+
+
+def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of stock's rules, and of the figures by seed."""
+    each = list(figures.values())
+    mean = {key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")}
+    by_task = {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names}
+    return {
+        "protocol": "metaworld", "terminate_on_success": True, "evaluations": EVALUATIONS, "episodes_counted": QUOTA,
+        "sides": {"test": {**mean, "by_task": by_task, "seeds": figures}},
+    }  # fmt: skip
+
+
+def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: bool) -> dict[str, Any]:
+    """`metarl evaluate --protocol metaworld`: the figures, and why those of `all-goals` differ, where there are any."""
+    content, path = evaluate_checkpoint(run, checkpoint, plan, seeds=seeds, quiet=quiet)
+    if not quiet:
+        table(content)
+        ours = _all_goals(run, content)
+        if ours is not None:
+            say(stock_sentence(content, ours))
+        say(f"\nwritten: {path}")
+    return content
+
+
+def _all_goals(run: Run, content: dict[str, Any]) -> dict[str, Any] | None:
+    """The largest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
+    files = (run.path / "evaluations").glob(f"{PROTOCOL}_{content['checkpoint']}*.json")
+    found = [json.loads(file.read_text()) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
+    alike = [ours for ours in found if all(ours[key] == content[key] for key in ("suite", "suite_seed"))]
+    return best(ours for ours in alike if "test" in ours["sides"])
+
+
+def table(content: dict[str, Any]) -> None:
+    """Show the figures."""
+    from rich.table import Table
+
+    side = content["sides"]["test"]
+    names = list(side["by_task"]) if len(side["by_task"]) > 1 else []
+    shown = Table(
+        title=f"Meta-World's own evaluation ({content['engine']}), {plural(len(side['seeds']), 'seed')}", title_justify="left"
+    )
+    for column in ("seed", "success", "return", *names):
+        shown.add_column(column, justify="right")
+    for seed, one in [*side["seeds"].items(), ("mean", side)]:
+        by_task = (f"{one['by_task'][name]:.3f}" for name in names)
+        shown.add_row(seed, f"{one['success']:.3f}", f"{one['return']:,.0f}", *by_task)
+    console.print(shown)

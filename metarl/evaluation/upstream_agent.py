@@ -1,0 +1,152 @@
+"""Any `Learner` as an agent of Meta-World's own evaluation (`metaworld.evaluation.MetaLearningAgent`).
+
+Meta-World adapts with `adapt_action` (here: sampled, as in training), `step` and `adapt`, and then measures with
+`eval_action` (here: the mean action). Before each measured episode the learner is put back to what it knew after it
+adapted, so every one of them is measured after equal experience.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.envs import MetaVectorEnv
+from metarl.learner import Learner, State, Step, where
+from metarl.rollouts.random_streams import EVALUATION, generator
+from metarl.rollouts.rollout import Rollout, draw_noise, nothing_before
+
+REWARD, DONE = -2, -1
+"""Columns of what `RNNBasedMetaRLWrapper` adds to an observation: action, reward, done."""
+ADDED = 6
+"""Entries that it adds for Meta-World's actions of 4."""
+
+
+class StockAgent:
+    """A learner behind Meta-World's protocol, on environments whose observations end with the last action, reward and done.
+
+    Args:
+        learner: what is evaluated; nothing in it is changed.
+        env: says how many slots there are and what spaces they have; shown to learners that have a method `meet`.
+        seed: of the sampled actions; each (evaluation, slot) has a stream of its own.
+        device: where the learner's tensors are.
+        horizon: steps of an episode.
+        episodes: episodes that `adapt` gets at a time.
+        progress: called with the environment steps of each step of the slots.
+    """
+
+    def __init__(
+        self, learner: Learner, env: MetaVectorEnv | Any, *, seed: int, device: torch.device, horizon: int, episodes: int,
+        progress: Callable[[int], None] = lambda steps: None,
+    ) -> None:  # fmt: skip
+        self.learner, self.env, self.seed, self.device = learner, env, seed, device
+        self.horizon, self.episodes, self.progress = horizon, episodes, progress
+        self.evaluations = 0
+        self.state: State = None
+        self.adapted: tuple[State, tuple[Tensor, ...]] | None = None
+
+    def init(self) -> None:
+        """Forget the tasks: Meta-World has just drawn others."""
+        n = self.env.num_envs
+        if hasattr(self.learner, "meet"):
+            self.learner.meet(self.env)
+        self.generators = [generator(self.seed, EVALUATION, self.evaluations, slot) for slot in range(n)]
+        self.evaluations += 1
+        self.state, self.previous = self.learner.begin(n), self._tensors(*nothing_before(self.env))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start the record of another support."""
+        self.noise: Tensor | None = None
+        self.queries: list[Step] = []
+        self.predictions: list[Any] = []
+        self.actions: list[Tensor] = []
+        self.rewards: list[Tensor] = []
+        self.dones: list[Tensor] = []
+        self.terminated: list[Tensor] = []
+
+    def _tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device) for array in arrays)
+
+    def _query(self, observations: np.ndarray) -> Step:
+        return Step(*self._tensors(observations[:, :-ADDED]), *self.previous)
+
+    def _executed(self, action: Tensor) -> np.ndarray:
+        space = self.env.single_action_space
+        executed: np.ndarray = np.clip(action.cpu().numpy(), space.low, space.high)  # type: ignore[union-attr]
+        return executed
+
+    @torch.no_grad()
+    def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """A sampled action of each slot, (N, 4) float32, while it adapts."""
+        if self.noise is None:
+            drawn = draw_noise(self.env.single_action_space, self.generators, self.episodes * self.horizon)
+            self.noise = torch.from_numpy(drawn).to(self.device)
+        query = self._query(observations)
+        prediction, self.state = self.learner.predict(self.state, query)
+        action = prediction.sample(self.noise[len(self.queries)])
+        self.queries.append(query)
+        self.predictions.append(prediction)
+        self.actions.append(action)
+        self.progress(len(action))
+        return self._executed(action), {}
+
+    def step(self, timestep: Any) -> None:
+        """Record what followed the actions, a `metaworld.evaluation.Timestep`."""
+        done = timestep.terminated | timestep.truncated
+        self.previous = self._tensors(timestep.action, timestep.reward, done)
+        self.rewards.append(self.previous[1])
+        self.dones.append(torch.from_numpy(done).to(self.device))
+        self.terminated.append(torch.from_numpy(timestep.terminated).to(self.device))
+
+    @torch.no_grad()
+    def adapt(self) -> None:
+        """Learn from the episodes since `init` or the last `adapt`."""
+        rollout = self._rollout()
+        self.state = self.learner.adapt(self.state, rollout)
+        self.adapted = None  # `reset` takes it from here
+        self._forget()
+
+    def _rollout(self) -> Rollout:
+        done = torch.stack(self.dones)
+        ended = done.long()
+        episode = ended.cumsum(0) - ended
+        index = torch.arange(len(done), device=self.device)[:, None].expand_as(done)
+        # the step within its episode: steps since the last end before it
+        start = torch.where(done, index + 1, 0).cummax(0).values.roll(1, 0)
+        start[0] = 0
+        action, prediction = torch.stack(self.actions), type(self.predictions[0]).stack(self.predictions)
+        query = Step(*(torch.stack(parts) for parts in zip(*self.queries)))
+        # Meta-World shows agents no episode's last observation: the one before stands in for it.
+        following = torch.where(done.unsqueeze(-1), query.obs, query.obs.roll(-1, 0))
+        # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
+        return Rollout(
+            query=query, action=action, log_prob=prediction.log_prob(action), reward=torch.stack(self.rewards), done=done,
+            success=torch.zeros_like(done), terminated=torch.stack(self.terminated), next_obs=following, episode=episode,
+            step=index - start, valid=episode < self.episodes,
+            prediction=prediction, states=[], final=Step(self.queries[-1].obs, *self.previous),
+        )  # fmt: skip
+
+    def reset(self, env_mask: np.ndarray) -> None:
+        """Put slots whose measured episode ended, or is about to begin, back to what they knew after they adapted."""
+        if self.adapted is None:
+            self.adapted = self.state, self.previous
+        if env_mask.any():
+            mask = torch.from_numpy(env_mask).to(self.device)
+            self.state, self.previous = where(mask, self.adapted, (self.state, self.previous))
+        self.fresh = env_mask.copy()
+
+    @torch.no_grad()
+    def eval_action(self, observations: np.ndarray) -> np.ndarray:
+        """The mean action of each slot, (N, 4) float32."""
+        going = torch.from_numpy(~self.fresh).to(self.device)
+        action, reward, done = self.previous
+        seen_reward, seen_done = self._tensors(observations[:, REWARD], observations[:, DONE])
+        # after an episode's first step the reward is in the observation: Meta-World gives it in no other way
+        self.previous = action, torch.where(going, seen_reward, reward), torch.where(going, seen_done, done)
+        prediction, self.state = self.learner.predict(self.state, self._query(observations))
+        executed = self._executed(prediction.mode)
+        self.previous = (*self._tensors(executed), *self.previous[1:])
+        self.progress(len(executed))
+        return executed

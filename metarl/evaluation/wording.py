@@ -1,0 +1,35 @@
+"""Sentences that evaluations and reports share."""
+
+from typing import Any
+
+from metarl.evaluation.formatting import percent, percent_of
+from metarl.evaluation.vocabulary import MODE
+from metarl.system.counts import plural
+
+TRANSDUCTIVE = (
+    "Transductive: the queries of an episode, every class alike, are normalised together. An answer depends on what else is "
+    "asked, and figures say little of a single query."
+)
+
+
+def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
+    """Meta-World's own figure beside that of all goals alike, and why the two differ."""
+    alike = content["sides"]["test"]["by_episode"]
+    mode = "mean" if "mean" in alike else MODE  # stock acts by means
+    ours, theirs = alike[mode]["success"][-1], stock["sides"]["test"]["success"]
+    both = (f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "
+            f"{percent_of(ours)} ({mode} actions).")  # fmt: skip
+    if round(100 * theirs) == round(100 * ours[0]):
+        return f"{both} Here the two agree."
+    if theirs < ours[0]:
+        return (
+            f"{both} Stock measured {plural(stock['episodes_counted'], 'episode')} of a "
+            f"task in each of {plural(stock['evaluations'], 'draw')} of "
+            f"goals, after {plural(stock['episodes'], 'episode')} of experience; the other figure is of every goal, after "
+            f"{content['episodes'] - 1}."
+        )
+    return (
+        f"{both} The stock protocol ends an episode at its first success, starts the next one at once, and counts a task's "
+        "episodes until a quota is full. Easy goals, solved quickly, fill that quota before hard ones have ended a single "
+        "episode, and never enter the figure. It can only be compared with figures that were made in the same way."
+    )

@@ -1,0 +1,1 @@
+"""Networks: policies, distributions over actions, scaling of inputs."""

@@ -1,0 +1,78 @@
+"""Scaling of inputs: by a fixed table, or by running statistics."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metarl.learner import Step
+
+_CLAMP = 10.0
+"""Scaled inputs are clamped to this."""
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """A network sees (value - center) / unit.
+
+    Attributes:
+        center, unit: one entry an observed number, in the observation's units.
+        reward_center, reward_unit: of the reward.
+    """
+
+    center: tuple[float, ...]
+    unit: tuple[float, ...]
+    reward_center: float
+    reward_unit: float
+
+
+class InputScaler(nn.Module):
+    """A `Step` to one vector (..., observation + action + 2) of entries around 1 in size.
+
+    With a scale of the task's own the constants are fixed. Without one they are running statistics of the observation
+    and the reward, buffers that are moved by `observe` alone, once an iteration.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, observation_size: int, action_size: int, scale: InputScale | None) -> None:
+        super().__init__()
+        self.running = scale is None
+        n = observation_size + 1  # the reward is the last
+        mean, variance = torch.zeros(n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+        if scale is not None:
+            mean = torch.tensor([*scale.center, scale.reward_center], dtype=torch.float64)
+            variance = torch.tensor([*scale.unit, scale.reward_unit], dtype=torch.float64) ** 2
+        self.register_buffer("mean", mean)
+        self.register_buffer("variance", variance)
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.output_size = observation_size + action_size + 2
+
+    def _scaled(self, x: Tensor, entries: slice | int) -> Tensor:
+        center, unit = self.mean[entries].float(), self.variance[entries].sqrt().clamp(min=1e-4).float()
+        return ((x - center) / unit).clamp(-_CLAMP, _CLAMP)
+
+    def observation(self, obs: Tensor) -> Tensor:
+        """Scale observations (..., observation) alone."""
+        return self._scaled(obs, slice(-1))
+
+    def forward(self, step: Step) -> Tensor:
+        """Scale and join; the action and the done are taken as they are."""
+        reward = self._scaled(step.previous_reward, -1).unsqueeze(-1)
+        return torch.cat([self.observation(step.obs), step.previous_action, reward, step.previous_done.unsqueeze(-1)], -1)
+
+    @torch.no_grad()
+    def observe(self, obs: Tensor, reward: Tensor) -> None:
+        """Move the running statistics by (n, observation) and (n,): Chan et al.'s formula for joining two sets."""
+        if not self.running:
+            return
+        x = torch.cat([obs, reward.unsqueeze(-1)], -1).double()
+        n, mean, variance = len(x), x.mean(0), x.var(0, unbiased=False)
+        total = self.count + n
+        delta = mean - self.mean
+        held = self.variance * self.count + variance * n + delta.square() * self.count * n / total
+        self.mean += delta * n / total
+        self.variance.copy_(held / total)
+        self.count.copy_(total)

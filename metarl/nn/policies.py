@@ -1,0 +1,115 @@
+"""Networks: input scaling, action distributions and their heads, the recurrent policy."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor, nn
+
+from metarl.nn.distributions import ActionHead, Distribution
+from metarl.nn.input_scaling import InputScale, InputScaler
+from metarl.nn.spaces import action_size, observation_size
+
+_ROWS = 625
+"""Steps of a task that go through its own weights at once on a CPU: activations stay in the cache, a tenth faster at 2x512."""
+
+
+def tanh_layers(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers between these sizes, each followed by tanh."""
+    layers = nn.Sequential()
+    for i, o in pairwise(sizes):
+        linear = nn.Linear(i, o)
+        nn.init.orthogonal_(linear.weight, 2**0.5)
+        nn.init.zeros_(linear.bias)
+        layers.extend([linear, nn.Tanh()])
+    return layers
+
+
+class RecurrentPolicy(nn.Module):
+    """`Step`, hidden state to a distribution over actions: scaled inputs, tanh layers, a GRU, a head.
+
+    Args:
+        observation_space: a flat Box.
+        action_space: a flat Box or Discrete.
+        scale: the task's own input scale; None: running statistics.
+        layers: sizes of the layers before the GRU.
+        hidden: size of the GRU.
+        std, state_std, min_std: see `ActionHead`.
+    """
+
+    def __init__(
+        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
+        layers: Sequence[int], hidden: int, std: float, state_std: bool, min_std: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.scaler = InputScaler(observation_size(observation_space), action_size(action_space), scale)
+        sizes = [self.scaler.output_size, *layers]
+        self.encoder = tanh_layers(sizes)
+        self.gru = nn.GRU(sizes[-1], hidden)
+        for name, parameter in self.gru.named_parameters():
+            if "weight" in name:
+                for gate in parameter.data.chunk(3):
+                    nn.init.orthogonal_(gate)
+            else:
+                nn.init.zeros_(parameter)
+        self.head = ActionHead(hidden, action_space, std, state_std, min_std)
+
+    def step(self, x: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
+        """One step: scaled inputs (slots, inputs), hidden (slots, hidden) to a distribution and the next hidden state."""
+        hidden = torch.gru_cell(self.encoder(x), hidden, *self.gru.all_weights[0])
+        return self.head(hidden), hidden
+
+    def sequence(self, x: Tensor, hidden: Tensor) -> Distribution:
+        """Many steps: scaled inputs (time, slots, inputs), the first hidden state (slots, hidden)."""
+        out, _ = self.gru(self.encoder(x), hidden.unsqueeze(0))
+        return self.head(out)
+
+
+class FeedForwardPolicy(nn.Module):
+    """Scaled observation -> tanh layers -> distribution over actions, with the module's weights or with each task's own.
+
+    Args:
+        observation_space, action_space: of one slot.
+        scale: see `InputScaler`.
+        layers: sizes of the hidden layers.
+        std, state_std, min_std: see `ActionHead`.
+    """
+
+    def __init__(
+        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
+        layers: Sequence[int], std: float, state_std: bool, min_std: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        size = observation_size(observation_space)
+        self.scaler = InputScaler(size, action_size(action_space), scale)
+        self.encoder = tanh_layers([size, *layers])
+        self.head = ActionHead(layers[-1], action_space, std, state_std, min_std)
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor] | None = None) -> Distribution:
+        """Scaled observations to distributions.
+
+        Args:
+            x: (..., observation); with `params` (num_tasks, rows, observation).
+            params: for each name of `named_parameters` the weights of each task, (num_tasks, ...); None: the module's.
+
+        Returns:
+            A distribution (...,), with `params` (num_tasks, rows).
+        """
+        if params is None:
+            return self.head(self.encoder(x))
+        if x.device.type == "cpu" and x.shape[1] > _ROWS:
+            parts: list[Any] = [self(part, params) for part in x.split(_ROWS, 1)]
+            return type(parts[0]).cat(parts, dim=1)
+        for i in range(0, len(self.encoder), 2):
+            x = torch.tanh(linear_by_task(x, params, f"encoder.{i}"))
+        log_std = params.get("head.log_std")
+        return self.head.distribution(
+            linear_by_task(x, params, "head.linear"), None if log_std is None else log_std.unsqueeze(-2)
+        )
+
+
+def linear_by_task(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:
+    """W x + b with each task's own weights "<name>.weight" and "<name>.bias"; x (num_tasks, rows, inputs)."""
+    return torch.baddbmm(params[f"{name}.bias"].unsqueeze(-2), x, params[f"{name}.weight"].mT)

@@ -1,0 +1,1 @@
+"""How weights move: the inner loop of adaptation, advantages, trust-region steps."""

@@ -1,0 +1,245 @@
+"""A film of some episodes of a trial: which goals and episodes, and the playing of them."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from metarl.agents import adaptation_step
+from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
+from metarl.envs.rendering.painter import DEFAULT_CAMERA, check_view
+from metarl.envs.suites import some_of
+from metarl.errors import UserError
+from metarl.evaluation.all_goals import trial_generator
+from metarl.learner import distance
+from metarl.rendering.overlay import Clip, Goal, Layout
+from metarl.rollouts.rollout import Rollout
+from metarl.rollouts.trials import play_trial
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.system.console import Progress
+from metarl.system.counts import plural
+from metarl.system.devices import one_thread
+from metarl.system.ranges import check
+from metarl.training.setup import trained_control
+
+STEPS_A_SECOND = 80
+"""Control steps of 12.5 ms: so many are real time."""
+IN_TURN = 3
+"""Goals up to which they are shown one after the other, where the user doesn't say."""
+SIDES = {"train": "train", "test": "held-out"}
+"""Sides of a suite, and what a title calls their goals."""
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """Which goals and episodes a film shows, and how."""
+
+    goals: int | None = None
+    """How many goals to show, spread evenly over the tasks; default: 3, or one of each task that is named."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to choose the goals from; default: all of the side."""
+    side: Literal["train", "test"] | None = None
+    """Train goals, or held-out goals (test); default: held-out goals where the suite has any."""
+    episodes: tuple[int, ...] = ()
+    """Which episodes of the trial to show, from 1; default: the first and the last."""
+    episodes_per_trial: int | None = None
+    """Episodes of the trial; default: as trained."""
+    actions: Literal["sampled", "mean"] = "sampled"
+    """How the agent acts in the episodes shown: sampled, as in training, or mean."""
+    grid: bool | None = None
+    """All goals at once in a grid, or one after the other; default: a grid where there are more than 3."""
+    camera: str = DEFAULT_CAMERA
+    """Where to look from; an unknown name lists all."""
+    size: str | None = None
+    """Of each picture, WIDTHxHEIGHT in pixels; default: 320x240, smaller where many stand side by side."""
+    fps: int = 20
+    """Frames a second."""
+    speed: float = 1.0
+    """Times as fast as real time: a faster film has fewer pictures."""
+    overlay: bool = True
+    """Write over the pictures; else they stand alone."""
+    seed: int = 0
+    """Of the actions, as in `metarl evaluate`."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        check(
+            self, goals="[1, inf)", episodes="[1, inf)", episodes_per_trial="[1, inf)", seed="[0, inf)", speed="(0, inf)",
+            fps="[1, inf)",
+        )  # fmt: skip
+        if list(self.episodes) != sorted(set(self.episodes)):
+            raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
+        if self.goals is not None and self.goals < len(set(self.tasks)):
+            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')} to be shown")
+        if self.fps > STEPS_A_SECOND * self.speed:
+            raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more pictures")
+        check_view(*(self.given_size or (320, 240)), self.camera)
+
+    @property
+    def given_size(self) -> tuple[int, int] | None:
+        """Width and height in pixels.
+
+        Raises:
+            UserError: `size` is not two numbers.
+        """
+        if self.size is None:
+            return None
+        found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", self.size.strip())
+        if not found:
+            raise UserError(f"size is WIDTHxHEIGHT in pixels, such as 320x240, not {self.size!r}")
+        return int(found[1]), int(found[2])
+
+
+class Film:
+    """What `FilmOptions` ask for, of one run: which goals and episodes, how they are laid out, and the playing of them.
+
+    Raises:
+        UserError: the run has no such side, tasks, goals or episodes, or the page would be too large.
+    """
+
+    def __init__(self, asked: FilmOptions, run: Run, checkpoint: Checkpoint, *, quiet: bool = False) -> None:
+        self.asked, self.setup = asked, trained_control(run, checkpoint, device=asked.device)
+        self.agent, self.quiet = run.config["agent"], quiet
+        suite = self.setup.suite
+        self.side = asked.side or ("test" if suite.test else "train")
+        self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)
+        trial = asked.episodes_per_trial or self.setup.options.episodes_per_trial
+        self.episodes = asked.episodes or tuple(sorted({1, trial}))
+        if self.episodes[-1] > trial:
+            longer = " (--episodes-per-trial plays longer ones)" if asked.episodes_per_trial is None else ""
+            raise UserError(f"there is no episode {self.episodes[-1]} in a trial of {trial}{longer}")
+        self.grid = len(self.tasks) > IN_TURN if asked.grid is None else asked.grid
+        self.size = asked.given_size or self._fitting()
+        Layout(*self.size, *self._page, asked.overlay)
+        self.own = suite.train.make is not None
+        self.fps = max(1, min(asked.fps, int(self.setup.env.metadata["render_fps"] * asked.speed)))
+
+    @property
+    def _page(self) -> tuple[int, int]:
+        """Goals on one page, and pictures of each."""
+        return len(self.tasks) if self.grid else 1, len(self.episodes)
+
+    def _fitting(self) -> tuple[int, int]:
+        """320 x 240, or less so that a page stays within about 1,280 pixels, but no less than 160 x 120."""
+        columns = Layout(320, 240, *self._page, overlay=False).columns * len(self.episodes)
+        width = min(320, max(160, 1280 // columns // 8 * 8))
+        return width, width * 3 // 4
+
+    def play(self) -> list[Goal]:
+        """Play a trial on each goal up to the last episode that is shown."""
+        o, asked = self.setup.options, self.asked
+        env = make_vec(
+            replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)), len(self.tasks),
+            engine=self.setup.env.engine.name, horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
+        )  # fmt: skip
+        mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
+        cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
+        clips: list[list[Clip]] = [[] for _ in self.tasks]
+        total = last * o.horizon * len(self.tasks)
+        with one_thread(), Progress(total, what="steps played", quiet=self.quiet) as bar:
+
+            def watch(e: int, branch: bool) -> Any:
+                def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:
+                    bar.within(total * (e + (t + 1) / o.horizon) / last)
+                    if e in cameras and branch == mean:
+                        cameras[e].take(t)
+
+                return step
+
+            trial = play_trial(
+                env, self.setup.agent, self.tasks, [trial_generator(asked.seed, task, 0) for task in self.tasks], episodes=last,
+                adapt_every=self.setup.adapt_every or self.setup.source.episodes, resets=lambda e: e,
+                device=self.setup.source.device,
+                branch=lambda e: mean and e in shown, watch=watch, keep_states=True,
+            )  # fmt: skip
+            adapts = self.setup.adapt_every is not None
+            for e, played in enumerate(trial):
+                rollout = played.branch if mean else played.support
+                if rollout is not None and e in cameras:
+                    note = _note(e, played.adapted if adapts else None, adaptation_step(self.agent))
+                    for of_goal, clip in zip(clips, cameras[e].clips(rollout, f"episode {e + 1}", note)):
+                        of_goal.append(clip)
+        env.close()
+        return [self._goal(i, task, tuple(of_goal)) for i, (task, of_goal) in enumerate(zip(self.tasks, clips))]
+
+    def _goal(self, i: int, task: Task, clips: tuple[Clip, ...]) -> Goal:
+        number = sum(other.name == task.name for other in self.tasks[: i + 1])
+        note = "" if self.grid or len(self.tasks) == 1 else f"{i + 1} of {len(self.tasks)}"
+        return Goal(f"{task.name}, {SIDES[self.side]} goal {number}", clips, note)
+
+
+def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
+    """The goals to show: so many of the side's, of tasks of these names, spread evenly over the tasks.
+
+    Args:
+        names: none: all.
+        goals: None: 3, or one of each name where there are more.
+
+    Raises:
+        UserError: there is no such side, task, or number of goals.
+    """
+    shown = getattr(suite, side)
+    if shown is None:
+        raise UserError(f"{suite.name} holds nothing out: there are train goals only")
+    for name in names:
+        if name not in shown.names:
+            raise UserError(f"{suite.name} has no {SIDES[side]} task {name!r}. There are: {', '.join(shown.names)}")
+    some = [task for task in shown.tasks if not names or task.name in names]
+    if goals is not None and goals > len(some):
+        raise UserError(f"there are {len(some)} such goals, not {goals}")
+    return some_of(some, goals or max(3, len(set(names))))
+
+
+def _note(episodes: int, steps: int | None, step: str) -> str:
+    """What the agent went through before an episode: so many steps of adaptation, if it takes any."""
+    if steps is not None:
+        return f"{plural(steps, step)}"
+    return f"after {plural(episodes, 'episode')}" if episodes else "no experience yet"
+
+
+class _Camera:
+    """Keeps the scenes of an episode that are shown, in every slot, and makes clips of them."""
+
+    def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
+        every = env.metadata["render_fps"] * speed / fps
+        self.env, self.scenes = env, dict[int, list[Any]]()
+        self.times = {int(i * every) for i in range(math.ceil(env.horizon / every))}
+
+    def take(self, t: int) -> None:
+        """Look at the world after step t of the episode, if it is time to."""
+        if t in self.times:
+            engine, own = self.env.engine, self.env.distribution.make is not None
+            self.scenes[t] = [engine.render(s, None) if own else engine.scene(s) for s in range(self.env.num_envs)]
+
+    def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
+        """A clip of each slot."""
+        reward, success, valid = (x.cpu().numpy() for x in (rollout.reward, rollout.success, rollout.valid))
+        changes = _changes(rollout)
+        out = []
+        for slot, length in enumerate(valid.sum(0)):
+            # The environment is reset within an episode's last step, so that its end cannot be seen: the last picture, at
+            # most one frame older, carries the figures of the end.
+            times = [t for t in self.scenes if t < length - 1] or [0]
+            own = None if changes is None else changes[:length, slot]
+            out.append(
+                Clip(
+                    title, note, [self.scenes[t][slot] for t in times], [*(t + 1 for t in times[:-1]), int(length)],
+                    reward[:length, slot], success[:length, slot], own,
+                )
+            )  # fmt: skip
+        return out
+
+
+def _changes(rollout: Rollout) -> np.ndarray | None:
+    """|h_t - h_(t-1)| of each step and slot, h_t being the state before step t; None where states are one object."""
+    pairs = list(pairwise(rollout.states))
+    if all(a is b for a, b in pairs):
+        return None
+    moved = np.stack([distance(a, b).cpu().numpy() for a, b in pairs])
+    return np.concatenate([np.full_like(moved[:1], np.nan), moved])

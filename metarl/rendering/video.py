@@ -1,0 +1,286 @@
+"""Videos of an agent before and after it adapted, as mp4 or GIF, drawn by several processes."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image, ImageOps
+
+from metarl.envs.rendering.opengl import find_backend, inherited
+from metarl.envs.rendering.painter import DEFAULT_CAMERA, Painter, check_view
+from metarl.envs.rendering.scene import Scene
+from metarl.errors import UserError
+from metarl.rendering.overlay import Goal, Layout, Overlay
+from metarl.system.files import put
+from metarl.system.machine import worker_count
+
+HOLD = 0.7
+"""Seconds for which the last picture of a page stands still."""
+GIF_FPS = 50
+"""Frames a second that a GIF can show: its delays are whole hundredths of a second, and players slow down those of one."""
+
+_CHUNK = 8  # frames a job: long enough to hide the pipe, short enough that all processes end together
+
+
+def write_video(
+    path: str | Path,
+    goals: Sequence[Goal],
+    *,
+    grid: bool = False,
+    width: int = 320,
+    height: int = 240,
+    camera: str = DEFAULT_CAMERA,
+    fps: int = 20,
+    overlay: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    processes: int | None = None,
+) -> None:
+    """Write a video in which the clips of each goal play side by side.
+
+    An mp4 (H.264, yuv420p), or a GIF that loops where the path ends so. Shorter clips wait at their end for the longest
+    one beside them. The file appears when it is complete; an interrupt leaves neither a file nor a process behind.
+
+    Args:
+        path: where to; its folder is made.
+        goals: what to show, each with as many clips. Scenes may be pictures already, uint8 (height, width, 3).
+        grid: all goals at once; else one after the other.
+        width: of one clip's pictures, pixels.
+        height: of one clip's pictures, pixels.
+        camera: one of `metarl.envs.rendering.painter.CAMERAS`.
+        fps: frames a second.
+        overlay: write titles, figures and curves over the pictures; else the pictures alone.
+        progress: called with the number of pictures drawn and that of all pictures.
+        processes: that draw at once; by default one for each core that this process may use. The frames do not depend
+            on it.
+
+    Raises:
+        UserError: nothing to show, an unknown camera, a size out of range, no OpenGL, or no place to write to.
+    """
+    path = Path(path)
+    if not goals:
+        raise UserError("there is nothing to show: a video needs at least one goal")
+    check_view(width, height, camera)
+    pages = [goals] if grid else [[goal] for goal in goals]
+    layout = Layout(width, height, len(pages[0]), len(goals[0].clips), overlay)
+    writer = Overlay(width, height, [clip for goal in goals for clip in goal.clips]) if overlay else None
+    jobs = [
+        clip.scenes[start : start + starts.step]
+        for page in pages
+        for starts in [_starts(page)]
+        for start in starts
+        for goal in page
+        for clip in goal.clips
+    ]
+    count = min(processes or worker_count(), len(jobs))
+    gif = path.suffix.lower() == ".gif"
+    drawn = isinstance(jobs[0][0], np.ndarray)
+    pictures_of = _fitted(jobs, width, height) if drawn else _draw_all(jobs, count, (width, height, camera))
+    with _whole_file(path) as partial, closing(pictures_of) as pictures:
+        frames = _frames(pages, layout, writer, fps, _report(pictures, jobs, progress))
+        if not gif:
+            _encode(partial, frames, layout.size, fps, _QUALITY)
+            return
+        with tempfile.TemporaryDirectory(dir=partial.parent, prefix=f"{partial.name}.") as folder:
+            film = Path(folder) / "film.mp4"
+            _encode(film, frames, layout.size, fps, _NO_LOSS)
+            _convert(film, partial, fps)
+
+
+_QUALITY, _NO_LOSS = ("-crf", "23", "-preset", "medium"), ("-crf", "4", "-preset", "ultrafast")
+
+
+def _encode(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps: int, quality: Sequence[str]) -> None:
+    film = imageio_ffmpeg.write_frames(
+        str(path),
+        size,
+        fps=fps,
+        quality=None,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=[*quality, "-movflags", "+faststart"],
+    )
+    first = next(frames)
+    with closing(film):
+        with _interrupts_blocked():  # an interrupt is lost in the hooks that Python runs around a fork
+            film.send(None)
+        for frame in chain([first], frames):
+            try:
+                film.send(frame)
+            except OSError as error:
+                raise UserError(f"cannot write {path}: ffmpeg stopped (is the disk full?)") from error
+
+
+def _convert(film: Path, gif: Path, fps: int) -> None:
+    """Make a GIF of a film, with a palette of its own."""
+    filters = (
+        f"fps={fps},split[a][b];[a]palettegen=max_colors=128[palette];"
+        "[b][palette]paletteuse=dither=bayer:bayer_scale=5:diff_mode=rectangle"
+    )
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(film), "-vf", filters, "-loop", "0", str(gif)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["ffmpeg failed"]
+        raise UserError(f"cannot make a GIF: {lines[-1]}")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place at the end, or vanishes when an exception is raised."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix or ".mp4")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        try:
+            put(partial, path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _report(
+    chunks: Iterator[list[np.ndarray]], jobs: list[list[Any]], progress: Callable[[int, int], None] | None
+) -> Iterator[list[np.ndarray]]:
+    done, total = 0, sum(map(len, jobs))
+    for chunk in chunks:
+        done += len(chunk)
+        if progress is not None:
+            progress(done, total)
+        yield chunk
+
+
+def _starts(page: Sequence[Goal]) -> range:
+    """The first frames of the jobs into which each clip of a page is cut.
+
+    Jobs are longer where goals have different models: going to another one takes as long as eight pictures.
+    """
+    models = {getattr(clip.scenes[0], "model_file", "") for goal in page for clip in goal.clips}
+    size = _CHUNK if len(models) == 1 else 4 * _CHUNK
+    longest = max(len(clip.scenes) for goal in page for clip in goal.clips)
+    return range(0, longest, size)
+
+
+def _frames(
+    pages: Sequence[Sequence[Goal]],
+    layout: Layout,
+    overlay: Overlay | None,
+    fps: int,
+    chunks: Iterator[list[np.ndarray]],
+) -> Iterator[np.ndarray]:
+    """All frames of the video in order, uint8 (height, width, 3), taking one chunk of each clip in turn."""
+    for goals in pages:
+        page = layout.page(goals)
+        places = [(clip, layout.corner(i, j)) for i, goal in enumerate(goals) for j, clip in enumerate(goal.clips)]
+        for start in _starts(goals):
+            drawn = [next(chunks) for _ in places]
+            for k in range(start, start + max(map(len, drawn))):
+                for (clip, corner), pictures in zip(places, drawn):
+                    if k - start < len(pictures):
+                        picture = Image.fromarray(pictures[k - start])
+                        if overlay is not None:
+                            overlay.draw(picture, clip, k)
+                        page.paste(picture, corner)
+                frame = np.array(page)
+                yield frame
+        for _ in range(round(HOLD * fps)):
+            yield frame
+
+
+def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np.ndarray], None, None]:
+    """Pictures that environments drew themselves, all of this size: as large as they fit in, the rest black."""
+    for job in jobs:
+        yield [np.asarray(ImageOps.pad(Image.fromarray(picture), (width, height))) for picture in job]
+
+
+# --- Processes that draw
+
+
+def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
+    """Pictures of all jobs, in their order: job i is drawn by process i % count, which has one job at a time.
+
+    Processes of our own and not a pool: a pool waits for ever for a process that was killed for its memory.
+    """
+    backend = find_backend()
+    spawn = multiprocessing.get_context("spawn")
+    workers: list[tuple[Any, Connection]] = []
+    resource_tracker.ensure_running()  # else the first process starts it, which lets interrupts through again
+    try:
+        # Threads of a software OpenGL would only compete with the other processes.
+        with inherited(backend), _interrupts_blocked(), _variable("LP_NUM_THREADS", "0" if count > 1 else None):
+            for _ in range(count):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_worker, args=(theirs, backend, settings), daemon=True)
+                workers.append((process, ours))
+                process.start()
+                theirs.close()
+        for job, (_, connection) in zip(jobs, workers):
+            connection.send(job)
+        for i in range(len(jobs)):
+            connection = workers[i % count][1]
+            answer = connection.recv()
+            if i + count < len(jobs):
+                connection.send(jobs[i + count])
+            if isinstance(answer, Exception):
+                raise answer
+            yield answer
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise UserError("a process that draws has died (out of memory?): use fewer, or a smaller size") from error
+    finally:
+        for process, connection in workers:
+            connection.close()
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _worker(connection: Connection, backend: str, settings: tuple[int, int, str]) -> None:
+    """Draw jobs until the other end of the pipe closes, which it also does when the parent dies."""
+    try:
+        width, height, camera = settings
+        with Painter(width, height, camera, backend=backend) as painter:
+            while True:
+                job = connection.recv()
+                connection.send([painter.draw(scene) for scene in job])
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    except Exception as error:
+        connection.send(error)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started within never see Ctrl-C, from their first instruction on: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """An environment variable for processes started within; one that is set stays, and None sets nothing."""
+    if value is None or name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

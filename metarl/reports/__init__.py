@@ -1,0 +1,1 @@
+"""Reports: runs as one page that opens offline, with figures and tables as files."""

@@ -1,0 +1,47 @@
+"""Runs beside each other: those that can be compared together, and the reasons why others cannot."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from metarl.agents import CONTROL, FEW_SHOT
+from metarl.reports.control import comparison as robots_comparing
+from metarl.reports.fewshot import comparison as fewshot_comparing
+from metarl.reports.sections import Comparison, Section
+
+
+class _Way(NamedTuple):
+    """How runs of a kind of training are compared: why some are not to be, and the comparison of those that can be."""
+
+    what: str
+    reasons: Callable[[Sequence[Section]], list[str]]
+    compared: Callable[[Sequence[Section], str], Comparison]
+
+
+_WAYS = {
+    CONTROL: _Way("runs of robots, measured by success", robots_comparing.reasons, robots_comparing.compared),
+    FEW_SHOT: _Way("few-shot learners, measured by answers", fewshot_comparing.reasons, fewshot_comparing.compared),
+}
+
+
+def compare(sections: Sequence[Section]) -> list[Comparison]:
+    """Comparisons of all runs that can be compared, and the reasons why others cannot; [] for a single run."""
+    if len(sections) < 2:
+        return []
+    reasons = [f"{s.run.name} was not evaluated." for s in sections if not s.run.evaluation]
+    kinds = {kind: [s for s in sections if s.run.training == kind] for kind in dict.fromkeys(s.run.training for s in sections)}
+    if len(kinds) > 1:
+        each = "; ".join(f"{', '.join(s.run.name for s in some)}: {_WAYS[kind].what}" for kind, some in kinds.items())
+        reasons.append(f"They are of different kinds: {each}.")
+    made: list[Comparison] = []
+    for kind, some in kinds.items():
+        alike: list[list[Section]] = []
+        for section in some:
+            if section.run.evaluation:
+                fitting = next((group for group in alike if not _WAYS[kind].reasons([*group, section])), None)
+                fitting.append(section) if fitting is not None else alike.append([section])
+        if len(alike) > 1:
+            reasons += _WAYS[kind].reasons([section for group in alike for section in group])
+        for group in alike:
+            if len(group) > 1:
+                made.append(_WAYS[kind].compared(group, f"Comparison {len(made) + 1}" if made else "Comparison"))
+    return [*([Comparison("What is not compared", reasons=reasons)] if reasons else []), *made]

@@ -1,0 +1,305 @@
+"""The figures of one run: how it learned, how it adapts, task by task, and where in the workspace its goals lie."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from metarl.agents import adaptation_step
+from metarl.evaluation.formatting import number_of, percent_of
+from metarl.evaluation.vocabulary import COLORS, MODE, SIDES, headline, measured
+from metarl.reports.control.sentences import goals, main_side
+from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
+from metarl.reports.reading import Reading, printable
+from metarl.system.counts import plural
+
+_MEASURES = (("success", "Success at any step"), ("return", "Return of an episode"))
+_MOST_POINTS = 300
+_MOST_MAPS = 12
+
+
+def learning(run: Reading) -> list[Picture]:
+    """Success and return over training: the first and the last episode of the trials, and evaluations on the way."""
+    drawn = []
+    for measure, title in _MEASURES:
+        kinds = [
+            (f"{measure}_first_episode", "first episode of a trial", BEFORE, "-"),
+            (f"{measure}_last_episode", "last episode, after adapting", COLORS["test"], "-"),
+            (f"validation_{measure}", "evaluated on validation goals", COLORS["validation"], "o"),
+            (f"test_{measure}", "evaluated on the TEST set", COLORS["blind"], "s"),
+        ]
+        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := series(run.lines, key)).size]
+        if not found:
+            xy = series(run.lines, measure)
+            found = [("all episodes", COLORS["test"], "-", xy)] if xy.size else []
+        if not found:
+            continue
+
+        def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
+            axis = one_axis(figure, title, "environment steps")
+            for label, color, style, (x, y) in found:
+                axis.plot(x, y, style, color=color, lw=1.6, ms=4, label=label)
+            count_steps(axis)
+            limits(axis, measure)
+            axis.legend(loc="best")
+
+        shown = percent_of if measure == "success" else number_of
+        ends = "; ".join(
+            f"{label}: from {shown((y[0], None, None))} to {shown((y[-1], None, None))}" for label, _, _, (_, y) in found
+        )
+        alt = f"Learning curve, {title.lower()} over {run.lines[-1]['step']:,.0f} steps of training. {ends}."
+        drawn.append(picture(f"learning_{measure}", f"{title} on train goals, while exploring", alt, draw))
+    return drawn
+
+
+def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
+    """Steps and values, (2, n); neighbours are averaged where there are more than can be seen."""
+    pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
+    if len(pairs) > _MOST_POINTS:
+        pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
+    return pairs.T
+
+
+def count_steps(axis: Any) -> None:
+    """Environment steps from left to right, such as 1.5 M."""
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(EngFormatter())
+
+
+def limits(axis: Any, measure: str) -> None:
+    """The whole range of a success from top to bottom; of a return from 0, or from its lowest where that is below."""
+    if measure == "success":
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    else:
+        axis.set_ylim(min(0.0, axis.get_ylim()[0]))
+        axis.yaxis.set_major_formatter("{x:,.10g}")  # as exact as the locator sets them: -17.5 is not -18
+
+
+def adaptation(content: dict[str, Any]) -> list[Picture]:
+    """Success and return against experience, for each side."""
+    drawn = []
+    for measure, title in _MEASURES:
+        if measure not in measured(content):
+            continue
+
+        def draw(figure: Figure, measure: str = measure, title: str = title) -> None:
+            axis = one_axis(figure, title, "episodes of experience with the goal")
+            for side, figures in content["sides"].items():
+                for mode, measures in figures["by_episode"].items():
+                    if mode != MODE and side != main_side(content):
+                        continue  # mean actions of one side are enough to look at
+                    mean, low, high = np.array(measures[measure], dtype=float).T
+                    experience, color = np.arange(len(mean)), COLORS.get(side, FAINT)
+                    label = SIDES.get(side, side) + ("" if mode == MODE else f", {mode} actions")
+                    axis.plot(experience, mean, "-o" if mode == MODE else "--", color=color, lw=1.8, ms=3.5, label=label)
+                    if mode == MODE:
+                        axis.fill_between(experience, low, high, color=color, alpha=0.16, lw=0)
+            blind = content["sides"][main_side(content)].get("goal_blind")
+            if blind:
+                value = blind["by_episode"][MODE][measure][0][0]
+                axis.axhline(value, color=COLORS["blind"], lw=1.4, ls=":", label="blind to the goal")
+            for k in range(content["adapt_every"] or content["episodes"], content["episodes"], content["adapt_every"] or 1):
+                axis.axvline(k - 0.5, color=FAINT, lw=1)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            limits(axis, measure)
+            axis.legend(loc="best")
+
+        shown = percent_of if measure == "success" else number_of
+        curves = {side: figures["by_episode"][MODE][measure] for side, figures in content["sides"].items()}
+        alt = f"Adaptation curve, {title.lower()}. " + " ".join(
+            f"{SIDES.get(side, side).capitalize()}: {shown(curve[0])} at first, {shown(curve[-1])} in the last episode."
+            for side, curve in curves.items()
+        )
+        steps = f"; vertical lines: {adaptation_step(content['agent'])}s" if content["adapt_every"] else ""
+        drawn.append(picture(f"adaptation_{measure}", f"{title}, with 95 % intervals over goals{steps}", alt, draw))
+    return drawn
+
+
+def by_task(content: dict[str, Any], side: str) -> list[Picture]:
+    """Bars: each task's success before and after adapting; nothing where there is only one task, or no success told."""
+    tasks = content["sides"][side]["by_task"]
+    if not tasks or headline(content) != "success":
+        return []
+    rows = {name: np.array(figures["by_episode"][MODE]["success"], dtype=float) for name, figures in tasks.items()}
+    labels = [name.removesuffix("-v3") for name in rows]
+    height, left = 1.1 + 0.34 * len(rows), 0.06 + 0.0145 * max(map(len, labels))
+
+    def draw(figure: Figure) -> None:
+        axis = figure.add_axes((left, 0.42 / height, 0.94 - left, 1 - 0.95 / height))
+        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=(0.02 - left) / (0.94 - left), y=1.0, pad=18)
+        parts = [(-0.17, 0, BEFORE, "first episode"), (0.17, -1, COLORS["test"], "last episode")]
+        for offset, e, color, label in parts[: min(2, content["episodes"])]:
+            mean, low, high = np.array([row[e] for row in rows.values()]).T
+            y = np.arange(len(rows)) + offset
+            axis.barh(y, mean, 0.3, color=color, alpha=0.75, label=label)
+            axis.hlines(y, low, high, color=INK, lw=0.9)
+        axis.set_yticks(range(len(rows)), labels)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlim(0, 1.01)
+        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        axis.grid(axis="y", visible=False)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderaxespad=0.2)
+
+    alt = f"Success by task on {goals(content, side)}, first and last episode: " + "; ".join(
+        f"{name} {percent_of(tuple(row[0]))} then {percent_of(tuple(row[-1]))}" for name, row in rows.items()
+    )
+    return [
+        picture(
+            f"tasks_{side}",
+            f"Success by task on {SIDES.get(side, side)}, with 95 % intervals over goals",
+            alt,
+            draw,
+            (4.7, height),
+        )
+    ]
+
+
+_STATES = (
+    ("solved before and after", "o", COLORS["validation"]),
+    ("solved only after adapting", "D", COLORS["test"]),
+    ("solved only before", "X", COLORS["blind"]),
+    ("not solved", "o", FAINT),
+)
+
+
+def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
+    """Where the goals lie, and which are solved before and after adapting; one task from above and from the front.
+
+    Tasks whose parameters are no points in space have no map. Where environments tell no success, goals have the colour of
+    their return instead; environments of one's own say with `axes` that parameters are coordinates.
+    """
+    figures, places = content["sides"][side], {}
+    own = ".py:" in content["suite"]
+    axes = _axes(figures) if own else ("x, cm", "y, cm", "z, cm")
+    if axes is None:
+        return []
+    if headline(content) == "return":
+        return _map_of_returns(content, side, axes)
+    names = list(dict.fromkeys(str(name) for name, _ in figures["goals"]))
+    rates = np.array(figures["figures"][MODE]["success"], dtype=float).mean(1)
+    state = np.select([(rates[:, 0] >= 0.5) & (rates[:, -1] >= 0.5), rates[:, -1] >= 0.5, rates[:, 0] >= 0.5], [0, 1, 2], 3)
+    for name in names[:_MOST_MAPS]:
+        mine = [i for i, (task, _) in enumerate(figures["goals"]) if task == name]
+        points = _points([figures["goals"][i][1] for i in mine], len(axes) if own else None)
+        if points is not None:
+            places[name] = points, state[mine]
+    if not places:
+        return []
+    half = " in at least half of the trials" if content["trials"] > 1 else ""
+    more = f"; the first {_MOST_MAPS} of {len(names)} tasks" if len(names) > _MOST_MAPS else ""
+    caption = f"Where the {goals(content, side)} lie and which are solved{half}, in the first and in the last episode{more}"
+    counts = ", ".join(f"{int((state == i).sum())} {label}" for i, (label, _, _) in enumerate(_STATES))
+    alt = f"Map of {plural(len(state), 'goal')} in the workspace: {counts}."
+    if len(places) > 1:
+        panels = [_Panel(name.removesuffix("-v3"), 1, *place, axes) for name, place in places.items()]
+        return [_map(f"goals_{side}", caption, alt, panels, 2)]
+    place = next(iter(places.values()))
+    if len(axes) == 2:
+        return [_map(f"goals_{side}", caption, alt, [_Panel(next(iter(places)), 1, *place, axes)], 1)]
+    return [
+        _map(
+            f"goals_{side}_{view}",
+            f"{caption}. Seen from {of_what}",
+            f"{alt} Seen from {of_what}.",
+            [_Panel(f"From {of_what}", up, *place, axes)],
+            1,
+        )
+        for view, of_what, up in (("above", "above", 1), ("front", "the front", 2))
+    ]
+
+
+class _Panel(NamedTuple):
+    """One pair of axes of a map: its title, which coordinate goes up, points (n, axes), their states, and the axes' names."""
+
+    title: str
+    up: int
+    points: np.ndarray
+    states: np.ndarray
+    axes: Sequence[str]
+
+
+def _map(name: str, caption: str, alt: str, panels: list[_Panel], columns: int) -> Picture:
+    rows = -(-len(panels) // columns)
+    height = 0.95 + (2.9 if columns == 1 else 2.3 * rows)
+    states = np.concatenate([panel.states for panel in panels])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(rows, columns, squeeze=False)
+        figure.subplots_adjust(left=0.13, right=0.97, bottom=0.5 / height, top=1 - 0.8 / height, hspace=0.5, wspace=0.42)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(axes.flat, panels):
+            for i, (_, marker, color) in enumerate(_STATES):
+                x, y = panel.points[panel.states == i][:, [0, panel.up]].T
+                axis.plot(x, y, marker, color=color, ms=6.5 if columns == 1 else 5, alpha=0.9, mfc="none" if i == 3 else color)
+            axis.set_title(panel.title, y=1.03)
+            _label(axis, panel.axes, panel.up)
+        handles = [
+            Line2D([], [], marker=m, color=c, ms=5.5, ls="", mfc="none" if i == 3 else c) for i, (_, m, c) in enumerate(_STATES)
+        ]
+        labels = [f"{label} ({int((states == i).sum())})" for i, (label, _, _) in enumerate(_STATES)]
+        figure.legend(handles, labels, loc="upper left", ncols=2, borderaxespad=0.1, columnspacing=1.2)
+
+    return picture(name, caption, alt, draw, (4.7, height))
+
+
+def _label(axis: Any, axes: Sequence[str], up: int) -> None:
+    axis.set_xlabel(axes[0], labelpad=1)
+    axis.set_ylabel(axes[up])
+    axis.margins(0.1)
+    if {name[:1] for name in axes} <= set("xyz"):  # a place, and not mass and friction
+        axis.set_aspect("equal", adjustable="datalim")
+
+
+def _map_of_returns(content: dict[str, Any], side: str, axes: Sequence[str]) -> list[Picture]:
+    """The goals coloured by return, in the first and in the last episode, on one scale."""
+    figures = content["sides"][side]
+    points = _points([params for _, params in figures["goals"]], len(axes))
+    if points is None:
+        return []
+    returns = np.array(figures["figures"][MODE]["return"], dtype=float).mean(1)
+    ends = {"First episode": returns[:, 0], "Last episode": returns[:, -1]}
+    ends = ends if content["episodes"] > 1 else {"Episode": returns[:, 0]}
+    scale = {"vmin": returns[:, [0, -1]].min(), "vmax": returns[:, [0, -1]].max(), "cmap": "viridis"}
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, len(ends), squeeze=False)[0]
+        figure.subplots_adjust(left=0.13, right=0.84, bottom=0.16, top=0.88, wspace=0.45)
+        for axis, (title, values) in zip(grid, ends.items()):
+            dots = axis.scatter(points[:, 0], points[:, 1], c=values, s=26, **scale)
+            axis.set_title(title, y=1.03)
+            _label(axis, axes, 1)
+        figure.colorbar(dots, cax=figure.add_axes((0.87, 0.16, 0.025, 0.72)))
+
+    n = goals(content, side)
+    worst, best = (number_of((x, None, None)) for x in (returns[:, -1].min(), returns[:, -1].max()))
+    alt = f"Map of the {n}, coloured by return. In the last episode returns go from {worst} to {best}."
+    return [picture(f"goals_{side}", f"Where the {n} lie, coloured by the return of the episode", alt, draw, (4.7, 2.9))]
+
+
+def _axes(figures: dict[str, Any]) -> Sequence[str] | None:
+    """The names of the coordinates that parameters are, as the file says."""
+    axes = figures.get("axes")
+    whole = isinstance(axes, list) and len(axes) in (2, 3) and all(isinstance(name, str) and name for name in axes)
+    return [printable(str(name)) for name in axes or ()] if whole else None
+
+
+def _points(params: list[Any], entries: int | None = None) -> np.ndarray | None:
+    """The goals' positions: parameters of so many entries, (n, entries); None: Meta-World's, (n, 3) in centimetres.
+
+    Of the two points of a task of Meta-World's (object and goal) it is the one that varies more.
+    """
+    try:
+        values = np.array(params, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    if values.ndim != 2 or not np.isfinite(values).all():
+        return None
+    if entries is not None or values.shape[1] not in (3, 6):
+        return values if values.shape[1] == entries else None
+    halves = [100 * values[:, -3:], 100 * values[:, :3]]
+    return max(halves, key=lambda half: float(np.ptp(half[:, :2], 0).sum() > 1))

@@ -1,0 +1,101 @@
+"""What a report shows of a run of robots."""
+
+from typing import Any
+
+from metarl.evaluation.formatting import percent
+from metarl.evaluation.vocabulary import MODE, SIDES, headline, measured
+from metarl.evaluation.wording import stock_sentence
+from metarl.reports.control import figures
+from metarl.reports.control.sentences import gap_of, main_side, sentences, tiles, warnings
+from metarl.reports.provenance import details, status
+from metarl.reports.reading import Reading
+from metarl.reports.sections import Beside, Part, Section
+from metarl.reports.tables import Table
+from metarl.runs.evaluations import extent
+
+_PROTOCOL = (
+    "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
+    "device", "seed", "suite", "suite_seed", "git_commit",
+)  # fmt: skip
+
+
+def section(anchor: str, run: Reading) -> Section:
+    """All that is shown of a run of robots."""
+    content = run.evaluation
+    pictures = {"How it learned": figures.learning(run)}
+    beside: list[Beside] = []
+    if content:
+        side = main_side(content)
+        bars = [one for each in content["sides"] for one in figures.by_task(content, each)]
+        pictures = {"How it adapts": figures.adaptation(content), "Task by task": bars,
+                    "Where the goals are": figures.goal_map(content, side), **pictures}  # fmt: skip
+        beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
+        beside = beside if "test" in content["sides"] and headline(content) == "success" else []
+    return Section(
+        anchor, run, status(run), tiles(content) if content else (), sentences(content) if content else (), warnings(run),
+        [Part(title, some) for title, some in pictures.items() if some], _results(run), details(run, _PROTOCOL), beside,
+    )  # fmt: skip
+
+
+def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
+    alike = content["sides"]["test"]["by_episode"]
+    ours = alike["mean" if "mean" in alike else MODE]["success"][-1][0]
+    return Beside(percent(stock["sides"]["test"]["success"]), percent(ours), stock["engine"], stock_sentence(stock, content))
+
+
+def _results(run: Reading) -> list[Table]:
+    """The evaluation in figures: by side, by task, by episode; and other evaluations."""
+    content, made = run.evaluation, []
+    if content:
+        columns = [("goals", "text"), *_columns(content)]
+        rows = [[SIDES.get(s, s), *_row(figures)] for s, figures in content["sides"].items()]
+        if {"train", "test"} <= content["sides"].keys():
+            gap = [gap_of(content, measure) for measure in measured(content)]
+            columns_of_gap = [("success", "points"), ("at the last step", "points"), ("return", "change")][-len(gap) :]
+            caption = "Generalisation gap: train minus held-out goals, last episode, 95 % intervals"
+            made.append(Table("gap", caption, columns_of_gap, [gap]))
+        made.insert(
+            0, Table("summary", "First and last episode of a trial, sampled actions, 95 % intervals over goals", columns, rows)
+        )
+        tasks = [[name, SIDES.get(s, s), *_row(figures)] for s, side in content["sides"].items()
+                 for name, figures in side["by_task"].items()]  # fmt: skip
+        if tasks:
+            made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
+        made.append(_episodes(content))
+    head = headline(content) if content else "success"
+    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), extent(c),
+               *[c["sides"][main_side(c)]["by_episode"][MODE][head][e] for e in (0, -1)]]
+              for c in run.others if head in measured(c)]  # fmt: skip
+    if others:
+        kind = "percent" if head == "success" else "number"
+        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("played", "text"),
+                   (f"{head} before", kind), (f"{head} after", kind)]  # fmt: skip
+        made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
+    return made
+
+
+def _columns(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """What `_row` gives of an evaluation."""
+    if headline(content) == "return":
+        return [("return before", "number"), ("return after", "number"), ("gain", "change")]
+    return [("success before", "percent"), ("success after", "percent"), ("gain", "points"), ("last step after", "percent"),
+            ("return after", "number")]  # fmt: skip
+
+
+def _row(figures: dict[str, Any]) -> list[Any]:
+    by, gain = figures["by_episode"][MODE], figures["gain"][MODE]
+    if "success" not in by:
+        return [by["return"][0], by["return"][-1], gain["return"]]
+    return [by["success"][0], by["success"][-1], gain["success"], by["last_success"][-1], by["return"][-1]]
+
+
+def _episodes(content: dict[str, Any]) -> Table:
+    shown = [("success", "percent"), ("at the last step", "percent"), ("return", "number")][-len(measured(content)) :]
+    columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), *shown]
+    rows = [
+        [SIDES.get(side, side), mode, str(e + 1), *(measures[m][e] for m in measured(content))]
+        for side, figures in content["sides"].items()
+        for mode, measures in figures["by_episode"].items()
+        for e in range(content["episodes"])
+    ]
+    return Table("episodes", "Episode by episode", columns, rows, folded=True)

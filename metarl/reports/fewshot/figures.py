@@ -1,0 +1,326 @@
+"""The figures of a few-shot learner: what examples and gradient steps add, which classes are confused, example episodes."""
+
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from metarl.evaluation.fewshot_schema import tiles
+from metarl.evaluation.formatting import share_of
+from metarl.evaluation.vocabulary import COLORS
+from metarl.reports.control import figures
+from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
+from metarl.reports.fewshot.sentences import Form, experience, form_of, side_name
+from metarl.reports.reading import Reading
+from metarl.system.counts import plural
+from metarl.system.printable import short
+
+RIGHT, WRONG = COLORS["test"], COLORS["blind"]
+"""Blue and orange: told apart by every eye; what is wrong has a thicker frame and a mark too."""
+_PAIRS, _BARS, _ENOUGH = 8, 20, 60
+_HEAT = LinearSegmentedColormap.from_list("confused", [to_rgba(COLORS["blind"], alpha) for alpha in (0.06, 1.0)])
+"""One colour, more or less of it: it follows the page's light or dark."""
+
+
+def by_shots(content: dict[str, Any]) -> Picture:
+    """The measure against examples of each class, for each side."""
+    form = form_of(content)
+
+    def draw(figure: Figure) -> None:
+        unit = "examples of each class" if content["measure"] == "accuracy" else "points of the curve"
+        axis = one_axis(figure, form.name.capitalize(), unit)
+        for side, found in content["sides"].items():
+            band(axis, range(content["shots"] + 1), found["by_shots"], COLORS.get(side, FAINT), side_name(content, side))
+        if content["measure"] == "accuracy":
+            axis.axhline(1 / content["ways"], color=FAINT, lw=1.2, ls=":", label="chance")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        limits(axis, content["measure"])
+        axis.legend(loc="best")
+
+    alt = f"{form.name.capitalize()} against examples. " + " ".join(
+        f"{side_name(content, side).capitalize()}: {form.show(found['by_shots'][0])} without any, "
+        f"{form.show(found['by_shots'][-1])} with {experience(content)}."
+        for side, found in content["sides"].items()
+    )
+    caption = f"{form.name.capitalize()} after 0, 1, ... examples, with 95 % intervals over episodes"
+    return picture("shots", caption, alt, draw)
+
+
+def by_steps(content: dict[str, Any], steps: dict[str, Any], side: str) -> Picture:
+    """The measure against gradient steps on all shots."""
+    form = form_of(content)
+
+    def draw(figure: Figure) -> None:
+        axis = one_axis(figure, form.name.capitalize(), f"gradient steps on {experience(content)}")
+        band(axis, steps["steps"], steps["measured"], COLORS["test"], side_name(content, side))
+        axis.axvline(steps["taken"], color=BEFORE, lw=1.2, ls="--", label=f"it takes {steps['taken']}")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        limits(axis, content["measure"])
+        axis.legend(loc="best")
+
+    each = "; ".join(f"{n}: {form.show(row)}" for n, row in zip(steps["steps"], steps["measured"]))
+    alt = f"{form.name.capitalize()} against gradient steps. {each}."
+    caption = f"{form.name.capitalize()} after 0, 1, ... gradient steps, with 95 % intervals over episodes"
+    return picture("steps", caption, alt, draw)
+
+
+def band(axis: Any, x: Any, rows: Any, color: str, label: str, style: str = "-") -> None:
+    """A line with its interval."""
+    mean, low, high = np.array(rows, dtype=float).T
+    axis.plot(list(x), mean, style, marker="o", color=color, lw=1.8, ms=3.5, label=label)
+    axis.fill_between(list(x), low, high, color=color, alpha=0.16, lw=0)
+
+
+def limits(axis: Any, measure: str) -> None:
+    """All of accuracy, or errors from 0 on."""
+    if measure == "accuracy":
+        figures.limits(axis, "success")
+    else:
+        axis.set_ylim(0)
+
+
+def learning(run: Reading) -> list[Picture]:
+    """The measure and the loss over training, and evaluations on the way."""
+    drawn = []
+    for measure, title in (("accuracy", "Accuracy"), ("mse", "Mean squared error"), ("loss", "Loss")):
+        kinds = [
+            (measure, "queries of training episodes", COLORS["test"], "-"),
+            (f"training_{measure}", "all training classes at once", COLORS["test"], "-"),
+            (f"validation_{measure}", "evaluated on the validation part", COLORS["validation"], "o"),
+            (f"test_{measure}", "evaluated on the TEST part", COLORS["blind"], "s"),
+        ]
+        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := figures.series(run.lines, key)).size]
+        if not found or (measure == "loss" and any("mse" in line for line in run.lines)):  # of regression they are one
+            continue
+
+        def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
+            axis = one_axis(figure, title, run.unit)
+            for label, color, style, (x, y) in found:
+                axis.plot(x, y, style if len(x) > 1 else "o", color=color, lw=1.6, ms=4, label=label)
+            figures.count_steps(axis)
+            limits(axis, measure)
+            axis.legend(loc="best")
+
+        ends = "; ".join(f"{label}: from {y[0]:.3g} to {y[-1]:.3g}" for label, _, _, (_, y) in found)
+        alt = f"Learning curve, {title.lower()} over {plural(run.step, 'update')}. {ends}."
+        drawn.append(picture(f"learning_{measure}", f"{title} over training", alt, draw))
+    return drawn
+
+
+def matrix(answers: dict[str, Any]) -> list[Picture]:
+    """A square for each class (or group of classes) and what it may be taken for: how often it is, where it could be."""
+    found = answers["matrix"]
+    names = found["names"]
+    counts, asked = (np.array(found[key], dtype=float) for key in ("counts", "asked"))
+    shown = np.divide(counts, asked, out=np.full_like(counts, np.nan), where=asked >= _ENOUGH)
+    if not found["grouped"]:
+        np.fill_diagonal(shown, np.nan)
+    if np.isnan(shown).all():
+        return []
+    top = max(float(np.nanmax(shown)), 0.01)
+    labels = [short(name, 22) for name in names]
+    margin = 0.2 + 0.06 * max(12, *map(len, labels))
+    size = margin + 0.4 + min(max(0.2 * len(names), 2.5), 4.8)
+
+    def draw(figure: Figure) -> None:
+        axis = figure.add_axes((margin / size, margin / size, 1 - (margin + 0.05) / size, 1 - (margin + 0.35) / size))
+        axis.grid(visible=False)
+        image = axis.pcolormesh(np.ma.masked_invalid(shown), cmap=_HEAT, norm=PowerNorm(0.5, 0, top), edgecolors="none")
+        for i in range(len(names)) if not found["grouped"] else ():
+            axis.add_patch(Rectangle((i, i), 1, 1, fc=FAINT, alpha=0.35, lw=0))
+        places = np.arange(len(names)) + 0.5
+        axis.set_yticks(places, labels, fontsize=7)
+        axis.set_xticks(places, labels, fontsize=7, rotation=90)
+        axis.tick_params(length=0)
+        axis.set(ylim=(len(names), 0), xlim=(0, len(names)))
+        axis.set_aspect("equal", anchor="NW")
+        axis.set_title("asked (row) and answered (column)", fontsize=8.5, fontweight="normal")
+        scale = figure.add_axes((0.1 / size, 0.3 / size, 0.6 / size, 0.1 / size))
+        bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, top / 4, top])
+        bar.ax.set_xticklabels(["0", f"{25 * top:.2g}", f"{100 * top:.2g} %"], fontsize=7)
+        bar.outline.set_visible(False)
+
+    row, column = np.unravel_index(int(np.nanargmax(shown)), shown.shape)
+    alt = (
+        f"Confusion matrix of {len(names)} {'groups' if found['grouped'] else 'classes'}. Largest share: {names[row]} taken "
+        f"for {names[column]}, {share_of([float(shown[row, column]), None, None])}."
+    )
+    if found["grouped"]:
+        caption = (
+            "Of the queries of a row's group, the share answered by a wrong class of the column's, for each such class among "
+            "the choices. Groups: the names before the slash"
+        )
+    else:
+        caption = (
+            "Of the queries of a row's class, the share taken for the column's, where both were in the episode; right answers "
+            "(grey) are left out"
+        )
+    more = f"; the {len(names)} of {found['all']} with the most wrong answers" if found["all"] > len(names) else ""
+    few = f"; blank: fewer than {_ENOUGH} such queries" if (asked < _ENOUGH).any() else ""
+    return [picture("confusion", caption + more + few, alt, draw, (size, size))]
+
+
+def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture:
+    """Bars: accuracy of the hardest of so many classes or groups."""
+    rows = rows[:_BARS]
+    some = f"; the {len(rows)} hardest of {total:,}" if len(rows) < total else ""
+    height = 0.9 + 0.24 * len(rows)
+
+    def draw(figure: Figure) -> None:
+        axis = figure.add_axes((0.4, 0.36 / height, 0.56, 1 - 0.8 / height))
+        axis.set_title(title, x=-0.7, y=1.0, pad=10)
+        mean, low, high = np.array([row[1:4] for row in rows], dtype=float).T
+        y = np.arange(len(rows))
+        axis.barh(y, mean, 0.62, color=COLORS["test"], alpha=0.75)
+        axis.hlines(y, low, high, color=INK, lw=0.9)
+        axis.set_yticks(y, [short(row[0], 28) for row in rows], fontsize=8)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlim(0, 1.01)
+        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        axis.grid(axis="y", visible=False)
+
+    alt = f"{title}: " + "; ".join(f"{row[0]} {share_of(row[1:4])}" for row in rows)
+    return picture(name, f"{title}, with 95 % intervals over episodes{some}", alt, draw, (4.7, height))
+
+
+def pairs(answers: dict[str, Any]) -> list[Picture]:
+    """The most frequent confusions with an example of each class, where examples are images."""
+    seen, rows = answers["seen"], []
+    if not isinstance(seen["items"], dict):
+        return []
+    image = dict(zip(seen["classes"], tiles(seen["items"])))
+    rows = [row for row in answers["confusions"] if row[0] in image and row[1] in image][:_PAIRS]
+    if not rows:
+        return []
+    size = seen["items"]["size"]
+
+    def draw(figure: Figure) -> None:
+        step, width = 1.25 * size, 8.6 * size
+        canvas = _Canvas(figure, width, step * len(rows), size)
+        for i, (a, b, times, together) in enumerate(rows):
+            canvas.tile(0, i * step, image[a])
+            canvas.tile(1.6 * size, i * step, image[b])
+            canvas.text(1.3 * size, (i + 0.4) * step, "→", ha="center")
+            canvas.text(2.85 * size, i * step + 0.2 * size, short(a, 46), fontsize=7.5)
+            canvas.text(2.85 * size, i * step + 0.5 * size, f"taken for {short(b, 37)}", fontsize=7.5)
+            canvas.text(2.85 * size, i * step + 0.8 * size, f"in {times} of {plural(together, 'query')}", fontsize=7.5)
+        canvas.finish()
+
+    alt = "; ".join(f"{a} taken for {b} in {times} of {plural(together, 'query')}" for a, b, times, together in rows)
+    caption = f"The most frequent confusions, with an example of each {answers['class']}: what was asked, and what was answered"
+    return [picture("confused", caption, alt, draw, (4.7, 0.68 * len(rows) + 0.1))]
+
+
+def episode(number: int, example: dict[str, Any]) -> Picture:
+    """An example episode of images: a row a class, its support, and some queries with the answers."""
+    images, size = tiles(example["items"]), example["items"]["size"]
+    rows = list(zip(example["classes"], example["support"], example["query"]))
+    most, asked = (max((len(row[i]) for row in rows), default=0) for i in (1, 2))
+    step = 1.42 * size
+    first, apart = 2.35 * size, 1.09 * size
+    queries = first + most * apart + 0.35 * size
+    width = queries + max(asked, 1) * apart
+    height = step * len(rows) + 0.6 * size
+
+    def draw(figure: Figure) -> None:
+        canvas = _Canvas(figure, width, height, size)
+        canvas.text(first, 0.25 * size, "support", fontsize=8, color=FAINT)
+        canvas.text(queries, 0.25 * size, "queries and answers", fontsize=8, color=FAINT)
+        for i, (name, support, query) in enumerate(rows):
+            y = i * step + 0.55 * size
+            canvas.text(0, y, f"{i + 1}", fontsize=8, fontweight="bold", va="top")
+            lines = wrap(name.replace("/", "/ ").replace("_", " "), 13, max_lines=4, placeholder="…")
+            canvas.text(0.4 * size, y, "\n".join(lines), fontsize=6, va="top")
+            for j, item in enumerate(support):
+                canvas.tile(first + j * apart, y, images[item])
+            for j, (item, best, chance, _) in enumerate(query):
+                x = queries + j * apart
+                right = best == i
+                canvas.tile(x, y, images[item])
+                canvas.frame(x, y, RIGHT if right else WRONG, 1.4 if right else 2.6)
+                said = f"✓ {100 * chance:.0f}%" if right else f"✗{best + 1}: {100 * chance:.0f}%"
+                canvas.text(x, y + 1.2 * size, said, fontsize=6, color=INK if right else WRONG)
+        canvas.finish()
+
+    shown = sum(len(query) for _, _, query in rows)
+    right = sum(best == i for i, (_, _, query) in enumerate(rows) for _, best, _, _ in query)
+    alt = (
+        f"Episode {number}: {plural(len(example['classes']), 'class')}. Of {plural(shown, 'query')} shown {right} are answered "
+        f"right; of all {example['asked']}, {example['right']}."
+    )
+    some = f", of which the first {len(rows)} are shown" if len(rows) < len(example["classes"]) else ""
+    caption = (
+        f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} "
+        f"of {plural(len(example['classes']), 'class')} right{some}. "
+        "✓ right, with the probability that it gave its answer; ✗ wrong, with the class that it answered"
+    )
+    return picture(f"episode_{number}", caption, alt, draw, (4.7, 4.7 * height / width))
+
+
+class _Canvas:
+    """Pictures and text at places in pixels of the examples, from the upper left; images are one, so that it is drawn fast."""
+
+    def __init__(self, figure: Figure, width: float, height: float, size: int) -> None:
+        self.axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+        self.axis.set_axis_off()
+        self.axis.set(xlim=(0, width), ylim=(height, 0))
+        self.size, self.pixels = size, np.zeros((int(np.ceil(height)), int(np.ceil(width)), 4), np.uint8)
+
+    def tile(self, x: float, y: float, image: np.ndarray) -> None:
+        a, b = round(y), round(x)
+        self.pixels[a : a + self.size, b : b + self.size] = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+
+    def frame(self, x: float, y: float, color: str, width: float) -> None:
+        box = Rectangle((round(x), round(y)), self.size, self.size, fill=False, ec=color, lw=width)
+        self.axis.add_patch(box)
+
+    def text(self, x: float, y: float, text: str, **look: Any) -> None:
+        self.axis.text(x, y, text, va=look.pop("va", "center"), **look)
+
+    def finish(self) -> None:
+        height, width = self.pixels.shape[:2]
+        limits = self.axis.get_xlim(), self.axis.get_ylim()
+        self.axis.imshow(self.pixels, extent=(0, width, height, 0), interpolation="none", aspect="auto", zorder=0)
+        self.axis.set(xlim=limits[0], ylim=limits[1])
+
+
+def curves(number: int, example: dict[str, Any], form: Form) -> Picture:
+    """A task of regression: the true curve, its support, and the answers before and after adapting, or after each step."""
+    x, steps = np.array(example["x"], float), example["steps"]
+    lines = np.array(example["curves"], float)
+    labels = ["before", "after"] if steps is None else [_after(n) for n in steps]
+
+    def draw(figure: Figure) -> None:
+        axis = one_axis(figure, "", "x")
+        if example["true"] is not None:
+            axis.plot(x, example["true"], "--", color=INK, lw=1.4, label="true")
+        named = {0, 1, len(lines) - 1}
+        for i, (line, label) in enumerate(zip(lines, labels)):
+            share = i / max(len(lines) - 1, 1)
+            look: dict[str, Any] = {
+                "color": BEFORE if i == 0 else COLORS["test"],
+                "alpha": 1.0 if i == 0 else 0.25 + 0.75 * share,
+            }
+            axis.plot(
+                x, line, ":" if i == 0 else "-", lw=1.9 if i in named else 0.9, label=label if i in named else None, **look
+            )
+        if example["support"]:
+            points = np.array(example["support"], float)
+            axis.plot(*points.T, "^", color=INK, ms=5, label="support", zorder=5)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.03, 0.99), ncols=5, fontsize=7.5, handlelength=1.4, columnspacing=0.9)
+
+    error = ""
+    if example["true"] is not None:
+        each = ((lines - np.array(example["true"], float)) ** 2).mean(1)
+        error = f" Mean squared error over the range: {form.show([each[0], None, None])} {labels[0]}, " + (
+            f"{form.show([each[-1], None, None])} {labels[-1]}."
+        )
+    alt = f"Task {number}: the true curve, {plural(len(example['support']), 'point')} of support and the answers.{error}"
+    return picture(f"task_{number}", f"Task {number}.{error}", alt, draw)
+
+
+def _after(n: int) -> str:
+    return "before" if n == 0 else f"after {plural(n, 'step')}"

@@ -1,0 +1,145 @@
+"""What a report shows of a run of a few-shot learner."""
+
+from typing import Any
+
+from metarl.reports.control.sentences import main_side
+from metarl.reports.fewshot import figures as figures
+from metarl.reports.fewshot.sentences import form_of, gap_of, sentences, side_name, tiles, warnings
+from metarl.reports.provenance import details, status
+from metarl.reports.reading import Reading
+from metarl.reports.sections import Part, Section
+from metarl.reports.tables import Table
+from metarl.runs.evaluations import extent
+from metarl.system.counts import plural
+
+_PROTOCOL = ("protocol", "checkpoint", "suite", "split", "ways", "shots", "queries", "episodes", "seed", "device", "git_commit")
+_TEXTS = 3
+"""Queries of each class that are shown, where examples are texts."""
+
+
+def section(anchor: str, run: Reading) -> Section:
+    """All that is shown of a few-shot learner's run."""
+    content = run.evaluation
+    parts = _parts(content) if content else []
+    learned = figures.learning(run)
+    return Section(
+        anchor, run, status(run), tiles(content) if content else (), sentences(content) if content else (), warnings(run),
+        [*parts, *([Part("How it learned", learned)] if learned else [])], _results(run), details(run, _PROTOCOL),
+    )  # fmt: skip
+
+
+def _parts(content: dict[str, Any]) -> list[Part]:
+    side = main_side(content)
+    found = content["sides"][side]
+    steps, answers, examples = found.get("by_steps"), found.get("answers"), found.get("examples")
+    shots = [figures.by_shots(content), *([figures.by_steps(content, steps, side)] if steps else [])]
+    made = [Part("What adapting changes", shots)]
+    if answers:
+        made.append(_confusion(answers))
+    if examples and content["measure"] == "mse":
+        curves = [figures.curves(i, example, form_of(content)) for i, example in enumerate(examples, 1)]
+        each = "each gradient step" if steps else "adapting"
+        note = f"The first {plural(len(examples), 'task')} of the evaluation, not chosen."
+        made.append(Part(f"Before and after {each}", curves, note=note))
+    elif examples:
+        made.append(_examples(examples))
+    return made
+
+
+def _confusion(answers: dict[str, Any]) -> Part:
+    what = answers["class"]
+    wrong = answers["asked"] - answers["right"]
+    note = (
+        f"{plural(answers['asked'], 'query')}, of {plural(answers['classes'], what)}, answered, {wrong:,} of them wrong: "
+        f"{plural(answers['confused'], 'pair')} of one {what} taken for another. "
+        "Those named here are the extremes of many: new episodes would show them less extreme."
+    )
+    if not wrong:
+        note = f"All of {plural(answers['asked'], 'query')} of {plural(answers['classes'], what)} were answered right."
+    drawn = figures.matrix(answers) if wrong else []
+    if answers["by_group"]:
+        title = "Accuracy by group (the name before /)"
+        drawn.append(figures.hardest("hardest_groups", title, answers["by_group"], answers["matrix"]["all"]))
+    else:
+        drawn.append(figures.hardest("hardest", f"Accuracy by {what}", answers["by_class"], answers["classes"]))
+    columns = [(f"{what} asked", "text"), ("taken for", "text"), ("times", "text"), ("queries that could be", "text")]
+    rows = [[a, b, str(times), str(together)] for a, b, times, together in answers["confusions"]]
+    tables = []
+    if rows:
+        shown = f"The {len(rows)} most frequent confusions; beside each, the queries with both among the choices"
+        tables.append(Table("confusions", shown, columns, rows, folded=len(rows) > 12))
+    drawn += figures.pairs(answers)
+    return Part("Which classes are confused", drawn, tables, note)
+
+
+def _examples(examples: list[dict[str, Any]]) -> Part:
+    note = (
+        f"The first {plural(len(examples), 'episode')} of the evaluation and the first examples and queries of each class, not "
+        "chosen. Classes are numbered within their episode."
+    )
+    if isinstance(examples[0]["items"], dict):
+        return Part("Example episodes", [figures.episode(i, one) for i, one in enumerate(examples, 1)], note=note)
+    tables = [table for i, one in enumerate(examples, 1) for table in _texts(i, one)]
+    return Part("Example episodes", tables=tables, note=note)
+
+
+def _texts(number: int, example: dict[str, Any]) -> list[Table]:
+    """An episode of texts: what was learned from, and what was answered."""
+    items, names = example["items"], example["classes"]
+    support = [[names[i], " · ".join(items[j] for j in some)] for i, some in enumerate(example["support"])]
+    answered = [
+        [items[item], names[i], f"{'✓' if best == i else '✗'} {names[best]}", f"{100 * chance:.0f} %"]
+        for i, some in enumerate(example["query"])
+        for item, best, chance, _ in some[:_TEXTS]
+    ]
+    columns = [("query", "text"), ("is", "text"), ("answered", "text"), ("probability of the answer", "text")]
+    caption = f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} right"
+    return [
+        Table(f"episode_{number}_support", f"Episode {number}: what it learned from", [("class", "text"), ("support", "text")],
+              support, folded=number > 1),
+        Table(f"episode_{number}", caption, columns, answered, folded=number > 1),
+    ]  # fmt: skip
+
+
+def _results(run: Reading) -> list[Table]:
+    """The evaluation in figures: by shots, by steps, by class; and other evaluations."""
+    content, made = run.evaluation, []
+    if content:
+        form, side = form_of(content), main_side(content)
+        first = "examples of each class" if content["measure"] == "accuracy" else "points"
+        columns = [(first, "text"), *((side_name(content, one), form.level) for one in content["sides"])]
+        rows = [[str(k), *(one["by_shots"][k] for one in content["sides"].values())] for k in range(content["shots"] + 1)]
+        if {"train", "test"} <= content["sides"].keys():
+            columns.append(("train minus held-out", form.change))
+            rows = [[*row, gap_of(content, k)] for k, row in enumerate(rows)]
+        caption = f"{form.name.capitalize()} by shots, 95 % intervals over {plural(content['episodes'], 'episode')}"
+        made.append(Table("by_shots", caption, columns, rows))
+        steps = content["sides"][side].get("by_steps")
+        if steps:
+            columns = [("gradient steps", "text"), (form.name, form.level), (f"minus that of {steps['taken']}", form.change)]
+            rows = [[str(n), a, b] for n, a, b in zip(steps["steps"], steps["measured"], steps["difference"])]
+            made.append(Table("by_steps", f"By gradient steps, {side_name(content, side)}, paired by episode", columns, rows))
+        answers = content["sides"][side].get("answers")
+        for name, rows in (("by_group", answers["by_group"]), ("by_class", answers["by_class"])) if answers else ():
+            columns = [(answers["class"] if name == "by_class" else "group", "text"), ("accuracy", "share"), ("times", "text")]
+            cells = [[row[0], row[1:4], str(row[4])] for row in rows]
+            if cells:
+                caption = (
+                    f"Accuracy {name.replace('_', ' ')}, the {len(cells)} hardest, and how many times each was in an episode"
+                )
+                made.append(Table(name, caption, columns, cells, folded=True))
+    if run.others:
+        made.append(_others(run.others))
+    return made
+
+
+def _others(contents: list[dict[str, Any]]) -> Table:
+    columns = [("checkpoint", "text"), ("data set", "text"), ("played", "text"), ("figures of", "text"),
+               ("before", "text"), ("after", "text")]  # fmt: skip
+    rows = []
+    for content in contents:
+        side, form = main_side(content), form_of(content)
+        curve = content["sides"][side]["by_shots"]
+        rows.append([content["checkpoint"], content["suite"], extent(content),
+                     side_name(content, side), form.show(curve[0]), form.show(curve[-1])])  # fmt: skip
+    return Table("others", "Other evaluations of this run", columns, rows, folded=True)

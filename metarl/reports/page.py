@@ -1,0 +1,109 @@
+"""The page: what it shows of each run, and the one file that it becomes."""
+
+import base64
+import hashlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+import metarl
+from metarl.agents import CONTROL, FEW_SHOT
+from metarl.reports.control import section as robots
+from metarl.reports.fewshot import section as fewshot
+from metarl.reports.reading import VIDEOS, Reading
+from metarl.reports.sections import Comparison, Section, Video
+from metarl.system.counts import plural
+from metarl.system.machine import worker_count
+from metarl.system.printable import printable
+
+VIDEO_BYTES = 6_000_000
+"""How much video is embedded in a page, all runs together; what is over it is linked to."""
+_FEW = 4
+"""Runs that are drawn before another process would have started."""
+_SECTIONS = {CONTROL: robots.section, FEW_SHOT: fewshot.section}
+
+
+@dataclass
+class Videos:
+    """Embeds videos until their room is full.
+
+    Attributes:
+        page: the page's folder, from which videos that are not embedded are addressed.
+        left: bytes.
+    """
+
+    page: Path
+    left: int = field(default=VIDEO_BYTES)
+
+    def of(self, run: Reading) -> list[Video]:
+        """The run's videos, the newest first."""
+        shown = []
+        for path in run.videos:
+            size, data = path.stat().st_size, ""
+            if 0 < size <= self.left:
+                self.left -= size
+                data = f"data:{VIDEOS[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()
+            shown.append(Video(printable(path.name), quote(os.path.relpath(path, self.page)), data))
+        return shown
+
+
+def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
+    """What is shown of each run; drawing takes about a second a run, so several processes share many runs.
+
+    Args:
+        runs: what was read of them.
+        page: where the page will be.
+    """
+    numbers, videos = range(1, len(runs) + 1), Videos(page.resolve().parent)
+    if len(runs) < _FEW or worker_count() == 1:
+        made = list(map(section, numbers, runs))
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(worker_count(), len(runs)), spawn, _ignore_interrupts)
+        try:
+            made = list(pool.map(section, numbers, runs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [replace(one, videos=videos.of(one.run)) for one in made]
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees Ctrl-C and ends the work
+
+
+def section(number: int, run: Reading) -> Section:
+    """All that is shown of a run. A section of a run that was never evaluated has fewer parts."""
+    return _SECTIONS[run.training](f"run-{number}", run)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("metarl.reports", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    made.globals["plural"] = plural
+    return made
+
+
+def render(sections: Sequence[Section], comparisons: Sequence[Comparison], assets: str) -> str:
+    """The HTML file. It may load nothing: its policy allows its own style, pictures and videos in it, and no script."""
+    style, _, _ = _environment().loader.get_source(_environment(), "style.css")  # type: ignore[union-attr]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return _environment().get_template("page.html").render(
+        sections=sections, comparisons=comparisons, style=Markup(style), policy=policy, assets=assets,
+        version=metarl.__version__, made=time.strftime("%Y-%m-%d %H:%M"),
+    )  # fmt: skip

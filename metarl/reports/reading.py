@@ -1,0 +1,208 @@
+"""What a report knows of a run: all that can be read of its directory, and what is wrong with the rest.
+
+Nothing here is refused but a path that is no run at all: a report of a broken run says what is broken.
+"""
+
+import fcntl
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarl.agents import AGENTS, CONTROL, FEW_SHOT
+from metarl.errors import UserError
+from metarl.evaluation import fewshot_schema as fewshot_files
+from metarl.evaluation.schema import FAULTS, _number, whole, whole_stock
+from metarl.runs.evaluations import best
+from metarl.sharing.locations import is_packed
+from metarl.system.confinement import leads_out, run_of, strangers
+from metarl.system.counts import plural
+from metarl.system.printable import printable
+
+VIDEOS = {".mp4": "video/mp4", ".gif": "image/gif"}
+"""Kinds of the files that `metarl render` makes, by their endings."""
+_PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A run directory as it was found.
+
+    Attributes:
+        path: the directory.
+        name: its name, printable.
+        training: of `metarl.agents`: CONTROL or FEW_SHOT.
+        config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
+        lines: metrics by step, finite numbers only.
+        evaluation: the evaluation to show, see `metarl.runs.evaluations`, or None.
+        others: other evaluations of that kind.
+        stock: evaluations by Meta-World's own protocol.
+        videos: mp4 files and GIFs, the newest first.
+        problems: sentences about what could not be read.
+        running: whether a process is training it now.
+    """
+
+    path: Path
+    name: str
+    training: str
+    config: dict[str, Any]
+    lines: list[dict[str, float]]
+    evaluation: dict[str, Any] | None
+    others: list[dict[str, Any]]
+    stock: list[dict[str, Any]]
+    videos: list[Path]
+    problems: list[str]
+    running: bool
+
+    @property
+    def step(self) -> int:
+        """How much it is known to have trained, in `unit`."""
+        known = [int(line["step"]) for line in self.lines[-1:]] + [self.evaluation["step"] if self.evaluation else 0]
+        return max(known)
+
+    @property
+    def unit(self) -> str:
+        """What its steps are."""
+        return _FILES[self.training].unit
+
+    @property
+    def agent(self) -> str:
+        """The agent's name."""
+        return str(self.config.get("agent") or (self.evaluation or {}).get("agent") or "unknown agent")
+
+    @property
+    def suite(self) -> str:
+        """What it was trained on."""
+        return str(self.config.get("suite") or (self.evaluation or {}).get("trained_on", {}).get("suite") or "unknown suite")
+
+
+def read(path: Path) -> Reading:
+    """Read a run directory, or the run of a checkpoint's folder: then its evaluation is the one that is shown.
+
+    Of a packed model its configuration, and the evaluations that came with it or were made here.
+
+    Raises:
+        UserError: there is nothing of a run here.
+    """
+    problems: list[str] = []
+    model, named = None, None
+    if is_packed(path):
+        from metarl.sharing.packed import open_packed  # slow to import, as torch comes with it
+
+        model = open_packed(path)
+        root, config, lines = model.path, _whole_config(model.config), []
+    else:
+        root, named = run_of(path)
+        if not any((root / part).exists() for part in _PARTS):
+            raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
+        problems += [f"{printable(str(one.relative_to(root)))} is a link out of the run, or no file, and is left out."
+                     for one in strangers(root)]  # fmt: skip
+        config, lines = _config(root, problems), _lines(root, problems)
+    training = _training(root, config)
+    files = _FILES[training]
+    found = _load(_own(root, f"evaluations/{files.evaluations}"), files.whole, problems)
+    found.sort(key=lambda content: content["step"])
+    default = [] if named else _load([model.evaluation()] if model else _own(root, "evaluation.json"), files.whole, problems)
+    mine = [content for content in found if named in (None, content["checkpoint"])]
+    shown = best([*default, *mine[::-1]])
+    films = [
+        file for kind in VIDEOS for file in (*_own(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
+    ]
+    return Reading(
+        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
+        _load(_own(root, "evaluations/metaworld_*.json"), whole_stock, problems),
+        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems,
+        any(map(_locked, _own(root, ".lock"))),
+    )  # fmt: skip
+
+
+def _own(root: Path, pattern: str) -> list[Path]:
+    """The run's files of a pattern, by name; nothing that a link brings in from elsewhere."""
+    return [path for path in sorted(root.glob(pattern)) if path.is_file() and not leads_out(root, path)]
+
+
+def _training(root: Path, config: dict[str, Any]) -> str:
+    """What kind of run it is, by its agent; where that is not known, by its evaluations."""
+    if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
+        return AGENTS[config["agent"]].training
+    protocols = [content.get("protocol") for content in _load(_own(root, "evaluation.json"), lambda content: content, [])]
+    few_shot = any(_own(root, f"evaluations/{_FILES[FEW_SHOT].evaluations}")) or fewshot_files.PROTOCOL in protocols
+    return FEW_SHOT if few_shot else CONTROL
+
+
+def _config(root: Path, problems: list[str]) -> dict[str, Any]:
+    files = _own(root, "config.json")
+    if not files:
+        problems.append("config.json is missing: settings, versions and the planned length are unknown.")
+    return _whole_config(next(iter(_load(files, lambda content: content, problems)), {}))
+
+
+def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which all that a report uses is there."""
+    content = dict(content)
+    for key in ("options", "settings", "packages", "machine"):
+        content[key] = content[key] if isinstance(content.get(key), dict) else {}
+    return content
+
+
+def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
+    """Lines of metrics in order of their steps. A last line without its end is one that is being written."""
+    files = _own(root, "metrics.jsonl")
+    if not files:
+        problems.append("metrics.jsonl is missing: there are no learning curves.")
+        return []
+    *texts, being_written = files[0].read_text(errors="replace").split("\n")
+    by_step, bad = {}, 0
+    for text in [*texts, being_written]:
+        try:
+            line = {key: value for key, value in json.loads(text).items() if _number(value)}
+            by_step[line["step"]] = line
+        except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
+            bad += text is not being_written and bool(text.strip())
+    if bad:
+        problems.append(f"metrics.jsonl: {bad} of {plural(len(texts), 'line')} cannot be read, left out.")
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
+    """The JSON objects in those of the files that exist and pass the check."""
+    contents = []
+    for path in paths:
+        try:
+            # ends of intervals that older versions wrote as Infinity are unknown
+            content = json.loads(path.read_text(), parse_constant=lambda constant: None)
+            if not isinstance(content, dict):
+                raise ValueError("not an object")
+            contents.append(check(content))
+        except FileNotFoundError:
+            continue
+        except FAULTS:
+            problems.append(f"{printable(path.name)} is damaged and left out.")
+    return contents
+
+
+class _Files(NamedTuple):
+    """Where a kind of run has its evaluations, their check, and what its steps are."""
+
+    evaluations: str
+    whole: Callable[[dict[str, Any]], dict[str, Any]]
+    unit: str
+
+
+_FILES = {
+    CONTROL: _Files("all-goals_*.json", whole, "environment steps"),
+    FEW_SHOT: _Files("episodes_*.json", fewshot_files.whole, "outer updates"),
+}
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process that trains holds the run's lock."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

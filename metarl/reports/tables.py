@@ -1,0 +1,70 @@
+"""Tables of a report: one content for the page, for CSV (full precision) and for Markdown."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metarl.evaluation.formatting import (
+    change_of,
+    error_change_of,
+    error_of,
+    number_of,
+    percent_of,
+    points_of,
+    share_of,
+    tenths_of,
+)
+
+_FORMS: dict[str, Callable[[Any], str]] = {
+    "text": str, "percent": percent_of, "points": points_of, "number": number_of, "change": change_of,
+    "share": share_of, "tenths": tenths_of, "error": error_of, "error change": error_change_of,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: of its files.
+        caption: what it shows.
+        columns: title and kind of each: text, or a kind of interval, see `_FORMS`.
+        rows: cells; an interval is (mean, low, high), and None an empty cell.
+        links: addresses of the rows' first cells; () for none.
+        folded: whether the page shows it only to those who ask.
+    """
+
+    name: str
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[Any]]
+    links: Sequence[str] = ()
+    folded: bool = False
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """Cells as they are read."""
+        return [["" if x is None else _FORMS[kind](x) for x, (_, kind) in zip(row, self.columns)] for row in self.rows]
+
+    def csv(self) -> str:
+        """Comma-separated values; each interval is three columns."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        heads = [[title] if kind == "text" else [title, f"{title} low", f"{title} high"] for title, kind in self.columns]
+        writer.writerow([title for head in heads for title in head])
+        for row in self.rows:
+            cells = [[x] if kind == "text" else x or (None, None, None) for x, (_, kind) in zip(row, self.columns)]
+            writer.writerow([x for cell in cells for x in cell])
+        return file.getvalue()
+
+    def markdown(self) -> str:
+        """A Markdown table; what would be markup in a cell is escaped."""
+        lines = [[title for title, _ in self.columns], ["---" if k == "text" else "---:" for _, k in self.columns], *self.shown]
+        text = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
+        return f"{_escaped(self.caption)}\n\n{text}\n"
+
+
+def _escaped(cell: str) -> str:
+    return "".join("\\" + c if c in "\\|<>`*_[]" else c for c in cell)

@@ -1,0 +1,1 @@
+"""Experience: playing episodes and trials, and the record of them."""

@@ -1,0 +1,88 @@
+"""Checkpoints: nested dicts of tensors as safetensors, everything else as JSON."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from metarl.errors import UserError
+
+FORMAT = 2
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint.
+
+    Attributes:
+        path: its folder.
+        step: environment steps over all slots before it.
+        iteration: the iteration that comes next.
+        state: what the agent's `state_dict` gave.
+        config: agent, suite, options and settings that it was trained with.
+    """
+
+    path: Path
+    step: int
+    iteration: int
+    state: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return hashlib.sha256(save_tensors(split(self.state)[0])).hexdigest()
+
+
+def _read(folder: Path) -> Checkpoint:
+    note = json.loads((folder / "checkpoint.json").read_text())
+    content = (folder / "agent.safetensors").read_bytes()
+    if note["format"] != FORMAT:
+        raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
+    if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
+        raise ValueError("agent.safetensors is not what was written")
+    return Checkpoint(folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), note["config"])
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(str(error.filename)).name} is missing"
+    return "checkpoint.json is not what was written" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)
+
+
+def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of nested dicts by their path, and the rest."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            inner, others = split(value, f"{prefix}{key}/")
+            tensors |= inner
+            rest |= others
+        elif isinstance(value, Tensor):
+            tensors[prefix + key] = value.detach().cpu().contiguous()
+        else:
+            rest[prefix + key] = value
+    return tensors, rest
+
+
+def join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+    """What `split` took apart."""
+    state: dict[str, Any] = {}
+    for path, value in {**tensors, **rest}.items():
+        *parents, last = path.split("/")
+        inner = state
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return state
+
+
+def copied(state: Any) -> Any:
+    """A copy of nested dicts of tensors that later training does not change."""
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    return state.detach().clone() if isinstance(state, Tensor) else state

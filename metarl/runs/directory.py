@@ -1,0 +1,233 @@
+"""A run directory: its configuration, metrics and checkpoints; written so that a crash at any moment loses no border.
+
+config.json        every resolved setting, package versions, git commit
+metrics.jsonl      a line an iteration
+tensorboard/       the same, for TensorBoard
+checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` is a link to the newest, or a file with its name
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as save_tensors
+
+import metarl
+from metarl.errors import UserError
+from metarl.runs.checkpoints import FORMAT, Checkpoint, _read, _reason, split
+from metarl.runs.provenance import _provenance
+from metarl.system.confinement import check_own
+from metarl.system.console import say
+from metarl.system.file_names import file_name
+from metarl.system.files import lock, put_folder, without, write_atomically, writing
+
+TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
+"""Entries of a metrics line that differ between two equal runs."""
+_TRAINED = ("agent", "suite", "files", "options", "settings")  # what of config.json a checkpoint repeats
+
+
+class Run:
+    """A run directory. Make one with `create`, open one with `open_run`.
+
+    It may come from someone else, so one with a link out of it is refused with a UserError: see `metarl.system.confinement`.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        check_own(path)
+        self.path, self.config = path, config
+        self._lock: Any = None
+        self._writer: Any = None
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any], *, numbered: bool = False) -> "Run":
+        """A new run directory, locked for this process.
+
+        Args:
+            path: where it is made.
+            config: content of config.json, but for what is known here.
+            numbered: where it exists already, a number follows its name; else it is refused.
+
+        Raises:
+            UserError: it exists already, or cannot be written.
+        """
+        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
+        run.lock()
+        run.write_config()
+        return run
+
+    def write_config(self) -> None:
+        """Write config.json."""
+        with writing(f"{self.path}/config.json"):
+            write_atomically(self.path / "config.json", (json.dumps(self.config, indent=2) + "\n").encode())
+
+    def lock(self) -> None:
+        """Keep other processes from writing here as long as this one lives.
+
+        Raises:
+            UserError: another process is writing here, or the directory cannot be written.
+        """
+        with writing(f"{self.path}"):
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
+        try:
+            lock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is writing to {self.path}") from None
+
+    def close(self) -> None:
+        """Let go of the lock and of TensorBoard's writer, which has a thread of its own."""
+        if self._writer is not None:
+            with suppress(Exception):  # what it could not write, `log` has said
+                self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
+        self._writer = self._lock = None
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append a line of metrics; `step` is the axis in environment steps."""
+        with writing(f"{self.path}/metrics.jsonl"), open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        try:
+            self._chart(line)
+        except Exception as error:  # its writer's thread hands on whatever stopped it
+            without(f"nothing more is written for TensorBoard ({_reason(error)}): {self.path}/metrics.jsonl has it all")
+
+    def _chart(self, line: dict[str, Any]) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, so not before there is something to log
+
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=line["step"])
+        for key, value in line.items():
+            if key not in ("step", "iteration"):
+                self._writer.add_scalar(key, value, line["step"])
+        self._writer.flush()
+
+    def drop_metrics_after(self, iteration: int) -> None:
+        """Drop lines of iterations that a resumed run does again, and a last line that was cut off."""
+        path, kept = self.path / "metrics.jsonl", []
+        for text in path.read_text().splitlines() if path.exists() else []:
+            try:
+                if json.loads(text)["iteration"] < iteration:
+                    kept.append(text + "\n")
+            except (ValueError, KeyError):
+                break
+        with writing(str(path)):
+            write_atomically(path, "".join(kept).encode())
+
+    def save(self, step: int, iteration: int, state: dict[str, Any], keep: int) -> Path:
+        """Write a checkpoint, whole or not at all, and delete all but the newest `keep`.
+
+        Raises:
+            UserError: it could not be written; the ones before are as they were.
+        """
+        folder = self.path / "checkpoints"
+        final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.{os.getpid()}"
+        tensors, rest = split(state)
+        content = save_tensors(tensors)
+        note = {
+            "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
+            "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
+            "config": {key: self.config[key] for key in _TRAINED if key in self.config},
+        }  # fmt: skip
+        with writing(f"a checkpoint to {folder}, the last whole one stands"):
+            try:
+                temporary.mkdir(parents=True)
+                write_atomically(temporary / "agent.safetensors", content)
+                write_atomically(temporary / "checkpoint.json", (json.dumps(note, indent=2) + "\n").encode())
+                if final.exists():
+                    shutil.rmtree(final)
+                put_folder(temporary, final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            _point(folder / "latest", final.name)
+        for old in self.checkpoints()[:-keep] if keep > 0 else []:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def evaluation(self) -> Path:
+        """The default evaluation; it need not exist."""
+        return self.path / "evaluation.json"
+
+    def store(self, content: dict[str, Any], name: str) -> Path:
+        """Write evaluations/<name>.json, whole or not at all."""
+        path = self.path / "evaluations" / f"{name}.json"
+        with writing(str(path)):
+            write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
+        return path
+
+    def checkpoints(self) -> list[Path]:
+        """Folders of checkpoints, oldest first; whether they are whole is not checked."""
+        folder = self.path / "checkpoints"
+        return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+    def usable(self, path: Path | None, doing: str) -> Checkpoint:
+        """As `load`; of damaged checkpoints passed over it says what is done with the one before, such as "evaluating"."""
+        checkpoint, problems = self.load(path)
+        for problem in problems:
+            say(f"{problem}: {doing} the one before")
+        return checkpoint
+
+    def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
+        """The newest whole checkpoint, or the one named, and what is to be said about damaged ones passed over.
+
+        Raises:
+            UserError: there is none, or the one named is damaged.
+        """
+        problems: list[str] = []
+        for folder in [path] if path else reversed(self.checkpoints()):
+            try:
+                return _read(folder), problems
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if isinstance(error, UserError):
+                    raise
+                problems.append(f"checkpoint {folder} is damaged ({_reason(error)})")
+        if path or problems:
+            raise UserError("; ".join(problems) + ("" if path else "; there is no whole one"))
+        raise UserError(f"{self.path} has no checkpoint")
+
+
+def _made(path: Path, numbered: bool) -> Path:
+    """A new folder: at the path, or with a number behind its name, the first that is free; other processes look too."""
+    places = chain([path], (path.with_name(f"{path.name}_{number}") for number in count(2)) if numbered else ())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for place in places:
+            with suppress(FileExistsError):
+                place.mkdir()
+                return place
+    except OSError as error:
+        raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
+    raise UserError(_taken(path))
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise a `UserError` where a new run directory could not be made because something is there."""
+    if path.exists():
+        raise UserError(_taken(path))
+
+
+def _taken(path: Path) -> str:
+    return f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
+
+
+def _point(latest: Path, name: str) -> None:
+    """Make `latest` a link to the folder of this name beside it; a file with the name in it where there are no links."""
+    link = latest.with_name(f".latest.{os.getpid()}")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        os.replace(link, latest)
+    except OSError:
+        link.unlink(missing_ok=True)
+        write_atomically(latest, f"{name}\n".encode())
+
+
+def default_path(agent: str, suite: str, seed: int) -> Path:
+    """runs/<agent>_<suite>_s<seed>_<time>."""
+    return Path("runs", f"{file_name(agent, suite)}_s{seed}_{time.strftime('%Y%m%d-%H%M%S')}")

@@ -1,0 +1,1 @@
+"""Trained agents for use elsewhere: loading, packing, export, predictions."""

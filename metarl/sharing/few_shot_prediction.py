@@ -1,0 +1,120 @@
+"""Predictions of a trained few-shot learner after it adapted to a few examples."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents import FEW_SHOT, entry
+from metarl.agents.fewshot.base import FewShot
+from metarl.datasets.episodes import Examples
+from metarl.datasets.features import TEXTS
+from metarl.datasets.images import depth_of, read_classes, read_folder
+from metarl.datasets.sentences import check_size, embedding
+from metarl.datasets.text import read_csv, say_cut
+from metarl.errors import UserError
+from metarl.sharing.loading import restored
+from metarl.sharing.opening import open_run
+from metarl.system.counts import plural
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a learner says of some items after it adapted.
+
+    Attributes:
+        items: names of image files, or texts.
+        classes: names of the support's classes.
+        probabilities: (items, classes).
+    """
+
+    items: list[str]
+    classes: list[str]
+    probabilities: np.ndarray
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable class of each item."""
+        return [self.classes[i] for i in self.probabilities.argmax(1)]
+
+    def csv(self) -> str:
+        """A row for each item: the item, its class, the probability of every class."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["item", "predicted", *self.classes])
+        for item, best, row in zip(self.items, self.best, self.probabilities):
+            writer.writerow([item, best, *(f"{p:.6f}" for p in row)])
+        return out.getvalue()
+
+
+@torch.no_grad()
+def predict(
+    run: Path | str, support: Path | str, query: Path | str, *, invert: bool = False, device: str = "auto"
+) -> Predictions:
+    """Adapt a trained learner to the examples in `support`, and answer what is in `query`.
+
+    Args:
+        run: a run directory, or a checkpoint's folder in one, of a learner of images or texts.
+        support: a folder of class/image files, or a CSV file with the columns text and label.
+        query: a folder of image files (in folders too), or a CSV file with the column text.
+        invert: exchange light and dark: Omniglot's strokes are light on dark.
+        device: auto, cpu or cuda.
+
+    Raises:
+        UserError: the run is not a few-shot one of images or texts, its head has another number of classes, or the examples
+            cannot be read.
+    """
+    opened, named = open_run(Path(run))
+    checkpoint = opened.usable(named, "using")
+    if entry(opened.config["agent"]).training != FEW_SHOT:
+        raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
+    learner, options = restored(opened, checkpoint, device), opened.config["options"]
+    assert isinstance(learner, FewShot)
+    if learner.kind.name == "image":
+        size, depth = options["image_size"], depth_of(Path(support), Path(query))
+        values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size, depth).items()}
+        images = read_folder(Path(query), size, depth)
+        items, x = list(images), _pixels(np.stack(list(images.values())), learner, invert)
+    elif learner.kind.name in TEXTS:
+        rows = read_csv(Path(support), ("text", "label"))
+        items = [text for (text,) in read_csv(Path(query), ("text",))]
+        encoder = options.get("sentence_encoder")
+        if encoder is None:
+            say_cut(f"{support} and {query}", [*(text for text, _ in rows), *items])
+        every = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
+        if encoder is not None:
+            check_size(encoder, every.shape[1:], learner.kind.shape)
+        else:
+            every = every.long()
+        places: dict[str, list[int]] = {}
+        for i, (_, label) in enumerate(rows):
+            places.setdefault(label, []).append(i)
+        values, x = {label: every[found] for label, found in places.items()}, every[len(rows) :]
+    else:
+        raise UserError(f"{run} learned {opened.config['suite']}: there are no own examples to adapt to")
+    if len(values) < 2:
+        raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
+    if len(values) != learner.ways and not learner.any_ways:
+        raise UserError(
+            f"{support} has {plural(len(values), 'class')}, and this learner's "
+            f"head knows {learner.ways}: train one with --ways "
+            f"{len(values)}, or a learner that takes any number (matching, proto)"
+        )
+    learner.ways = len(values)
+    y = torch.cat([torch.full((len(some),), i) for i, some in enumerate(values.values())])
+    examples = Examples(torch.cat(list(values.values()))[None].to(learner.device), y[None].to(learner.device))
+    state = learner.adapt(learner.begin(1), examples)
+    answer, _ = learner.predict(state, x[None].to(learner.device))
+    return Predictions(items, list(values), torch.softmax(answer[0].double(), -1).cpu().numpy())
+
+
+def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:
+    """uint8 (n, 3, size, size) as the learner sees images: float32 in [0, 1], grey where it has one channel."""
+    x = torch.from_numpy(images).float() / 255
+    if learner.kind.shape[0] == 1:
+        x = x.mean(1, keepdim=True)
+    return 1 - x if invert else x

@@ -1,0 +1,43 @@
+"""Where packed models are found, by name or by folder; `metarl.sharing.packed` reads them."""
+
+import os
+from pathlib import Path
+
+from metarl.errors import UserError, unknown
+
+PREFIX = "pretrained:"
+CONFIG, WEIGHTS, EVALUATION, CARD = "config.json", "model.safetensors", "evaluation.json", "README.md"
+"""Files of a packed model: see `metarl.sharing.packed`."""
+
+
+def is_packed(path: Path) -> bool:
+    """Whether this names a packed model: a name after "pretrained:", or a folder of one."""
+    return str(path).startswith(PREFIX) or (path / WEIGHTS).is_file()
+
+
+def pretrained() -> dict[str, Path]:
+    """Folders of packed models by name: the package's own, and those in the directory that METARL_PRETRAINED names."""
+    own = os.environ.get("METARL_PRETRAINED")
+    roots = [Path(__file__).parents[1] / "agents" / "pretrained", *([Path(own).expanduser()] if own else [])]
+    places = [place for root in roots if root.is_dir() for place in sorted(root.iterdir())]
+    return {place.name: place for place in places if (place / WEIGHTS).is_file()}
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of "pretrained:NAME", "pretrained:FOLDER" or of a folder.
+
+    Raises:
+        UserError: there is no packed model.
+    """
+    name = str(path).removeprefix(PREFIX)
+    folder = Path(name).expanduser()
+    if str(path).startswith(PREFIX) and folder.name == name and name not in ("", ".", ".."):
+        found = pretrained()
+        if name not in found:
+            if found:
+                raise unknown("pretrained model", name, found)
+            raise UserError(f"no pretrained model {name!r}, nor any other: METARL_PRETRAINED names a directory of them")
+        return found[name]
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder} is not a packed model: it has no {WEIGHTS}")
+    return folder

@@ -1,0 +1,243 @@
+"""Agents as ONNX graphs, for use with onnxruntime alone; inputs are scaled inside the graph."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import metarl
+from metarl.agents import CONTROL, entry
+from metarl.errors import UserError
+from metarl.learner import State
+from metarl.nn.graphs import Graph, Input
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.runs.io_spec import encoder_name, suite_name
+from metarl.sharing.loading import restored
+from metarl.system.devices import one_thread
+from metarl.system.file_names import file_name
+from metarl.system.ranges import check
+from metarl.system.user_code import is_named, telling
+from metarl.training.setup import interface_of
+
+TOLERANCE = 1e-4
+"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1.
+
+Policies differ by 1e-6. Squared distances are differences of larger numbers, and so the less exact: 1e-5 was seen.
+"""
+_OPSET = 18
+"""Of ONNX: what torch writes without conversion."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What an agent adapts to before it is exported."""
+
+    episodes: int = 0
+    """Agents that adapt weights (MAML): episodes of the task that it adapts to first; 0: the shared policy."""
+    task: str | None = None
+    """The task that it adapts to; default: the first of the side."""
+    goal: int = 0
+    """Which goal of that task, from 0."""
+    side: Literal["train", "test"] = "test"
+    """Train goals, or held-out goals."""
+    seed: int = 0
+    """Of the actions while it adapts, as in `metarl evaluate`."""
+
+    def __post_init__(self) -> None:
+        check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
+        if not self.episodes and (self.task is not None or self.goal):
+            raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
+
+
+def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph, dict[str, str], str]:
+    """What is exported of a checkpoint: the graph, its metadata, and the file's name.
+
+    Raises:
+        UserError: the run never trained, or its agent has no graph, or what it is to adapt to does not exist.
+    """
+    name = run.config["agent"]
+    if checkpoint.step == 0:
+        raise UserError(f"{run.path} never trained: its policy is as it was drawn")
+    robots = entry(name).training == CONTROL
+    if asked.episodes and not robots:
+        raise UserError("--episodes is of robots: the support of few-shot learners is an input of the graph")
+    agent = restored(run, checkpoint, "cpu")
+    if not hasattr(agent, "graph"):
+        raise UserError(f"{name} cannot be exported: " + _REASONS.get(name, "its agent has no method `graph`"))
+    file, state = checkpoint.path.name, agent.begin(1)
+    adapted: dict[str, Any] = {}
+    if asked.episodes:
+        state, adapted = _adapted(run, checkpoint, asked)
+        file += f"_{file_name(adapted['task'])}{'_train' if asked.side == 'train' else ''}_g{asked.goal}_e{asked.episodes}"
+    graph = agent.graph(state)
+    if is_named(name):
+        with telling(f"{name}: its graph, called with its examples,"), torch.no_grad():
+            graph.module(*(one.example for one in graph.inputs.values()))
+    options = run.config["options"]
+    metadata = {
+        "agent": name, "suite": suite_name(run.config), "suite_seed": str(options.get("suite_seed", "")),
+        "run_seed": str(options["seed"]), "sentence_encoder": encoder_name(options) or "",
+        "step": str(checkpoint.step), "git_commit": run.config.get("git_commit") or "", "metarl": metarl.__version__,
+        "adapted_to": json.dumps(adapted), "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
+        "outputs": json.dumps(graph.outputs), "use": graph.use, "carried": json.dumps(dict(graph.carried)),
+        "actions": json.dumps(interface_of(run.config)["actions"]) if robots else "",
+    }  # fmt: skip
+    return graph, metadata, file
+
+
+_BY_GRADIENTS = "it adapts by gradients on its support; of few-shot learners matching, proto and nearest can"
+_REASONS = {
+    "maml": _BY_GRADIENTS,
+    "transfer": _BY_GRADIENTS,
+    "random": "it has no policy",
+    "scripted": "it has no policy",
+}
+
+
+def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State, dict[str, Any]]:
+    """What the agent knows after some episodes on a task, played as in an evaluation; and what the task was."""
+    from metarl.envs import make_vec
+    from metarl.evaluation.all_goals import trial_generator
+    from metarl.rollouts.random_streams import RESETS, generator
+    from metarl.rollouts.trials import play_trial
+    from metarl.training.setup import trained_control
+
+    setup = trained_control(run, checkpoint, device="cpu")
+    every = setup.source.episodes
+    if setup.agent.phases == 1:
+        raise UserError(f"{run.config['agent']} adapts no weights: export it without --episodes")
+    if asked.episodes % every:
+        raise UserError(f"this agent adapts after every {every} episodes: --episodes must be a multiple of {every}")
+    shown = getattr(setup.suite, asked.side)
+    if shown is None:
+        raise UserError(f"{setup.suite.name} holds nothing out: --side train")
+    name = asked.task or shown.names[0]
+    if name not in shown.names:
+        raise UserError(f"{setup.suite.name} has no such task {name!r} on that side. There are: {', '.join(shown.names)}")
+    goals = [task for task in shown.tasks if task.name == name]
+    if asked.goal >= len(goals):
+        raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {asked.goal}")
+    task, o = goals[asked.goal], setup.options
+    env = make_vec(
+        replace(setup.suite.train, tasks=(task,)), 1, engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward,
+        terminate_on_success=o.terminate_on_success,
+    )  # fmt: skip
+    trial = play_trial(
+        env, setup.agent, [task], [trial_generator(asked.seed, task, 0)], episodes=asked.episodes, adapt_every=every,
+        resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)), device=torch.device("cpu"),
+    )  # fmt: skip
+    try:
+        with one_thread():
+            while True:
+                next(trial)
+    except StopIteration as ended:
+        state = ended.value
+    finally:
+        env.close()
+    params = list(task.params) if isinstance(task.params, tuple) else task.params
+    return state, {"task": task.name, "params": params, "side": asked.side, "goal": asked.goal, "episodes": asked.episodes}
+
+
+def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
+    """The file's content. It holds no names of this machine's files, and is the same whenever it is made.
+
+    Raises:
+        UserError: onnx or onnxscript is not installed, or torch cannot export the graph.
+    """
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxscript"))):
+        raise UserError('metarl export needs onnx and onnxscript: pip install "metarl[export]"')
+    import onnx
+
+    dims = {axis: torch.export.Dim(axis) for one in graph.inputs.values() for axis in one.axes}
+    shapes = tuple({i: dims[axis] for i, axis in enumerate(one.axes)} for one in graph.inputs.values())
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                graph.module.eval(), tuple(one.example for one in graph.inputs.values()), dynamo=True, opset_version=_OPSET,
+                dynamic_shapes=shapes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False,
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"torch cannot export the graph of {metadata['agent']}: {reason}") from error
+    assert program is not None
+    model = program.model_proto
+    _strip(model.graph)
+    for function in model.functions:
+        _strip(function)
+    onnx.helper.set_model_props(model, metadata)
+    model.doc_string = f"{metadata['agent']} on {metadata['suite']}. {graph.use}"
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def _strip(part: Any) -> None:
+    """Take out what torch notes of where in which source files each operation stands."""
+    lists = [getattr(part, name, ()) for name in ("node", "input", "output", "value_info", "initializer")]
+    for one in (part, *(each for some in lists for each in some if not isinstance(each, str))):
+        one.ClearField("doc_string")
+        one.ClearField("metadata_props")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter tells of its own insides."""
+    before = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
+    """The largest difference between onnxruntime's answers and torch's to random inputs.
+
+    Relative to the largest entry of the output where that is above 1: float32 has 24 bits, whatever the size. Over some steps,
+    what is carried on carried on; with all free axes of length 1, and of different lengths.
+    """
+    run, rng = session(content), np.random.default_rng(0)
+    axes = list(dict.fromkeys(axis for one in graph.inputs.values() for axis in one.axes))
+    largest = 0.0
+    for lengths in (dict.fromkeys(axes, 1), {axis: 3 + i for i, axis in enumerate(axes)}):
+        carried: dict[str, np.ndarray] = {}
+        for _ in range(steps):
+            given = {name: _drawn(one, lengths, rng) for name, one in graph.inputs.items()} | carried
+            answers = run(given)
+            with torch.no_grad():
+                expected = graph.module(*(torch.from_numpy(given[name]) for name in graph.inputs))
+            for name, reference in zip(graph.outputs, expected):
+                found, wanted = answers[name], reference.numpy()
+                same = found == wanted  # infinities too
+                differences = np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, wanted))
+                size = np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0)
+                largest = max(largest, float(differences.max() / size), key=lambda x: (np.isnan(x), x))
+            carried = {name: answers[output] for output, name in graph.carried.items()}
+    return largest
+
+
+def _drawn(one: Input, lengths: dict[str, int], rng: np.random.Generator) -> np.ndarray:
+    shape = (*(lengths[axis] for axis in one.axes), *one.example.shape[len(one.axes) :])
+    return rng.integers(one.below, size=shape) if one.example.dtype == torch.int64 else rng.standard_normal(shape, np.float32)
+
+
+def session(content: bytes) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """onnxruntime as a function of named arrays to named arrays, on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    made = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in made.get_outputs()]
+    return lambda inputs: dict(zip(names, made.run(names, inputs)))

@@ -1,0 +1,181 @@
+"""Packed models: folders with a trained agent and what is known of it, as `metarl pack` writes them.
+
+A packed model may come from anyone. It is data: JSON and safetensors, nothing that is executed, and only files of fixed names
+in the folder itself are read. What does not fit is refused before anything is made of it, and nothing is ever written there.
+
+config.json         the agent, its settings, interface and options; what it was trained on and with
+model.safetensors   its weights and statistics
+evaluation.json     its evaluation, where there is one
+README.md           the model card
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from metarl.agents import AGENTS
+from metarl.errors import UserError
+from metarl.runs.checkpoints import Checkpoint, join
+from metarl.runs.directory import Run
+from metarl.sharing.locations import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
+from metarl.system.confinement import check_own
+from metarl.system.counts import plural
+from metarl.system.file_names import file_name
+from metarl.training.setup import read_config, untrained
+
+FORMAT = 1
+"""Of packed models: "packed" in config.json."""
+_MOST = {CONFIG: 2**20, EVALUATION: 2**26, WEIGHTS: 2**31}
+"""Bytes of each file, at most."""
+
+
+class Packed(Run):
+    """A packed model in a run's place; what is made of it (evaluations, videos) goes to runs/pretrained_<name>.
+
+    Attributes:
+        folder: where it lies; only read.
+        path: what is written goes here; it is made when there is something to write.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(Path("runs", f"pretrained_{name}"), _config(folder))
+        self.folder = folder
+        self._content = _content(folder, WEIGHTS)
+        self._state = _state(folder, self.config, self._content)
+
+    def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
+        """The model."""
+        step = self.config["step"]
+        place = self.path / "checkpoints" / f"{step:012d}"
+        return Checkpoint(place, step, self.config["iteration"], self._state, self.config), []
+
+    def lock(self) -> None:
+        """Packed models are not trained: their optimiser's moments are not in them.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{self.folder} is a packed model: it can be used, and not trained further")
+
+    def evaluation(self) -> Path:
+        """The evaluation made here that is shown, or else the one that came with the model; it need not exist."""
+        made = self.path / EVALUATION
+        return made if made.exists() else self.folder / EVALUATION
+
+
+def open_packed(path: Path) -> Packed:
+    """The packed model of "pretrained:NAME", "pretrained:FOLDER" or a folder.
+
+    Raises:
+        UserError: there is none, or it is damaged or not what it should be.
+    """
+    folder = folder_of(path)
+    place = folder.resolve()
+    # the Hugging Face Hub's cache holds models--NAME/snapshots/COMMIT, with links to files in models--NAME/blobs
+    check_own(folder, place.parents[1] if place.parent.name == "snapshots" else None)
+    name = file_name(place.name)
+    if str(path) != PREFIX + place.name:  # a folder somewhere, and there may be others of its name
+        name += f"-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+    return Packed(folder, name)
+
+
+def _content(folder: Path, name: str) -> bytes:
+    try:
+        size = (folder / name).stat().st_size
+        if size > _MOST[name]:
+            raise UserError(f"{folder}/{name} has {size:,} bytes; a packed model's has at most {_MOST[name]:,}")
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise UserError(f"{folder} is not a packed model that can be read: {name}: {error.strerror}") from None
+
+
+_KINDS = {"agent": str, "suite": str, "options": dict, "settings": dict, "interface": dict, "rest": dict, "step": int,
+          "iteration": int, "metarl": str}  # fmt: skip
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """config.json, in which all is of the right kind."""
+    try:
+        config = json.loads(_content(folder, CONFIG))
+        if config["packed"] != FORMAT:
+            raise UserError(f"{folder} has format {config['packed']!r} of packed models; this version reads {FORMAT}")
+        for key, kind in _KINDS.items():
+            if type(config[key]) is not kind:
+                raise ValueError(f"{key!r} is not what it should be")
+        if config["agent"] not in AGENTS or re.search(r"\.py\b", config["suite"]):
+            raise ValueError("Python files are never taken from a packed model, and its agent or suite is of one")
+        if not 0 <= config["iteration"] <= config["step"] < 10**12:
+            raise ValueError("its steps are none")
+        config["options"] |= {"device": "auto", "run_dir": None}
+        for made in read_config(config):
+            _check_kinds(made)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        if isinstance(error, UserError) and str(folder) in str(error):
+            raise
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{folder} is not a packed model that can be read: {CONFIG}: {why}") from None
+    return config
+
+
+def _check_kinds(settings: Any) -> None:
+    """Raise ValueError where a setting is of another kind than its default."""
+    for field in fields(settings):
+        given, default = getattr(settings, field.name), field.default
+        if given is None and type(None) in get_args(field.type):
+            continue
+        kinds: tuple[type, ...] = (type(None), int, float, str) if default is None else (type(default),)
+        if isinstance(default, float):
+            kinds = (float, int)
+        if not isinstance(given, kinds) or (isinstance(given, bool) and not isinstance(default, bool)):
+            raise ValueError(f"{field.name} is not what it should be")
+        if isinstance(given, tuple) and any(type(entry) is not int for entry in given):
+            raise ValueError(f"{field.name} is not a list of whole numbers")
+
+
+def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, Any]:
+    """The weights, which are of the shapes that the configuration gives: compared before anything of them is made."""
+    try:
+        tensors = load_tensors(content)
+        with torch.device("meta"):
+            expected = _shapes(untrained(config, torch.device("meta")).state_dict())
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if found != expected:
+            different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            raise ValueError(f"{plural(len(different), 'tensor')} other than its {CONFIG} says, such as {different[0]!r}")
+        state = join(tensors, config["rest"])
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise UserError(f"{folder} is not a packed model that can be read: {WEIGHTS}: {_first_line(error)}") from None
+    return state
+
+
+def _shapes(state: dict[str, Any], prefix: str = "") -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of the tensors of nested dicts, by path, but for the optimiser's."""
+    found = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            found[prefix + key] = tuple(value.shape), value.dtype
+        elif isinstance(value, dict) and key != "optimizer":
+            found |= _shapes(value, f"{prefix}{key}/")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

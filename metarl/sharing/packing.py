@@ -1,0 +1,119 @@
+"""`metarl pack`: a trained agent in a folder that can be given away, with its evaluation and a model card."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as save_tensors
+
+import metarl
+from metarl.agents import AGENTS, CONTROL
+from metarl.errors import UserError
+from metarl.evaluation import fewshot_schema, schema
+from metarl.runs.checkpoints import Checkpoint, split
+from metarl.runs.directory import Run
+from metarl.runs.evaluations import Content, best, evaluations
+from metarl.runs.io_spec import encoder_name, suite_name
+from metarl.sharing.card import card
+from metarl.sharing.locations import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.sharing.packed import FORMAT, open_packed
+from metarl.system.files import put_folder, write_atomically, writing
+from metarl.training.setup import interface_of
+
+_UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
+"""Options that say nothing of the model, and what they are in a packed one."""
+
+
+def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -> bool:
+    """Write a packed model; returns whether there was an evaluation of the checkpoint to pack.
+
+    Raises:
+        UserError: the run never trained, its agent or its tasks are of a Python file, or the folder is there already.
+    """
+    if checkpoint.step == 0:
+        raise UserError(f"{run.path} never trained: there is nothing to pack")
+    if run.config["agent"] not in AGENTS or re.search(r"\.py\b", run.config["suite"]):
+        raise UserError("what comes from a Python file of your own cannot be packed: a packed model holds no code")
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise UserError(f"{folder} is there already: name another --out, or delete it")
+    if not re.fullmatch(r"[\w.+-]+", licence):
+        raise UserError(f"a licence is one word, such as mit or apache-2.0, not {licence!r}")
+    tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})
+    options = run.config["options"] | _UNSAID
+    if "sentence_encoder" in options:
+        options["sentence_encoder"] = encoder_name(options)
+    config = {
+        "packed": FORMAT, "metarl": metarl.__version__, "agent": run.config["agent"], "suite": suite_name(run.config),
+        "step": checkpoint.step, "iteration": checkpoint.iteration, "options": options,
+        "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
+        **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
+    }  # fmt: skip
+    robots = AGENTS[run.config["agent"]].training == CONTROL
+    check = schema.whole if robots else fewshot_schema.whole
+    found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]
+    evaluation, stock = (
+        content and _moved(content, run.config["suite"], suite_name(run.config))
+        for content in (best(found), _stock(run, checkpoint))
+    )
+    films = sorted((run.path / "videos").glob(f"{checkpoint.path.name}*"), key=lambda file: file.stat().st_mtime)
+    film = next((file for file in reversed(films) if file.suffix in (".mp4", ".gif")), None)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with writing(str(folder)):
+        try:
+            write_atomically(temporary / WEIGHTS, save_tensors(tensors))
+            write_atomically(temporary / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+            if evaluation is not None:
+                write_atomically(temporary / EVALUATION, (json.dumps(evaluation) + "\n").encode())
+            if film is not None:
+                shutil.copyfile(film, temporary / f"video{film.suffix}")
+            name = f"video{film.suffix}" if film else None
+            text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(found) - 1))
+            write_atomically(temporary / CARD, text.encode())
+            open_packed(temporary)  # what is given away can be read
+            if folder.exists():
+                folder.rmdir()
+            put_folder(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return evaluation is not None
+
+
+def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
+    """The evaluation of this checkpoint by Meta-World's own protocol on its own suite: that of the most seeds."""
+    found = []
+    for file in sorted((run.path / "evaluations").glob(f"metaworld_*_{checkpoint.path.name}*.json")):
+        try:
+            content = json.loads(file.read_text())
+            schema.whole_stock(content)
+            own = all(content[key] == value for key, value in content["trained_on"].items())
+            found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
+        except schema.FAULTS:
+            continue
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _is_whole(content: Content, check: Callable[[Content], Content]) -> bool:
+    try:
+        check(deepcopy(content))  # which leaves out what is damaged and not needed
+    except schema.FAULTS:
+        return False
+    return True
+
+
+def _moved(value: Any, place: str, name: str) -> Any:
+    """JSON in which the suite's place on this machine is replaced."""
+    if isinstance(value, dict):
+        return {key: _moved(inner, place, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return value if value and isinstance(value[0], float) else [_moved(inner, place, name) for inner in value]
+    path = place.partition(":")[2]
+    return value.replace(place, name).replace(path, Path(path).name) if isinstance(value, str) and place != name else value
+
+
+def _seed(run: Run) -> int:
+    return run.config["options"]["seed"]

@@ -1,0 +1,1 @@
+"""What metarl needs of the machine and of its user: files, processes, the console, user code."""

@@ -1,0 +1,1 @@
+"""Training: options, set-up, and the one loop."""
