@@ -26,7 +26,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`make_vec` on reach, unless told otherwise; closes what it made."""
-    from oracle import model_once, reach
+    from builders.oracle import model_once, reach
 
     from metarl.envs import make_vec
 
@@ -45,7 +45,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """One browser for all tests of a module."""
-    import browser
+    from builders import browser
 
     if browser.find() is None:
         pytest.skip("no Chromium here: apt-get install -y chromium")
@@ -56,7 +56,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def few_shot_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """See `fewshot_runs.make_data`."""
-    from fewshot_runs import make_data
+    from builders.fewshot_runs import make_data
 
     return make_data(tmp_path_factory.mktemp("few_shot_data"))
 
@@ -64,6 +64,6 @@ def few_shot_data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def few_shot_runs(few_shot_data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """See `fewshot_runs.make_runs`; no test may change them."""
-    from fewshot_runs import make_runs
+    from builders.fewshot_runs import make_runs
 
     return make_runs(tmp_path_factory.mktemp("few_shot_runs"), few_shot_data)

@@ -1,0 +1,288 @@
+"""Environments and agents of the user's own that are not what they should be, and some that are odd but right."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from builders.own_files import ENV, EXAMPLES, OWN_AGENT, forgotten, own_file, train_own  # noqa: F401
+from builders.tiny import metrics, refused, toy
+
+from metarl import cli
+from metarl.agents.maml.outer_steps import _spread
+from metarl.agents.maml.phases import Phase
+from metarl.agents.rl2 import RL2Settings
+from metarl.agents.user_defined import own_agent
+from metarl.envs import Suite, Task, TaskDistribution, make_vec
+from metarl.envs.engines.python import PythonEngine
+from metarl.envs.user_defined import own_suite
+from metarl.errors import UserError
+from metarl.nn.distributions import Categorical
+from metarl.sharing.opening import open_run
+from metarl.system.user_code import run_file
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bad input: suites
+
+
+LOOP = """
+import numpy as np
+import torch
+from metarl.nn.distributions import Gaussian
+
+def predict(self, state, query):
+    n = len(query.obs)
+    return Gaussian(torch.zeros(n, 4), torch.zeros(n, 4)), state
+A.predict = predict
+
+A.update = lambda self, batches, iteration: """
+"""What follows is what `update` of an agent returns that acts at random."""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import nothing_like_it\ns = 1\n", "own.py does not import. Traceback (most recent call last):"),
+        ("s = (1\n", "SyntaxError"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("def suit(): pass\n", "there is no 's' in"),
+        ("s = 3\n", "own.py:s is int, not a metarl.envs.Suite"),
+        ("def s(): return None\n", "own.py:s is NoneType"),
+        ("def s(size): pass\n", "it asks for size"),
+        ("class s: pass\n", "it is a class"),
+        (ENV + "def s(): return tasks(1, 1)\n", "1 of 2 tasks are there more than once"),
+        (ENV + "def s(): return Suite('', 0, tasks(1, 2), tasks(2))\n", "1 tasks are both trained on and held out"),
+        (ENV + "def s(): return tasks(object())\n", "numbers, strings and tuples of them, not object"),
+        (ENV + "def s(): return tasks(1, axes=('x', 'y'))\n", "axes are x, y, but a task has the parameters 1"),
+        (ENV + "def s(): return tasks(1, axes=('x',))\n", "axes are the names of two or three coordinates"),
+        (ENV + "def s(): return tasks(1, make=Env)\n", "make is called with a task's name"),
+        (ENV + "del Env.set_task\ns = tasks(1)\n", "Env has no set_task(params)"),
+        (ENV + "Env.set_task = lambda self: 0\ns = tasks(1)\n", "set_task is called with a task's parameters alone"),
+        (ENV + "Env.step = lambda self: 0\ns = tasks(1)\n", "step is called with an action alone"),
+        (ENV + "Env.reset = lambda self: 0\ns = tasks(1)\n", "reset is called with a seed"),
+        (ENV + "Env.reset = lambda self, seed=None: np.zeros(2)\ns = tasks(1)\n", "reset must return (observation, info)"),
+        (ENV + "Env.step = lambda self, a: (np.zeros(2), 1.0, False, {})\ns = tasks(1)\n", "not 4 values"),
+        (ENV + "Env.step = lambda self, a: (np.zeros(3), 1.0, False, False, {})\ns = tasks(1)\n", "is of shape (3,)"),
+        (ENV + "Env.step = lambda self, a: (np.full(2, np.nan), 1.0, False, False, {})\ns = tasks(1)\n", "finite: [nan, nan]"),
+        (ENV + "Env.step = lambda self, a: (np.zeros(2), np.nan, False, False, {})\ns = tasks(1)\n", "finite number, not nan"),
+        (ENV + "Env.observation_space = gymnasium.spaces.Dict(a=Env.action_space)\ns = tasks(1)\n", "FlattenObservation makes"),
+        (ENV + "Env.observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3))\ns = tasks(1)\n", "FlattenObservation"),
+        (ENV + "Env.action_space = gymnasium.spaces.MultiBinary(3)\ns = tasks(1)\n", "a Discrete is needed"),
+        (ENV + "Env.set_task = lambda self, n: 1 / n\ndef s(): return tasks(0)\n", "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_wrong_suites_are_answered_with_status_2(text, says, tmp_path, monkeypatch, capsys):
+    file, empty = own_file(tmp_path / "files", text), tmp_path / "empty"
+    empty.mkdir()
+    refused_with_traceback(["train", "rl2", f"{file}:s"], says, empty, monkeypatch, capsys)
+
+
+def refused_with_traceback(args: list[str], says: str, folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    """As `refused`; a traceback may be shown, of the user's own file alone."""
+    monkeypatch.chdir(folder)
+    assert cli.run(args) == 2
+    error = capsys.readouterr().err
+    assert says in " ".join(error.split())
+    for line in error.splitlines():
+        if line.startswith("  File "):
+            assert "own.py" in line
+    assert not list(folder.iterdir())
+
+
+def test_the_traceback_is_of_the_users_file_alone(tmp_path, monkeypatch, capsys):
+    file = own_file(
+        tmp_path / "files",
+        ENV + "def inner(n):\n    return 1 / n\nEnv.set_task = lambda self, n: inner(n)\ndef s(): return tasks(0)\n",
+    )
+    assert cli.run(["train", "rl2", f"{file}:s"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("  File ") == 2
+    assert "return 1 / n" in error
+    assert error.startswith("metarl: an error in your own code:")
+    with pytest.raises(ZeroDivisionError):
+        cli.run(["train", "rl2", f"{file}:s", "--debug"])
+
+
+def test_a_file_without_a_name_says_what_there_is(tmp_path, monkeypatch, capsys):
+    says = ":NAME. It has: PointRobot, distribution, point_robot, circle"
+    refused(["train", "rl2", str(EXAMPLES / "point_robot.py")], says, tmp_path, monkeypatch, capsys)
+    refused(["train", "rl2", "no.py:s"], "cannot read no.py: No such file or directory", tmp_path, monkeypatch, capsys)
+
+
+def test_neighbours_of_a_file_can_be_imported(tmp_path):
+    own_file(tmp_path / "files", "GOALS = (1, 2, 3)\n", "my_goals_of_this_test.py")
+    file = own_file(tmp_path / "files", ENV + "from my_goals_of_this_test import GOALS\ns = tasks(*GOALS)\n")
+    assert [task.params for task in own_suite(run_file(f"{file}:s")).train.tasks] == [1, 2, 3]
+
+
+def test_spaces_that_change_with_the_task_are_refused():
+    class Growing(gymnasium.Env):
+        def __init__(self):
+            self.action_space = gymnasium.spaces.Discrete(2)
+            self.set_task(1)
+
+        def set_task(self, n):
+            self.observation_space = gymnasium.spaces.Box(-1, 1, (n,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(self.observation_space.shape, np.float32), {}
+
+    engine = PythonEngine(lambda name: Growing(), ["growing"], 1)
+    engine.reset([0], [Task("growing", 1)], [0])
+    with pytest.raises(UserError, match="growing 2 has other spaces than the tasks before"):
+        engine.reset([0], [Task("growing", 2)], [0])
+
+
+def test_an_environment_that_fails_later_stops_training_with_a_reason(tmp_path, capsys):
+    text = ENV + (
+        "count = 0\ndef step(self, action):\n    global count\n    count += 1\n"
+        "    return np.full(2, np.nan if count > 100 else 0), 1.0, False, False, {}\nEnv.step = step\ns = tasks(1, 2)\n"
+    )
+    assert train_own(tmp_path / "run", "rl2", f"{own_file(tmp_path / 'files', text)}:s", 5) == 2
+    assert "env: an observation is not finite" in capsys.readouterr().err
+    assert open_run(tmp_path / "run")[0].load()[0].iteration == 2
+
+
+def test_set_task_may_lie_within_wrappers():
+    made = TaskDistribution((Task("walk", 3.0),), make=lambda name: gymnasium.wrappers.FlattenObservation(_Inner()))
+    env = make_vec(made, 1)
+    assert env.reset()[0].tolist() == [[3.0, 3.0]]
+
+
+class _Inner(gymnasium.Env):
+    observation_space = gymnasium.spaces.Dict({k: gymnasium.spaces.Box(0, 9, (1,), np.float32) for k in "ab"})
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def set_task(self, value):
+        self.value = value
+
+    def reset(self, *, seed=None, options=None):
+        return {key: np.full(1, self.value, np.float32) for key in "ab"}, {}
+
+
+def test_discrete_actions_may_start_anywhere():
+    """The environment gets its own numbers, the agent's previous action is one-hot all the same."""
+    seen = []
+
+    class Shifted(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(3, start=-1)
+
+        def set_task(self, params):
+            pass
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            seen.append(int(action))
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    tasks = TaskDistribution((Task("shifted", 0),), make=lambda name: Shifted())
+    agent, source = toy(tasks, 1, 30, 1, RL2Settings(layers=(8,), hidden=8))
+    source.begin(0)
+    rollout, _ = source.collect(agent, agent.begin(1), 0)
+    assert set(seen) == {-1, 0, 1}
+    assert [a - 1 for a in rollout.action[:, 0].tolist()] == seen
+    assert rollout.query.previous_action[1:, 0].argmax(-1).tolist() == rollout.action[:-1, 0].tolist()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bad input: agents
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("del A.predict", "own.py:A lacks predict(state, query)"),
+        ("del A.update, A.begin", "lacks begin(num_tasks), update(batches, iteration)"),
+        ("A = 3", "own.py:A is int, not a class"),
+        ("class A: pass", "lacks begin(num_tasks), predict(state, query)"),
+        ("B = A\nclass A:\n    begin = predict = update = state_dict = load_state_dict = B.begin", "must be a subclass of"),
+        ("del A.Settings", "needs an attribute Settings"),
+        ("A.Settings = dataclass(type('S', (), {'__annotations__': {'x': int}}))", "every setting needs a default"),
+        ("A.Settings = dataclass(type('S', (), {'__annotations__': {'seed': int}, 'seed': 3}))", "seed is an option of every"),
+        ("A.Settings = dataclass(type('S', (), {'__annotations__': {'x': object}, 'x': object()}))", "settings are numbers"),
+        ("A.options = {'size_of_it': 1}", "size_of_it is no option of its training"),
+        ("A.PRESETS = {'mine': Preset(Nothing())}", 'one of them called "default"'),
+        ("A.training = 'chess'", "training must be 'robots' or 'examples', not 'chess'"),
+        ("A.__init__ = lambda self, settings: None", "An agent is called with (settings, observation_space, action_space"),
+        ("A.predict = lambda self, state: None", "it is called as predict(state, query): too many positional arguments"),
+        ("raise ValueError('no')", "ValueError: no"),
+    ],
+)
+def test_wrong_agents_are_answered_with_status_2(more, says, tmp_path, monkeypatch, capsys):
+    file, empty = own_file(tmp_path / "files", OWN_AGENT + more + "\n"), tmp_path / "empty"
+    empty.mkdir()
+    refused_with_traceback(["train", f"{file}:A", "ml1:reach-v3"], says, empty, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            "A.predict = lambda self, state, query: None",
+            "A: predict must return a prediction and the state, not NoneType",
+        ),
+        ("A.predict = lambda self, state, query: (None, state)", "own.py:A: predict must give a distribution"),
+        ("A.predict = lambda self, state, query: (query.obs, state)", "stack), not Tensor"),
+        (LOOP + "None", "own.py:A: update must return a dict of metrics, not NoneType"),
+        (LOOP + "{'loss': 'low'}", "own.py:A: the metric 'loss' must be a number, not str"),
+        (LOOP + "{'loss': torch.zeros(2)}", "own.py:A: the metric 'loss' must be a number, not Tensor"),
+        ("A.state_dict = lambda self: None", "own.py:A: state_dict must return a dict, not NoneType"),
+        ("A.state_dict = lambda self: {'a': {'b': object()}}", "state_dict['a']['b'] must hold tensors"),
+        ("A.state_dict = lambda self: {1: 2}", "keys are strings without a slash, not 1"),
+    ],
+)
+def test_answers_that_are_none_are_named(more, says, tmp_path, capsys):
+    """Not a traceback of what would have taken them."""
+    file = own_file(tmp_path / "files", OWN_AGENT + more + "\n")
+    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_a_metric_may_be_a_tensor(tmp_path):
+    file = own_file(tmp_path / "files", OWN_AGENT + LOOP + "{'loss': torch.tensor(0.5), 'rows': np.int64(3)}\n")
+    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 0
+    [line] = metrics(tmp_path / "run")
+    assert (line["loss"], line["rows"]) == (0.5, 3)
+
+
+def test_an_agent_with_a_loop_of_its_own_needs_no_update(tmp_path):
+    file = own_file(tmp_path / "files", OWN_AGENT + "del A.update\nA.iterate = lambda self, source, iteration: {}\n")
+    agent, presets = own_agent(run_file(f"{file}:A"))
+    assert presets["default"].settings.size == 1
+    assert agent.__name__ == "A"
+
+
+def test_an_own_agents_presets_are_options(tmp_path, capsys):
+    text = OWN_AGENT + "A.PRESETS = {'default': Preset(Nothing()), 'large': Preset(Nothing(9), {'num_envs': 7})}\n"
+    file = own_file(tmp_path / "files", text)
+    with pytest.raises(SystemExit):
+        cli.run(["train", f"{file}:A", "--preset", "large", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(default: 9)" in shown
+    assert "(default: 7)" in shown
+
+
+def test_maml_takes_its_products_from_steps_that_were_taken():
+    """Where episodes ended early, the share of steps for Fisher products is of those that there are."""
+    weight = torch.zeros(1, 40)
+    weight[0, :8] = 1 / 8
+    steps = torch.arange(40.0)[None]
+    phase = Phase(steps[..., None], steps, steps, Categorical(torch.zeros(1, 40, 2)), steps, weight, torch.zeros(1))
+    some = _spread(phase, 0.5, 0.0)
+    assert some.action[0].tolist() == [0, 2, 4, 6]
+    assert some.weight.sum() == pytest.approx(1)
+
+
+def test_suites_may_be_objects_too(tmp_path):
+    file = own_file(tmp_path / "files", ENV + "s = Suite('', 0, tasks(1, 2), tasks(3))\n")
+    made = own_suite(run_file(f"{file}:s"))
+    assert isinstance(made, Suite)
+    assert (made.name, made.seed, len(made.test)) == ("own.py:s", 1, 1)
+    assert not made.train.success

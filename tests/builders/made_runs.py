@@ -1,0 +1,84 @@
+"""Run directories as a training and an evaluation leave them, made in a moment from planted figures."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.envs import Task, suite
+from metarl.evaluation.all_goals import MEASURES, MODES, side_content
+from metarl.runs.checkpoints import FORMAT
+
+CONFIG = {"agent": "rl2", "suite": "ml1:reach-v3", "options": {}, "settings": {}}
+"""What config.json of a bare run says."""
+Rate = Callable[[int, int], float]
+"""Goal and episode to the planted success rate."""
+
+
+def adapts(goal: int, episode: int) -> float:
+    """Solves every third goal at once, and nine of ten once it has adapted."""
+    return float(goal % 3 == 0 if episode == 0 else goal % 10 != 9)
+
+
+def evaluation(
+    tasks: dict[str, Sequence[Task]], rate: Rate = adapts, episodes: int = 3, trials: int = 2, **more: Any
+) -> dict[str, Any]:
+    """The content of an evaluation's file; `tasks` by side."""
+    sides = {}
+    for side, some in tasks.items():
+        success = np.array([[[rate(goal, e) for e in range(episodes)]] * trials for goal in range(len(some))])
+        figures = {"success": success, "last_success": success * 0.5, "return": 1000 + 3000 * success}
+        sides[side] = side_content(some, {mode: {m: figures[m] for m in MEASURES} for mode in MODES}, np.full(4, 0.5))
+    content = {
+        "protocol": "all-goals", "run": "run", "agent": "rl2", "suite": "ml1:reach-v3", "suite_seed": 1,
+        "trained_on": {"suite": more.get("suite", "ml1:reach-v3"), "suite_seed": 1}, "run_seed": 1,
+        "checkpoint": "000000003000", "step": 3000, "trials": trials, "episodes": episodes, "adapt_every": None,
+        "horizon": 500, "reward": "v2", "terminate_on_success": False, "engine": "native", "seed": 0, "device": "cpu",
+        "confidence": 0.95, "packages": {"torch": "2.8"}, "git_commit": None,
+    }  # fmt: skip
+    return {**content, **more, "sides": sides}
+
+
+def make_run(
+    path: Path, name: str = "ml1:reach-v3", agent: str = "rl2", seed: int = 1, rate: Rate = adapts, *,
+    evaluated: bool = True, goals: int = 50, tasks: dict[str, Sequence[Task]] | None = None, **more: Any,
+) -> Path:  # fmt: skip
+    """A run directory: config.json, metrics.jsonl and, where it is evaluated, evaluation.json.
+
+    Args:
+        path: where; it is made.
+        name: the suite.
+        agent: the agent's name.
+        seed: of the run.
+        rate: planted success.
+        evaluated: whether there is an evaluation.
+        goals: how many goals of each side.
+        tasks: other goals, by side.
+        more: values in the evaluation that replace the usual ones.
+    """
+    path.mkdir(parents=True)
+    options = {"seed": seed, "suite_seed": 1, "steps": 3000, "horizon": 500, "evaluate_every": 0, "evaluate_on": "validation"}
+    config = {
+        "metarl": "0.2.0", "format": FORMAT, "agent": agent, "suite": name, "options": options,
+        "settings": {"layers": [128], "gamma": 0.99}, "packages": {"torch": "2.8", "numpy": "2.0"}, "python": "3.11.0",
+        "machine": {"processor": "any", "usable_cores": 2}, "git_commit": None, "cuda": None,
+        "started": "2026-01-01 00:00:00 +0000",
+    }  # fmt: skip
+    (path / "config.json").write_text(json.dumps(config))
+    lines = [
+        {"iteration": i, "step": 1000 * (i + 1), "return": 100.0 * i, "success": 0.2 * i, "success_first_episode": 0.1 * i,
+         "success_last_episode": 0.3 * i, "return_first_episode": 90.0 * i, "return_last_episode": 110.0 * i,
+         "collect_seconds": 1.0, "seconds": 2.0, "steps_per_second": 500.0}
+        for i in range(3)
+    ]  # fmt: skip
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if evaluated:
+        made = suite(name)
+        drawn = {"train": made.train.tasks[:goals]} | ({"test": made.test.tasks[:goals]} if made.test else {})
+        content = evaluation(tasks or drawn, rate, run=path.name, agent=agent, suite=name, run_seed=seed, **more)
+        (path / "evaluations").mkdir()
+        for file in ("evaluation.json", f"evaluations/all-goals_{content['checkpoint']}.json"):
+            (path / file).write_text(json.dumps(content))
+    return path

@@ -1,0 +1,56 @@
+"""Pages of `metarl report` as a real browser reads them."""
+
+from pathlib import Path
+from typing import Any
+
+from builders import browser
+from hypothesis import strategies as st
+
+from metarl import cli
+
+JUNK = st.sampled_from([None, [], {}, "x", -1, 0, 10**400, [None], [[]], {"sampled": 1}, True, "<b>"])
+"""What may be in the place of anything in a damaged file."""
+
+WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
+           new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
+
+
+def spoil(data: st.DataObject, content: Any) -> None:
+    """Put something of `JUNK` in the place of anything in a file's content."""
+    place = content
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    place[key] = data.draw(JUNK)
+
+
+def report(*args: Path | str) -> int:
+    """The command; its exit status."""
+    return cli.run(["report", *map(str, args), "--quiet"])
+
+
+def check_page(chromium: browser.Browser, page: Path) -> None:
+    """The page is drawn whole, without an error, and asks for nothing that is not in it."""
+    chromium.open(page)
+    chromium.run(WAITS)
+    assert chromium.errors == []
+    assert [url for url in chromium.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
+    assert chromium.run("[...document.images].filter(i => !i.naturalWidth || !i.alt).length") == 0
+    assert chromium.run("[...document.querySelectorAll('video')].filter(v => v.readyState < 2 || !v.videoWidth).length") == 0
+    assert chromium.run("document.scripts.length") == 0
+    assert (
+        chromium.run("[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash)).length")
+        == 0
+    )
+
+
+def text(chromium: browser.Browser) -> str:
+    """What the page says."""
+    return plain(chromium.run("document.body.innerText"))
+
+
+def plain(said: str) -> str:
+    """With plain spaces."""
+    return said.replace("\N{NO-BREAK SPACE}", " ")

@@ -1,0 +1,77 @@
+"""Compiled code is kept on disk, and never used for other sources than it was made from."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders.oracle import Make, native_tasks
+
+import metarl
+from metarl.envs import TaskDistribution, jit
+
+SMALL = """
+import numpy as np
+from metarl.envs import Task, TaskDistribution, make_vec
+task = Task("reach-v3", (0.0, 0.65, 0.02, 0.0, 0.85, 0.2))
+env = make_vec(TaskDistribution((task,)), 1, engine="native")
+env.reset()
+print(env.step(np.zeros((1, 4)))[1][0])
+"""
+
+
+def test_damaged_compiled_code_is_compiled_again(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power cut: numba's index of a function's compilations, and another function's code."""
+    make(1, TaskDistribution(native_tasks(1).tasks[:1]), engine="native").reset()
+    shutil.copytree(jit.cache_folder(), tmp_path / "compiled" / jit.cache_folder().name)
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
+
+    def run() -> str:
+        return subprocess.run([sys.executable, "-c", SMALL], capture_output=True, text=True, check=False).stdout
+
+    reward = run()
+    assert float(reward) > 0
+    for pattern in ("reach.reach-*.nbi", "primitives.distance-*.nbc"):
+        damaged = list((tmp_path / "compiled").rglob(pattern))
+        assert damaged
+        for path in damaged:
+            path.write_bytes(path.read_bytes()[:-50])
+    assert run() == reward
+
+
+def test_editing_a_tasks_file_changes_its_result_at_the_next_start(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled code of before is there, and not used: not for the formula, nor where it calls what was edited."""
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + SMALL
+
+    def run() -> float:
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+        return float(done.stdout)
+
+    make(1, TaskDistribution(native_tasks(1).tasks[:1]), engine="native").reset()
+    shutil.copytree(Path(metarl.__file__).parent, tmp_path / "metarl", ignore=shutil.ignore_patterns("__pycache__"))
+    before = run()
+    for name, old, new in (("reach.py", "10.0 * in_place", "20.0 * in_place"), ("primitives.py", "d = 3.0 *", "d = 4.0 *")):
+        path = tmp_path / "metarl" / "envs" / "tasks" / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        if name == "reach.py":
+            assert run() == pytest.approx(2 * before)
+    assert run() != pytest.approx(2 * before)
+
+
+def test_a_change_in_any_source_moves_the_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba itself would go on with old code where the change is in another file."""
+    shutil.copytree(Path(jit.__file__).parent, tmp_path / "envs")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "envs" / "jit.py"))
+    find = jit.cache_folder.__wrapped__
+    folders = [find(), find()]
+    for source in ("tasks/primitives.py", "engines/kernel.py"):
+        with (tmp_path / "envs" / source).open("a") as file:
+            file.write("# changed")
+        folders.append(find())
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3

@@ -1,0 +1,209 @@
+"""Meta-World's own evaluation: through its code and environments, and on the native engine, number for number."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny import BITS, refused, train
+
+from metarl import cli
+from metarl.agents import find
+from metarl.agents.baselines import Scripted, ScriptedSettings
+from metarl.agents.maml.agent import MAML
+from metarl.envs import TaskDistribution, make_vec, suite
+from metarl.errors import UserError
+from metarl.evaluation import metaworld as metaworld_protocol
+from metarl.evaluation.all_goals import evaluate, summary
+from metarl.evaluation.metaworld import measure, native_envs, shares, stock_envs
+from metarl.evaluation.wording import stock_sentence
+from metarl.nn.distributions import Gaussian
+from metarl.sharing.opening import open_run
+from metarl.training.setup import trained_control as trained_setup
+
+CPU = torch.device("cpu")
+REACH = suite("ml1:reach-v3", 1, 4)
+
+
+def _agent(name: str):
+    agent_class, presets = find(name)
+    env = make_vec(REACH.train, 1, engine="native")
+    made = agent_class(
+        presets["default"].settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=3,
+        device=CPU, total_iterations=1,
+    )  # fmt: skip
+    env.close()
+    return made
+
+
+@pytest.fixture
+def one_slot(monkeypatch):
+    """One slot, which goes through all goals."""
+    monkeypatch.setattr(metaworld_protocol, "SLOTS", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """RL² and MAML-TRPO after a little training."""
+    agents = []
+    for name in ("rl2", "maml-trpo"):
+        path = tmp_path_factory.mktemp("runs") / name
+        assert train(path, 2, agent=name) == 0
+        run, _ = open_run(path)
+        agents.append(trained_setup(run, run.load()[0], device="cpu").agent)
+    return agents
+
+
+def test_native_equals_stock_number_for_number(one_slot, trained):
+    agents = [_agent("random"), _agent("scripted"), *trained]
+    for agent in agents:
+        seeds = range(2) if isinstance(agent, MAML) else range(5)
+        found = {}
+        for seed in seeds:
+            both = [
+                measure(
+                    agent, REACH.test, engine=engine, seed=seed, horizon=60 if agent is agents[1] else 12, episodes=1,
+                    device=CPU, evaluations=2 if agent is agents[2] else 1,
+                )
+                for engine in ("python", "native")
+            ]  # fmt: skip
+            assert both[0] == both[1]
+            found[seed] = both[0]
+        if isinstance(agent, MAML):
+            assert found[0]["return"] != found[1]["return"]  # the sampled support, and so what was learned, differs
+        if agent is agents[1]:
+            assert any(one["success"] > 0 for one in found.values())
+
+
+def test_both_go_through_the_goals_in_the_same_order_and_tell_agents_the_same(monkeypatch):
+    monkeypatch.setattr(metaworld_protocol, "SLOTS", 4)
+    s = suite("custom:train=push-v3;test=reach-v3,door-close-v3", 2, 6)
+    (stock, view), (native, env) = stock_envs(s.test, 5, 4, "v2"), native_envs(s.test, 5, 4, "v2")
+    assert list(stock.get_attr("task_name")) == native.get_attr("task_name")
+    orders = []
+    for _ in range(4):  # three goals a slot: the fourth draw shuffles again
+        stock.call("sample_tasks")
+        native.call("sample_tasks")
+        vectors = [tuple(inner.unwrapped._last_rand_vec) for inner in stock.envs]
+        assert vectors == [task.params for task in env.tasks]
+        orders.append(vectors)
+        for slot in range(4):
+            np.testing.assert_array_equal(view.scene(slot).goal, env.engine.scene(slot).goal)
+    assert len({tuple(o) for o in orders[:3]}) == 3
+    assert [task.name for task in view.tasks] == [task.name for task in env.tasks]
+    one, other = stock.reset()[0], native.reset()[0]
+    for _ in range(5):  # past the end of an episode
+        np.testing.assert_array_equal(one, np.float32(other))
+        actions = np.float32([[0.3, -0.2, 1.0, 0.5]] * 4)
+        one, other = stock.step(actions)[0], native.step(actions)[0]
+    stock.close()
+    env.close()
+
+
+class KnowsOneGoal(Scripted):
+    """The expert on one goal; elsewhere it does nothing."""
+
+    def meet(self, env) -> None:
+        super().meet(env)
+        self.mine = torch.tensor([np.allclose(goal, self.goal) for goal in self.goals])
+
+    def predict(self, state, query):
+        prediction, state = super().predict(state, query)
+        return Gaussian(torch.where(self.mine[:, None], prediction.mean, 0.0), prediction.log_std), state
+
+
+def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
+    test = suite("ml1:reach-v3", 1, 10).test
+    env = make_vec(test, 10, engine="native", horizon=150)
+    agent = KnowsOneGoal(
+        ScriptedSettings(), env.single_observation_space, env.single_action_space, None, seed=0, device=CPU, total_iterations=1
+    )
+    hand = (0.0, 0.6, 0.2)  # no goal is solved by a hand that stays here
+    near = min(test.tasks, key=lambda task: np.linalg.norm(np.subtract(task.params[3:], hand)))
+    agent.goal = np.array(near.params[3:])
+    curves, _ = evaluate(agent, env, test.tasks, trials=1, episodes=1, seed=0, device=CPU)
+    env.close()
+    by_episode = summary(curves)
+    assert by_episode["mean"]["success"][0].mean == pytest.approx(0.1)
+
+    for engine in ("native", "python"):
+        stock = measure(agent, test, engine=engine, seed=0, horizon=150, episodes=1, device=CPU, evaluations=1)
+        assert stock["success"] == 1.0
+        ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
+        said = stock_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": stock}}, ours)
+        assert "reports 100 % for this checkpoint; with every goal counted alike it is 10 %" in said.replace(
+            "\N{NO-BREAK SPACE}", " "
+        )
+        assert "fill that quota" in said
+
+
+def test_slots_share_goals_as_stock_deals_them():
+    ten = suite("ml10").test
+    dealt = shares(ten)
+    assert [some[0].name for some in dealt[::4]] == list(ten.names)
+    assert [len(some) for some in dealt] == [10] * 20  # 40 of the 50 goals
+    assert dealt[1][:2] == [ten.tasks[1], ten.tasks[5]]
+    assert [len(some) for some in shares(suite("ml1:reach-v3").test)] == [2] * 20
+    with pytest.raises(UserError, match="--protocol all-goals"):
+        shares(BITS)
+    assert shares(replace(REACH.test, tasks=REACH.test.tasks[:1])) == [[REACH.test.tasks[0]]]
+
+
+def test_a_horizon_beyond_stocks_is_refused():
+    with pytest.raises(UserError, match="500 steps"):
+        measure(_agent("random"), REACH.test, engine="native", seed=0, horizon=501, episodes=1, device=CPU)
+
+
+@pytest.mark.parametrize("agent", ["rl2", "maml-trpo"])
+def test_the_command(agent, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(metaworld_protocol, "EVALUATIONS", 3)
+    path = tmp_path / "run"
+    assert train(path, 1, "--goals", "2", agent=agent) == 0
+    args = ["evaluate", str(path), "--protocol", "metaworld", "--device", "cpu"]
+    assert cli.run(["evaluate", str(path), "--device", "cpu", "--quiet", "--train-goals", "0"]) == 0
+    assert cli.run([*args, "--engine", "native", "--seeds", "2"]) == 0
+    shown = capsys.readouterr().out
+    file = next((path / "evaluations").glob("metaworld_native_*.json"))
+    first = file.read_bytes()
+    content = json.loads(first)
+    assert list(content["sides"]["test"]["seeds"]) == ["0", "1"]
+    assert content["sides"]["test"]["by_task"].keys() == {"reach-v3"}
+    assert "with every goal counted alike" in shown
+    assert file.name in shown.replace("\n", "")
+    assert cli.run([*args, "--engine", "native", "--seeds", "2", "--quiet"]) == 0
+    assert file.read_bytes() == first
+    if agent == "rl2":
+        assert cli.run([*args, "--quiet"]) == 0
+        stock = json.loads(next((path / "evaluations").glob("metaworld_python_*.json")).read_text())
+        assert stock["sides"]["test"]["seeds"]["0"] == content["sides"]["test"]["seeds"]["0"]
+
+
+def test_suites_that_hold_nothing_out_and_seeds_of_another_protocol_are_refused(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run"
+    options = "--num-envs 1 --steps 10 --horizon 5 --device cpu --quiet".split()
+    assert cli.run(["train", "random", "mt1:reach-v3", "--run-dir", str(path), *options]) == 0
+    (tmp_path / "empty").mkdir()
+    args = ["evaluate", str(path)]
+    refused([*args, "--protocol", "metaworld"], "holds nothing out", tmp_path / "empty", monkeypatch, capsys)
+    refused([*args, "--seeds", "2"], "--protocol metaworld", tmp_path / "empty", monkeypatch, capsys)
+    refused(
+        [*args, "--protocol", "metaworld", "--trials", "2"], "--protocol all-goals", tmp_path / "empty", monkeypatch, capsys
+    )
+    with pytest.raises(UserError, match="Meta-World's tasks"):
+        shares(TaskDistribution(BITS.tasks, make=BITS.make))
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "says"),
+    [
+        (["--suite-seed", "2"], ["--suite-seed", "1"], "trained on 50 of the 50 held-out goals"),
+        (["--task-id"], [], "shows no task ids"),
+    ],
+)
+def test_goals_that_were_trained_on_and_shown_task_ids_are_refused(made, asked, says, tmp_path, capsys):
+    path = tmp_path / "run"
+    options = "--num-envs 1 --steps 10 --horizon 5 --device cpu --quiet".split()
+    assert cli.run(["train", "random", "ml1:reach-v3", "--run-dir", str(path), *options, *made]) == 0
+    assert cli.run(["evaluate", str(path), "--protocol", "metaworld", *asked]) == 2
+    assert says in capsys.readouterr().err
