@@ -7,10 +7,14 @@ from `metarl.load`.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metarl.moved import install
+
 if TYPE_CHECKING:
     from metarl.learner import Agent
 
 __version__ = "0.2.0"
+
+install()
 
 
 def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> "Agent":

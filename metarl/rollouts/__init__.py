@@ -1,1 +1,7 @@
 """Experience: playing episodes and trials, and the record of them."""
+
+from metarl.rollouts.random_streams import generator
+from metarl.rollouts.rollout import Rollout
+from metarl.rollouts.trials import Trials, play_trial
+
+__all__ = ["Rollout", "Trials", "generator", "play_trial"]

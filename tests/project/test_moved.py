@@ -1,0 +1,52 @@
+"""Names that the docs of version 0.2 taught can still be imported, with a warning that names the new place."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from metarl.moved import MOVED
+
+TAUGHT = {
+    "metarl.adapt": "adapt",
+    "metarl.advantages": "discounted_returns gae fit_linear standardise",
+    "metarl.fewshot.episodes": "Examples",
+    "metarl.fewshot.own": "predict",
+    "metarl.graphs": "Graph",
+    "metarl.networks": "RecurrentPolicy FeedForwardPolicy Gaussian Categorical InputScaler",
+    "metarl.rollout": "Rollout Trials generator play_trial",
+    "metarl.trpo": "conjugate_gradient line_search",
+}
+
+
+@pytest.mark.parametrize("module", TAUGHT)
+def test_a_name_of_before_is_the_one_of_today(module):
+    sys.modules.pop(module, None)
+    with pytest.warns(FutureWarning, match=rf"{module} is now metarl\.\w+.*: import from there"):
+        old = importlib.import_module(module)
+    for name in TAUGHT[module].split():
+        value = getattr(old, name)
+        assert value is getattr(importlib.import_module(value.__module__), name)
+
+
+def test_it_works_first_thing_in_a_process():
+    code = (
+        "from metarl.networks import RecurrentPolicy\nfrom metarl.fewshot.own import predict\nprint(RecurrentPolicy.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "metarl.nn.policies\n"
+    assert "<string>:1: FutureWarning: metarl.networks is now" in done.stderr
+
+
+def test_what_never_was_is_not_found():
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("metarl.nothing")
+    with pytest.raises(ImportError):
+        exec("from metarl.networks import nothing")
+
+
+def test_every_new_place_exists():
+    for places in MOVED.values():
+        for place in places:
+            importlib.import_module(f"metarl.{place}")
