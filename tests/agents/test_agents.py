@@ -2,6 +2,7 @@
 
 import json
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from builders.tiny import STEPS, equal_runs, metrics, refused, train
 from metarl import cli
 from metarl.agents import AGENTS, CONTROL, find
 from metarl.agents.baselines import Scripted, ScriptedSettings
+from metarl.agents.fewshot.networks import Kind
 from metarl.envs import make_vec, suite
 from metarl.evaluation.all_goals import evaluate
 from metarl.sharing.opening import open_run
@@ -55,6 +57,21 @@ def test_trained_in_two_parts_equals_trained_at_once(tmp_path, agent, options):
     lines = metrics(tmp_path / "whole")
     assert [line["step"] for line in lines] == [size, 2 * size, 3 * size]
     assert all(np.isfinite(list(line.values())).all() for line in lines)
+
+
+@pytest.mark.parametrize("agent", ["rl2", "maml-trpo", "proto", "maml"])
+def test_first_weights_follow_from_the_seed_as_in_every_version(agent, monkeypatch):
+    seeds, seed_torch = [], torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or seed_torch(seed))
+    agent_class, presets = find(agent)
+    options = {"seed": 5, "device": torch.device("cpu")}
+    if AGENTS[agent].training == CONTROL:
+        box = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+        agent_class(presets["default"].settings, box, box, None, total_iterations=1, **options)
+    else:
+        agent_class(presets["default"].settings, Kind("image", (1, 28, 28), 5), classes=9, total_updates=1, **options)
+    # the first number below 2^31 of the stream (5, 4): `metarl.rollouts.random_streams`
+    assert seeds == [int(np.random.default_rng(np.random.SeedSequence((5, 4))).integers(2**31))]
 
 
 def test_gradient_steps_at_test_time_may_be_more_than_in_training(tmp_path, capsys):

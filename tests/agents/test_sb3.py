@@ -55,6 +55,16 @@ def test_actions_are_those_of_sb3(settings, kind):
     np.testing.assert_allclose(prediction.log_prob(action).detach(), theirs.detach(), atol=2e-4)
 
 
+@pytest.mark.parametrize(("settings", "kind"), [(QUICK, SB3PPO), (QUICK_SAC, SB3SAC)])
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_the_buffer_is_made_for_the_environments_and_an_iteration(settings, kind, num_envs):
+    agent, source = toy(HITS, num_envs, 20, 1, settings, kind)
+    agent.iterate(source, 0)
+    buffer = agent.model.rollout_buffer if kind is SB3PPO else agent.model.replay_buffer
+    size = 20 if kind is SB3PPO else settings.buffer_size // num_envs
+    assert (buffer.n_envs, buffer.buffer_size) == (num_envs, size)
+
+
 def test_the_squashed_distribution_is_one():
     """Its density integrates to 1 over the range of the actions, and its samples lie in it."""
     from metarl.nn.distributions import SquashedGaussian

@@ -4,14 +4,15 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from torch.distributions import AffineTransform, Independent, Normal, TanhTransform, TransformedDistribution, kl_divergence
 from torch.distributions import Categorical as TorchCategorical
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Uniform as TorchUniform
 from torch.func import functional_call
 
 from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
 from metarl.learner import Step, where
-from metarl.nn.distributions import ActionHead, Categorical, Gaussian, bounded
+from metarl.nn.distributions import ActionHead, Categorical, Gaussian, SquashedGaussian, Uniform, bounded
 from metarl.nn.input_scaling import InputScaler
 from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy, action_size
 
@@ -45,6 +46,32 @@ def test_categorical_equals_torch_and_samples_by_its_probabilities():
     drawn = Categorical(logits[:1].expand(100_001, -1)).sample(noise)
     frequency = np.bincount(drawn, minlength=3) / 100_001
     np.testing.assert_allclose(frequency, reference.probs[0], atol=1e-4)
+
+
+LOW, HIGH = torch.tensor([-0.5, 1.0, -3.0]).double(), torch.tensor([2.0, 4.0, -1.0]).double()
+"""Bounds of actions, none of which lie around 0."""
+
+
+def test_uniform_equals_torch_between_any_bounds():
+    ours, reference = Uniform(LOW, HIGH), Independent(TorchUniform(LOW, HIGH), 1)
+    noise = torch.linspace(-2, 2, 15).reshape(5, 3).double()
+    action = ours.sample(noise)
+    np.testing.assert_allclose(action, reference.base_dist.icdf(torch.special.ndtr(noise)), rtol=1e-12)
+    np.testing.assert_allclose(ours.log_prob(action), reference.log_prob(action)[:1], rtol=1e-12)
+    np.testing.assert_allclose(ours.mode, reference.mean, rtol=1e-12)
+
+
+def test_squashed_gaussian_equals_torch_between_any_bounds():
+    mean, log_std = torch.tensor([0.3, -0.2, 0.0]).double(), torch.tensor([-0.5, 0.0, 0.4]).double()
+    ours = SquashedGaussian(mean, log_std, LOW, HIGH)
+    squash = [TanhTransform(), AffineTransform((LOW + HIGH) / 2, (HIGH - LOW) / 2)]
+    reference = Independent(TransformedDistribution(Normal(mean, log_std.exp()), squash), 1)
+    noise = torch.linspace(-2, 2, 15).reshape(5, 3).double()
+    inner = mean + log_std.exp() * noise
+    action = ours.sample(noise)
+    np.testing.assert_allclose(action, (LOW + HIGH) / 2 + (HIGH - LOW) / 2 * inner.tanh(), rtol=1e-12)
+    np.testing.assert_allclose(ours.log_prob(action), reference.log_prob(action), rtol=1e-9)
+    np.testing.assert_allclose(ours.mode, (LOW + HIGH) / 2 + (HIGH - LOW) / 2 * mean.tanh(), rtol=1e-12)
 
 
 def test_running_statistics_equal_numpy_over_all_batches():
