@@ -52,9 +52,16 @@ class _Fixed(Agent):
     """An agent that has nothing to learn; its runs are there to be evaluated and seen like any other's."""
 
     def __init__(
-        self, settings: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
-        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
-    ) -> None:  # fmt: skip
+        self,
+        settings: Any,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        *,
+        seed: int,
+        device: torch.device,
+        total_iterations: int,
+    ) -> None:
         self.settings, self.space, self.device = settings, action_space, device
         self.size = action_size(action_space)
 

@@ -81,11 +81,28 @@ class RL2Settings:
 
     def __post_init__(self) -> None:
         check(
-            self, layers=SIZES, hidden=SIZES, epochs="[1, inf)", chunk="[1, inf)", minibatch="[1, inf)", shards="[1, 1024]",
-            gamma="[0, 1)", lam="[0, 1]", anneal_from="[0, 1)", std="(0, inf)", min_std="(0, inf)", max_std_final="(0, inf)",
-            learning_rate="[0, inf)", learning_rate_final="[0, inf)", adam_eps="(0, inf)", max_grad_norm="(0, inf)",
-            clip="[0, inf)", entropy="[0, inf)", entropy_final="[0, inf)", pull="(0, inf)",
-        )  # fmt: skip
+            self,
+            layers=SIZES,
+            hidden=SIZES,
+            epochs="[1, inf)",
+            chunk="[1, inf)",
+            minibatch="[1, inf)",
+            shards="[1, 1024]",
+            gamma="[0, 1)",
+            lam="[0, 1]",
+            anneal_from="[0, 1)",
+            std="(0, inf)",
+            min_std="(0, inf)",
+            max_std_final="(0, inf)",
+            learning_rate="[0, inf)",
+            learning_rate_final="[0, inf)",
+            adam_eps="(0, inf)",
+            max_grad_norm="(0, inf)",
+            clip="[0, inf)",
+            entropy="[0, inf)",
+            entropy_final="[0, inf)",
+            pull="(0, inf)",
+        )
         if self.advantage_scale not in ("batch", "none"):
             raise UserError(f"advantage_scale must be batch or none, not {self.advantage_scale!r}")
 
@@ -138,16 +155,29 @@ class RL2(Agent):
     """
 
     def __init__(
-        self, settings: RL2Settings, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
-        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
-    ) -> None:  # fmt: skip
+        self,
+        settings: RL2Settings,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        *,
+        seed: int,
+        device: torch.device,
+        total_iterations: int,
+    ) -> None:
         self.settings, self.seed, self.device, self.total_iterations = settings, seed, device, total_iterations
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.policy = RecurrentPolicy(
-                observation_space, action_space, scale, settings.layers, settings.hidden, settings.std,
-                settings.state_std, settings.min_std,
-            )  # fmt: skip
+                observation_space,
+                action_space,
+                scale,
+                settings.layers,
+                settings.hidden,
+                settings.std,
+                settings.state_std,
+                settings.min_std,
+            )
         self.policy.to(device)
         self.workers = Workers(settings.shards, "metarl-rl2")
         self.first_std = settings.std
@@ -247,9 +277,10 @@ class RL2(Agent):
         with torch.no_grad():
             x = self._chunks(self.policy.scaler(rollout.query))
         data = Chunks(
-            x, torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]]),
+            x,
+            torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]]),
             *(self._chunks(y) for y in (rollout.action, rollout.log_prob, advantage, rollout.valid)),
-        )  # fmt: skip
+        )
         rng, updates = generator(self.seed, SHUFFLE, iteration), 0
         sums = dict.fromkeys(("loss", "entropy", "grad_norm", "kl", "clip_fraction"), 0.0)
         for _ in range(s.epochs):

@@ -17,18 +17,27 @@ from metarl.system.user_code import UserFile
 
 TRAININGS = {"robots": CONTROL, "examples": FEW_SHOT}
 VERBS = {
-    "begin": "begin(num_tasks)", "predict": "predict(state, query)", "update": "update(batches, iteration)",
-    "state_dict": "state_dict()", "load_state_dict": "load_state_dict(state)",
-}  # fmt: skip
+    "begin": "begin(num_tasks)",
+    "predict": "predict(state, query)",
+    "update": "update(batches, iteration)",
+    "state_dict": "state_dict()",
+    "load_state_dict": "load_state_dict(state)",
+}
 """What an agent must be able to do; what else it may do has a default in `metarl.learner.Agent`."""
 _DISTRIBUTION = ("sample", "mode", "log_prob", "stack")
 """What a distribution over actions has."""
 _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    "robots": ("(settings, observation_space, action_space, scale, *, seed, device, total_iterations)", 4,
-               ("seed", "device", "total_iterations")),
-    "examples": ("(settings, kind, *, seed, device, classes, total_updates)", 2,
-                 ("seed", "device", "classes", "total_updates")),
-}  # fmt: skip
+    "robots": (
+        "(settings, observation_space, action_space, scale, *, seed, device, total_iterations)",
+        4,
+        ("seed", "device", "total_iterations"),
+    ),
+    "examples": (
+        "(settings, kind, *, seed, device, classes, total_updates)",
+        2,
+        ("seed", "device", "classes", "total_updates"),
+    ),
+}
 
 
 def own_entry(file: UserFile) -> AgentEntry:

@@ -157,7 +157,7 @@ class SB3VecEnv(VecEnv):
 
 def make_sb3(
     tasks: TaskDistribution | Suite | str, num_envs: int = 20, *, resample: str = "episode", **options: Any
-) -> SB3VecEnv:  # fmt: skip
+) -> SB3VecEnv:
     """Make a stable-baselines3 `VecEnv`.
 
     Args:

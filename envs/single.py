@@ -32,9 +32,16 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     metadata = {"render_modes": ["rgb_array", "depth_array"], "render_fps": 80}  # noqa: RUF012 - gymnasium's own form
 
     def __init__(
-        self, suite: str, side: str = "train", *, suite_seed: int = 1, goals: int = 50, terminate_on_success: bool = False,
-        render_mode: str | None = None, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        suite: str,
+        side: str = "train",
+        *,
+        suite_seed: int = 1,
+        goals: int = 50,
+        terminate_on_success: bool = False,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
         self.tasks = _tasks(suite, side, suite_seed, goals)
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
         # The vector environment would begin a new episode within the last step of an old one, whose end could then not be
@@ -70,9 +77,17 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def make_vector(
-    num_envs: int = 1, *, suite: str, side: str = "train", suite_seed: int = 1, goals: int = 50, max_episode_steps: int = 500,
-    resample: str = "episode", autoreset: str = "next_step", **options: Any,
-) -> MetaVectorEnv:  # fmt: skip
+    num_envs: int = 1,
+    *,
+    suite: str,
+    side: str = "train",
+    suite_seed: int = 1,
+    goals: int = 50,
+    max_episode_steps: int = 500,
+    resample: str = "episode",
+    autoreset: str = "next_step",
+    **options: Any,
+) -> MetaVectorEnv:
     """What `gymnasium.make_vec` makes of the ids: `make_vec`, a new task for every episode.
 
     Args:

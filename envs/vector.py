@@ -50,18 +50,31 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """
 
     def __init__(
-        self, distribution: TaskDistribution, engine: Engine, num_envs: int, *, seed: int, horizon: int, resample: str,
-        terminate_on_success: bool, autoreset: str, render_mode: str | None, camera: str, width: int, height: int,
+        self,
+        distribution: TaskDistribution,
+        engine: Engine,
+        num_envs: int,
+        *,
+        seed: int,
+        horizon: int,
+        resample: str,
+        terminate_on_success: bool,
+        autoreset: str,
+        render_mode: str | None,
+        camera: str,
+        width: int,
+        height: int,
         description: "partial[MetaVectorEnv]",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
         self.horizon, self.resample, self.terminate_on_success = horizon, resample, terminate_on_success
         self.render_mode, self._view = render_mode, (width, height, camera)
         self._painter: Painter | None = None
         self.metadata = {
-            "autoreset_mode": AutoresetMode[autoreset.upper()], "render_modes": ["rgb_array", "depth_array"],
+            "autoreset_mode": AutoresetMode[autoreset.upper()],
+            "render_modes": ["rgb_array", "depth_array"],
             "render_fps": getattr(engine, "steps_per_second", 80),
-        }  # fmt: skip
+        }
         self._description = description
         self._ids = {name: i for i, name in enumerate(distribution.task_ids)}
         self.single_observation_space, self.single_action_space = engine.observation_space, engine.action_space
@@ -296,12 +309,23 @@ def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
 
 
 def make_vec(
-    tasks: TaskDistribution, num_envs: int, *, engine: str = "auto", seed: int = 0, horizon: int = 500,
-    resample: str = "never", reward: str = "v2", terminate_on_success: bool = False, autoreset: str = "same_step",
+    tasks: TaskDistribution,
+    num_envs: int,
+    *,
+    engine: str = "auto",
+    seed: int = 0,
+    horizon: int = 500,
+    resample: str = "never",
+    reward: str = "v2",
+    terminate_on_success: bool = False,
+    autoreset: str = "same_step",
     info: str = "success",
-    render_mode: str | None = None, camera: str = DEFAULT_CAMERA, width: int = 320, height: int = 240,
+    render_mode: str | None = None,
+    camera: str = DEFAULT_CAMERA,
+    width: int = 320,
+    height: int = 240,
     num_threads: int | None = None,
-) -> MetaVectorEnv:  # fmt: skip
+) -> MetaVectorEnv:
     """Make a vector environment over a task distribution.
 
     Args:
@@ -328,9 +352,12 @@ def make_vec(
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     for option, value, known in (
-        ("resample", resample, ("never", "episode")), ("reward", reward, ("v2", "v1")), ("info", info, ("success", "full")),
-        ("autoreset", autoreset, ("same_step", "next_step")), ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
-    ):  # fmt: skip
+        ("resample", resample, ("never", "episode")),
+        ("reward", reward, ("v2", "v1")),
+        ("info", info, ("success", "full")),
+        ("autoreset", autoreset, ("same_step", "next_step")),
+        ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
+    ):
         if value not in known:
             raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
     if num_envs < 1 or horizon < 1:
@@ -348,15 +375,23 @@ def make_vec(
         from metarl.envs.engines.native import NativeEngine
 
         made = NativeEngine(
-            tasks.tasks, num_envs, num_threads, reward=reward, goal_visible=tasks.goal_visible, all_info=info == "full",
-        )  # fmt: skip
+            tasks.tasks,
+            num_envs,
+            num_threads,
+            reward=reward,
+            goal_visible=tasks.goal_visible,
+            all_info=info == "full",
+        )
     if engine == "auto":
         log.info("engine: %s%s", made.name, f" ({reason})" if reason else "")
     view: dict[str, Any] = {"render_mode": render_mode, "camera": camera, "width": width, "height": height}
     play: dict[str, Any] = {
-        "seed": seed, "horizon": horizon, "resample": resample, "terminate_on_success": terminate_on_success,
+        "seed": seed,
+        "horizon": horizon,
+        "resample": resample,
+        "terminate_on_success": terminate_on_success,
         "autoreset": autoreset,
-    }  # fmt: skip
+    }
     description = partial(
         make_vec, tasks, num_envs, engine=engine, reward=reward, info=info, num_threads=num_threads, **view, **play
     )

@@ -44,9 +44,15 @@ class MyAgent(Agent):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.policy = RecurrentPolicy(
-                observation_space, action_space, scale, layers=(64,), hidden=settings.hidden, std=0.7, state_std=False,
+                observation_space,
+                action_space,
+                scale,
+                layers=(64,),
+                hidden=settings.hidden,
+                std=0.7,
+                state_std=False,
                 min_std=0.05,
-            ).to(device)  # fmt: skip
+            ).to(device)
 
     @cached_property
     def optimizer(self):

@@ -27,9 +27,18 @@ COMMANDS = {
 }
 
 REFUSALS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG,
-    errno.EMFILE, errno.ENFILE, errno.ENOTSUP,
-}  # fmt: skip
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOTSUP,
+}
 """Errors of the system that are of its state, not a fault of this program, also where they name no file."""
 
 

@@ -36,6 +36,9 @@ def register() -> None:
     """Tell gymnasium all ids. `metarl.envs` does so when it is imported: gymnasium itself looks for no plugins."""
     for name, (suite, side) in ids().items():
         gymnasium.register(
-            name, "metarl.envs.single:SingleEnv", vector_entry_point="metarl.envs.single:make_vector",
-            max_episode_steps=HORIZON, kwargs={"suite": suite, "side": side},
-        )  # fmt: skip
+            name,
+            "metarl.envs.single:SingleEnv",
+            vector_entry_point="metarl.envs.single:make_vector",
+            max_episode_steps=HORIZON,
+            kwargs={"suite": suite, "side": side},
+        )

@@ -130,9 +130,11 @@ class MAML(FewShot):
         x, found = self.net.shared(support.x, meta), []
         for i in range(steps):
             params = adapt(
-                params, lambda p: mean_loss(self._forward(p, x, None)[0], support.y), [self._rates(meta, i)],
+                params,
+                lambda p: mean_loss(self._forward(p, x, None)[0], support.y),
+                [self._rates(meta, i)],
                 first_order=self.settings.first_order,
-            )  # fmt: skip
+            )
             found.append(params)
         return found
 

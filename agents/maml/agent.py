@@ -101,11 +101,27 @@ class MAMLSettings(InnerSettings):
         if not self.layers:
             raise UserError("layers must be at least one size")
         check(
-            self, layers=SIZES, cg_iterations="[1, inf)", backtracks="[1, inf)", epochs="[1, inf)", minibatches="[1, inf)",
-            fvp_fraction="(0, 1]", backtrack="(0, 1]", gamma="[0, 1)", lam="[0, 1]", std="(0, inf)", min_std="(0, inf)",
-            max_kl="(0, inf)", sampling_credit="[0, inf)", learning_rate="[0, inf)", clip="[0, inf)", inner_kl="[0, inf)",
-            inner_kl_target="(0, inf)", entropy="[0, inf)", max_grad_norm="(0, inf)",
-        )  # fmt: skip
+            self,
+            layers=SIZES,
+            cg_iterations="[1, inf)",
+            backtracks="[1, inf)",
+            epochs="[1, inf)",
+            minibatches="[1, inf)",
+            fvp_fraction="(0, 1]",
+            backtrack="(0, 1]",
+            gamma="[0, 1)",
+            lam="[0, 1]",
+            std="(0, inf)",
+            min_std="(0, inf)",
+            max_kl="(0, inf)",
+            sampling_credit="[0, inf)",
+            learning_rate="[0, inf)",
+            clip="[0, inf)",
+            inner_kl="[0, inf)",
+            inner_kl_target="(0, inf)",
+            entropy="[0, inf)",
+            max_grad_norm="(0, inf)",
+        )
 
 
 _MULTITASK_PPO = MAMLSettings(
@@ -143,9 +159,16 @@ class MAML(Agent):
     """
 
     def __init__(
-        self, settings: MAMLSettings, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
-        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
-    ) -> None:  # fmt: skip
+        self,
+        settings: MAMLSettings,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        *,
+        seed: int,
+        device: torch.device,
+        total_iterations: int,
+    ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         self.phases, self.first_std = settings.inner_steps + 1, settings.std
         with torch.random.fork_rng(devices=[]):

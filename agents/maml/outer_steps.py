@@ -114,15 +114,25 @@ def trpo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Me
     curvature = float(x @ (gradient - residual))
     start = flatten(agent.meta.values()).detach()
     metrics = {
-        "failed_tasks": float(total - left), "accepted": 0.0, "line_search": 0.0, "kl": 0.0, "surrogate_gain": 0.0,
-        "cg_residual": float(residual.norm() / gradient.norm().clamp(min=1e-30)), "grad_norm": float(gradient.norm()),
-    }  # fmt: skip
+        "failed_tasks": float(total - left),
+        "accepted": 0.0,
+        "line_search": 0.0,
+        "kl": 0.0,
+        "surrogate_gain": 0.0,
+        "cg_residual": float(residual.norm() / gradient.norm().clamp(min=1e-30)),
+        "grad_norm": float(gradient.norm()),
+    }
     if not curvature > 0 or not np.isfinite(curvature):  # no gradient, or a Fisher matrix that is none: nothing to follow
         return metrics
     found = line_search(
-        start, (2 * s.max_kl / curvature) ** 0.5 * x, measure, surrogate=float(surrogate) + ROUNDING, max_kl=s.max_kl,
-        backtrack=s.backtrack, tries=s.backtracks,
-    )  # fmt: skip
+        start,
+        (2 * s.max_kl / curvature) ** 0.5 * x,
+        measure,
+        surrogate=float(surrogate) + ROUNDING,
+        max_kl=s.max_kl,
+        backtrack=s.backtrack,
+        tries=s.backtracks,
+    )
     if found.point is not None:
         _set(agent, found.point)
         metrics |= {"accepted": 1.0, "kl": found.measured.kl, "surrogate_gain": found.measured.surrogate - float(surrogate)}

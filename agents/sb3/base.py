@@ -87,10 +87,19 @@ class PPOSettings(SB3Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            self, n_steps="[1, inf)", batch_size="[2, inf)", n_epochs="[1, inf)", gae_lambda="[0, 1]", clip_range="(0, inf)",
-            ent_coef="[0, inf)", vf_coef="[0, inf)", max_grad_norm="(0, inf)", target_kl="(0, inf)", log_std_init="[-20, 20]",
+            self,
+            n_steps="[1, inf)",
+            batch_size="[2, inf)",
+            n_epochs="[1, inf)",
+            gae_lambda="[0, 1]",
+            clip_range="(0, inf)",
+            ent_coef="[0, inf)",
+            vf_coef="[0, inf)",
+            max_grad_norm="(0, inf)",
+            target_kl="(0, inf)",
+            log_std_init="[-20, 20]",
             fit_epochs="[1, inf)",
-        )  # fmt: skip
+        )
 
 
 PRESETS = {"sb3-ppo": {"default": Preset(PPOSettings())}}
@@ -143,9 +152,16 @@ class SB3Agent(Agent):
     resample = "episode"
 
     def __init__(
-        self, settings: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any],
-        scale: InputScale | None, *, seed: int, device: torch.device, total_iterations: int,
-    ) -> None:  # fmt: skip
+        self,
+        settings: Any,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        *,
+        seed: int,
+        device: torch.device,
+        total_iterations: int,
+    ) -> None:
         from metarl.agents.sb3 import models as sb3_models  # imports stable-baselines3
 
         self.sb3: Any = sb3_models
@@ -282,13 +298,29 @@ class SB3PPO(SB3Agent):
 
     def _make(self) -> Any:
         s = self.settings
-        names = ("learning_rate", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "normalize_advantage",
-                 "ent_coef", "vf_coef", "max_grad_norm", "target_kl")  # fmt: skip
+        names = (
+            "learning_rate",
+            "batch_size",
+            "n_epochs",
+            "gamma",
+            "gae_lambda",
+            "clip_range",
+            "normalize_advantage",
+            "ent_coef",
+            "vf_coef",
+            "max_grad_norm",
+            "target_kl",
+        )
         policy = {"net_arch": list(s.net_arch), "log_std_init": s.log_std_init}
         return self.sb3.build(
-            self.sb3.PPO, *self.spaces, self.scale, policy, n_steps=1, device=self.device,
+            self.sb3.PPO,
+            *self.spaces,
+            self.scale,
+            policy,
+            n_steps=1,
+            device=self.device,
             **{name: getattr(s, name) for name in names},
-        )  # fmt: skip
+        )
 
     def _update_every(self, env: Any) -> int:
         return self.settings.n_steps or env.horizon
@@ -301,15 +333,18 @@ class SB3PPO(SB3Agent):
     def _buffer(self, model: Any, steps: int, slots: int) -> Any:
         s = self.settings
         return self.sb3.RolloutBuffer(
-            steps, model.observation_space, model.action_space, self.device, gae_lambda=s.gae_lambda, gamma=s.gamma,
+            steps,
+            model.observation_space,
+            model.action_space,
+            self.device,
+            gae_lambda=s.gae_lambda,
+            gamma=s.gamma,
             n_envs=slots,
-        )  # fmt: skip
+        )
 
     def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Distribution, dict[str, Tensor]]:
         """Each task's own policy."""
-        features = self._hidden(
-            state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net"
-        )  # fmt: skip
+        features = self._hidden(state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net")
         out = linear_by_task(features, state, "policy.action_net").squeeze(1)
         log_std = state.get("policy.log_std")
         return Categorical(out) if log_std is None else Gaussian(out, log_std.expand_as(out)), state
@@ -325,9 +360,14 @@ class SB3PPO(SB3Agent):
         reward[cut] += self.settings.gamma * following.cpu().numpy()[cut]
         buffer = self._buffer(model, n, 1)
         fill(
-            buffer, observations=played.obs, actions=played.action, values=value, log_probs=log_prob, rewards=reward,
+            buffer,
+            observations=played.obs,
+            actions=played.action,
+            values=value,
+            log_probs=log_prob,
+            rewards=reward,
             episode_starts=torch.cat([torch.ones_like(played.done[:1]), played.done[:-1]]),
-        )  # fmt: skip
+        )
         buffer.pos = n
         buffer.compute_returns_and_advantage(following[-1:], played.done[-1:].cpu().numpy())
         model.rollout_buffer, model.n_epochs = buffer, self.settings.fit_epochs

@@ -56,9 +56,13 @@ class Scaled(BaseFeaturesExtractor):
 
 
 def build(
-    algorithm: Any, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
-    policy: dict[str, Any], **settings: Any,
-) -> Any:  # fmt: skip
+    algorithm: Any,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    scale: InputScale | None,
+    policy: dict[str, Any],
+    **settings: Any,
+) -> Any:
     """An untrained algorithm of SB3 that is given its environments later.
 
     Args:

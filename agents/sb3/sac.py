@@ -53,9 +53,17 @@ class SACSettings(SB3Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            self, batch_size="[2, inf)", buffer_size="[1, inf)", learning_starts="[0, inf)", tau="[0, 1]", ent_coef="[0, inf)",
-            train_freq="[1, inf)", gradient_steps="[-1, inf)", target_update_interval="[1, inf)", fit_steps="[0, inf)",
-        )  # fmt: skip
+            self,
+            batch_size="[2, inf)",
+            buffer_size="[1, inf)",
+            learning_starts="[0, inf)",
+            tau="[0, 1]",
+            ent_coef="[0, inf)",
+            train_freq="[1, inf)",
+            gradient_steps="[-1, inf)",
+            target_update_interval="[1, inf)",
+            fit_steps="[0, inf)",
+        )
 
 
 PRESETS = {"sb3-sac": {"default": Preset(SACSettings())}}
@@ -85,13 +93,27 @@ class SB3SAC(SB3Agent):
 
     def _make(self) -> Any:
         s = self.settings
-        names = ("learning_rate", "learning_starts", "batch_size", "tau", "gamma", "train_freq", "gradient_steps",
-                 "target_update_interval")  # fmt: skip
+        names = (
+            "learning_rate",
+            "learning_starts",
+            "batch_size",
+            "tau",
+            "gamma",
+            "train_freq",
+            "gradient_steps",
+            "target_update_interval",
+        )
         return self.sb3.build(
-            self.sb3.SAC, *self.spaces, self.scale, {"net_arch": list(s.net_arch)}, device=self.device, buffer_size=1,
-            ent_coef="auto" if s.ent_coef is None else s.ent_coef, target_entropy=-float(action_size(self.spaces[1])),
+            self.sb3.SAC,
+            *self.spaces,
+            self.scale,
+            {"net_arch": list(s.net_arch)},
+            device=self.device,
+            buffer_size=1,
+            ent_coef="auto" if s.ent_coef is None else s.ent_coef,
+            target_entropy=-float(action_size(self.spaces[1])),
             **{name: getattr(s, name) for name in names},
-        )  # fmt: skip
+        )
 
     def _update_every(self, env: Any) -> int:
         return self.settings.train_freq
@@ -143,9 +165,13 @@ class SB3SAC(SB3Agent):
         """Gradient steps of SAC on the task's own transitions."""
         buffer = self._buffer(model, len(played.reward), 1)
         fill(
-            buffer, observations=played.obs, actions=model.policy.scale_action(played.action.cpu().numpy()),
-            next_observations=played.next_obs, rewards=self._scaled(played.reward), dones=played.done,
+            buffer,
+            observations=played.obs,
+            actions=model.policy.scale_action(played.action.cpu().numpy()),
+            next_observations=played.next_obs,
+            rewards=self._scaled(played.reward),
+            dones=played.done,
             timeouts=played.done & ~played.terminated,
-        )  # fmt: skip
+        )
         model.replay_buffer = buffer
         model.train(gradient_steps=self.settings.fit_steps, batch_size=self.settings.batch_size)

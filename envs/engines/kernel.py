@@ -148,9 +148,28 @@ def observe(row, ids, seen_offsets, out):
 
 @partial(jit, what="the engine's loop")
 def step_slots(
-    counter, order, classes, addresses, layouts, seen_offsets, limits, hand_low, hand_high, offsets, mj_step, mj_forward,
-    actions, previous, show_goal, all_info, obs, reward, success, info, unstable,
-):  # fmt: skip
+    counter,
+    order,
+    classes,
+    addresses,
+    layouts,
+    seen_offsets,
+    limits,
+    hand_low,
+    hand_high,
+    offsets,
+    mj_step,
+    mj_forward,
+    actions,
+    previous,
+    show_goal,
+    all_info,
+    obs,
+    reward,
+    success,
+    info,
+    unstable,
+):
     """One control step (12.5 ms) of slots, one after the other, until none is left.
 
     Args:

@@ -80,9 +80,7 @@ def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
         where = (k.QPOS, thing.qposadr[0]) if kind == "joint" else (columns[kind], thing.id)
         row[k.READING_COLUMNS + 2 * i :][:2] = where
     if native.touched:
-        row[k.LEFT_GEOM : k.TOUCHED_GEOM + 1] = [
-            model.geom(g).id for g in ("leftpad_geom", "rightpad_geom", native.touched)
-        ]  # fmt: skip
+        row[k.LEFT_GEOM : k.TOUCHED_GEOM + 1] = [model.geom(g).id for g in ("leftpad_geom", "rightpad_geom", native.touched)]
     row[k.TOUCH_DECIDES] = native.touch_decides
     return row, offsets
 
@@ -102,9 +100,15 @@ class NativeEngine:
     name = "native"
 
     def __init__(
-        self, tasks: Sequence[Task], num_envs: int, num_threads: int | None = None, *, reward: str = "v2",
-        goal_visible: bool = False, all_info: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        tasks: Sequence[Task],
+        num_envs: int,
+        num_threads: int | None = None,
+        *,
+        reward: str = "v2",
+        goal_visible: bool = False,
+        all_info: bool = False,
+    ) -> None:
         if num_threads is not None and num_threads < 1:
             raise UserError(f"num_threads must be at least 1, not {num_threads}")
         self.threads = min(num_threads or worker_count(), num_envs)
@@ -186,9 +190,18 @@ class NativeEngine:
             data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
             self.held[slot], self.classes[slot], self.order = data, c, None
             arrays = (
-                data.qpos, data.ctrl, data.mocap_pos, data.mocap_quat, data.xpos, data.geom_xpos, data.site_xpos, data.xquat,
-                data.xmat, data.geom_xmat, data.site_xmat,
-            )  # fmt: skip
+                data.qpos,
+                data.ctrl,
+                data.mocap_pos,
+                data.mocap_quat,
+                data.xpos,
+                data.geom_xpos,
+                data.site_xpos,
+                data.xquat,
+                data.xmat,
+                data.geom_xmat,
+                data.site_xmat,
+            )
             self.addresses[slot, k.DATA : k.MEMORY] = [data._address, *(array.ctypes.data for array in arrays)]
         self.addresses[slot, k.MODEL] = self.own_models.put(slot, self.models[snap.model_file], snap.body_pos, snap.site_pos)
         self.scenes[slot] = snap
@@ -202,10 +215,27 @@ class NativeEngine:
         figures = np.empty((len(INFO), n if self.all_info else 0))
         self.counter[:] = 0
         work: tuple[Any, ...] = (
-            self.counter, self.order, self.classes, self.addresses, self.layouts, self.seen_offsets, self.limits,
-            HAND_LOW, HAND_HIGH, self.offsets, *self.functions, actions, self.previous, self.goal_visible, self.all_info,
-            obs, reward, success, figures, unstable,
-        )  # fmt: skip
+            self.counter,
+            self.order,
+            self.classes,
+            self.addresses,
+            self.layouts,
+            self.seen_offsets,
+            self.limits,
+            HAND_LOW,
+            HAND_HIGH,
+            self.offsets,
+            *self.functions,
+            actions,
+            self.previous,
+            self.goal_visible,
+            self.all_info,
+            obs,
+            reward,
+            success,
+            figures,
+            unstable,
+        )
         with held():
             helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
             k.step_slots(*work)

@@ -274,9 +274,12 @@ class PythonEngine:
             info["unstable"] = unstable
             info.pop("_unstable", None)
         return StepResult(
-            np.array(obs, self.observation_space.dtype), np.array(reward, np.float64), np.array(terminated, bool),
-            np.array(truncated, bool), info,
-        )  # fmt: skip
+            np.array(obs, self.observation_space.dtype),
+            np.array(reward, np.float64),
+            np.array(terminated, bool),
+            np.array(truncated, bool),
+            info,
+        )
 
     def scene(self, slot: int) -> Scene:
         """See `Engine.scene`. Only Meta-World's environments have one."""

@@ -103,9 +103,12 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
         # a process of its own, not multiprocessing: that would import the user's script again
         search = os.pathsep.join(path for path in sys.path if path)
         with subprocess.Popen(
-            [sys.executable, "-c", "from metarl.envs.engines.snapshots import work; work()"], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": search},
-        ) as process:  # fmt: skip
+            [sys.executable, "-c", "from metarl.envs.engines.snapshots import work; work()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": search},
+        ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
@@ -207,9 +210,15 @@ def _build(env: "StockEnv", task: Task) -> Snapshot:
     memory = np.concatenate([np.atleast_1d(np.nan if value is None else value) for value in common + special])
     limits: list[Any] = [stock.mocap_low, stock.mocap_high, stock.goal_space.low, stock.goal_space.high]
     return Snapshot(
-        scene.model_file, scene.state, scene.body_pos, scene.site_pos, np.array(obs), np.array(stock._prev_obs),
-        memory.astype(np.float64), *(np.array(limit, np.float64) for limit in limits),
-    )  # fmt: skip
+        scene.model_file,
+        scene.state,
+        scene.body_pos,
+        scene.site_pos,
+        np.array(obs),
+        np.array(stock._prev_obs),
+        memory.astype(np.float64),
+        *(np.array(limit, np.float64) for limit in limits),
+    )
 
 
 def _encode(snap: Snapshot) -> bytes:

@@ -83,7 +83,8 @@ NATIVE = {
     "coffee-pull-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
     "coffee-push-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
     "dial-turn-v3": NativeTask(
-        handles.dial_turn, (Seen(("body", "dial"), ("xquat", "dial"), hinge="knob_Joint_1"),),
+        handles.dial_turn,
+        (Seen(("body", "dial"), ("xquat", "dial"), hinge="knob_Joint_1"),),
         remembers=("dial_push_position",),
     ),
     "disassemble-v3": NativeTask(wrench.disassemble, WRENCH, RING),
@@ -91,9 +92,7 @@ NATIVE = {
     "door-lock-v3": NativeTask(doors.door_lock, (Seen(("site", "lockStartLock"), ("xquat", "door_link")),)),
     "door-open-v3": NativeTask(doors.door_open, HANDLE, (("joint", "doorjoint"),)),
     "door-unlock-v3": NativeTask(doors.door_unlock, (Seen(("site", "lockStartUnlock"), ("xquat", "door_link")),)),
-    "drawer-close-v3": NativeTask(
-        handles.drawer_close, (Seen(("body", "drawer_link"), offset=(0.0, -0.16, 0.05)),)
-    ),
+    "drawer-close-v3": NativeTask(handles.drawer_close, (Seen(("body", "drawer_link"), offset=(0.0, -0.16, 0.05)),)),
     "drawer-open-v3": NativeTask(
         handles.drawer_open, (Seen(("body", "drawer_link"), ("xquat", "drawer_link"), (0.0, -0.16, 0.0)),)
     ),
@@ -105,20 +104,18 @@ NATIVE = {
         (("joint", "NailSlideJoint"),),
     ),
     "hand-insert-v3": NativeTask(pick_place.hand_insert, BODY_XQUAT, touched="objGeom"),
-    "handle-press-side-v3": NativeTask(
-        handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)
-    ),
-    "handle-press-v3": NativeTask(
-        handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)
-    ),
+    "handle-press-side-v3": NativeTask(handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)),
+    "handle-press-v3": NativeTask(handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)),
     "handle-pull-side-v3": NativeTask(handles.handle_pull_side, (Seen(("site", "handleCenter")),)),
     "handle-pull-v3": NativeTask(handles.handle_pull, (Seen(("site", "handleRight")),)),
     "lever-pull-v3": NativeTask(
         handles.lever_pull, (Seen(("site", "leverStart"), GEOM),), (("joint", "LeverAxis"),), ("_lever_pos_init",)
     ),
     "peg-insert-side-v3": NativeTask(
-        pegs.peg_insert_side, (Seen(("site", "pegGrasp"), ("site", "pegGrasp")),),
-        (("site", "pegHead"), *PEG_BOXES), ("peg_head_pos_init",),
+        pegs.peg_insert_side,
+        (Seen(("site", "pegGrasp"), ("site", "pegGrasp")),),
+        (("site", "pegHead"), *PEG_BOXES),
+        ("peg_head_pos_init",),
     ),
     "peg-unplug-side-v3": NativeTask(pegs.peg_unplug_side, (Seen(("site", "pegEnd"), ("xquat", "plug1")),)),
     "pick-out-of-hole-v3": NativeTask(pick_place.pick_out_of_hole, BODY_XQUAT),
@@ -134,14 +131,16 @@ NATIVE = {
     "reach-v3": NativeTask(reach.reach, BODY_GEOM),
     "reach-wall-v3": NativeTask(reach.reach_wall, BODY_GEOM),
     "shelf-place-v3": NativeTask(pick_place.shelf_place, BODY_GEOM, touched="objGeom"),
-    "soccer-v3": NativeTask(
-        push.soccer, (Seen(("body", "soccer_ball"), ("body", "soccer_ball")),), touched="objGeom"
-    ),
+    "soccer-v3": NativeTask(push.soccer, (Seen(("body", "soccer_ball"), ("body", "soccer_ball")),), touched="objGeom"),
     "stick-pull-v3": NativeTask(
         pegs.stick_pull, (STICK, Seen(("site", "insertion"))), (("site", "stick_end"),), ("stick_init_pos",), "objGeom"
     ),
     "stick-push-v3": NativeTask(
-        pegs.stick_push, (STICK, Seen(("site", "insertion"), offset=(0.0, 0.09, 0.0))), (), ("stick_init_pos",), "objGeom",
+        pegs.stick_push,
+        (STICK, Seen(("site", "insertion"), offset=(0.0, 0.09, 0.0))),
+        (),
+        ("stick_init_pos",),
+        "objGeom",
         touch_decides=True,
     ),
     "sweep-into-v3": NativeTask(push.sweep_into, BODY_GEOM, touched="objGeom"),
@@ -152,7 +151,7 @@ NATIVE = {
     "window-open-v3": NativeTask(
         handles.window_open, (Seen(("site", "handleOpenStart")),), remembers=("window_handle_pos_init",)
     ),
-}  # fmt: skip
+}
 
 
 def table(native: dict[str, NativeTask]) -> dict[str, NativeTask]:

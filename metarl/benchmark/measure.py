@@ -177,10 +177,14 @@ class Growth:
         """The row; memory is what the process took more when this environment was built and stepped, in MB."""
         rate = statistics.median(rates[-1] for rates in self.rounds)
         return {
-            "slots": self.slots, "threads": self.threads, "steps_per_second": rate, "microseconds_per_step": 1e6 / rate,
-            "times_as_fast_as_first": times_as_fast(self.rounds, -1, 0), "memory_mb": self.memory / 1e6,
+            "slots": self.slots,
+            "threads": self.threads,
+            "steps_per_second": rate,
+            "microseconds_per_step": 1e6 / rate,
+            "times_as_fast_as_first": times_as_fast(self.rounds, -1, 0),
+            "memory_mb": self.memory / 1e6,
             "rounds": [rates[-1] for rates in self.rounds],
-        }  # fmt: skip
+        }
 
 
 def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> None:
@@ -227,9 +231,12 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         name, processes = row["contender"], row["processes"]
         made.add_row(
-            name, str(row["slots"]), f"{processes} processes" if processes else str(row["threads"]),
-            f"{row['steps_per_second']:,.0f}", "" if name == "native" else spread(row["native_is_times_as_fast"]),
-        )  # fmt: skip
+            name,
+            str(row["slots"]),
+            f"{processes} processes" if processes else str(row["threads"]),
+            f"{row['steps_per_second']:,.0f}",
+            "" if name == "native" else spread(row["native_is_times_as_fast"]),
+        )
     return made
 
 

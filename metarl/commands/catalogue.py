@@ -33,7 +33,7 @@ class Catalogue:
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
             ("pretrained models (in the place of a run)", [(PREFIX + name, _trained(at)) for name, at in pretrained().items()]),
             ("engines (--engine)", list(ENGINES.items())),
-        ):  # fmt: skip
+        ):
             grid = Table(
                 title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0), title_style="bold"
             )

@@ -84,17 +84,36 @@ class EvaluateOwn:
 
     def __post_init__(self) -> None:
         check(
-            self, episodes="[1, inf)", horizon="[1, inf)", trials="[1, inf)", seeds="[1, inf)", adapt_every="[1, inf)",
-            train_goals="[0, inf)", seed="[0, inf)", suite_seed="[0, 4294967294]", goals="[1, 100000]",
-        )  # fmt: skip
+            self,
+            episodes="[1, inf)",
+            horizon="[1, inf)",
+            trials="[1, inf)",
+            seeds="[1, inf)",
+            adapt_every="[1, inf)",
+            train_goals="[0, inf)",
+            seed="[0, inf)",
+            suite_seed="[0, 4294967294]",
+            goals="[1, 100000]",
+        )
         if self.seeds > 1 and self.protocol == PROTOCOL:
             raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
 
     @property
     def _suffix(self) -> str:
         """What a file's name says of a plan that is not the default."""
-        letters = {"episodes": "e", "adapt_every": "a", "horizon": "h", "trials": "t", "train_goals": "tr", "seed": "s",
-                   "seeds": "n", "suite_seed": "g", "goals": "of", "recurrent_info": "info", "reward": ""}  # fmt: skip
+        letters = {
+            "episodes": "e",
+            "adapt_every": "a",
+            "horizon": "h",
+            "trials": "t",
+            "train_goals": "tr",
+            "seed": "s",
+            "seeds": "n",
+            "suite_seed": "g",
+            "goals": "of",
+            "recurrent_info": "info",
+            "reward": "",
+        }
         return suffix(self, letters)
 
     def main(self) -> int:
@@ -134,23 +153,40 @@ class EvaluateOwn:
         return Run(
             path,
             {
-                "metarl": metarl.__version__, "format": FORMAT, "agent": self.agent, "suite": played.name, "options": options,
-                "settings": {}, "packages": versions(PACKAGES),
+                "metarl": metarl.__version__,
+                "format": FORMAT,
+                "agent": self.agent,
+                "suite": played.name,
+                "options": options,
+                "settings": {},
+                "packages": versions(PACKAGES),
             },
-        )  # fmt: skip
+        )
 
     def _header(self, run: Run, played: Suite) -> dict[str, Any]:
         trained = {"suite": played.name, "suite_seed": played.seed}  # by its user's word
         return {
-            "run": run.path.name, "agent": self.agent, "suite": played.name, "suite_seed": played.seed, "trained_on": trained,
-            "run_seed": 0, "checkpoint": "own", "step": 0, "horizon": self.horizon, "reward": self.reward, "seed": self.seed,
-            "device": "cpu", "packages": versions(PACKAGES), "git_commit": git_commit(),
-        }  # fmt: skip
+            "run": run.path.name,
+            "agent": self.agent,
+            "suite": played.name,
+            "suite_seed": played.seed,
+            "trained_on": trained,
+            "run_seed": 0,
+            "checkpoint": "own",
+            "step": 0,
+            "horizon": self.horizon,
+            "reward": self.reward,
+            "seed": self.seed,
+            "device": "cpu",
+            "packages": versions(PACKAGES),
+            "git_commit": git_commit(),
+        }
 
     def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
         goals: dict[str, Sequence[Task]] = {
-            "train": some_of(played.train.tasks, self.train_goals), "test": played.test.tasks if played.test else ()
-        }  # fmt: skip
+            "train": some_of(played.train.tasks, self.train_goals),
+            "test": played.test.tasks if played.test else (),
+        }
         goals = {side: tasks for side, tasks in goals.items() if tasks}
         if not goals:
             raise UserError(f"{played.name} holds nothing out: evaluate on train goals (--train-goals)")
@@ -160,25 +196,41 @@ class EvaluateOwn:
             done = 0
             for side, tasks in goals.items():
                 env = make_vec(
-                    replace(played.train, tasks=tuple(tasks)), min(SLOTS, len(tasks) * self.trials), engine=self.engine,
-                    horizon=self.horizon, reward=self.reward,
-                )  # fmt: skip
+                    replace(played.train, tasks=tuple(tasks)),
+                    min(SLOTS, len(tasks) * self.trials),
+                    engine=self.engine,
+                    horizon=self.horizon,
+                    reward=self.reward,
+                )
                 engine = env.engine.name
                 try:
                     curves, _ = evaluate(
-                        self._made(factory, env), env, tasks, trials=self.trials, episodes=self.episodes, seed=self.seed,
-                        device=torch.device("cpu"), adapt_every=self.adapt_every or 1, trial_of=self._trial,
+                        self._made(factory, env),
+                        env,
+                        tasks,
+                        trials=self.trials,
+                        episodes=self.episodes,
+                        seed=self.seed,
+                        device=torch.device("cpu"),
+                        adapt_every=self.adapt_every or 1,
+                        trial_of=self._trial,
                         progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
-                    )  # fmt: skip
+                    )
                 finally:
                     env.close()
                 done += len(tasks) * each
                 sides[side] = side_content(tasks, curves, None)
         content = {
-            **self._header(run, played), "protocol": PROTOCOL, "trials": self.trials, "episodes": self.episodes,
-            "adapt_every": self.adapt_every or 1, "terminate_on_success": False, "engine": engine, "confidence": CONFIDENCE,
+            **self._header(run, played),
+            "protocol": PROTOCOL,
+            "trials": self.trials,
+            "episodes": self.episodes,
+            "adapt_every": self.adapt_every or 1,
+            "terminate_on_success": False,
+            "engine": engine,
+            "confidence": CONFIDENCE,
             "sides": sides,
-        }  # fmt: skip
+        }
         return content, f"{PROTOCOL}_own{self._suffix}"
 
     def _trial(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], generators: Any, **how: Any) -> Iterator[Played]:
@@ -238,15 +290,25 @@ class EvaluateOwn:
 
         figures = {
             str(seed): metaworld_protocol.figure(
-                make, played.test, engine=engine, seed=seed, horizon=self.horizon, episodes=every, steps=self.episodes // every,
-                reward=self.reward, evaluations=metaworld_protocol.EVALUATIONS,
+                make,
+                played.test,
+                engine=engine,
+                seed=seed,
+                horizon=self.horizon,
+                episodes=every,
+                steps=self.episodes // every,
+                reward=self.reward,
+                evaluations=metaworld_protocol.EVALUATIONS,
             )
             for seed in range(self.seed, self.seed + self.seeds)
-        }  # fmt: skip
+        }
         content = {
-            **self._header(run, played), "adapt_every": every, "engine": engine, "episodes": self.episodes,
+            **self._header(run, played),
+            "adapt_every": every,
+            "engine": engine,
+            "episodes": self.episodes,
             **metaworld_protocol.rules(played.test, figures),
-        }  # fmt: skip
+        }
         return content, f"metaworld_{engine}_own{self._suffix}"
 
 

@@ -80,9 +80,16 @@ class Render:
         goals = film.play()
         with Progress(sum(len(c.scenes) for goal in goals for c in goal.clips), what="pictures drawn", quiet=self.quiet) as bar:
             write_video(
-                path, goals, grid=film.grid, width=film.size[0], height=film.size[1], camera=self.film.camera, fps=film.fps,
-                overlay=self.film.overlay, progress=lambda done, total: bar.within(done),
-            )  # fmt: skip
+                path,
+                goals,
+                grid=film.grid,
+                width=film.size[0],
+                height=film.size[1],
+                camera=self.film.camera,
+                fps=film.fps,
+                overlay=self.film.overlay,
+                progress=lambda done, total: bar.within(done),
+            )
         if not self.quiet:
             say(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
         return 0

@@ -72,10 +72,16 @@ def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequenc
     confined(folder.parent, folder.name)
     with writing(str(folder)):
         for prefix, pictures, tables in _assets(sections, comparisons):
-            files = [(f"{one.name}.{kind}", content) for one in pictures
-                     for kind, content in (("svg", one.svg.encode()), ("png", one.png))]  # fmt: skip
-            files += [(f"{table.name}.{kind}", content.encode()) for table in tables
-                      for kind, content in (("csv", table.csv()), ("md", table.markdown()))]  # fmt: skip
+            files = [
+                (f"{one.name}.{kind}", content)
+                for one in pictures
+                for kind, content in (("svg", one.svg.encode()), ("png", one.png))
+            ]
+            files += [
+                (f"{table.name}.{kind}", content.encode())
+                for table in tables
+                for kind, content in (("csv", table.csv()), ("md", table.markdown()))
+            ]
             for name, content in files:
                 write_atomically(confined(folder, prefix + name), content, durable=False)
             count += len(pictures)

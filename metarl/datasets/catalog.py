@@ -23,9 +23,14 @@ DATA_SETS = {
 
 
 def data_set(
-    name: str, *, rotations: bool = True, seed: int = 1, image_size: int = 28, sentence_encoder: str | None = None,
+    name: str,
+    *,
+    rotations: bool = True,
+    seed: int = 1,
+    image_size: int = 28,
+    sentence_encoder: str | None = None,
     device: torch.device | str = "cpu",
-) -> Data:  # fmt: skip
+) -> Data:
     """A data set, loaded into memory; its files are fetched first where they are missing.
 
     Args:

@@ -55,8 +55,9 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
                 if same in homes:
                     raise UserError(f"{path}: class {label!r} is in both {homes[same]} and {folder.name}")
                 classes[label], parts[label], homes[same] = images, part, folder.name
-        split = "by its folders: " + ", ".join(f"{plural(list(parts.values()).count(part), 'class')} for {part}"
-                                               for part in PARTS)  # fmt: skip
+        split = "by its folders: " + ", ".join(
+            f"{plural(list(parts.values()).count(part), 'class')} for {part}" for part in PARTS
+        )
     else:
         classes = read_classes(path, image_size, depth)
         parts, split = by_share(list(classes), seed, name)
@@ -118,8 +119,13 @@ def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, 
             f"make a split: {known}"
         )
     _left_out(path, empty, "class folder", "holds no images", "hold no images")
-    _left_out(path, [entry.name for entry in _entries(path) if entry.is_file()], "file", "lies beside the class folders",
-              "lie beside the class folders")  # fmt: skip
+    _left_out(
+        path,
+        [entry.name for entry in _entries(path) if entry.is_file()],
+        "file",
+        "lies beside the class folders",
+        "lie beside the class folders",
+    )
     _say_unreadable(path, bad, total)
     if nested:
         say(f"{path}: the images of {plural(len(nested), 'class')} lie in folders of its folder: {_some(nested)}")
@@ -255,8 +261,9 @@ def hidden(path: Path) -> list[str]:
     found = []
     for place, folders, names in os.walk(path):
         mine = [name for name in (*folders, *names) if name.startswith(".")]
-        found += [str(Path(place, name).relative_to(path)) for name in mine
-                  if name not in _DROPPINGS and not name.startswith("._")]  # fmt: skip
+        found += [
+            str(Path(place, name).relative_to(path)) for name in mine if name not in _DROPPINGS and not name.startswith("._")
+        ]
         folders[:] = [name for name in folders if not name.startswith(".")]
     return sorted(found)
 

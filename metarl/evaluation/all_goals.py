@@ -28,11 +28,21 @@ Curves = dict[str, dict[str, np.ndarray]]
 
 
 def evaluate(
-    learner: Learner, env: MetaVectorEnv, tasks: Sequence[Task], *, trials: int, episodes: int, seed: int,
-    device: torch.device, adapt_every: int = 1, modes: Sequence[str] = MODES,
-    progress: Callable[[int], None] = lambda steps: None, kept: Kept | None = None, part: str = "",
+    learner: Learner,
+    env: MetaVectorEnv,
+    tasks: Sequence[Task],
+    *,
+    trials: int,
+    episodes: int,
+    seed: int,
+    device: torch.device,
+    adapt_every: int = 1,
+    modes: Sequence[str] = MODES,
+    progress: Callable[[int], None] = lambda steps: None,
+    kept: Kept | None = None,
+    part: str = "",
     trial_of: Callable[..., Iterable[Played]] | None = None,
-) -> tuple[Curves, np.ndarray | None]:  # fmt: skip
+) -> tuple[Curves, np.ndarray | None]:
     """Evaluate on every task alike.
 
     Args:
@@ -70,11 +80,16 @@ def evaluate(
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
             play: Callable[..., Iterable[Played]] = trial_of or play_trial
             trial_of_each = play(
-                env, learner, [tasks[goal] for goal, _ in filled],
-                [trial_generator(seed, tasks[goal], trial) for goal, trial in filled], episodes=episodes,
-                adapt_every=adapt_every, resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
-                device=device, branch=lambda e: "mean" in modes,
-            )  # fmt: skip
+                env,
+                learner,
+                [tasks[goal] for goal, _ in filled],
+                [trial_generator(seed, tasks[goal], trial) for goal, trial in filled],
+                episodes=episodes,
+                adapt_every=adapt_every,
+                resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
+                device=device,
+                branch=lambda e: "mean" in modes,
+            )
             step = env.horizon * len(batch) * len(modes)
             played = _measured(trial_of_each, modes, measures, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
             if kept:

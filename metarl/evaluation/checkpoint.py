@@ -21,9 +21,16 @@ from metarl.training.control import Setup
 
 
 def evaluate_checkpoint(
-    run: Run, checkpoint: Checkpoint, plan: Plan, *, sides: Sequence[str] = ("train", "validation", "test"),
-    modes: Sequence[str] = MODES, protocol: str = PROTOCOL, quiet: bool = False, warnings: Sequence[str] = (),
-) -> tuple[dict[str, Any], Path]:  # fmt: skip
+    run: Run,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    *,
+    sides: Sequence[str] = ("train", "validation", "test"),
+    modes: Sequence[str] = MODES,
+    protocol: str = PROTOCOL,
+    quiet: bool = False,
+    warnings: Sequence[str] = (),
+) -> tuple[dict[str, Any], Path]:
     """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
 
     What was interrupted goes on where it stopped. The file is the same, bit for bit, whenever and with however many
@@ -47,10 +54,15 @@ def evaluate_checkpoint(
     if not goals or ("test" in sides and shown is not trained and "test" not in goals):
         raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
     content: dict[str, Any] = {
-        **header(run, checkpoint, setup, shown, plan.seed), "protocol": protocol, "trials": plan.trials,
-        "episodes": plan.episodes or o.episodes_per_trial, "terminate_on_success": o.terminate_on_success,
-        "engine": setup.env.engine.name, "confidence": CONFIDENCE, **({"warnings": list(warnings)} if warnings else {}),
-    }  # fmt: skip
+        **header(run, checkpoint, setup, shown, plan.seed),
+        "protocol": protocol,
+        "trials": plan.trials,
+        "episodes": plan.episodes or o.episodes_per_trial,
+        "terminate_on_success": o.terminate_on_success,
+        "engine": setup.env.engine.name,
+        "confidence": CONFIDENCE,
+        **({"warnings": list(warnings)} if warnings else {}),
+    }
     name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
     counts = {side: len(tasks) for side, tasks in goals.items()}
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
@@ -74,20 +86,33 @@ def _move(bar: Progress, before: int, steps: int) -> None:
 
 
 def _play_side(
-    setup: Setup, side: str, pool: TaskDistribution, content: dict[str, Any], modes: Sequence[str], kept: Kept,
+    setup: Setup,
+    side: str,
+    pool: TaskDistribution,
+    content: dict[str, Any],
+    modes: Sequence[str],
+    kept: Kept,
     progress: Callable[[int], None],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     trials, device, tasks = content["trials"], setup.source.device, pool.tasks
     env = make_vec(
-        pool, min(SLOTS, len(tasks) * trials), engine=content["engine"] if pool.make is None else "auto",
-        horizon=content["horizon"], reward=content["reward"], terminate_on_success=content["terminate_on_success"],
-    )  # fmt: skip
+        pool,
+        min(SLOTS, len(tasks) * trials),
+        engine=content["engine"] if pool.make is None else "auto",
+        horizon=content["horizon"],
+        reward=content["reward"],
+        terminate_on_success=content["terminate_on_success"],
+    )
     play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
     try:
         curves, std = play(
-            setup.agent, episodes=content["episodes"], adapt_every=setup.adapt_every or setup.source.episodes, modes=modes,
-            progress=progress, part=side,
-        )  # fmt: skip
+            setup.agent,
+            episodes=content["episodes"],
+            adapt_every=setup.adapt_every or setup.source.episodes,
+            modes=modes,
+            progress=progress,
+            part=side,
+        )
         figures = side_content(tasks, curves, std, pool.axes)
         hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
         if hover is not None:

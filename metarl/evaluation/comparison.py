@@ -25,9 +25,12 @@ RESAMPLES = 5000
 """Draws of a bootstrap."""
 _ENDS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 NEEDED = {
-    "suite": "suite", "suite_seed": "suite seed (other goals)", "horizon": "horizon", "reward": "reward function",
+    "suite": "suite",
+    "suite_seed": "suite seed (other goals)",
+    "horizon": "horizon",
+    "reward": "reward function",
     "terminate_on_success": "terminate on success",
-}  # fmt: skip
+}
 """What evaluations must have in common, and how it is called."""
 OPTIONS = ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success")
 """Options of training that make runs differ in more than their seed."""

@@ -1,7 +1,7 @@
 """Evaluation during training: what `--evaluate-every` measures."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metarl.agents import FEW_SHOT, entry
 from metarl.errors import UserError
@@ -55,21 +55,34 @@ def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:
 def check_few_shot(setup: "FewShotSetup") -> None:
     """Raise a `UserError` if the part that `evaluate_on` names has too few classes or examples for an episode."""
     o = setup.options
+    part: Any = o.evaluate_on
     try:
         setup.data.draw(
-            o.evaluate_on, generator(o.seed, TASKS), tasks=1, ways=setup.agent.ways, shots=o.shots, queries=o.queries,  # type: ignore[arg-type]
-        )  # fmt: skip
+            part,
+            generator(o.seed, TASKS),
+            tasks=1,
+            ways=setup.agent.ways,
+            shots=o.shots,
+            queries=o.queries,
+        )
     except UserError as error:
-        raise UserError(f"--evaluate-every on the {o.evaluate_on} classes: {error}") from None
+        raise UserError(f"--evaluate-every on the {part} classes: {error}") from None
 
 
 def measure_few_shot(run: Run, setup: "FewShotSetup", step: int) -> Metrics:
     """The mean measure over `EPISODES` episodes of the part that `evaluate_on` names."""
     from metarl.evaluation.fewshot import evaluate
 
-    o, part = setup.options, setup.options.evaluate_on
+    o = setup.options
+    part: Any = o.evaluate_on
     figures = evaluate(
-        setup.agent, setup.data, part, episodes=EPISODES, shots=o.shots, queries=o.queries, seed=o.seed,  # type: ignore[arg-type]
+        setup.agent,
+        setup.data,
+        part,
+        episodes=EPISODES,
+        shots=o.shots,
+        queries=o.queries,
+        seed=o.seed,
         device=setup.source.device,
-    )  # fmt: skip
+    )
     return {f"{part}_{setup.agent.kind.measure}": float(figures[:, -1].mean())}

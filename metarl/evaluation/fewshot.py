@@ -99,9 +99,19 @@ def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
 
 
 def evaluate(
-    learner: FewShot, data: Data, part: Part, *, episodes: int, shots: int, queries: int, seed: int, device: torch.device,
-    progress: Callable[[int], None] = lambda episodes: None, kept: Kept | None = None, details: Details | None = None,
-) -> np.ndarray:  # fmt: skip
+    learner: FewShot,
+    data: Data,
+    part: Part,
+    *,
+    episodes: int,
+    shots: int,
+    queries: int,
+    seed: int,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda episodes: None,
+    kept: Kept | None = None,
+    details: Details | None = None,
+) -> np.ndarray:
     """Curves over shots of episodes of a part, (episodes, shots + 1).
 
     Args:
@@ -149,13 +159,25 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     needs[f"figures of {plan.episodes:,} episodes"] = plan.episodes * (shots + 1) * 40
     refuse_beyond(needs, "smaller --episodes, --shots or --queries need less")
     content: dict[str, Any] = {
-        "protocol": PROTOCOL, "run": run.path.name, "agent": run.config["agent"], "suite": run.config["suite"],
-        "split": setup.data.split, "run_seed": options.seed, "checkpoint": checkpoint.path.name, "step": checkpoint.step,
-        **asdict(plan), "ways": learner.ways, "shots": shots, "trained_with": {"ways": options.ways, "shots": options.shots},
-        "measure": learner.kind.measure, "transductive": getattr(learner.settings, "transductive", False),
-        "device": setup.source.device.type, "confidence": statistics.CONFIDENCE, "packages": versions(PACKAGES),
+        "protocol": PROTOCOL,
+        "run": run.path.name,
+        "agent": run.config["agent"],
+        "suite": run.config["suite"],
+        "split": setup.data.split,
+        "run_seed": options.seed,
+        "checkpoint": checkpoint.path.name,
+        "step": checkpoint.step,
+        **asdict(plan),
+        "ways": learner.ways,
+        "shots": shots,
+        "trained_with": {"ways": options.ways, "shots": options.shots},
+        "measure": learner.kind.measure,
+        "transductive": getattr(learner.settings, "transductive", False),
+        "device": setup.source.device.type,
+        "confidence": statistics.CONFIDENCE,
+        "packages": versions(PACKAGES),
         "git_commit": git_commit(),
-    }  # fmt: skip
+    }
     name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
     parts = EVALUATED if plan.train else ("test",)
@@ -164,10 +186,18 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         for i, part in enumerate(parts):
             details = Details(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(
-                learner, setup.data, part, episodes=plan.episodes, shots=shots, queries=plan.queries, seed=plan.seed,
-                device=setup.source.device, kept=kept, details=details,
+                learner,
+                setup.data,
+                part,
+                episodes=plan.episodes,
+                shots=shots,
+                queries=plan.queries,
+                seed=plan.seed,
+                device=setup.source.device,
+                kept=kept,
+                details=details,
                 progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
-            )  # fmt: skip
+            )
             sides[part] = {
                 "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),

@@ -111,12 +111,14 @@ class Details:
         taken = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
         measure, n = self.learner.kind.measure, self.answers
         return {
-            "steps": self.counts, "taken": self.counts[taken],
+            "steps": self.counts,
+            "taken": self.counts[taken],
             "measured": [list(statistics.of_episodes(measure, column, n)) for column in figures.T],
-            "difference": [[0.0, 0.0, 0.0] if i == taken else
-                           list(statistics.change_of_episodes(measure, column, figures[:, taken], n))
-                           for i, column in enumerate(figures.T)],
-        }  # fmt: skip
+            "difference": [
+                [0.0, 0.0, 0.0] if i == taken else list(statistics.change_of_episodes(measure, column, figures[:, taken], n))
+                for i, column in enumerate(figures.T)
+            ],
+        }
 
     # ------------------------------------------------------------------ classes
 
@@ -130,13 +132,18 @@ class Details:
         seen = list(dict.fromkeys(c for pair in pairs[:SEEN] for c in pair[:2]))
         rates = right / np.maximum(asked, 1)
         return {
-            "asked": int(asked.sum()), "right": int(right.sum()), "class": data.group, "example": data.examples,
-            "confusions": [[names[a], names[b], n, together] for a, b, n, together in pairs[:PAIRS]], "confused": len(pairs),
+            "asked": int(asked.sum()),
+            "right": int(right.sum()),
+            "class": data.group,
+            "example": data.examples,
+            "confusions": [[names[a], names[b], n, together] for a, b, n, together in pairs[:PAIRS]],
+            "confused": len(pairs),
             "seen": {"classes": [names[c] for c in seen], "items": _shown(data, data.first(self.part, seen))},
-            "by_class": _hardest(list(names), classes, rates), "classes": len(np.unique(classes)),
+            "by_class": _hardest(list(names), classes, rates),
+            "classes": len(np.unique(classes)),
             "by_group": _hardest(groups, classes, rates) if grouped else [],
             "matrix": _matrix(groups, classes, answers, grouped),
-        }  # fmt: skip
+        }
 
     def _example(self, episode: Episode, prediction: Tensor, t: int) -> dict[str, Any]:
         """An episode as it is shown: of each class some examples of the support, and answers to some queries."""
@@ -154,7 +161,8 @@ class Details:
         place = {i: n for n, i in enumerate(order)}
         return {
             "classes": [names[c] for c in episode.classes[t].tolist()],
-            "right": int((prediction[t].argmax(-1) == episode.query.y[t]).sum()), "asked": len(episode.query.y[t]),
+            "right": int((prediction[t].argmax(-1) == episode.query.y[t]).sum()),
+            "asked": len(episode.query.y[t]),
             "items": _shown(self.data, x[order]),
             "support": [[place[i] for i in support] for _, support, _ in rows],
             # the item, the class it is taken for, how probable it is said to be, and how probable the right one
@@ -162,7 +170,7 @@ class Details:
                 [[place[of_query + q], best[q], _round(highest[q]), _round(chances[q, way])] for q in query]
                 for way, _, query in rows
             ],
-        }  # fmt: skip
+        }
 
     # ------------------------------------------------------------------ regression
 
@@ -177,12 +185,14 @@ class Details:
         truth = through(both, GRID) if both.x.shape[1] > 1 else None
         return [
             {
-                "x": _rounded(GRID), "true": None if truth is None else _rounded(truth[t]),
+                "x": _rounded(GRID),
+                "true": None if truth is None else _rounded(truth[t]),
                 "support": _rounded(torch.cat(points.support, -1)[t].numpy()),
-                "steps": self.counts or None, "curves": _rounded(lines[t]),
+                "steps": self.counts or None,
+                "curves": _rounded(lines[t]),
             }
             for t in range(min(count, EPISODES))
-        ]  # fmt: skip
+        ]
 
 
 def _round(value: Tensor) -> float:
@@ -257,6 +267,9 @@ def _matrix(groups: list[str], classes: np.ndarray, answers: np.ndarray, grouped
     chosen = np.sort(there[np.argsort(-wrong[there], kind="stable")][:MATRIX])
     names = list(number)
     return {
-        "grouped": grouped, "all": len(there), "names": [names[i] for i in chosen],
-        "counts": counts[np.ix_(chosen, chosen)].tolist(), "asked": asked[np.ix_(chosen, chosen)].tolist(),
-    }  # fmt: skip
+        "grouped": grouped,
+        "all": len(there),
+        "names": [names[i] for i in chosen],
+        "counts": counts[np.ix_(chosen, chosen)].tolist(),
+        "asked": asked[np.ix_(chosen, chosen)].tolist(),
+    }

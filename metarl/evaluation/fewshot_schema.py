@@ -12,8 +12,21 @@ from metarl.evaluation.vocabulary import SIDES
 from metarl.system.printable import printable
 
 PROTOCOL = "episodes"
-_NEEDED = {"run": str, "agent": str, "suite": str, "split": str, "run_seed": int, "checkpoint": str, "step": int,
-           "episodes": int, "ways": int, "shots": int, "queries": int, "measure": str, "sides": dict}  # fmt: skip
+_NEEDED = {
+    "run": str,
+    "agent": str,
+    "suite": str,
+    "split": str,
+    "run_seed": int,
+    "checkpoint": str,
+    "step": int,
+    "episodes": int,
+    "ways": int,
+    "shots": int,
+    "queries": int,
+    "measure": str,
+    "sides": dict,
+}
 _PIXELS = 256 * 256 * 1000
 """More than example images ever are."""
 

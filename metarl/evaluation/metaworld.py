@@ -92,10 +92,18 @@ def stock_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) ->
 
     names = [some[0].name for some in dealt]
     env = metaworld._make_ml_envs_inner(
-        Held(), meta_batch_size=len(dealt), seed=seed, total_tasks_per_cls=len(dealt[0]) * names.count(names[0]), split="test",
-        terminate_on_success=True, task_select="pseudorandom", max_episode_steps=horizon, reward_function_version=reward,
-        recurrent_info_in_obs=True, normalize_reward_in_recurrent_info=False,
-    )  # fmt: skip
+        Held(),
+        meta_batch_size=len(dealt),
+        seed=seed,
+        total_tasks_per_cls=len(dealt[0]) * names.count(names[0]),
+        split="test",
+        terminate_on_success=True,
+        task_select="pseudorandom",
+        max_episode_steps=horizon,
+        reward_function_version=reward,
+        recurrent_info_in_obs=True,
+        normalize_reward_in_recurrent_info=False,
+    )
     return env, _StockView(env, tasks, names)
 
 
@@ -167,9 +175,19 @@ ENGINES = {"python": stock_envs, "native": native_envs}
 
 
 def measure(
-    learner: Learner, tasks: TaskDistribution, *, engine: str, seed: int, horizon: int, episodes: int, device: torch.device,
-    steps: int = 1, reward: str = "v2", evaluations: int = EVALUATIONS, progress: Callable[[int], None] = lambda steps: None,
-) -> dict[str, Any]:  # fmt: skip
+    learner: Learner,
+    tasks: TaskDistribution,
+    *,
+    engine: str,
+    seed: int,
+    horizon: int,
+    episodes: int,
+    device: torch.device,
+    steps: int = 1,
+    reward: str = "v2",
+    evaluations: int = EVALUATIONS,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any]:
     """One figure of the protocol.
 
     Args:
@@ -195,15 +213,30 @@ def measure(
         return StockAgent(learner, seen, seed=seed, device=device, horizon=horizon, episodes=episodes, progress=progress)
 
     return figure(
-        make, tasks, engine=engine, seed=seed, horizon=horizon, episodes=episodes, steps=steps, reward=reward,
+        make,
+        tasks,
+        engine=engine,
+        seed=seed,
+        horizon=horizon,
+        episodes=episodes,
+        steps=steps,
+        reward=reward,
         evaluations=evaluations,
-    )  # fmt: skip
+    )
 
 
 def figure(
-    make_agent: Callable[[Any], Any], tasks: TaskDistribution, *, engine: str, seed: int, horizon: int, episodes: int,
-    steps: int, reward: str, evaluations: int,
-) -> dict[str, Any]:  # fmt: skip
+    make_agent: Callable[[Any], Any],
+    tasks: TaskDistribution,
+    *,
+    engine: str,
+    seed: int,
+    horizon: int,
+    episodes: int,
+    steps: int,
+    reward: str,
+    evaluations: int,
+) -> dict[str, Any]:
     """`measure` of any agent that follows `metaworld.evaluation.MetaLearningAgent`.
 
     Args:
@@ -216,9 +249,13 @@ def figure(
     env, seen = ENGINES[engine](tasks, seed, horizon, reward)
     try:
         success, returned, by_task = evaluation.metalearning_evaluation(
-            make_agent(seen), env, num_evals=evaluations, adaptation_steps=steps, adaptation_episodes=episodes,
+            make_agent(seen),
+            env,
+            num_evals=evaluations,
+            adaptation_steps=steps,
+            adaptation_episodes=episodes,
             evaluation_episodes=QUOTA,
-        )  # fmt: skip
+        )
     finally:
         (env if engine == "python" else seen).close()
     # stock sums over a set, whose order differs between processes, and so does the last bit
@@ -228,7 +265,7 @@ def figure(
 
 def evaluate_checkpoint(
     run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int = 1, quiet: bool = False
-) -> tuple[dict[str, Any], Path]:  # fmt: skip
+) -> tuple[dict[str, Any], Path]:
     """Evaluate a checkpoint and write evaluations/metaworld_<engine>_<checkpoint>.json.
 
     Args:
@@ -269,13 +306,24 @@ def evaluate_checkpoint(
         for i in range(seeds):
             done = i * most
             figures[str(plan.seed + i)] = measure(
-                setup.agent, tasks, engine=plan.engine, seed=plan.seed + i, horizon=options.horizon, episodes=episodes,
-                device=source.device, steps=steps, reward=options.reward, evaluations=EVALUATIONS, progress=progress,
-            )  # fmt: skip
+                setup.agent,
+                tasks,
+                engine=plan.engine,
+                seed=plan.seed + i,
+                horizon=options.horizon,
+                episodes=episodes,
+                device=source.device,
+                steps=steps,
+                reward=options.reward,
+                evaluations=EVALUATIONS,
+                progress=progress,
+            )
     content = {
-        **header(run, checkpoint, setup, shown, plan.seed), "engine": plan.engine, "episodes": episodes * steps,
+        **header(run, checkpoint, setup, shown, plan.seed),
+        "engine": plan.engine,
+        "episodes": episodes * steps,
         **rules(tasks, figures),
-    }  # fmt: skip
+    }
     name = f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
     return content, run.store(content, name)
 
@@ -286,9 +334,12 @@ def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
     mean = {key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")}
     by_task = {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names}
     return {
-        "protocol": "metaworld", "terminate_on_success": True, "evaluations": EVALUATIONS, "episodes_counted": QUOTA,
+        "protocol": "metaworld",
+        "terminate_on_success": True,
+        "evaluations": EVALUATIONS,
+        "episodes_counted": QUOTA,
         "sides": {"test": {**mean, "by_task": by_task, "seeds": figures}},
-    }  # fmt: skip
+    }
 
 
 def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: bool) -> dict[str, Any]:

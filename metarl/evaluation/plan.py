@@ -47,15 +47,27 @@ class Plan:
 
     def __post_init__(self) -> None:
         check(
-            self, trials="[1, inf)", episodes="[1, inf)", train_goals="[0, inf)", validation_goals="[0, 100000]",
-            seed="[0, inf)", suite_seed="[0, 4294967294]",
-        )  # fmt: skip
+            self,
+            trials="[1, inf)",
+            episodes="[1, inf)",
+            train_goals="[0, inf)",
+            validation_goals="[0, 100000]",
+            seed="[0, inf)",
+            suite_seed="[0, 4294967294]",
+        )
 
     @property
     def suffix(self) -> str:
         """What a file's name says of a plan that is not the default."""
-        names = {"trials": "t", "episodes": "e", "seed": "s", "suite": "", "suite_seed": "g", "train_goals": "tr",
-                 "validation_goals": "v"}  # fmt: skip
+        names = {
+            "trials": "t",
+            "episodes": "e",
+            "seed": "s",
+            "suite": "",
+            "suite_seed": "g",
+            "train_goals": "tr",
+            "validation_goals": "v",
+        }
         return suffix(self, names)
 
 
@@ -80,13 +92,22 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
     """What the files of all protocols say of what was evaluated on which suite, and by what."""
     o, trained = setup.options, setup.suite
     return {
-        "run": run.path.name, "agent": run.config["agent"], "suite": shown.name, "suite_seed": shown.seed,
-        "trained_on": {"suite": trained.name, "suite_seed": trained.seed}, "run_seed": o.seed,
-        "checkpoint": checkpoint.path.name, "step": checkpoint.step,
-        "adapt_every": setup.adapt_every, "horizon": o.horizon,
-        "reward": o.reward, "seed": seed, "device": setup.source.device.type, "packages": versions(PACKAGES),
+        "run": run.path.name,
+        "agent": run.config["agent"],
+        "suite": shown.name,
+        "suite_seed": shown.seed,
+        "trained_on": {"suite": trained.name, "suite_seed": trained.seed},
+        "run_seed": o.seed,
+        "checkpoint": checkpoint.path.name,
+        "step": checkpoint.step,
+        "adapt_every": setup.adapt_every,
+        "horizon": o.horizon,
+        "reward": o.reward,
+        "seed": seed,
+        "device": setup.source.device.type,
+        "packages": versions(PACKAGES),
         "git_commit": git_commit(),
-    }  # fmt: skip
+    }
 
 
 def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:

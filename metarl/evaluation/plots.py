@@ -58,9 +58,15 @@ def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
             mean, low, high = np.array(curve.figures[curve.mode][measure], float).T  # an unknown end becomes NaN: no band
             experience = range(len(mean))
             axis.plot(
-                experience, mean, "-" if curve.mode == "sampled" else "--", color=curve.color, lw=2, marker="o", ms=4,
+                experience,
+                mean,
+                "-" if curve.mode == "sampled" else "--",
+                color=curve.color,
+                lw=2,
+                marker="o",
+                ms=4,
                 label=curve.label,
-            )  # fmt: skip
+            )
             axis.fill_between(experience, low, high, color=curve.color, alpha=0.12, lw=0)
         blind = one["sides"].get("test", {}).get("goal_blind")
         if blind:
@@ -70,9 +76,14 @@ def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
             for k in range(one["adapt_every"], longest, one["adapt_every"]):
                 axis.axvline(k - 0.5, color="0.6", lw=1)
             axes[0].annotate(
-                adaptation_step(one["agent"]), (one["adapt_every"] - 0.5, 0.03), xycoords=("data", "axes fraction"),
-                rotation=90, fontsize=8, color="0.4", ha="right",
-            )  # fmt: skip
+                adaptation_step(one["agent"]),
+                (one["adapt_every"] - 0.5, 0.03),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                fontsize=8,
+                color="0.4",
+                ha="right",
+            )
         axis.set_xlabel("episodes of experience with the goal (k)")
         axis.set_title(label, loc="left", fontsize=11)
         axis.set_xticks(range(longest))

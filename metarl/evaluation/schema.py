@@ -18,9 +18,21 @@ _MODES = ("sampled", "mean")
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading and checking a file raises where it is not what it should be."""
 _OPTIONAL = {"engine": str, "adapt_every": int}
-_NEEDED = {"run": str, "agent": str, "suite": str, "suite_seed": int, "run_seed": int, "checkpoint": str, "step": int,
-           "trials": int, "episodes": int, "horizon": int, "reward": str, "terminate_on_success": bool,
-           "sides": dict}  # fmt: skip
+_NEEDED = {
+    "run": str,
+    "agent": str,
+    "suite": str,
+    "suite_seed": int,
+    "run_seed": int,
+    "checkpoint": str,
+    "step": int,
+    "trials": int,
+    "episodes": int,
+    "horizon": int,
+    "reward": str,
+    "terminate_on_success": bool,
+    "sides": dict,
+}
 
 
 def _number(value: Any) -> bool:

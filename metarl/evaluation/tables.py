@@ -75,8 +75,10 @@ def table(content: dict[str, Any]) -> None:
         say("blind: hovers at the centre of the train goals with the agent's own noise, and never learns where the goal is.")
     if (content["suite"], content["suite_seed"]) != tuple(content["trained_on"].values()):
         trained = content["trained_on"]
-        say(f"The run was trained on {trained['suite']}, suite seed {trained['suite_seed']}; the held-out goals are of "
-            f"{content['suite']}, suite seed {content['suite_seed']}.")  # fmt: skip
+        say(
+            f"The run was trained on {trained['suite']}, suite seed {trained['suite_seed']}; the held-out goals are of "
+            f"{content['suite']}, suite seed {content['suite_seed']}."
+        )
     if "test" not in content["sides"]:
         say("Nothing here was held out: the figures say how well it learned its tasks, not how well it adapts to new ones.")
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")

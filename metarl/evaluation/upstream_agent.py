@@ -37,9 +37,16 @@ class StockAgent:
     """
 
     def __init__(
-        self, learner: Learner, env: MetaVectorEnv | Any, *, seed: int, device: torch.device, horizon: int, episodes: int,
+        self,
+        learner: Learner,
+        env: MetaVectorEnv | Any,
+        *,
+        seed: int,
+        device: torch.device,
+        horizon: int,
+        episodes: int,
         progress: Callable[[int], None] = lambda steps: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.learner, self.env, self.seed, self.device = learner, env, seed, device
         self.horizon, self.episodes, self.progress = horizon, episodes, progress
         self.evaluations = 0
@@ -122,11 +129,21 @@ class StockAgent:
         following = torch.where(done.unsqueeze(-1), query.obs, query.obs.roll(-1, 0))
         # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
         return Rollout(
-            query=query, action=action, log_prob=prediction.log_prob(action), reward=torch.stack(self.rewards), done=done,
-            success=torch.zeros_like(done), terminated=torch.stack(self.terminated), next_obs=following, episode=episode,
-            step=index - start, valid=episode < self.episodes,
-            prediction=prediction, states=[], final=Step(self.queries[-1].obs, *self.previous),
-        )  # fmt: skip
+            query=query,
+            action=action,
+            log_prob=prediction.log_prob(action),
+            reward=torch.stack(self.rewards),
+            done=done,
+            success=torch.zeros_like(done),
+            terminated=torch.stack(self.terminated),
+            next_obs=following,
+            episode=episode,
+            step=index - start,
+            valid=episode < self.episodes,
+            prediction=prediction,
+            states=[],
+            final=Step(self.queries[-1].obs, *self.previous),
+        )
 
     def reset(self, env_mask: np.ndarray) -> None:
         """Put slots whose measured episode ended, or is about to begin, back to what they knew after they adapted."""

@@ -17,8 +17,10 @@ def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
     alike = content["sides"]["test"]["by_episode"]
     mode = "mean" if "mean" in alike else MODE  # stock acts by means
     ours, theirs = alike[mode]["success"][-1], stock["sides"]["test"]["success"]
-    both = (f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "
-            f"{percent_of(ours)} ({mode} actions).")  # fmt: skip
+    both = (
+        f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "
+        f"{percent_of(ours)} ({mode} actions)."
+    )
     if round(100 * theirs) == round(100 * ours[0]):
         return f"{both} Here the two agree."
     if theirs < ours[0]:

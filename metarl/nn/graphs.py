@@ -96,7 +96,7 @@ def recurrent(policy: RecurrentPolicy) -> Graph:
         "hidden": Input(
             torch.zeros(_BATCH, policy.gru.hidden_size), ("batch",), "the memory: zeros at first, then next_hidden"
         ),
-    }  # fmt: skip
+    }
     use = (
         f"{act} Begin each task with zeros, and carry hidden, action, reward and done on from step to step, across the borders "
         "of episodes too: that is how the agent adapts."

@@ -40,9 +40,16 @@ class RecurrentPolicy(nn.Module):
     """
 
     def __init__(
-        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
-        layers: Sequence[int], hidden: int, std: float, state_std: bool, min_std: float,
-    ) -> None:  # fmt: skip
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        layers: Sequence[int],
+        hidden: int,
+        std: float,
+        state_std: bool,
+        min_std: float,
+    ) -> None:
         super().__init__()
         self.scaler = InputScaler(observation_size(observation_space), action_size(action_space), scale)
         sizes = [self.scaler.output_size, *layers]
@@ -78,9 +85,15 @@ class FeedForwardPolicy(nn.Module):
     """
 
     def __init__(
-        self, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], scale: InputScale | None,
-        layers: Sequence[int], std: float, state_std: bool, min_std: float,
-    ) -> None:  # fmt: skip
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+        scale: InputScale | None,
+        layers: Sequence[int],
+        std: float,
+        state_std: bool,
+        min_std: float,
+    ) -> None:
         super().__init__()
         size = observation_size(observation_space)
         self.scaler = InputScaler(size, action_size(action_space), scale)

@@ -17,9 +17,7 @@ def discounted_returns(reward: Tensor, gamma: float, end: Tensor | None = None) 
     return returns
 
 
-def gae(
-    reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, end: Tensor | None = None
-) -> Tensor:  # fmt: skip
+def gae(reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, end: Tensor | None = None) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, equation 16) along the first axis.
 
     Args:

@@ -79,9 +79,15 @@ class Found(NamedTuple):
 
 
 def line_search(
-    start: Tensor, step: Tensor, measure: Callable[[Tensor], Trial], *, surrogate: float, max_kl: float, backtrack: float,
+    start: Tensor,
+    step: Tensor,
+    measure: Callable[[Tensor], Trial],
+    *,
+    surrogate: float,
+    max_kl: float,
+    backtrack: float,
     tries: int,
-) -> Found:  # fmt: skip
+) -> Found:
     """The first of start + step, start + backtrack * step, ... that raises the surrogate within the KL limit.
 
     Args:

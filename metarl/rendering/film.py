@@ -70,9 +70,14 @@ class FilmOptions:
 
     def __post_init__(self) -> None:
         check(
-            self, goals="[1, inf)", episodes="[1, inf)", episodes_per_trial="[1, inf)", seed="[0, inf)", speed="(0, inf)",
+            self,
+            goals="[1, inf)",
+            episodes="[1, inf)",
+            episodes_per_trial="[1, inf)",
+            seed="[0, inf)",
+            speed="(0, inf)",
             fps="[1, inf)",
-        )  # fmt: skip
+        )
         if list(self.episodes) != sorted(set(self.episodes)):
             raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
         if self.goals is not None and self.goals < len(set(self.tasks)):
@@ -135,9 +140,13 @@ class Film:
         """Play a trial on each goal up to the last episode that is shown."""
         o, asked = self.setup.options, self.asked
         env = make_vec(
-            replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)), len(self.tasks),
-            engine=self.setup.env.engine.name, horizon=o.horizon, reward=o.reward, terminate_on_success=o.terminate_on_success,
-        )  # fmt: skip
+            replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)),
+            len(self.tasks),
+            engine=self.setup.env.engine.name,
+            horizon=o.horizon,
+            reward=o.reward,
+            terminate_on_success=o.terminate_on_success,
+        )
         mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
         cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
         clips: list[list[Clip]] = [[] for _ in self.tasks]
@@ -153,11 +162,18 @@ class Film:
                 return step
 
             trial = play_trial(
-                env, self.setup.agent, self.tasks, [trial_generator(asked.seed, task, 0) for task in self.tasks], episodes=last,
-                adapt_every=self.setup.adapt_every or self.setup.source.episodes, resets=lambda e: e,
+                env,
+                self.setup.agent,
+                self.tasks,
+                [trial_generator(asked.seed, task, 0) for task in self.tasks],
+                episodes=last,
+                adapt_every=self.setup.adapt_every or self.setup.source.episodes,
+                resets=lambda e: e,
                 device=self.setup.source.device,
-                branch=lambda e: mean and e in shown, watch=watch, keep_states=True,
-            )  # fmt: skip
+                branch=lambda e: mean and e in shown,
+                watch=watch,
+                keep_states=True,
+            )
             adapts = self.setup.adapt_every is not None
             for e, played in enumerate(trial):
                 rollout = played.branch if mean else played.support
@@ -229,10 +245,15 @@ class _Camera:
             own = None if changes is None else changes[:length, slot]
             out.append(
                 Clip(
-                    title, note, [self.scenes[t][slot] for t in times], [*(t + 1 for t in times[:-1]), int(length)],
-                    reward[:length, slot], success[:length, slot], own,
+                    title,
+                    note,
+                    [self.scenes[t][slot] for t in times],
+                    [*(t + 1 for t in times[:-1]), int(length)],
+                    reward[:length, slot],
+                    success[:length, slot],
+                    own,
                 )
-            )  # fmt: skip
+            )
         return out
 
 

@@ -16,20 +16,46 @@ INK, FAINT, BEFORE = "#24292f", "#8b939c", "#8a6d1d"
 """Text and axes; grid and raw data; before adaptation."""
 
 _DARK = {
-    INK: "#dfe3e8", FAINT: "#79828c", BEFORE: "#d9b64a", COLORS["train"]: "#b4b4b4", COLORS["validation"]: "#5cc387",
-    COLORS["test"]: "#6fb4f0", COLORS["blind"]: "#f08c62", PALETTE[2]: "#c49be6", PALETTE[3]: "#dcb850", PALETTE[4]: "#c2c7cc",
+    INK: "#dfe3e8",
+    FAINT: "#79828c",
+    BEFORE: "#d9b64a",
+    COLORS["train"]: "#b4b4b4",
+    COLORS["validation"]: "#5cc387",
+    COLORS["test"]: "#6fb4f0",
+    COLORS["blind"]: "#f08c62",
+    PALETTE[2]: "#c49be6",
+    PALETTE[3]: "#dcb850",
+    PALETTE[4]: "#c2c7cc",
     PALETTE[5]: "#ee86b8",
-}  # fmt: skip
+}
 """What each colour becomes on a dark page."""
 
 _FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 _STYLE: Any = {
-    "font.family": "sans-serif", "font.sans-serif": _FONTS, "font.size": 9.5, "svg.fonttype": "none", "svg.hashsalt": "metarl",
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT, "grid.alpha": 0.25,
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "legend.frameon": False, "legend.fontsize": 8.5, "text.parse_math": False,
-}  # fmt: skip
+    "font.family": "sans-serif",
+    "font.sans-serif": _FONTS,
+    "font.size": 9.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "metarl",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "text.parse_math": False,
+}
 
 
 @dataclass(frozen=True)

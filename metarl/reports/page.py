@@ -89,9 +89,12 @@ def section(number: int, run: Reading) -> Section:
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("metarl.reports", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader("metarl.reports", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+    )
     made.globals["plural"] = plural
     return made
 
@@ -103,7 +106,16 @@ def render(sections: Sequence[Section], comparisons: Sequence[Comparison], asset
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
-    return _environment().get_template("page.html").render(
-        sections=sections, comparisons=comparisons, style=Markup(style), policy=policy, assets=assets,
-        version=metarl.__version__, made=time.strftime("%Y-%m-%d %H:%M"),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            sections=sections,
+            comparisons=comparisons,
+            style=Markup(style),
+            policy=policy,
+            assets=assets,
+            version=metarl.__version__,
+            made=time.strftime("%Y-%m-%d %H:%M"),
+        )
+    )

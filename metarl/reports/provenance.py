@@ -72,10 +72,15 @@ def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
         "protocol": ("Protocol of the evaluation", evaluated if content else []),
     }
     return [
-        Table(name, caption, [("what", "text"), ("value", "text")],
-              [[printable(str(key)), printable(str(value))] for key, value in pairs if value is not None])
-        for name, (caption, pairs) in tables.items() if any(value is not None for _, value in pairs)
-    ]  # fmt: skip
+        Table(
+            name,
+            caption,
+            [("what", "text"), ("value", "text")],
+            [[printable(str(key)), printable(str(value))] for key, value in pairs if value is not None],
+        )
+        for name, (caption, pairs) in tables.items()
+        if any(value is not None for _, value in pairs)
+    ]
 
 
 def _speed(x: float) -> str:

@@ -96,8 +96,10 @@ def read(path: Path) -> Reading:
         root, named = run_of(path)
         if not any((root / part).exists() for part in _PARTS):
             raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
-        problems += [f"{printable(str(one.relative_to(root)))} is a link out of the run, or no file, and is left out."
-                     for one in strangers(root)]  # fmt: skip
+        problems += [
+            f"{printable(str(one.relative_to(root)))} is a link out of the run, or no file, and is left out."
+            for one in strangers(root)
+        ]
         config, lines = _config(root, problems), _lines(root, problems)
     training = _training(root, config)
     files = _FILES[training]
@@ -110,11 +112,18 @@ def read(path: Path) -> Reading:
         file for kind in VIDEOS for file in (*_own(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
     ]
     return Reading(
-        root, printable(root.name), training, config, lines, shown, [content for content in found if content != shown],
+        root,
+        printable(root.name),
+        training,
+        config,
+        lines,
+        shown,
+        [content for content in found if content != shown],
         _load(_own(root, "evaluations/metaworld_*.json"), whole_stock, problems),
-        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True), problems,
+        sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
+        problems,
         any(map(_locked, _own(root, ".lock"))),
-    )  # fmt: skip
+    )
 
 
 def _own(root: Path, pattern: str) -> list[Path]:

@@ -18,9 +18,16 @@ from metarl.evaluation.formatting import (
 )
 
 _FORMS: dict[str, Callable[[Any], str]] = {
-    "text": str, "percent": percent_of, "points": points_of, "number": number_of, "change": change_of,
-    "share": share_of, "tenths": tenths_of, "error": error_of, "error change": error_change_of,
-}  # fmt: skip
+    "text": str,
+    "percent": percent_of,
+    "points": points_of,
+    "number": number_of,
+    "change": change_of,
+    "share": share_of,
+    "tenths": tenths_of,
+    "error": error_of,
+    "error change": error_change_of,
+}
 
 
 @dataclass(frozen=True)

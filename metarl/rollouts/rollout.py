@@ -85,9 +85,11 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
     return Rollout(
         query=Step(*(torch.cat(parts) for parts in zip(*(rollout.query for rollout in rollouts)))),
         prediction=type(rollouts[0].prediction).cat([rollout.prediction for rollout in rollouts]),  # type: ignore[misc]
-        episode=torch.cat(episodes), states=[state for rollout in rollouts for state in rollout.states],
-        final=rollouts[-1].final, **fields,
-    )  # fmt: skip
+        episode=torch.cat(episodes),
+        states=[state for rollout in rollouts for state in rollout.states],
+        final=rollouts[-1].final,
+        **fields,
+    )
 
 
 def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,10 +119,18 @@ def within(space: gymnasium.Space[Any], chosen: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def play(
-    env: "MetaVectorEnv", learner: Learner, state: State, obs: np.ndarray, previous: tuple[np.ndarray, np.ndarray, np.ndarray],
-    *, episodes: int, noise: np.ndarray | None, device: torch.device, keep_states: bool = False,
+    env: "MetaVectorEnv",
+    learner: Learner,
+    state: State,
+    obs: np.ndarray,
+    previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    episodes: int,
+    noise: np.ndarray | None,
+    device: torch.device,
+    keep_states: bool = False,
     watch: Watch | None = None,
-) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
+) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Play whole episodes in every slot.
 
     A learner with a method `meet` is shown the environment first; the scripted expert is the one that needs it.
@@ -144,9 +154,23 @@ def play(
     space, n, limit = env.single_action_space, env.num_envs, episodes * env.horizon
     discrete = isinstance(space, gymnasium.spaces.Discrete)
     record: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("obs", "previous_action", "previous_reward", "previous_done", "action", "reward", "done", "success",
-                            "terminated", "next_obs", "episode", "step", "valid")
-    }  # fmt: skip
+        key: []
+        for key in (
+            "obs",
+            "previous_action",
+            "previous_reward",
+            "previous_done",
+            "action",
+            "reward",
+            "done",
+            "success",
+            "terminated",
+            "next_obs",
+            "episode",
+            "step",
+            "valid",
+        )
+    }
     predictions: list[Any] = []
     states: list[State] = []
     noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)

@@ -31,10 +31,19 @@ class Played(NamedTuple):
 
 
 def play_trial(
-    env: "MetaVectorEnv", learner: Learner, tasks: Sequence[Task], generators: list[np.random.Generator], *, episodes: int,
-    adapt_every: int, resets: Callable[[int], int], device: torch.device, branch: Callable[[int], bool] = lambda e: False,
-    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None, keep_states: bool = False,
-) -> Generator[Played, None, State]:  # fmt: skip
+    env: "MetaVectorEnv",
+    learner: Learner,
+    tasks: Sequence[Task],
+    generators: list[np.random.Generator],
+    *,
+    episodes: int,
+    adapt_every: int,
+    resets: Callable[[int], int],
+    device: torch.device,
+    branch: Callable[[int], bool] = lambda e: False,
+    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
+    keep_states: bool = False,
+) -> Generator[Played, None, State]:
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
 
     The generator's return value is what the learner knows in the end.
@@ -62,9 +71,17 @@ def play_trial(
             obs, _ = env.reset(seed=resets(e))
             noise = None if mean else draw_noise(env.single_action_space, generators, env.horizon)
             rollout, after, _, then = play(
-                env, learner, state, obs, previous, episodes=1, noise=noise, device=device, keep_states=keep_states,
+                env,
+                learner,
+                state,
+                obs,
+                previous,
+                episodes=1,
+                noise=noise,
+                device=device,
+                keep_states=keep_states,
                 watch=watch(e, mean),
-            )  # fmt: skip
+            )
             branched = rollout if mean else branched
         yield Played(rollout, branched, adapted)
         state, previous = after, then
@@ -122,9 +139,17 @@ class Trials:
 
         began = time.perf_counter()
         rollout, state, self.obs, self.previous = play(
-            self.env, learner, state, self.obs, self.previous, episodes=self.episodes, noise=noise, device=self.device,
-            keep_states=True, watch=watch,
-        )  # fmt: skip
+            self.env,
+            learner,
+            state,
+            self.obs,
+            self.previous,
+            episodes=self.episodes,
+            noise=noise,
+            device=self.device,
+            keep_states=True,
+            watch=watch,
+        )
         self.record(int(rollout.valid.sum()), time.perf_counter() - began, rollout.by_episode(self.episodes))
         return rollout, state
 

@@ -131,10 +131,14 @@ class Run:
         tensors, rest = split(state)
         content = save_tensors(tensors)
         note = {
-            "format": FORMAT, "metarl": metarl.__version__, "step": step, "iteration": iteration, "rest": rest,
+            "format": FORMAT,
+            "metarl": metarl.__version__,
+            "step": step,
+            "iteration": iteration,
+            "rest": rest,
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
             "config": {key: self.config[key] for key in _TRAINED if key in self.config},
-        }  # fmt: skip
+        }
         with writing(f"a checkpoint to {folder}, the last whole one stands"):
             try:
                 temporary.mkdir(parents=True)

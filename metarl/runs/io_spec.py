@@ -22,9 +22,7 @@ _MOST = 2**20
 """Entries of an observation or an action, at most: a guard against nonsense in files."""
 
 
-def described(
-    observations: gymnasium.Space[Any], actions: gymnasium.Space[Any], scale: InputScale | None
-) -> Interface:  # fmt: skip
+def described(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any], scale: InputScale | None) -> Interface:
     """The interface of an agent that acts: of one slot; scale: None where the agent keeps running statistics."""
     scaled = "running" if scale is None else "fixed"
     if isinstance(actions, gymnasium.spaces.Discrete):

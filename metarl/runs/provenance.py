@@ -17,9 +17,12 @@ def _provenance() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "machine": {"processor": processor(), "usable_cores": usable_cores(), "gpu": gpu},
-        "packages": versions(PACKAGES), "python": platform.python_version(), "git_commit": git_commit(),
-        "cuda": torch.version.cuda, "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }  # fmt: skip
+        "packages": versions(PACKAGES),
+        "python": platform.python_version(),
+        "git_commit": git_commit(),
+        "cuda": torch.version.cuda,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
 
 
 def git_commit() -> str | None:

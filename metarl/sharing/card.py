@@ -29,9 +29,14 @@ class Figure(NamedTuple):
 
 
 def card(
-    name: str, licence: str, config: Content, evaluation: Content | None, stock: Content | None, film: str | None,
+    name: str,
+    licence: str,
+    config: Content,
+    evaluation: Content | None,
+    stock: Content | None,
+    film: str | None,
     others: int = 0,
-) -> str:  # fmt: skip
+) -> str:
     """The text of README.md.
 
     Args:
@@ -45,10 +50,12 @@ def card(
     """
     figures = list(_figures(evaluation)) if evaluation else []
     front = {
-        "license": licence, "library_name": "metarl", "tags": _tags(config),
+        "license": licence,
+        "library_name": "metarl",
+        "tags": _tags(config),
         **({"pipeline_tag": "reinforcement-learning"} if _robots(config) else {}),
         "model-index": [{"name": name, "results": _results(config, evaluation, stock, figures)}],
-    }  # fmt: skip
+    }
     # JSON is YAML: an entry a line
     head = "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"])
     evaluated = _evaluated(evaluation, stock, figures, others)
@@ -90,19 +97,25 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
         assert evaluation is not None
         metrics = [
             {
-                "type": figure.measure, "name": f"{_MEASURES[figure.measure]}, {figure.what}", "value": figure.interval.mean,
-                "args": {"protocol": evaluation["protocol"], "interval 95 %": list(figure.interval)[1:]}, "verified": False,
+                "type": figure.measure,
+                "name": f"{_MEASURES[figure.measure]}, {figure.what}",
+                "value": figure.interval.mean,
+                "args": {"protocol": evaluation["protocol"], "interval 95 %": list(figure.interval)[1:]},
+                "verified": False,
             }
             for figure in figures
             if figure.side == side
-        ]  # fmt: skip
+        ]
         data = {"name": f"{evaluation['suite']}, {SIDES[side]}", "type": evaluation["suite"], "split": side}
         found.append({"task": task, "dataset": data, "metrics": metrics})
     if stock is not None:
         metric = {
-            "type": "success", "name": "Meta-World's own evaluation, success", "value": stock["sides"]["test"]["success"],
-            "args": {"protocol": "metaworld", "engine": stock["engine"]}, "verified": False,
-        }  # fmt: skip
+            "type": "success",
+            "name": "Meta-World's own evaluation, success",
+            "value": stock["sides"]["test"]["success"],
+            "args": {"protocol": "metaworld", "engine": stock["engine"]},
+            "verified": False,
+        }
         data = {"name": f"{stock['suite']}, {SIDES['test']}", "type": stock["suite"], "split": "test"}
         found.append({"task": task, "dataset": data, "metrics": [metric]})
     return found

@@ -83,13 +83,21 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph
             graph.module(*(one.example for one in graph.inputs.values()))
     options = run.config["options"]
     metadata = {
-        "agent": name, "suite": suite_name(run.config), "suite_seed": str(options.get("suite_seed", "")),
-        "run_seed": str(options["seed"]), "sentence_encoder": encoder_name(options) or "",
-        "step": str(checkpoint.step), "git_commit": run.config.get("git_commit") or "", "metarl": metarl.__version__,
-        "adapted_to": json.dumps(adapted), "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
-        "outputs": json.dumps(graph.outputs), "use": graph.use, "carried": json.dumps(dict(graph.carried)),
+        "agent": name,
+        "suite": suite_name(run.config),
+        "suite_seed": str(options.get("suite_seed", "")),
+        "run_seed": str(options["seed"]),
+        "sentence_encoder": encoder_name(options) or "",
+        "step": str(checkpoint.step),
+        "git_commit": run.config.get("git_commit") or "",
+        "metarl": metarl.__version__,
+        "adapted_to": json.dumps(adapted),
+        "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
+        "outputs": json.dumps(graph.outputs),
+        "use": graph.use,
+        "carried": json.dumps(dict(graph.carried)),
         "actions": json.dumps(interface_of(run.config)["actions"]) if robots else "",
-    }  # fmt: skip
+    }
     return graph, metadata, file
 
 
@@ -127,13 +135,23 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
         raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {asked.goal}")
     task, o = goals[asked.goal], setup.options
     env = make_vec(
-        replace(setup.suite.train, tasks=(task,)), 1, engine=setup.env.engine.name, horizon=o.horizon, reward=o.reward,
+        replace(setup.suite.train, tasks=(task,)),
+        1,
+        engine=setup.env.engine.name,
+        horizon=o.horizon,
+        reward=o.reward,
         terminate_on_success=o.terminate_on_success,
-    )  # fmt: skip
+    )
     trial = play_trial(
-        env, setup.agent, [task], [trial_generator(asked.seed, task, 0)], episodes=asked.episodes, adapt_every=every,
-        resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)), device=torch.device("cpu"),
-    )  # fmt: skip
+        env,
+        setup.agent,
+        [task],
+        [trial_generator(asked.seed, task, 0)],
+        episodes=asked.episodes,
+        adapt_every=every,
+        resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)),
+        device=torch.device("cpu"),
+    )
     try:
         with one_thread():
             while True:
@@ -161,9 +179,15 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
     with _quiet():
         try:
             program = torch.onnx.export(
-                graph.module.eval(), tuple(one.example for one in graph.inputs.values()), dynamo=True, opset_version=_OPSET,
-                dynamic_shapes=shapes, input_names=list(graph.inputs), output_names=list(graph.outputs), verbose=False,
-            )  # fmt: skip
+                graph.module.eval(),
+                tuple(one.example for one in graph.inputs.values()),
+                dynamo=True,
+                opset_version=_OPSET,
+                dynamic_shapes=shapes,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                verbose=False,
+            )
         except torch.onnx.OnnxExporterError as error:
             reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"torch cannot export the graph of {metadata['agent']}: {reason}") from error

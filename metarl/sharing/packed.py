@@ -98,8 +98,17 @@ def _content(folder: Path, name: str) -> bytes:
         raise UserError(f"{folder} is not a packed model that can be read: {name}: {error.strerror}") from None
 
 
-_KINDS = {"agent": str, "suite": str, "options": dict, "settings": dict, "interface": dict, "rest": dict, "step": int,
-          "iteration": int, "metarl": str}  # fmt: skip
+_KINDS = {
+    "agent": str,
+    "suite": str,
+    "options": dict,
+    "settings": dict,
+    "interface": dict,
+    "rest": dict,
+    "step": int,
+    "iteration": int,
+    "metarl": str,
+}
 
 
 def _config(folder: Path) -> dict[str, Any]:

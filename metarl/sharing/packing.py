@@ -48,11 +48,18 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     if "sentence_encoder" in options:
         options["sentence_encoder"] = encoder_name(options)
     config = {
-        "packed": FORMAT, "metarl": metarl.__version__, "agent": run.config["agent"], "suite": suite_name(run.config),
-        "step": checkpoint.step, "iteration": checkpoint.iteration, "options": options,
-        "settings": run.config["settings"], "interface": interface_of(run.config), "rest": rest,
+        "packed": FORMAT,
+        "metarl": metarl.__version__,
+        "agent": run.config["agent"],
+        "suite": suite_name(run.config),
+        "step": checkpoint.step,
+        "iteration": checkpoint.iteration,
+        "options": options,
+        "settings": run.config["settings"],
+        "interface": interface_of(run.config),
+        "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
-    }  # fmt: skip
+    }
     robots = AGENTS[run.config["agent"]].training == CONTROL
     check = schema.whole if robots else fewshot_schema.whole
     found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]

@@ -30,9 +30,16 @@ class Progress:
         self.quiet, self.total, self.first, self.began = quiet, total, done, time.perf_counter()
         self.live = console.is_terminal and not quiet
         self.bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn(),
-            TextColumn("left"), console=console, transient=True, speed_estimate_period=300,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(what),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            speed_estimate_period=300,
+        )
         self.task = self.bar.add_task("", total=total, completed=done)
 
     def __enter__(self) -> "Progress":
@@ -66,14 +73,22 @@ class Progress:
         shown = " ".join(
             f"{label} {metrics[key]:{form}}"
             for key, label, form in (
-                ("return", "return", "7.1f"), ("success", "success", "4.2f"),
-                (f"{trial}_first_episode", "first episode", form_of_trial), (f"{trial}_last_episode", "last", form_of_trial),
-                ("std", "std", "4.2f"), ("loss", "loss", "6.4f"), ("accuracy", "accuracy", "5.3f"), ("mse", "mse", "6.4f"),
-                *((f"{part}_{measure}", name, form) for part, name in (("validation", "| validation"), ("test", "| TEST"))
-                  for measure, form in ((trial, form_of_trial), ("accuracy", "5.3f"), ("mse", "6.4f"))),
+                ("return", "return", "7.1f"),
+                ("success", "success", "4.2f"),
+                (f"{trial}_first_episode", "first episode", form_of_trial),
+                (f"{trial}_last_episode", "last", form_of_trial),
+                ("std", "std", "4.2f"),
+                ("loss", "loss", "6.4f"),
+                ("accuracy", "accuracy", "5.3f"),
+                ("mse", "mse", "6.4f"),
+                *(
+                    (f"{part}_{measure}", name, form)
+                    for part, name in (("validation", "| validation"), ("test", "| TEST"))
+                    for measure, form in ((trial, form_of_trial), ("accuracy", "5.3f"), ("mse", "6.4f"))
+                ),
             )
             if key in metrics
-        )  # fmt: skip
+        )
         of = "of" if metrics["step"] == done else "of at most"
         say(f"{metrics['step']:>11,} {of} {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
         console.file.flush()

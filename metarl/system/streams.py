@@ -52,9 +52,11 @@ def prepare() -> None:
             before.flush()
         _streams[name] = _Dropping(number, "w", closefd=False)
         stream = io.TextIOWrapper(
-            io.BufferedWriter(_streams[name]), encoding=getattr(before, "encoding", "utf-8"), errors=errors,
+            io.BufferedWriter(_streams[name]),
+            encoding=getattr(before, "encoding", "utf-8"),
+            errors=errors,
             line_buffering=getattr(before, "line_buffering", False),
-        )  # fmt: skip
+        )
         setattr(sys, name, stream)
     columns = shutil.get_terminal_size().columns
     if columns < NARROWEST or not os.environ.get("COLUMNS", "1").isascii():

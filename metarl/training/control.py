@@ -52,9 +52,13 @@ class TrainOptions(LoopOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            self, num_envs="[1, inf)", episodes_per_trial="[1, inf)", horizon="[1, inf)", goals="[1, 100000]",
+            self,
+            num_envs="[1, inf)",
+            episodes_per_trial="[1, inf)",
+            horizon="[1, inf)",
+            goals="[1, 100000]",
             suite_seed="[0, 4294967294]",
-        )  # fmt: skip
+        )
 
     shorter = "--num-envs, --episodes-per-trial or --horizon"
 
@@ -131,15 +135,25 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
     if slots is None:
         _refuse_what_does_not_fit(settings, options, made.train)
     env = make_vec(
-        made.train, slots or options.num_envs, engine=options.engine, horizon=options.horizon, reward=options.reward,
-        terminate_on_success=options.terminate_on_success, resample=agent_class.resample,
-    )  # fmt: skip
+        made.train,
+        slots or options.num_envs,
+        engine=options.engine,
+        horizon=options.horizon,
+        reward=options.reward,
+        terminate_on_success=options.terminate_on_success,
+        resample=agent_class.resample,
+    )
 
     def make_agent(device: torch.device) -> Agent:
         return agent_class(
-            settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=options.seed,
-            device=device, total_iterations=options.iterations,
-        )  # fmt: skip
+            settings,
+            env.single_observation_space,
+            env.single_action_space,
+            env.input_scale,
+            seed=options.seed,
+            device=device,
+            total_iterations=options.iterations,
+        )
 
     if config["agent"] in AGENTS and device.type == "cpu":
         adapted = options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0

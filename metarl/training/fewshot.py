@@ -59,9 +59,15 @@ class FewShotOptions(LoopOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            self, updates="[1, inf)", ways="[2, inf)", shots="[1, inf)", queries="[1, inf)", meta_batch="[1, inf)",
-            image_size="[1, 4096]", split_seed="[0, inf)",
-        )  # fmt: skip
+            self,
+            updates="[1, inf)",
+            ways="[2, inf)",
+            shots="[1, inf)",
+            queries="[1, inf)",
+            meta_batch="[1, inf)",
+            image_size="[1, 4096]",
+            split_seed="[0, inf)",
+        )
 
     shorter = "--updates"
 
@@ -148,9 +154,13 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     """
     device = choose_device(options.device)
     data = data_set(
-        config["suite"], rotations=options.rotations, seed=options.split_seed, image_size=options.image_size,
-        sentence_encoder=options.sentence_encoder, device=device,
-    )  # fmt: skip
+        config["suite"],
+        rotations=options.rotations,
+        seed=options.split_seed,
+        image_size=options.image_size,
+        sentence_encoder=options.sentence_encoder,
+        device=device,
+    )
     learner, _ = find(config["agent"])
     regression = data.kind == "regression"
     if regression and not learner.regression:
@@ -163,9 +173,13 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
 
     def make(device: torch.device) -> FewShot:
         return learner(
-            settings, kind, seed=options.seed, device=device, classes=len(data.classes("train")),
+            settings,
+            kind,
+            seed=options.seed,
+            device=device,
+            classes=len(data.classes("train")),
             total_updates=options.total_steps,
-        )  # fmt: skip
+        )
 
     o, needs = options, dict[str, float]()
     if device.type == "cpu" and config["agent"] in AGENTS:

@@ -74,9 +74,7 @@ def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step:
     saved, meter = start, EnergyMeter()
     if start == 0:
         run.save(*border, options.keep_checkpoints)
-    with (
-        one_thread(), interruptible(), Progress(options.total_steps, start * per, quiet=options.quiet) as bar
-    ):  # fmt: skip
+    with one_thread(), interruptible(), Progress(options.total_steps, start * per, quiet=options.quiet) as bar:
         try:
             for iteration in range(start, total):
                 began, began_cpu = time.perf_counter(), time.process_time()
@@ -92,9 +90,10 @@ def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step:
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
                     cost = {
-                        "seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3),  # of all threads of this process
+                        "seconds": round(seconds, 3),
+                        "cpu_seconds": round(cpu_seconds, 3),  # of all threads of this process
                         "steps_per_second": round(taken / seconds, 1),
-                    }  # fmt: skip
+                    }
                     joules = meter.joules()
                     run.log({**line, **cost, **({} if joules is None else {"joules": round(joules, 1)})})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:

@@ -40,9 +40,13 @@ class LoopOptions:
 
     def __post_init__(self) -> None:
         check(
-            self, steps="[1, inf)", checkpoint_every="[1, inf)", evaluate_every="[0, inf)", keep_checkpoints="[0, inf)",
+            self,
+            steps="[1, inf)",
+            checkpoint_every="[1, inf)",
+            evaluate_every="[0, inf)",
+            keep_checkpoints="[0, inf)",
             seed="[0, inf)",
-        )  # fmt: skip
+        )
         if self.evaluate_on not in ("validation", "test"):
             raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
 

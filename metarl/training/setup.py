@@ -158,9 +158,13 @@ def untrained(config: dict[str, Any], device: torch.device) -> Agent:
         try:
             kind = Kind(interface["kind"], tuple(map(int, interface["shape"])), int(interface["outputs"]))
             return agent_class(
-                settings, kind, seed=options.seed, device=device, classes=int(interface["classes"]),
+                settings,
+                kind,
+                seed=options.seed,
+                device=device,
+                classes=int(interface["classes"]),
                 total_updates=options.total_steps,
-            )  # fmt: skip
+            )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"the learner's interface is damaged: {error}") from None
     observations, actions = spaces(interface)

@@ -20,17 +20,25 @@ from metarl.sharing.opening import open_run
 SMALL = ["--layers", "8"]
 NO_NETWORK = ("random", "scripted")
 OPTIONS = {
-    "maml-trpo": ["", "--inner-steps 3 --episodes-per-trial 4", "--rates weight", "--rates layer --adapt-part head",
-                  "--first-order", "--adapt-part body --inner-loss log_prob", "--sampling-credit 1.0",
-                  "--outer reptile --learning-rate 0.1",
-                  "--fvp-fraction 1.0 --state-std", "--preset metaworld-plus"],
+    "maml-trpo": [
+        "",
+        "--inner-steps 3 --episodes-per-trial 4",
+        "--rates weight",
+        "--rates layer --adapt-part head",
+        "--first-order",
+        "--adapt-part body --inner-loss log_prob",
+        "--sampling-credit 1.0",
+        "--outer reptile --learning-rate 0.1",
+        "--fvp-fraction 1.0 --state-std",
+        "--preset metaworld-plus",
+    ],
     "promp": ["", "--inner-kl-target None --entropy 0.01 --max-grad-norm 1.0"],
     "multitask-ppo": [""],
     "multitask-trpo": [""],
     "sb3-ppo": ["", "--n-steps 10 --no-normalize-reward --target-kl 0.1"],
     "random": [""],
     "scripted": ["", "--std 0.3"],
-}  # fmt: skip
+}
 CASES = [(agent, options.split()) for agent, variants in OPTIONS.items() for options in variants]
 
 

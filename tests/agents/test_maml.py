@@ -29,8 +29,10 @@ def _double(agent, batches):
     agent.policy.double()
     agent.meta = {name: value.double() if name.startswith("rate.") else value for name, value in agent.meta.items()}
     agent.rates = {name: rate.double() for name, rate in agent.rates.items()}
-    groups = [tuple(p.map(lambda t: t.double() if t.is_floating_point() else t) for p in group) for group in agent._groups(
-        [agent.phase(batch) for batch in batches])]  # fmt: skip
+    groups = [
+        tuple(p.map(lambda t: t.double() if t.is_floating_point() else t) for p in group)
+        for group in agent._groups([agent.phase(batch) for batch in batches])
+    ]
     fixed = []
     for group in groups:
         # each inner step's batch was collected by the parameters before it
@@ -51,9 +53,17 @@ def _start(agent, phase):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"inner_steps": 2}, {"rates": "weight"}, {"rates": "layer", "adapt_part": "head"}, {"first_order": True},
-     {"inner_loss": "log_prob"}, {"state_std": True}, {"inner_steps": 0}],
-)  # fmt: skip
+    [
+        {},
+        {"inner_steps": 2},
+        {"rates": "weight"},
+        {"rates": "layer", "adapt_part": "head"},
+        {"first_order": True},
+        {"inner_loss": "log_prob"},
+        {"state_std": True},
+        {"inner_steps": 0},
+    ],
+)
 def test_fisher_product_is_the_hessian_of_the_kl_by_double_backpropagation(settings):
     agent, source = _reach(**settings)
     groups = _double(agent, trial(shaken(agent), source))
@@ -352,9 +362,19 @@ def test_resuming_an_agent_continues_it_bit_for_bit(options):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"outer": "sgd"}, {"inner_loss": "mse"}, {"outer": "reptile", "inner_steps": 0}, {"fvp_fraction": 0.0}, {"backtrack": 1.5},
-     {"layers": ()}, {"cg_iterations": 0}, {"gamma": 1.0}, {"max_kl": 0.0}, {"outer": "reptile", "rates": "weight"}],
-)  # fmt: skip
+    [
+        {"outer": "sgd"},
+        {"inner_loss": "mse"},
+        {"outer": "reptile", "inner_steps": 0},
+        {"fvp_fraction": 0.0},
+        {"backtrack": 1.5},
+        {"layers": ()},
+        {"cg_iterations": 0},
+        {"gamma": 1.0},
+        {"max_kl": 0.0},
+        {"outer": "reptile", "rates": "weight"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         MAMLSettings(**wrong)

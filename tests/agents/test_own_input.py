@@ -72,7 +72,7 @@ A.update = lambda self, batches, iteration: """
         (ENV + "Env.action_space = gymnasium.spaces.MultiBinary(3)\ns = tasks(1)\n", "a Discrete is needed"),
         (ENV + "Env.set_task = lambda self, n: 1 / n\ndef s(): return tasks(0)\n", "ZeroDivisionError"),
     ],
-)  # fmt: skip
+)
 def test_wrong_suites_are_answered_with_status_2(text, says, tmp_path, monkeypatch, capsys):
     file, empty = own_file(tmp_path / "files", text), tmp_path / "empty"
     empty.mkdir()

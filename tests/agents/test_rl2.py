@@ -269,10 +269,20 @@ def test_the_baseline_sees_inputs_squares_and_time_and_no_reward_across_a_border
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"anneal_from": 1.0}, {"min_std": 0.0}, {"learning_rate": -1e-9},
-     {"chunk": 0}, {"gamma": 1.0}, {"lam": 1.5}, {"std": 0.0}, {"hidden": 0}, {"shards": 0}, {"pull": 0.0},
-     {"advantage_scale": "goal"}],
-)  # fmt: skip
+    [
+        {"anneal_from": 1.0},
+        {"min_std": 0.0},
+        {"learning_rate": -1e-9},
+        {"chunk": 0},
+        {"gamma": 1.0},
+        {"lam": 1.5},
+        {"std": 0.0},
+        {"hidden": 0},
+        {"shards": 0},
+        {"pull": 0.0},
+        {"advantage_scale": "goal"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         RL2Settings(**wrong)

@@ -94,8 +94,15 @@ class Recorded(BaseCallback):
             done = bool(got["dones"][slot])
             following = info["terminal_observation"] if done else got["new_obs"][slot]
             cut = info["TimeLimit.truncated"]
-            row = (got["obs_tensor"][slot].numpy(), got["actions"][slot], got["rewards"][slot], following, done,
-                   done and not cut, True)  # fmt: skip
+            row = (
+                got["obs_tensor"][slot].numpy(),
+                got["actions"][slot],
+                got["rewards"][slot],
+                following,
+                done,
+                done and not cut,
+                True,
+            )
             self.rows.append(tuple(map(np.copy, row)))
         return True
 

@@ -93,8 +93,19 @@ def test_a_video_of_a_fine_tuned_agent(ppo):
 
 
 def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
-    options = [*SMALL, "--learning-starts", "30", "--batch-size", "16", "--buffer-size", "500", "--fit-steps", "2",
-               "--goals", "4"]  # fmt: skip
+    options = [
+        *SMALL,
+        "--learning-starts",
+        "30",
+        "--batch-size",
+        "16",
+        "--buffer-size",
+        "500",
+        "--fit-steps",
+        "2",
+        "--goals",
+        "4",
+    ]
     for name in ("whole", "again"):
         assert train(tmp_path / name, 3, *options, agent="sb3-sac") == 0
     assert equal_runs(tmp_path / "whole", tmp_path / "again")
@@ -138,8 +149,10 @@ def test_the_table_of_transfer(ppo, tmp_path, capsys):
     assert [line[0] for line in lines] == ["rl2, 80 steps", "sb3-ppo, 160 steps", "sb3-ppo, from scratch"]
     assert [len(line) for line in lines] == [2 + 3 + 2] * 3  # k = 0, 1, 2, then the last step's success, and the return
     assert (tmp_path / "rl2" / "evaluations" / "transfer.png").stat().st_size > 10_000
-    files = [path / "evaluations" / f"all-goals_{step:012d}_e3_tr0.json" for path, step in
-             ((tmp_path / "rl2", 80), (ppo, 160), (ppo.with_name("run_scratch"), 0))]  # fmt: skip
+    files = [
+        path / "evaluations" / f"all-goals_{step:012d}_e3_tr0.json"
+        for path, step in ((tmp_path / "rl2", 80), (ppo, 160), (ppo.with_name("run_scratch"), 0))
+    ]
     contents = [json.loads(file.read_text()) for file in files]
     assert contents[0]["sides"]["test"]["goals"] == contents[1]["sides"]["test"]["goals"]
     # the same as the run's own checkpoint 0

@@ -50,8 +50,11 @@ class Browser:
 
         self.process = subprocess.Popen(
             [str(find()), *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"],
-            preexec_fn=arrange, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            preexec_fn=arrange,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(theirs_in)
         os.close(theirs_out)
         self.out, self.inp = ours_out, ours_in

@@ -32,19 +32,43 @@ def evaluation(
         figures = {"success": success, "last_success": success * 0.5, "return": 1000 + 3000 * success}
         sides[side] = side_content(some, {mode: {m: figures[m] for m in MEASURES} for mode in MODES}, np.full(4, 0.5))
     content = {
-        "protocol": "all-goals", "run": "run", "agent": "rl2", "suite": "ml1:reach-v3", "suite_seed": 1,
-        "trained_on": {"suite": more.get("suite", "ml1:reach-v3"), "suite_seed": 1}, "run_seed": 1,
-        "checkpoint": "000000003000", "step": 3000, "trials": trials, "episodes": episodes, "adapt_every": None,
-        "horizon": 500, "reward": "v2", "terminate_on_success": False, "engine": "native", "seed": 0, "device": "cpu",
-        "confidence": 0.95, "packages": {"torch": "2.8"}, "git_commit": None,
-    }  # fmt: skip
+        "protocol": "all-goals",
+        "run": "run",
+        "agent": "rl2",
+        "suite": "ml1:reach-v3",
+        "suite_seed": 1,
+        "trained_on": {"suite": more.get("suite", "ml1:reach-v3"), "suite_seed": 1},
+        "run_seed": 1,
+        "checkpoint": "000000003000",
+        "step": 3000,
+        "trials": trials,
+        "episodes": episodes,
+        "adapt_every": None,
+        "horizon": 500,
+        "reward": "v2",
+        "terminate_on_success": False,
+        "engine": "native",
+        "seed": 0,
+        "device": "cpu",
+        "confidence": 0.95,
+        "packages": {"torch": "2.8"},
+        "git_commit": None,
+    }
     return {**content, **more, "sides": sides}
 
 
 def make_run(
-    path: Path, name: str = "ml1:reach-v3", agent: str = "rl2", seed: int = 1, rate: Rate = adapts, *,
-    evaluated: bool = True, goals: int = 50, tasks: dict[str, Sequence[Task]] | None = None, **more: Any,
-) -> Path:  # fmt: skip
+    path: Path,
+    name: str = "ml1:reach-v3",
+    agent: str = "rl2",
+    seed: int = 1,
+    rate: Rate = adapts,
+    *,
+    evaluated: bool = True,
+    goals: int = 50,
+    tasks: dict[str, Sequence[Task]] | None = None,
+    **more: Any,
+) -> Path:
     """A run directory: config.json, metrics.jsonl and, where it is evaluated, evaluation.json.
 
     Args:
@@ -61,18 +85,36 @@ def make_run(
     path.mkdir(parents=True)
     options = {"seed": seed, "suite_seed": 1, "steps": 3000, "horizon": 500, "evaluate_every": 0, "evaluate_on": "validation"}
     config = {
-        "metarl": "0.2.0", "format": FORMAT, "agent": agent, "suite": name, "options": options,
-        "settings": {"layers": [128], "gamma": 0.99}, "packages": {"torch": "2.8", "numpy": "2.0"}, "python": "3.11.0",
-        "machine": {"processor": "any", "usable_cores": 2}, "git_commit": None, "cuda": None,
+        "metarl": "0.2.0",
+        "format": FORMAT,
+        "agent": agent,
+        "suite": name,
+        "options": options,
+        "settings": {"layers": [128], "gamma": 0.99},
+        "packages": {"torch": "2.8", "numpy": "2.0"},
+        "python": "3.11.0",
+        "machine": {"processor": "any", "usable_cores": 2},
+        "git_commit": None,
+        "cuda": None,
         "started": "2026-01-01 00:00:00 +0000",
-    }  # fmt: skip
+    }
     (path / "config.json").write_text(json.dumps(config))
     lines = [
-        {"iteration": i, "step": 1000 * (i + 1), "return": 100.0 * i, "success": 0.2 * i, "success_first_episode": 0.1 * i,
-         "success_last_episode": 0.3 * i, "return_first_episode": 90.0 * i, "return_last_episode": 110.0 * i,
-         "collect_seconds": 1.0, "seconds": 2.0, "steps_per_second": 500.0}
+        {
+            "iteration": i,
+            "step": 1000 * (i + 1),
+            "return": 100.0 * i,
+            "success": 0.2 * i,
+            "success_first_episode": 0.1 * i,
+            "success_last_episode": 0.3 * i,
+            "return_first_episode": 90.0 * i,
+            "return_last_episode": 110.0 * i,
+            "collect_seconds": 1.0,
+            "seconds": 2.0,
+            "steps_per_second": 500.0,
+        }
         for i in range(3)
-    ]  # fmt: skip
+    ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if evaluated:
         made = suite(name)

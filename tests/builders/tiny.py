@@ -115,15 +115,27 @@ COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make
 
 
 def toy(
-    tasks: TaskDistribution, num_envs: int, horizon: int, episodes: int, settings: Any, agent_class: Any = None, *,
-    seed: int = 0, **env_options: Any,
-) -> tuple[Any, Trials]:  # fmt: skip
+    tasks: TaskDistribution,
+    num_envs: int,
+    horizon: int,
+    episodes: int,
+    settings: Any,
+    agent_class: Any = None,
+    *,
+    seed: int = 0,
+    **env_options: Any,
+) -> tuple[Any, Trials]:
     """The agent of these settings (RL² or MAML, or another class), and its source with so many episodes a phase."""
     env = make_vec(tasks, num_envs, horizon=horizon, **env_options)
     agent = (agent_class or (RL2 if isinstance(settings, RL2Settings) else MAML))(
-        settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=seed,
-        device=torch.device("cpu"), total_iterations=100,
-    )  # fmt: skip
+        settings,
+        env.single_observation_space,
+        env.single_action_space,
+        env.input_scale,
+        seed=seed,
+        device=torch.device("cpu"),
+        total_iterations=100,
+    )
     return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
 
 

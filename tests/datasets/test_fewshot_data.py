@@ -39,9 +39,13 @@ def draw(data: Any, seed: int = 0, part: Any = "train", **sizes: int) -> Episode
 
 @settings(max_examples=60, deadline=None)
 @given(
-    counts=st.lists(st.integers(6, 20), min_size=2, max_size=9), ways=st.integers(2, 9), shots=st.integers(0, 3),
-    queries=st.integers(1, 3), tasks=st.integers(1, 5), seed=st.integers(0, 2**32),
-)  # fmt: skip
+    counts=st.lists(st.integers(6, 20), min_size=2, max_size=9),
+    ways=st.integers(2, 9),
+    shots=st.integers(0, 3),
+    queries=st.integers(1, 3),
+    tasks=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+)
 def test_an_episode_has_its_classes_and_labels(
     counts: list[int], ways: int, shots: int, queries: int, tasks: int, seed: int
 ) -> None:
@@ -73,9 +77,12 @@ def test_classes_labels_and_examples_are_drawn_evenly(ways: int) -> None:
     first = torch.take_along_dim(episode.support.x[..., 0], (episode.support.y == 0).int().argmax(1, keepdim=True), 1)
     asked = torch.take_along_dim(episode.query.x[..., 0], (episode.query.y == 0).int().argmax(1, keepdim=True), 1)
     for outcomes, number in (
-        (episode.classes[:, :2], 12), (torch.cat([first, asked], 1), 24), (episode.support.y[:, :1], ways),
-        (episode.support.x[:, 0], 12), (episode.query.y[:, -1:], ways),
-    ):  # fmt: skip
+        (episode.classes[:, :2], 12),
+        (torch.cat([first, asked], 1), 24),
+        (episode.support.y[:, :1], ways),
+        (episode.support.x[:, 0], 12),
+        (episode.query.y[:, -1:], ways),
+    ):
         found = np.unique(outcomes.numpy(), axis=0, return_counts=True)[1]
         expected = tasks / number
         assert len(found) == number
@@ -242,8 +249,9 @@ def test_an_archive_becomes_arrays_in_order_and_nothing_else_is_read(monkeypatch
     drawings = np.random.default_rng(0).random((3, 20, 105, 105)) < 0.9
     pictures = {
         f"images_background/{name}/{d:02d}.png": drawings[c, d]
-        for c, name in enumerate(("B/character01", "A/character01", "A/character02")) for d in range(20)
-    }  # fmt: skip
+        for c, name in enumerate(("B/character01", "A/character01", "A/character02"))
+        for d in range(20)
+    }
 
     def archive(left_out: str = "") -> bytes:
         out = io.BytesIO()

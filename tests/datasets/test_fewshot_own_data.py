@@ -37,10 +37,17 @@ def classes(data: Any) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "dtype", "factor", "white"), [
-    ("png", np.uint8, 1, None), ("tif", np.int32, 1, 255), ("png", np.uint16, 16, 4095), ("tif", np.uint16, 16, 4095),
-    ("png", np.uint16, 257, 65535), ("tif", np.int32, 2**20, 2**28 - 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "dtype", "factor", "white"),
+    [
+        ("png", np.uint8, 1, None),
+        ("tif", np.int32, 1, 255),
+        ("png", np.uint16, 16, 4095),
+        ("tif", np.uint16, 16, 4095),
+        ("png", np.uint16, 257, 65535),
+        ("tif", np.int32, 2**20, 2**28 - 1),
+    ],
+)
 def test_deep_grey_images_are_scaled_by_the_range_of_the_data_set(
     kind: str, dtype: Any, factor: int, white: int | None, tmp_path: Path, capsys: Any
 ) -> None:
@@ -89,8 +96,10 @@ def test_nested_and_empty_class_folders(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "0" / "deeper").symlink_to(tmp_path / "0")  # a circle is gone through once
     found = classes(data_set(f"folder:{tmp_path}"))
     assert {name: len(images) for name, images in found.items()} == {
-        **{str(c): 5 for c in range(6)}, "species6": 4, "species7": 4
-    }  # fmt: skip
+        **{str(c): 5 for c in range(6)},
+        "species6": 4,
+        "species7": 4,
+    }
     text = said(capsys)
     assert "2 classes lie in folders of its folder: species6, species7" in text
     assert "1 class folder holds no images, left out: nothing" in text
@@ -106,10 +115,16 @@ def test_of_several_images_in_a_file_the_first_is_taken_and_that_is_said(tmp_pat
     assert "of 1 file with several images the first one is taken: a/film.gif" in said(capsys)
 
 
-@pytest.mark.parametrize(("names", "counts"), [
-    (("train", "valid", "test"), (4, 3, 3)), (("Training", "dev", "testing"), (4, 3, 3)), (("train", "val", "eval"), (4, 3, 3)),
-    (("train", "eval", "test"), (4, 3, 3)), (("train", "validation", "evaluation"), (4, 3, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (("train", "valid", "test"), (4, 3, 3)),
+        (("Training", "dev", "testing"), (4, 3, 3)),
+        (("train", "val", "eval"), (4, 3, 3)),
+        (("train", "eval", "test"), (4, 3, 3)),
+        (("train", "validation", "evaluation"), (4, 3, 3)),
+    ],
+)
 def test_names_of_folders_that_make_a_split(
     names: tuple[str, ...], counts: tuple[int, ...], tmp_path: Path, capsys: Any
 ) -> None:

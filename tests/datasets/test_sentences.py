@@ -84,8 +84,9 @@ def test_the_encoder_begins_with_the_vectors_themselves() -> None:
     length = SIZE**0.5
     torch.testing.assert_close(net(x), functional.normalize(x, dim=1) * length)
     assert {name: tuple(value.shape) for name, value in net.state_dict().items() if "weight" in name} == {
-        "layers.linear.0.weight": (5, SIZE), "layers.linear.1.weight": (SIZE, 5),
-    }  # fmt: skip
+        "layers.linear.0.weight": (5, SIZE),
+        "layers.linear.1.weight": (SIZE, 5),
+    }
     maml = MAML(MAMLSettings(channels=5), VECTOR, **COMMON)
     shared = maml.net.shared(x, maml.meta)
     head = maml.meta["head.weight"], maml.meta["head.bias"]

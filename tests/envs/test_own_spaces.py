@@ -191,12 +191,23 @@ def test_info_is_a_dict(info):
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.Box(-1, 1, (2,), np.int64), spaces.Box(0, 1, (2,), bool), spaces.Box(-1, 1, ()), spaces.Box(-1, 1, (2, 2)),
-        spaces.Box(-1, 1, (0,)), spaces.Box(1e300, 2e300, (1,), np.float64), spaces.MultiDiscrete([2, 3]),
-        spaces.MultiBinary(2), spaces.Dict(a=BOX), spaces.Tuple([BOX]), spaces.Text(3), spaces.Graph(BOX, None),
-        spaces.Sequence(BOX), spaces.OneOf([BOX, BOX]), None,
+        spaces.Box(-1, 1, (2,), np.int64),
+        spaces.Box(0, 1, (2,), bool),
+        spaces.Box(-1, 1, ()),
+        spaces.Box(-1, 1, (2, 2)),
+        spaces.Box(-1, 1, (0,)),
+        spaces.Box(1e300, 2e300, (1,), np.float64),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(2),
+        spaces.Dict(a=BOX),
+        spaces.Tuple([BOX]),
+        spaces.Text(3),
+        spaces.Graph(BOX, None),
+        spaces.Sequence(BOX),
+        spaces.OneOf([BOX, BOX]),
+        None,
     ],
-)  # fmt: skip
+)
 def test_action_spaces_that_no_agent_plays_are_refused(space):
     env = Answers()
     env.action_space = space
@@ -207,13 +218,22 @@ def test_action_spaces_that_no_agent_plays_are_refused(space):
 @pytest.mark.parametrize(
     ("space", "flat"),
     [
-        (spaces.Box(0, 255, (2, 2, 3), np.uint8), True), (spaces.Box(-1, 1, ()), True), (spaces.Dict(a=BOX), True),
-        (spaces.Tuple([BOX, spaces.Discrete(2)]), True), (spaces.Discrete(3), True), (spaces.MultiBinary(2), True),
-        (spaces.MultiDiscrete([2, 3]), True), (spaces.Text(3), True), (spaces.OneOf([BOX, BOX]), True),
-        (spaces.Box(-1, 1, (0,)), False), (spaces.Graph(BOX, None), False), (spaces.Sequence(BOX), False), (None, False),
+        (spaces.Box(0, 255, (2, 2, 3), np.uint8), True),
+        (spaces.Box(-1, 1, ()), True),
+        (spaces.Dict(a=BOX), True),
+        (spaces.Tuple([BOX, spaces.Discrete(2)]), True),
+        (spaces.Discrete(3), True),
+        (spaces.MultiBinary(2), True),
+        (spaces.MultiDiscrete([2, 3]), True),
+        (spaces.Text(3), True),
+        (spaces.OneOf([BOX, BOX]), True),
+        (spaces.Box(-1, 1, (0,)), False),
+        (spaces.Graph(BOX, None), False),
+        (spaces.Sequence(BOX), False),
+        (None, False),
         (spaces.Dict(a=spaces.Sequence(BOX)), False),
     ],
-)  # fmt: skip
+)
 def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
     """Where the wrapper is named, it makes an environment that can be played."""
     env = Answers()
@@ -242,10 +262,12 @@ def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
         ),
         ("Env.reset = gymnasium.Env.reset\nEnv.step = gymnasium.Env.step\ns = tasks(1)", "reset must return"),
         ("Env.reset = lambda self, seed, options=None: gymnasium.spaces.Box(1, 0)\ns = tasks(1)", "own.py"),
-        ("Env.reset = lambda self, seed, options=None: (np.zeros(2), {})\nEnv.step = gymnasium.Env.step\ns = tasks(1)",
-         "its environment raised NotImplementedError"),
+        (
+            "Env.reset = lambda self, seed, options=None: (np.zeros(2), {})\nEnv.step = gymnasium.Env.step\ns = tasks(1)",
+            "its environment raised NotImplementedError",
+        ),
     ],
-)  # fmt: skip
+)
 def test_suites_that_cannot_be_played_are_refused_before_anything_is_made(text, says, tmp_path, monkeypatch, capsys):
     file, empty = own_file(tmp_path / "files", f"{ENV}{text}\n"), tmp_path / "empty"
     empty.mkdir()
@@ -292,8 +314,11 @@ def test_actions_out_of_reach_and_success_that_is_not_told_are_said_before_train
     loud = ["--num-envs", "2", "--episodes-per-trial", "2", "--horizon", "5", "--steps", "20", "--device", "cpu"]
     said = "actions lie in [-200, 200] (entry 1) and are drawn around 0 with a standard deviation of {}"
     for agent, std, more in (
-        ("rl2", "1", ()), ("multitask-trpo", "3", ("--std", "3")), ("sb3-ppo", "1", ("--batch-size", "5")), ("random", None, ())
-    ):  # fmt: skip
+        ("rl2", "1", ()),
+        ("multitask-trpo", "3", ("--std", "3")),
+        ("sb3-ppo", "1", ("--batch-size", "5")),
+        ("random", None, ()),
+    ):
         assert cli.run(["train", agent, f"{file}:s", "--run-dir", str(tmp_path / agent), *loud, *more]) == 0
         out = capsys.readouterr().out
         assert ("RescaleAction(env, -1, 1)" in out) == (std is not None)
@@ -308,10 +333,21 @@ def test_actions_out_of_reach_and_success_that_is_not_told_are_said_before_train
 @pytest.mark.parametrize(
     ("low", "high", "entry"),
     [
-        (-1, 1, None), (-0.4, 0.4, None), (0, 1, None), (-5, 5, None), (-np.inf, np.inf, None), (-1, np.inf, None),
-        (3, 3, None), (-200, 200, 0), (-1e-3, 1e-3, 0), (0, 255, 0), (100, 101, 0), (2, np.inf, 0), (-np.inf, -2, 0),
+        (-1, 1, None),
+        (-0.4, 0.4, None),
+        (0, 1, None),
+        (-5, 5, None),
+        (-np.inf, np.inf, None),
+        (-1, np.inf, None),
+        (3, 3, None),
+        (-200, 200, 0),
+        (-1e-3, 1e-3, 0),
+        (0, 255, 0),
+        (100, 101, 0),
+        (2, np.inf, 0),
+        (-np.inf, -2, 0),
     ],
-)  # fmt: skip
+)
 def test_a_range_is_ill_scaled_where_little_of_it_is_drawn(low, high, entry):
     assert ill_scaled(spaces.Box(low, high, (2,), np.float64), 1.0) == entry
 

@@ -185,10 +185,13 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
         (PPO, "MlpPolicy", {"n_steps": 20, "batch_size": 20, "n_epochs": 1}),
         (SAC, "MlpPolicy", {"learning_starts": 20, "batch_size": 8, "buffer_size": 200, "policy_kwargs": {"net_arch": [8]}}),
         (TRPO, "MlpPolicy", {"n_steps": 20, "batch_size": 40}),
-        (RecurrentPPO, "MlpLstmPolicy",
-         {"n_steps": 20, "batch_size": 40, "n_epochs": 1, "policy_kwargs": {"lstm_hidden_size": 8}}),
+        (
+            RecurrentPPO,
+            "MlpLstmPolicy",
+            {"n_steps": 20, "batch_size": 40, "n_epochs": 1, "policy_kwargs": {"lstm_hidden_size": 8}},
+        ),
     ],
-)  # fmt: skip
+)
 def test_algorithms_of_sb3_train_on_it(algorithm, policy, settings):
     venv = make_sb3(suite("ml1:reach-v3"), 2, horizon=15)
     model = algorithm(policy, venv, seed=0, device="cpu", **settings)

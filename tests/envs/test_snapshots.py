@@ -179,8 +179,9 @@ def test_many_snapshots_are_built_in_several_processes(monkeypatch: pytest.Monke
     assert equal(snapshot(tasks[0]), expected)
     assert len({snapshot(task).memory[0] for task in tasks}) == 9
     assert {snapshot(task).model_file for task in tasks} == {
-        "sawyer_xyz/sawyer_reach_v3.xml", "sawyer_xyz/sawyer_push_v3.xml",
-    }  # fmt: skip
+        "sawyer_xyz/sawyer_reach_v3.xml",
+        "sawyer_xyz/sawyer_push_v3.xml",
+    }
 
 
 def test_what_a_process_could_not_build_says_why_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

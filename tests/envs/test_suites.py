@@ -216,8 +216,10 @@ def test_a_draw_is_random() -> None:
     assert {task for tasks in drawn for task in tasks} == set(distribution.tasks)
     assert {Counter(task.name for task in tasks).most_common(1)[0][0] for tasks in drawn} == {"name0", "name1"}
     assert {tuple(task.name for task in tasks) for tasks in drawn} >= {
-        ("name0", "name1", "name0"), ("name0", "name0", "name1"), ("name1", "name0", "name0"),
-    }  # fmt: skip
+        ("name0", "name1", "name0"),
+        ("name0", "name0", "name1"),
+        ("name1", "name0", "name0"),
+    }
 
 
 def test_more_draws_than_tasks() -> None:

@@ -68,8 +68,13 @@ def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> N
     assert succeeded.all()
     assert all((final[36:39] == 0).all() and env.single_observation_space.contains(final) for final in info["final_obs"])
     assert info.keys() == {
-        "success", "_success", "final_obs", "_final_obs", "final_info", "_final_info",
-    }  # fmt: skip
+        "success",
+        "_success",
+        "final_obs",
+        "_final_obs",
+        "final_info",
+        "_final_info",
+    }
     assert info["final_info"].keys() == {"success", "_success"}
 
 
@@ -296,8 +301,14 @@ def test_full_info_is_stocks(make: Make, engine: str) -> None:
     env = make(2, native_tasks(1), engine=engine, info="full", horizon=5)
     env.reset(seed=0)
     keys = {
-        "success", "near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target", "unscaled_reward",
-    }  # fmt: skip
+        "success",
+        "near_object",
+        "grasp_success",
+        "grasp_reward",
+        "in_place_reward",
+        "obj_to_target",
+        "unscaled_reward",
+    }
     for actions in random_actions(5):
         _, reward, _, _, info = env.step(actions)
         assert {key for key in info if not key.startswith("_")} - {"final_obs", "final_info"} == keys

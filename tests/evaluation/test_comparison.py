@@ -35,11 +35,23 @@ def evaluation(success: dict[str, list[float]], seed: int = 1, **header: Any) ->
     figures = np.stack([0 * last, last], -1)[:, None]
     measures = {"success": figures, "last_success": figures / 2, "return": 100 * figures}
     content = {
-        "protocol": "all-goals", "run": f"run_{seed}", "agent": "rl2", "suite": "custom", "suite_seed": 1, "run_seed": seed,
-        "checkpoint": "000000000080", "step": 80, "trials": 1, "episodes": 2, "adapt_every": None, "horizon": 20,
-        "reward": "v2", "terminate_on_success": False, "trained_on": {"suite": "custom", "suite_seed": 1},
+        "protocol": "all-goals",
+        "run": f"run_{seed}",
+        "agent": "rl2",
+        "suite": "custom",
+        "suite_seed": 1,
+        "run_seed": seed,
+        "checkpoint": "000000000080",
+        "step": 80,
+        "trials": 1,
+        "episodes": 2,
+        "adapt_every": None,
+        "horizon": 20,
+        "reward": "v2",
+        "terminate_on_success": False,
+        "trained_on": {"suite": "custom", "suite_seed": 1},
         "sides": {"test": {"goals": goals, "figures": {"sampled": {k: v.tolist() for k, v in measures.items()}}}},
-    }  # fmt: skip
+    }
     return {**content, **header}
 
 
@@ -138,8 +150,10 @@ def test_seeds_are_grouped_by_what_they_share():
     contents.append(evaluation(rates, 1, agent="random"))
     found = groups(contents)
     assert {label: [c["run_seed"] for c in some] for label, some in found.items()} == {
-        "rl2, width 8": [1, 2], "rl2, width 16": [1], "random": [1],
-    }  # fmt: skip
+        "rl2, width 8": [1, 2],
+        "rl2, width 16": [1],
+        "random": [1],
+    }
 
 
 def _written(folder: Path, **contents: dict[str, Any]) -> list[str]:
@@ -205,18 +219,25 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
     folder.mkdir()
     empty.mkdir()
     good, other, cut, stock, old = _written(
-        folder, good=evaluation({"reach": [1]}), other=evaluation({"reach": [0]}), cut={},
+        folder,
+        good=evaluation({"reach": [1]}),
+        other=evaluation({"reach": [0]}),
+        cut={},
         stock={"sides": {"test": {"success": 1}}},
         old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "trained_on"},
-    )  # fmt: skip
+    )
     Path(cut).write_text('{"sides"')
     for args, says in (
-        ([good], "at least two"), ([good, good], "named twice"), ([good, cut], "damaged"), ([good, old], "another version"),
-        ([good, stock], "no evaluation of all goals"), ([good, str(folder / "none")], "there is no run"),
+        ([good], "at least two"),
+        ([good, good], "named twice"),
+        ([good, cut], "damaged"),
+        ([good, old], "another version"),
+        ([good, stock], "no evaluation of all goals"),
+        ([good, str(folder / "none")], "there is no run"),
         ([good, other, "--side", "train"], "no train goals; it has test"),
         ([good, other, "--mode", "mean"], "no mean actions; it has sampled"),
         ([good, other, "--plot", "x.png"], "at least three"),
-    ):  # fmt: skip
+    ):
         refused(["compare", *args], says, empty, monkeypatch, capsys)
 
 

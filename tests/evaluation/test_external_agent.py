@@ -175,8 +175,10 @@ def test_an_episode_counts_as_far_as_it_went_on() -> None:
     valid = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], bool)
     found = Episode(np.array([[1.0, 2, 3], [10, 20, 30], [100, 200, 300]]), success, done, valid).by_episode(1)
     assert {name: values.tolist() for name, values in found.items()} == {
-        "return": [[111, 222, 33]], "success": [[1, 1, 0]], "last_success": [[1, 0, 0]],
-    }  # fmt: skip
+        "return": [[111, 222, 33]],
+        "success": [[1, 1, 0]],
+        "last_success": [[1, 0, 0]],
+    }
 
 
 def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:

@@ -30,9 +30,14 @@ def _agent(name: str):
     agent_class, presets = find(name)
     env = make_vec(REACH.train, 1, engine="native")
     made = agent_class(
-        presets["default"].settings, env.single_observation_space, env.single_action_space, env.input_scale, seed=3,
-        device=CPU, total_iterations=1,
-    )  # fmt: skip
+        presets["default"].settings,
+        env.single_observation_space,
+        env.single_action_space,
+        env.input_scale,
+        seed=3,
+        device=CPU,
+        total_iterations=1,
+    )
     env.close()
     return made
 
@@ -63,11 +68,17 @@ def test_native_equals_stock_number_for_number(one_slot, trained):
         for seed in seeds:
             both = [
                 measure(
-                    agent, REACH.test, engine=engine, seed=seed, horizon=60 if agent is agents[1] else 12, episodes=1,
-                    device=CPU, evaluations=2 if agent is agents[2] else 1,
+                    agent,
+                    REACH.test,
+                    engine=engine,
+                    seed=seed,
+                    horizon=60 if agent is agents[1] else 12,
+                    episodes=1,
+                    device=CPU,
+                    evaluations=2 if agent is agents[2] else 1,
                 )
                 for engine in ("python", "native")
-            ]  # fmt: skip
+            ]
             assert both[0] == both[1]
             found[seed] = both[0]
         if isinstance(agent, MAML):

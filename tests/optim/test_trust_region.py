@@ -76,9 +76,16 @@ def test_line_search_takes_the_first_candidate_that_is_good_enough():
 
 
 @pytest.mark.parametrize(
-    "measure", [lambda p: Trial(-1.0, 0.0), lambda p: Trial(1.0, 2.0), lambda p: Trial(float("nan"), 0.0),
-                lambda p: Trial(1.0, float("nan")), lambda p: Trial(float("inf"), 0.0), lambda p: Trial(0.0, 0.0)]
-)  # fmt: skip
+    "measure",
+    [
+        lambda p: Trial(-1.0, 0.0),
+        lambda p: Trial(1.0, 2.0),
+        lambda p: Trial(float("nan"), 0.0),
+        lambda p: Trial(1.0, float("nan")),
+        lambda p: Trial(float("inf"), 0.0),
+        lambda p: Trial(0.0, 0.0),
+    ],
+)
 def test_line_search_finds_nothing_where_nothing_is_better_within_the_limit(measure):
     found = _search(measure)
     assert found.point is None

@@ -54,9 +54,15 @@ def test_what_is_shown_is_what_was_measured(which, request):
     of = film(request.getfixturevalue(which), goals=3)
     env = make_vec(replace(of.setup.suite.train, tasks=tuple(of.tasks)), 5, horizon=20)
     figures, _ = evaluate(
-        of.setup.agent, env, of.tasks, trials=2, episodes=2, seed=0, device=torch.device("cpu"),
+        of.setup.agent,
+        env,
+        of.tasks,
+        trials=2,
+        episodes=2,
+        seed=0,
+        device=torch.device("cpu"),
         adapt_every=of.setup.source.episodes,
-    )  # fmt: skip
+    )
     env.close()
     for mode, measures in figures.items():
         for i, goal in enumerate(played(request.getfixturevalue(which), goals=3, actions=mode)):

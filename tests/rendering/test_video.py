@@ -179,8 +179,15 @@ def clip(rewards: list[float], successes: list[bool] | None = None, changes: lis
     """An episode of which every step is shown, whatever is seen in it."""
     found = np.array(successes or [False] * len(rewards))
     scenes = [None] * len(rewards)
-    return Clip("episode 2", "after 1 episode", scenes, [*range(1, len(rewards) + 1)], np.array(rewards), found,
-                None if changes is None else np.array(changes))  # fmt: skip
+    return Clip(
+        "episode 2",
+        "after 1 episode",
+        scenes,
+        [*range(1, len(rewards) + 1)],
+        np.array(rewards),
+        found,
+        None if changes is None else np.array(changes),
+    )
 
 
 def written(overlay: Overlay, of: Clip, frame: int) -> np.ndarray:

@@ -111,8 +111,12 @@ def test_adapting_that_harms_is_said(few_shot_runs):
     figures = content["sides"]["test"]["figures"]
     content["sides"]["test"]["figures"] = [row[::-1] for row in figures]
     assert any(said.startswith("Adapting makes it WORSE: -") for said in sentences(content))
-    assert any(said.startswith("Adapting helps: +") for said in sentences({**content, "measure": "accuracy",
-               "sides": {"test": {**content["sides"]["test"], "figures": figures}}}))  # fmt: skip
+    assert any(
+        said.startswith("Adapting helps: +")
+        for said in sentences(
+            {**content, "measure": "accuracy", "sides": {"test": {**content["sides"]["test"], "figures": figures}}}
+        )
+    )
 
 
 def test_evaluations_of_older_versions_are_shown(few_shot_runs, tmp_path, chromium):

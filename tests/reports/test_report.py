@@ -207,9 +207,15 @@ def test_looking_at_the_test_set_during_training_is_marked(tmp_path):
 def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium):
     """One goal of ten solved: stock's quota is full of it."""
     run = make_run(tmp_path / "run", rate=lambda goal, e: float(goal == 0), goals=10)
-    stock = {"protocol": "metaworld", "engine": "python", "checkpoint": "000000003000",
-             "episodes": 10, "evaluations": 10, "episodes_counted": 3,
-             "sides": {"test": {"success": 1.0, "return": 9.0, "by_task": {"reach-v3": 1.0}, "seeds": {}}}}  # fmt: skip
+    stock = {
+        "protocol": "metaworld",
+        "engine": "python",
+        "checkpoint": "000000003000",
+        "episodes": 10,
+        "evaluations": 10,
+        "episodes_counted": 3,
+        "sides": {"test": {"success": 1.0, "return": 9.0, "by_task": {"reach-v3": 1.0}, "seeds": {}}},
+    }
     (run / "evaluations" / "metaworld_python_000000003000.json").write_text(json.dumps(stock))
     assert report(run) == 0
     check_page(chromium, run / "report.html")

@@ -116,8 +116,12 @@ def test_evaluations_of_ones_own_agent_are_all_kept(tmp_path, capsys):
     (tmp_path / "still.py").write_text(STILL)
     small = "--goals 2 --episodes 1 --train-goals 0 --horizon 2 --quiet".split()
     out = ["--agent", f"{tmp_path}/still.py:Still", "--out", str(tmp_path / "out"), *small]
-    for more in (["--trials", "2"], [], ["--protocol", "metaworld", "--engine", "native", "--seeds", "2"],
-                 ["--protocol", "metaworld", "--engine", "native"]):  # fmt: skip
+    for more in (
+        ["--trials", "2"],
+        [],
+        ["--protocol", "metaworld", "--engine", "native", "--seeds", "2"],
+        ["--protocol", "metaworld", "--engine", "native"],
+    ):
         assert cli.run(["evaluate", "ml1:reach-v3", *out, *more]) == 0
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["trials"] == 2
     assert len(list((tmp_path / "out" / "evaluations").glob("all-goals_*.json"))) == 2

@@ -160,8 +160,10 @@ def test_large_outputs_differ_by_more_and_are_as_right() -> None:
         parameter.data.mul_(2)
     graph = learner.graph(None)
     content = to_onnx(graph, KEYS)
-    support = {name: torch.from_numpy(_drawn(one, dict.fromkeys(one.axes, 5), np.random.default_rng(0)))
-               for name, one in graph.inputs.items()}  # fmt: skip
+    support = {
+        name: torch.from_numpy(_drawn(one, dict.fromkeys(one.axes, 5), np.random.default_rng(0)))
+        for name, one in graph.inputs.items()
+    }
     assert max(out.abs().max() for out in graph.module(*support.values())) > 200
     assert difference(content, graph) < TOLERANCE
 

@@ -102,8 +102,15 @@ def test_a_report_writes_nothing_through_a_link(tmp_path: Path, mine: Path, caps
     assert content(mine) == before
 
 
-LINKS = {".lock": "file", "metrics.jsonl": "file", "videos/x.mp4": "file", "checkpoints/000000000040": "2019",
-         "evaluations": "", "evaluations/.all-goals_000000000080.partial": "file", "tensorboard": "2019"}  # fmt: skip
+LINKS = {
+    ".lock": "file",
+    "metrics.jsonl": "file",
+    "videos/x.mp4": "file",
+    "checkpoints/000000000040": "2019",
+    "evaluations": "",
+    "evaluations/.all-goals_000000000080.partial": "file",
+    "tensorboard": "2019",
+}
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -116,8 +123,14 @@ def test_no_command_follows_a_link_out_of_a_run(
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(mine / LINKS[name])
     run, out = str(foreign), str(tmp_path / "out")
-    for command in (["evaluate", run], ["pack", run, "--out", out], ["train", "--resume", run, "--steps", "160"],
-                    ["export", run], ["render", run], ["compare", run, str(trained / "run")]):  # fmt: skip
+    for command in (
+        ["evaluate", run],
+        ["pack", run, "--out", out],
+        ["train", "--resume", run, "--steps", "160"],
+        ["export", run],
+        ["render", run],
+        ["compare", run, str(trained / "run")],
+    ):
         status, said = cli.run(command), capsys.readouterr().err
         assert (status, name in said, said.count("\n")) == (2, True, 1)
     assert content(mine) == before

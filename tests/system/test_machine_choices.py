@@ -103,8 +103,14 @@ def test_threads_and_cores_are_decided_in_one_place_each():
 def test_mamls_tasks_are_computed_by_as_many_threads_as_the_container_allows(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 1.0)
     agent = MAML(
-        MAMLSettings(layers=(4,)), BOX, BOX, None, seed=0, device=torch.device("cpu"), total_iterations=1,
-    )  # fmt: skip
+        MAMLSettings(layers=(4,)),
+        BOX,
+        BOX,
+        None,
+        seed=0,
+        device=torch.device("cpu"),
+        total_iterations=1,
+    )
 
     def who(_: int) -> int:
         time.sleep(0.01)

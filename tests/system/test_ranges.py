@@ -25,9 +25,16 @@ from metarl.training.setup import options_of
 
 RUNS: Any = ("run",)
 PLACES = [
-    *(find(agent)[1]["default"].settings for agent in AGENTS), options_of("rl2")(), options_of("maml")(), Plan(), Episodes(),
-    Evaluate(RUNS), EvaluateOwn("ml10", "a:b"), FilmOptions(), Adaptation(),
-]  # fmt: skip
+    *(find(agent)[1]["default"].settings for agent in AGENTS),
+    options_of("rl2")(),
+    options_of("maml")(),
+    Plan(),
+    Episodes(),
+    Evaluate(RUNS),
+    EvaluateOwn("ml10", "a:b"),
+    FilmOptions(),
+    Adaptation(),
+]
 SIGNED = {"log_std_init"}
 """Numbers that may be negative."""
 

@@ -55,10 +55,12 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     side = next(iter(contents[0]["sides"]))
     goals = f"{SIDES.get(side, side)} of {contents[0]['suite']}"
     return Comparison(
-        f"{title}: {goals}", _sentences(groups, side), (),
+        f"{title}: {goals}",
+        _sentences(groups, side),
+        (),
         [*_curves(groups, side), *_profiles(groups, side), *_learning(sections, contents, groups)],
         [_group_table(groups, side), *_pair_table(groups, side), _run_table(sections, contents, side)],
-    )  # fmt: skip
+    )
 
 
 def _mean(contents: list[dict[str, Any]], side: str, measure: str, episode: int) -> Interval:
@@ -92,8 +94,14 @@ def _seeds(contents: list[dict[str, Any]]) -> list[int]:
 def _group_table(groups: Groups, side: str) -> Table:
     head = _head_of(groups)
     kind, _ = _KINDS[head]
-    columns = [("agent and settings", "text"), ("seeds", "text"), (f"{head} before", kind), (f"{head} after", kind),
-               ("interquartile mean", kind), ("median", kind)]  # fmt: skip
+    columns = [
+        ("agent and settings", "text"),
+        ("seeds", "text"),
+        (f"{head} before", kind),
+        (f"{head} after", kind),
+        ("interquartile mean", kind),
+        ("median", kind),
+    ]
     columns += [("last step after", "percent"), ("return after", "number")] if head == "success" else []
     rows = []
     for label, some in groups.items():
@@ -130,14 +138,31 @@ def _pair_table(groups: Groups, side: str) -> list[Table]:
 def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]], side: str) -> Table:
     head = _head(contents)
     kind, change = _KINDS[head]
-    columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("steps", "text"), (f"{head} before", kind),
-               (f"{head} after", kind), ("gain", change)]  # fmt: skip
+    columns = [
+        ("run", "text"),
+        ("agent", "text"),
+        ("seed", "text"),
+        ("steps", "text"),
+        (f"{head} before", kind),
+        (f"{head} after", kind),
+        ("gain", change),
+    ]
     columns += [("return after", "number")] if head == "success" else []
     rows = []
     for section, content in zip(sections, contents):
         by, gain = (content["sides"][side][key][MODE] for key in ("by_episode", "gain"))
-        rows.append([section.run.name, section.run.agent, str(content["run_seed"]), f"{content['step']:,}",
-                     by[head][0], by[head][-1], gain[head], *([by["return"][-1]] if head == "success" else [])])  # fmt: skip
+        rows.append(
+            [
+                section.run.name,
+                section.run.agent,
+                str(content["run_seed"]),
+                f"{content['step']:,}",
+                by[head][0],
+                by[head][-1],
+                gain[head],
+                *([by["return"][-1]] if head == "success" else []),
+            ]
+        )
     return Table("runs", "Run by run; 95 % intervals over goals", columns, rows, [f"#{section.anchor}" for section in sections])
 
 

@@ -14,9 +14,21 @@ from metarl.reports.tables import Table
 from metarl.runs.evaluations import extent
 
 _PROTOCOL = (
-    "protocol", "checkpoint", "trials", "episodes", "adapt_every", "horizon", "reward", "terminate_on_success", "engine",
-    "device", "seed", "suite", "suite_seed", "git_commit",
-)  # fmt: skip
+    "protocol",
+    "checkpoint",
+    "trials",
+    "episodes",
+    "adapt_every",
+    "horizon",
+    "reward",
+    "terminate_on_success",
+    "engine",
+    "device",
+    "seed",
+    "suite",
+    "suite_seed",
+    "git_commit",
+)
 
 
 def section(anchor: str, run: Reading) -> Section:
@@ -27,14 +39,26 @@ def section(anchor: str, run: Reading) -> Section:
     if content:
         side = main_side(content)
         bars = [one for each in content["sides"] for one in figures.by_task(content, each)]
-        pictures = {"How it adapts": figures.adaptation(content), "Task by task": bars,
-                    "Where the goals are": figures.goal_map(content, side), **pictures}  # fmt: skip
+        pictures = {
+            "How it adapts": figures.adaptation(content),
+            "Task by task": bars,
+            "Where the goals are": figures.goal_map(content, side),
+            **pictures,
+        }
         beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
         beside = beside if "test" in content["sides"] and headline(content) == "success" else []
     return Section(
-        anchor, run, status(run), tiles(content) if content else (), sentences(content) if content else (), warnings(run),
-        [Part(title, some) for title, some in pictures.items() if some], _results(run), details(run, _PROTOCOL), beside,
-    )  # fmt: skip
+        anchor,
+        run,
+        status(run),
+        tiles(content) if content else (),
+        sentences(content) if content else (),
+        warnings(run),
+        [Part(title, some) for title, some in pictures.items() if some],
+        _results(run),
+        details(run, _PROTOCOL),
+        beside,
+    )
 
 
 def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
@@ -57,19 +81,38 @@ def _results(run: Reading) -> list[Table]:
         made.insert(
             0, Table("summary", "First and last episode of a trial, sampled actions, 95 % intervals over goals", columns, rows)
         )
-        tasks = [[name, SIDES.get(s, s), *_row(figures)] for s, side in content["sides"].items()
-                 for name, figures in side["by_task"].items()]  # fmt: skip
+        tasks = [
+            [name, SIDES.get(s, s), *_row(figures)]
+            for s, side in content["sides"].items()
+            for name, figures in side["by_task"].items()
+        ]
         if tasks:
             made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
         made.append(_episodes(content))
     head = headline(content) if content else "success"
-    others = [[c["protocol"], c["checkpoint"], c["suite"], str(c["suite_seed"]), extent(c),
-               *[c["sides"][main_side(c)]["by_episode"][MODE][head][e] for e in (0, -1)]]
-              for c in run.others if head in measured(c)]  # fmt: skip
+    others = [
+        [
+            c["protocol"],
+            c["checkpoint"],
+            c["suite"],
+            str(c["suite_seed"]),
+            extent(c),
+            *[c["sides"][main_side(c)]["by_episode"][MODE][head][e] for e in (0, -1)],
+        ]
+        for c in run.others
+        if head in measured(c)
+    ]
     if others:
         kind = "percent" if head == "success" else "number"
-        columns = [("protocol", "text"), ("checkpoint", "text"), ("suite", "text"), ("suite seed", "text"), ("played", "text"),
-                   (f"{head} before", kind), (f"{head} after", kind)]  # fmt: skip
+        columns = [
+            ("protocol", "text"),
+            ("checkpoint", "text"),
+            ("suite", "text"),
+            ("suite seed", "text"),
+            ("played", "text"),
+            (f"{head} before", kind),
+            (f"{head} after", kind),
+        ]
         made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
     return made
 
@@ -78,8 +121,13 @@ def _columns(content: dict[str, Any]) -> list[tuple[str, str]]:
     """What `_row` gives of an evaluation."""
     if headline(content) == "return":
         return [("return before", "number"), ("return after", "number"), ("gain", "change")]
-    return [("success before", "percent"), ("success after", "percent"), ("gain", "points"), ("last step after", "percent"),
-            ("return after", "number")]  # fmt: skip
+    return [
+        ("success before", "percent"),
+        ("success after", "percent"),
+        ("gain", "points"),
+        ("last step after", "percent"),
+        ("return after", "number"),
+    ]
 
 
 def _row(figures: dict[str, Any]) -> list[Any]:

@@ -52,10 +52,12 @@ def tiles(content: dict[str, Any]) -> list[Tile]:
     return [
         after,
         Tile(percent(success[0][0]), f"before: the trial's first episode. {_interval(success[0])}"),
-        Tile(points_of([figures["gain"][MODE]["success"][0], None, None]),
-             f"gained by adapting, goal by goal. {_interval(figures['gain'][MODE]['success'], '+.0f')}"),
+        Tile(
+            points_of([figures["gain"][MODE]["success"][0], None, None]),
+            f"gained by adapting, goal by goal. {_interval(figures['gain'][MODE]['success'], '+.0f')}",
+        ),
         Tile(percent(last[-1][0]), f"after, counting only the episode's last step. {_interval(last[-1])}"),
-    ]  # fmt: skip
+    ]
 
 
 def _tiles_of_returns(content: dict[str, Any], figures: dict[str, Any], n: str) -> list[Tile]:
@@ -106,13 +108,17 @@ def sentences(content: dict[str, Any]) -> list[str]:
     if adapted:
         said.append(_gain(gain["success"]))
         said.append(f"Counting only the last step of the episode: {percent_of(last[-1])}, before {percent_of(last[0])}.")
-        said.append(f"The return of an episode goes from {number_of([returns[0][0], None, None])} to {number_of(returns[-1])}; "
-                    f"paired by goal {change_of(gain['return'])}.")  # fmt: skip
+        said.append(
+            f"The return of an episode goes from {number_of([returns[0][0], None, None])} to {number_of(returns[-1])}; "
+            f"paired by goal {change_of(gain['return'])}."
+        )
     blind = figures.get("goal_blind")
     if blind:
-        said.append(f"An agent that hovers with the same noise, blind to the goal, succeeds on "
-                    f"{percent_of(blind['by_episode'][MODE]['success'][0])} at any step and on "
-                    f"{percent_of(blind['by_episode'][MODE]['last_success'][0])} at the last one.")  # fmt: skip
+        said.append(
+            f"An agent that hovers with the same noise, blind to the goal, succeeds on "
+            f"{percent_of(blind['by_episode'][MODE]['success'][0])} at any step and on "
+            f"{percent_of(blind['by_episode'][MODE]['last_success'][0])} at the last one."
+        )
     return [*said, *_ending(content, side)]
 
 

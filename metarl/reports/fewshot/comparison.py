@@ -49,9 +49,12 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     one = contents[0]
     ways = f", {one['ways']} ways" if one["measure"] == "accuracy" else ""
     return Comparison(
-        f"{title}: {side_name(one, one['side'])} of {one['suite']}{ways}", _sentences(groups), (), [_curves(groups)],
+        f"{title}: {side_name(one, one['side'])} of {one['suite']}{ways}",
+        _sentences(groups),
+        (),
+        [_curves(groups)],
         [_group_table(groups), *_pair_table(groups), _run_table(sections, contents)],
-    )  # fmt: skip
+    )
 
 
 def _contents(sections: Sequence[Section]) -> list[dict[str, Any]]:
@@ -125,8 +128,12 @@ def _pair_table(groups: Groups) -> list[Table]:
         )
         probability = comparison.probability_of_improvement(*scores) if len(first) + len(second) > 2 else None
         rows.append([a, b, probability, _paired(first, second)])
-    columns = [("A", "text"), ("B", "text"), ("B better than A, probability", "percent"),
-               ("B minus A, episode by episode", form.change)]  # fmt: skip
+    columns = [
+        ("A", "text"),
+        ("B", "text"),
+        ("B better than A, probability", "percent"),
+        ("B minus A, episode by episode", form.change),
+    ]
     kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     caption = "In pairs: the probability is over runs, the difference over the same episodes of 1 run each"
     made = Table("pairs", caption, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
@@ -142,13 +149,29 @@ def _paired(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Interv
 
 def _run_table(sections: Sequence[Section], contents: list[dict[str, Any]]) -> Table:
     form = form_of(contents[0])
-    columns = [("run", "text"), ("agent", "text"), ("seed", "text"), ("updates", "text"), ("shots", "text"),
-               ("before", form.level), ("after", form.level)]  # fmt: skip
+    columns = [
+        ("run", "text"),
+        ("agent", "text"),
+        ("seed", "text"),
+        ("updates", "text"),
+        ("shots", "text"),
+        ("before", form.level),
+        ("after", form.level),
+    ]
     rows = []
     for section, content in zip(sections, contents):
         curve = content["sides"][content["side"]]["by_shots"]
-        rows.append([section.run.name, section.run.agent, str(content["run_seed"]), f"{content['step']:,}",
-                     str(content["shots"]), curve[0], curve[-1]])  # fmt: skip
+        rows.append(
+            [
+                section.run.name,
+                section.run.agent,
+                str(content["run_seed"]),
+                f"{content['step']:,}",
+                str(content["shots"]),
+                curve[0],
+                curve[-1],
+            ]
+        )
     return Table(
         "runs", "Run by run; 95 % intervals over episodes", columns, rows, [f"#{section.anchor}" for section in sections]
     )

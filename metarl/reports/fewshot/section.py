@@ -23,9 +23,16 @@ def section(anchor: str, run: Reading) -> Section:
     parts = _parts(content) if content else []
     learned = figures.learning(run)
     return Section(
-        anchor, run, status(run), tiles(content) if content else (), sentences(content) if content else (), warnings(run),
-        [*parts, *([Part("How it learned", learned)] if learned else [])], _results(run), details(run, _PROTOCOL),
-    )  # fmt: skip
+        anchor,
+        run,
+        status(run),
+        tiles(content) if content else (),
+        sentences(content) if content else (),
+        warnings(run),
+        [*parts, *([Part("How it learned", learned)] if learned else [])],
+        _results(run),
+        details(run, _PROTOCOL),
+    )
 
 
 def _parts(content: dict[str, Any]) -> list[Part]:
@@ -95,10 +102,15 @@ def _texts(number: int, example: dict[str, Any]) -> list[Table]:
     columns = [("query", "text"), ("is", "text"), ("answered", "text"), ("probability of the answer", "text")]
     caption = f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} right"
     return [
-        Table(f"episode_{number}_support", f"Episode {number}: what it learned from", [("class", "text"), ("support", "text")],
-              support, folded=number > 1),
+        Table(
+            f"episode_{number}_support",
+            f"Episode {number}: what it learned from",
+            [("class", "text"), ("support", "text")],
+            support,
+            folded=number > 1,
+        ),
         Table(f"episode_{number}", caption, columns, answered, folded=number > 1),
-    ]  # fmt: skip
+    ]
 
 
 def _results(run: Reading) -> list[Table]:
@@ -134,12 +146,26 @@ def _results(run: Reading) -> list[Table]:
 
 
 def _others(contents: list[dict[str, Any]]) -> Table:
-    columns = [("checkpoint", "text"), ("data set", "text"), ("played", "text"), ("figures of", "text"),
-               ("before", "text"), ("after", "text")]  # fmt: skip
+    columns = [
+        ("checkpoint", "text"),
+        ("data set", "text"),
+        ("played", "text"),
+        ("figures of", "text"),
+        ("before", "text"),
+        ("after", "text"),
+    ]
     rows = []
     for content in contents:
         side, form = main_side(content), form_of(content)
         curve = content["sides"][side]["by_shots"]
-        rows.append([content["checkpoint"], content["suite"], extent(content),
-                     side_name(content, side), form.show(curve[0]), form.show(curve[-1])])  # fmt: skip
+        rows.append(
+            [
+                content["checkpoint"],
+                content["suite"],
+                extent(content),
+                side_name(content, side),
+                form.show(curve[0]),
+                form.show(curve[-1]),
+            ]
+        )
     return Table("others", "Other evaluations of this run", columns, rows, folded=True)

@@ -83,12 +83,15 @@ def tiles(content: dict[str, Any]) -> list[Tile]:
     curve, where = content["sides"][side]["by_shots"], side_name(content, side)
     ways = f", {content['ways']} at a time" if content["measure"] == "accuracy" else ""
     made = [
-        Tile(_alone(form.show, curve[-1]),
-             f"{form.name} on {where}{ways}, from {experience(content)}. {_ends(curve[-1], form)}"),
+        Tile(
+            _alone(form.show, curve[-1]), f"{form.name} on {where}{ways}, from {experience(content)}. {_ends(curve[-1], form)}"
+        ),
         Tile(_alone(form.show, curve[0]), f"before any example. {_ends(curve[0], form)}"),
-        Tile(_alone(form.show_change, gain(content, side)),
-             f"changed by adapting, episode by episode. {_ends(gain(content, side), form, change=True)}"),
-    ]  # fmt: skip
+        Tile(
+            _alone(form.show_change, gain(content, side)),
+            f"changed by adapting, episode by episode. {_ends(gain(content, side), form, change=True)}",
+        ),
+    ]
     if side != "train" and "train" in content["sides"]:
         on_train = content["sides"]["train"]["by_shots"][-1]
         made.append(Tile(_alone(form.show, on_train), f"on {side_name(content, 'train')}. {_ends(on_train, form)}"))
@@ -130,8 +133,10 @@ def sentences(content: dict[str, Any]) -> list[str]:
     if side == "test" and "train" in content["sides"]:
         gap, on_train = gap_of(content), content["sides"]["train"]["by_shots"][-1]
         word_of_gap = "a generalisation gap of" if _sign(gap) else "no clear generalisation gap:"
-        said.append(f"On {side_name(content, 'train')} it is {form.show(on_train)}: {word_of_gap} {form.show_change(gap)} "
-                    "(train minus held-out).")  # fmt: skip
+        said.append(
+            f"On {side_name(content, 'train')} it is {form.show(on_train)}: {word_of_gap} {form.show_change(gap)} "
+            "(train minus held-out)."
+        )
     trained = content["trained_with"]
     if content["measure"] == "accuracy" and (trained["ways"], trained["shots"]) != (content["ways"], content["shots"]):
         said.append(
@@ -142,8 +147,10 @@ def sentences(content: dict[str, Any]) -> list[str]:
     if content.get("transductive"):
         said.append(TRANSDUCTIVE)
     queries = f" of {plural(content['queries'], 'query')}{' a class' if content['measure'] == 'accuracy' else ''}"
-    said.append(f"1 seed (seed {content['run_seed']}), {plural(content['episodes'], 'episode')}{queries}. Intervals are over "
-                "episodes; other seeds may differ by more.")  # fmt: skip
+    said.append(
+        f"1 seed (seed {content['run_seed']}), {plural(content['episodes'], 'episode')}{queries}. Intervals are over "
+        "episodes; other seeds may differ by more."
+    )
     return said
 
 

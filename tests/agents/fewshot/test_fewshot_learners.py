@@ -78,10 +78,17 @@ def test_answers_do_not_depend_on_other_queries_other_tasks_or_the_order_of_the_
         learner.update([episode(kind, seed=7)], 0)
     whole = answer(learner, given)
     assert whole.shape == (3, 20, 5)
-    alone = torch.cat([
-        torch.stack([answer(learner, given._replace(query=given.query._replace(x=given.query.x[:, q : q + 1])))[:, 0]
-                     for q in range(3)], 1)
-    ])  # fmt: skip
+    alone = torch.cat(
+        [
+            torch.stack(
+                [
+                    answer(learner, given._replace(query=given.query._replace(x=given.query.x[:, q : q + 1])))[:, 0]
+                    for q in range(3)
+                ],
+                1,
+            )
+        ]
+    )
     torch.testing.assert_close(alone, whole[:, :3], atol=1e-5, rtol=1e-5)
     turned = answer(learner, given._replace(query=Examples(given.query.x.flip(1), given.query.y.flip(1)))).flip(1)
     torch.testing.assert_close(turned, whole, atol=1e-5, rtol=1e-5)
