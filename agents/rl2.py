@@ -180,7 +180,7 @@ class RL2(Agent):
             )
         self.policy.to(device)
         self.workers = Workers(settings.shards, "metarl-rl2")
-        self.first_std = settings.std
+        self.first_std, self.keep_states = settings.std, settings.chunk
         self._anneal(0)
 
     @cached_property
@@ -206,8 +206,9 @@ class RL2(Agent):
         (rollout,) = batches
         self._anneal(iteration)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate
-        advantage, explained = self.advantages(rollout)
-        metrics = self._optimise(rollout, advantage, iteration)
+        x = self.scaled(rollout)
+        advantage, explained = self.advantages(rollout, x)
+        metrics = self._optimise(rollout, x, advantage, iteration)
         self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
         self._anneal(iteration + 1)  # what the next rollout acts with
         return metrics | {"explained_variance": explained}
@@ -225,16 +226,26 @@ class RL2(Agent):
             self.policy.head.max_log_std.fill_(np.log(between(s.std, s.max_std_final)))
             self.policy.head.project()
 
-    def advantages(self, rollout: Rollout) -> tuple[Tensor, float]:
-        """Advantages (T, N) across the episodes of each trial, scaled, and the share of the returns' variance explained."""
+    @torch.no_grad()
+    def scaled(self, rollout: Rollout) -> Tensor:
+        """The policy's inputs at each step and after the last one, (T + 1, N, inputs)."""
+        return torch.cat([self.policy.scaler(rollout.query), self.policy.scaler(rollout.final)[None]])
+
+    def advantages(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, float]:
+        """Advantages (T, N) across the episodes of each trial, scaled, and the share of the returns' variance explained.
+
+        Args:
+            rollout: one trial in every slot.
+            x: see `scaled`.
+        """
         s = self.settings
-        value, explained = self.baseline(rollout)
+        value, explained = self.baseline(rollout, x)
         advantage = gae(rollout.reward.double(), value, s.gamma, s.lam, rollout.valid)
         if s.advantage_scale == "batch":
             advantage = standardise(advantage, rollout.valid)
         return advantage.float(), explained
 
-    def baseline(self, rollout: Rollout) -> tuple[Tensor, float]:
+    def baseline(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, float]:
         """The baseline (T + 1, N), and the share of the returns' variance that it explains out of sample.
 
         The share is that of the other trials' fit, which has not seen the trial's own returns.
@@ -245,21 +256,18 @@ class RL2(Agent):
         returns = discounted_returns(torch.where(valid, rollout.reward, 0.0).double(), s.gamma)
         # Returns near the end of a trial miss more than 5 % of what would come: the baseline is not fitted to them.
         missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
-        features = self._features(rollout)
+        features = self._features(rollout, x)
         fit = fit_pooled(features[:-1], returns, (t[:-1] < length - missing).double(), s.pull)
         value = torch.where(t <= length if s.bootstrap else t < length, (features * fit.own).sum(-1), 0.0)
         # 1 - Var[G - V] / Var[G]
         left = (returns - (features[:-1] * fit.others).sum(-1))[valid].var()
         return value, float(1 - left / returns[valid].var().clamp(min=1e-12))
 
-    def _features(self, rollout: Rollout) -> Tensor:
+    def _features(self, rollout: Rollout, x: Tensor) -> Tensor:
         """What the baseline sees, (T + 1, N, features) float64: scaled inputs, their squares, time in episode and trial."""
-        steps = len(rollout.reward)
-        with torch.no_grad():
-            query = Step(*(torch.cat([a, b[None]]) for a, b in zip(rollout.query, rollout.final)))
-            x = self.policy.scaler(query).double()
+        steps, x = len(rollout.reward), x.double()
         # The reward carried into a new episode is no property of the state that it starts in.
-        x[..., -2] *= 1 - query.previous_done
+        x[..., -2] *= 1 - torch.cat([rollout.query.previous_done, rollout.final.previous_done[None]])
         episode_length = rollout.step.max() + 1
         step = torch.cat([rollout.step, torch.zeros_like(rollout.step[:1])]).double() / episode_length
         trial = (torch.arange(steps + 1, device=self.device) / steps).double()[:, None].expand_as(step)
@@ -272,13 +280,11 @@ class RL2(Agent):
         filled = torch.cat([x, x.new_zeros(-len(x) % size, *x.shape[1:])])
         return filled.view(-1, size, *x.shape[1:]).transpose(1, 2).flatten(0, 1).transpose(0, 1).contiguous()
 
-    def _optimise(self, rollout: Rollout, advantage: Tensor, iteration: int) -> Metrics:
-        s = self.settings
-        with torch.no_grad():
-            x = self._chunks(self.policy.scaler(rollout.query))
+    def _optimise(self, rollout: Rollout, x: Tensor, advantage: Tensor, iteration: int) -> Metrics:
+        s, x = self.settings, self._chunks(x[:-1])
         data = Chunks(
             x,
-            torch.cat([state["hidden"] for state in rollout.states[:: s.chunk]]),
+            torch.cat([state["hidden"] for state in rollout.states]),
             *(self._chunks(y) for y in (rollout.action, rollout.log_prob, advantage, rollout.valid)),
         )
         rng, updates = generator(self.seed, SHUFFLE, iteration), 0

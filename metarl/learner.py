@@ -67,12 +67,14 @@ class Agent:
         adapt_every: episodes of experience after which `adapt` is called where the agent is evaluated or filmed; None: as
             many as a phase has in training.
         resample: "never": a slot keeps its task for a whole trial; "episode": in training it gets another for every episode.
+        keep_states: a rollout for training holds the state before every k-th step, for this k; 0: none.
         first_std: standard deviation of the first Box actions, drawn around 0; None: they are spread over the space.
     """
 
     phases = 1
     adapt_every: int | None = None
     resample = "never"
+    keep_states = 1
     first_std: float | None = None
 
     def meet(self, env: Any) -> None:

@@ -20,7 +20,7 @@ MOVED = {
     "fewshot.own": ("sharing.few_shot_prediction",),
     "graphs": ("nn.graphs",),
     "networks": ("nn.policies", "nn.distributions", "nn.input_scaling"),
-    "rollout": ("rollouts.rollout", "rollouts.trials", "rollouts.random_streams"),
+    "rollout": ("rollouts.rollout", "rollouts.playing", "rollouts.trials", "rollouts.random_streams"),
     "trpo": ("optim.trust_region",),
 }
 """Old module to the modules that hold its names now, within this package."""

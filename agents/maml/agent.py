@@ -170,7 +170,7 @@ class MAML(Agent):
         total_iterations: int,
     ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
-        self.phases, self.first_std = settings.inner_steps + 1, settings.std
+        self.phases, self.first_std, self.keep_states = settings.inner_steps + 1, settings.std, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
             self.policy = FeedForwardPolicy(

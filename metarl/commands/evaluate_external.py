@@ -23,7 +23,7 @@ from metarl.evaluation.intervals import CONFIDENCE
 from metarl.evaluation.plan import PROTOCOL, SLOTS
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table
-from metarl.rollouts.rollout import nothing_before
+from metarl.rollouts.playing import nothing_before
 from metarl.rollouts.trials import Played
 from metarl.runs.checkpoints import FORMAT
 from metarl.runs.directory import Run

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from metarl.envs import MetaVectorEnv
 from metarl.learner import Learner, State, Step, where
+from metarl.rollouts.playing import draw_noise, nothing_before
 from metarl.rollouts.random_streams import EVALUATION, generator
-from metarl.rollouts.rollout import Rollout, draw_noise, nothing_before
+from metarl.rollouts.rollout import Rollout
 
 REWARD, DONE = -2, -1
 """Columns of what `RNNBasedMetaRLWrapper` adds to an observation: action, reward, done."""
@@ -126,7 +127,6 @@ class StockAgent:
         action, prediction = torch.stack(self.actions), type(self.predictions[0]).stack(self.predictions)
         query = Step(*(torch.stack(parts) for parts in zip(*self.queries)))
         # Meta-World shows agents no episode's last observation: the one before stands in for it.
-        following = torch.where(done.unsqueeze(-1), query.obs, query.obs.roll(-1, 0))
         # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
         return Rollout(
             query=query,
@@ -136,7 +136,7 @@ class StockAgent:
             done=done,
             success=torch.zeros_like(done),
             terminated=torch.stack(self.terminated),
-            next_obs=following,
+            ends=(done.nonzero(), query.obs[done]),
             episode=episode,
             step=index - start,
             valid=episode < self.episodes,

@@ -172,7 +172,7 @@ class Film:
                 device=self.setup.source.device,
                 branch=lambda e: mean and e in shown,
                 watch=watch,
-                keep_states=True,
+                keep_states=1,
             )
             adapts = self.setup.adapt_every is not None
             for e, played in enumerate(trial):

@@ -12,8 +12,9 @@ from metarl.learner import Learner, Metrics, State
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
+from metarl.rollouts.playing import Watch, draw_noise, nothing_before, play
 from metarl.rollouts.random_streams import ACTIONS, RESETS, TASKS, generator
-from metarl.rollouts.rollout import Rollout, Watch, draw_noise, joined, nothing_before, play
+from metarl.rollouts.rollout import Rollout, joined
 
 
 class Played(NamedTuple):
@@ -42,7 +43,7 @@ def play_trial(
     device: torch.device,
     branch: Callable[[int], bool] = lambda e: False,
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
-    keep_states: bool = False,
+    keep_states: int = 0,
 ) -> Generator[Played, None, State]:
     """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
 
@@ -147,7 +148,7 @@ class Trials:
             episodes=self.episodes,
             noise=noise,
             device=self.device,
-            keep_states=True,
+            keep_states=getattr(learner, "keep_states", 1),
             watch=watch,
         )
         self.record(int(rollout.valid.sum()), time.perf_counter() - began, rollout.by_episode(self.episodes))

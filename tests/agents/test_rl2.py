@@ -28,7 +28,7 @@ def _collect(agent, source, iteration: int = 0) -> Rollout:
 
 def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with_the_next():
     agent, source = _reach(2, 50, 3)
-    shaken(agent)
+    shaken(agent).keep_states = 1
     rollout = _collect(agent, source)
     hidden = [state["hidden"] for state in rollout.states]
     for border in (50, 100):
@@ -58,7 +58,7 @@ def test_first_ratio_is_one_everywhere():
     rollout = _collect(agent, source)
     with torch.no_grad():
         x = agent._chunks(agent.policy.scaler(rollout.query))
-        hidden = torch.cat([state["hidden"] for state in rollout.states[::25]])
+        hidden = torch.cat([state["hidden"] for state in rollout.states])
         log_prob = agent.policy.sequence(x, hidden).log_prob(agent._chunks(rollout.action))
     valid = agent._chunks(rollout.valid)
     assert valid.sum() == 3 * 130
@@ -71,7 +71,7 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
     settings = {**SMALL, "chunk": 4, "minibatch": 99, "epochs": 1, "shards": shards, "state_std": True, "entropy": 0.1}
     agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**settings, learning_rate=0.0, max_grad_norm=1e9))
     rollout = _collect(shaken(agent), source)
-    advantage = agent.advantages(rollout)[0]
+    advantage = agent.advantages(rollout, agent.scaled(rollout))[0]
     with torch.no_grad():  # so that ratios are not 1, and some beyond the clipping
         for parameter in agent.policy.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
@@ -80,7 +80,7 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
     for slot, task in enumerate(source.env.tasks):
         for first in range(0, 2 * task.params, 4):
             own = slice(first, min(first + 4, 2 * task.params)), slice(slot, slot + 1)
-            prediction = agent.policy.sequence(x[own], rollout.states[first]["hidden"][slot : slot + 1])
+            prediction = agent.policy.sequence(x[own], rollout.states[first // 4]["hidden"][slot : slot + 1])
             ratio = (prediction.log_prob(rollout.action[own]) - rollout.log_prob[own]).exp()
             gain = torch.minimum(ratio * advantage[own], ratio.clamp(0.8, 1.2) * advantage[own])
             moved = ratio - 1 - ratio.log(), ((ratio - 1).abs() > 0.2).float()
@@ -179,7 +179,7 @@ def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(boot
     settings = RL2Settings(**{**SMALL, "chunk": 4}, bootstrap=bootstrap, advantage_scale="none", gamma=0.9, lam=0.8)
     agent, source = toy(COUNTDOWNS, 6, 10, 2, settings)
     rollout = _collect(agent, source)
-    advantage, value = agent.advantages(rollout)[0], agent.baseline(rollout)[0]
+    advantage, value = agent.advantages(rollout, agent.scaled(rollout))[0], agent.baseline(rollout, agent.scaled(rollout))[0]
     lengths = rollout.valid.sum(0).tolist()
     assert set(lengths) == {6, 10}
     for i, n in enumerate(lengths):
@@ -191,7 +191,7 @@ def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(boot
             assert float(advantage[t, i]) == pytest.approx(following, rel=1e-4, abs=1e-5)
         assert not advantage[n:, i].any()
     agent.settings = dataclasses.replace(settings, advantage_scale="batch")
-    scaled = agent.advantages(rollout)[0][rollout.valid]
+    scaled = agent.advantages(rollout, agent.scaled(rollout))[0][rollout.valid]
     raw = advantage[rollout.valid]
     np.testing.assert_allclose(scaled, (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-3, atol=1e-4)
 
@@ -201,7 +201,7 @@ def test_the_baseline_leaves_an_advantage_where_trials_are_short():
     agent, source = toy(COUNTDOWNS, 6, 10, 2, RL2Settings(**SMALL, bootstrap=False))
     rollout = _collect(agent, source)
     returns = discounted_returns(torch.where(rollout.valid, rollout.reward, 0.0), agent.settings.gamma)
-    value, explained = agent.baseline(rollout)
+    value, explained = agent.baseline(rollout, agent.scaled(rollout))
     left = (returns - value[:-1])[rollout.valid].var() / returns[rollout.valid].var()
     assert left > 0.05
     assert explained < 0.5  # rewards are the noise of actions, of which nothing can be foretold
@@ -212,9 +212,9 @@ def test_the_variance_explained_is_that_of_trials_the_baseline_was_not_fitted_to
     agent, source = _reach(4, 40, 1)
     rollout = _collect(agent, source)
     noise = torch.randn(rollout.reward.shape, generator=torch.Generator().manual_seed(0))
-    assert agent.baseline(dataclasses.replace(rollout, reward=noise))[1] < 0.3
+    assert agent.baseline(dataclasses.replace(rollout, reward=noise), agent.scaled(rollout))[1] < 0.3
     time = rollout.step.float()
-    assert agent.baseline(dataclasses.replace(rollout, reward=time))[1] > 0.5
+    assert agent.baseline(dataclasses.replace(rollout, reward=time), agent.scaled(rollout))[1] > 0.5
 
 
 @pytest.mark.parametrize("bootstrap", [True, False])
@@ -229,7 +229,7 @@ def test_the_baseline_is_fitted_to_the_returns_that_miss_little(bootstrap, monke
     monkeypatch.setattr("metarl.agents.rl2.fit_pooled", fit)
     agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**SMALL, bootstrap=bootstrap, gamma=0.25, pull=7.0))
     rollout = _collect(agent, source)
-    value, explained = agent.baseline(rollout)
+    value, explained = agent.baseline(rollout, agent.scaled(rollout))
     ((returns, weight, pull),) = asked
     assert pull == 7
     for slot, task in enumerate(source.env.tasks):
@@ -239,10 +239,10 @@ def test_the_baseline_is_fitted_to_the_returns_that_miss_little(bootstrap, monke
         for t in reversed(range(n)):
             after = float(rollout.reward[t, slot]) + 0.25 * after
             assert returns[t, slot] == pytest.approx(after, rel=1e-6)
-        said = agent._features(rollout)[:, slot].sum(-1).numpy() * (np.arange(11) < n + bootstrap)
+        said = agent._features(rollout, agent.scaled(rollout))[:, slot].sum(-1).numpy() * (np.arange(11) < n + bootstrap)
         np.testing.assert_allclose(value[:, slot], said, rtol=1e-9)
     valid = rollout.valid.numpy()
-    left = returns[valid] - agent._features(rollout)[:-1].sum(-1).numpy()[valid]
+    left = returns[valid] - agent._features(rollout, agent.scaled(rollout))[:-1].sum(-1).numpy()[valid]
     assert explained == pytest.approx(1 - left.var() / returns[valid].var(), rel=1e-6)
 
 
@@ -250,7 +250,7 @@ def test_the_baseline_sees_inputs_squares_and_time_and_no_reward_across_a_border
     agent, source = _reach(2, 20, 2)
     rollout = _collect(agent, source)
     rollout = dataclasses.replace(rollout, query=rollout.query._replace(previous_reward=rollout.query.previous_reward + 3))
-    features = agent._features(rollout).numpy()
+    features = agent._features(rollout, agent.scaled(rollout)).numpy()
     assert features.shape == (41, 2, 2 * (39 + 4 + 2) + 7)
     x, squares, time = np.split(features, [45, 90], -1)
     np.testing.assert_array_equal(squares, x**2)

@@ -24,8 +24,8 @@ from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation.all_goals import trial_generator
 from metarl.nn.graphs import Graph, Input
+from metarl.rollouts.playing import draw_noise, nothing_before, play
 from metarl.rollouts.random_streams import RESETS, generator
-from metarl.rollouts.rollout import draw_noise, nothing_before, play
 from metarl.sharing.loading import load
 from metarl.sharing.onnx_export import TOLERANCE, _drawn, difference, session, to_onnx
 
@@ -55,7 +55,7 @@ def test_rl2_acts_alike_over_a_whole_trial(slots: int, runs: dict[str, Path], tm
     obs, _ = env.reset(seed=0)
     noise = draw_noise(env.single_action_space, [np.random.default_rng(slot) for slot in range(slots)], 40)
     rollout, *_ = play(
-        env, agent, agent.begin(slots), obs, nothing_before(env), episodes=2, noise=noise, device=CPU, keep_states=True
+        env, agent, agent.begin(slots), obs, nothing_before(env), episodes=2, noise=noise, device=CPU, keep_states=1
     )
     env.close()
     hidden = np.zeros((slots, 8), np.float32)

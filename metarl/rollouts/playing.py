@@ -1,0 +1,97 @@
+"""Playing whole episodes in every environment."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from metarl.learner import Learner, State, where
+from metarl.nn.spaces import action_size
+from metarl.rollouts.rollout import Rollout
+from metarl.rollouts.storage import Storage
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
+
+Watch = Callable[[int, np.ndarray, np.ndarray], None]
+"""Called after each step with its index, reward (N,) and success (N,)."""
+
+
+def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Previous action, reward and done at the start of a trial: zeros."""
+    n = env.num_envs
+    return (
+        np.zeros((n, action_size(env.single_action_space)), np.float32),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+    )
+
+
+def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
+    """Noise to sample actions with, (steps, slots, entries) float32: normal for a Box, uniform for Discrete."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.stack([g.random((steps, 1), np.float32) for g in generators], 1)
+    return np.stack([g.standard_normal((steps, action_size(space)), np.float32) for g in generators], 1)
+
+
+def within(space: gymnasium.Space[Any], chosen: np.ndarray) -> np.ndarray:
+    """Actions (N, ...) as the environment takes them: clipped to its Box, in its dtype; its own numbers of discrete ones."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return chosen + space.start
+    assert isinstance(space, gymnasium.spaces.Box)
+    return np.clip(chosen, space.low, space.high).astype(space.dtype, copy=False)
+
+
+@torch.no_grad()
+def play(
+    env: "MetaVectorEnv",
+    learner: Learner,
+    state: State,
+    obs: np.ndarray,
+    previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    episodes: int,
+    noise: np.ndarray | None,
+    device: torch.device,
+    keep_states: int = 0,
+    watch: Watch | None = None,
+) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Play whole episodes in every slot.
+
+    A learner with a method `meet` is shown the environment first; the scripted expert is the one that needs it.
+
+    Args:
+        env: just reset, or at the border of an episode.
+        learner, state: what acts, and what it knows.
+        obs: (N, ...) the current observations.
+        previous: action, reward and done of the step before, see `nothing_before`.
+        episodes: how many.
+        noise: (episodes * horizon, N, entries) to sample actions with; None: the distribution's mode.
+        device: where the learner's tensors are.
+        keep_states: keep the learner's state before every k-th step, for this k; 0: never.
+        watch: see `Watch`.
+
+    Returns:
+        The rollout; the learner's state, the observations and `previous` after it.
+    """
+    if hasattr(learner, "meet"):
+        learner.meet(env)
+    noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)
+    storage = Storage(env, episodes, obs, previous, device)
+    states: list[State] = []
+    while storage.active.any() and storage.steps < storage.limit:
+        t, active = storage.steps, storage.active
+        if keep_states and t % keep_states == 0:
+            states.append(state)
+        prediction, new_state = learner.predict(state, storage.query())
+        state = new_state if active.all() else where(torch.from_numpy(active).to(device), new_state, state)
+        action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
+        chosen = action.cpu().numpy()
+        executed = within(env.single_action_space, chosen)
+        outcome = obs, reward, _, _, info = env.step(executed)
+        storage.record(prediction, chosen, executed, outcome)
+        if watch is not None:
+            watch(t, reward, info["success"])
+    return storage.rollout(states), state, obs, storage.previous()
