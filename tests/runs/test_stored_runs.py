@@ -1,0 +1,105 @@
+"""Runs and packed models of earlier versions, one for each agent, still load, evaluate, resume and report.
+
+They were made by version 0.2.0 at commit 5fd83ae with tiny settings. A new version adds a folder and leaves the old ones.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.fewshot_runs import make_pictures
+
+import metarl
+from metarl import cli
+from metarl.agents import AGENTS, CONTROL
+from metarl.learner import Agent
+
+STORED = Path(__file__).parents[1] / "stored"
+RUNS = sorted(path.parent.relative_to(STORED) for path in STORED.glob("*/*/config.json"))
+PACKED = sorted(path.parent.relative_to(STORED) for path in STORED.glob("*/packed/*/config.json"))
+PLAN = {"maml": ["--queries", "3", "--episodes", "20"]}
+"""Options of the stored evaluations, where they are others than those of their kind."""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of all that is stored, beside the pictures that its learners were trained on, as the working directory."""
+    shutil.copytree(STORED, tmp_path / "stored")
+    make_pictures(tmp_path / "pictures", [f"class{i}" for i in range(12)], 6)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "stored"
+
+
+def _agent(path: Path) -> str:
+    name = json.loads((STORED / path / "config.json").read_text())["agent"]
+    if name.startswith("sb3"):
+        pytest.importorskip("stable_baselines3")
+    return name
+
+
+def _plan(agent: str) -> list[str]:
+    by_kind = ["--train-goals", "3"] if AGENTS[agent].training == CONTROL else ["--queries", "2", "--episodes", "20"]
+    return [*PLAN.get(agent, by_kind), "--device", "cpu", "--quiet"]
+
+
+def _figures(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text())
+    kept = ("figures", "by_episode", "by_shots")
+    return {side: {key: figures[key] for key in kept if key in figures} for side, figures in content["sides"].items()}
+
+
+def _equal(before: Any, now: Any) -> None:
+    """The same fields, and the same numbers but for how another processor rounds."""
+    if isinstance(before, dict):
+        assert before.keys() == now.keys()
+        for key, value in before.items():
+            _equal(value, now[key])
+    else:
+        np.testing.assert_allclose(np.array(now, float), np.array(before, float), rtol=1e-3, atol=2e-2)
+
+
+def test_every_agent_is_stored():
+    assert {path.name for path in RUNS} == set(AGENTS) - {"multitask-ppo", "multitask-trpo"}  # which are promp and maml-trpo
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_stored_run_loads_and_gives_the_figures_of_before(path: Path, here: Path):
+    agent, run = _agent(path), here / path
+    assert isinstance(metarl.load(run, device="cpu"), Agent)
+    before = _figures(STORED / path / "evaluation.json")
+    (run / "evaluation.json").unlink()
+    shutil.rmtree(run / "evaluations")
+    assert cli.run(["evaluate", str(run), *_plan(agent)]) == 0
+    _equal(before, _figures(run / "evaluation.json"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_stored_run_is_resumed(path: Path, here: Path):
+    _agent(path)
+    config = json.loads((here / path / "config.json").read_text())
+    lines = (here / path / "metrics.jsonl").read_text().splitlines()
+    step = json.loads(lines[-1])["step"]
+    more = ["--steps", str(step + step // len(lines)), "--quiet"]
+    assert cli.run(["train", "--resume", str(here / path), *more]) == 0
+    assert len((here / path / "metrics.jsonl").read_text().splitlines()) == len(lines) + 1
+    now = json.loads((here / path / "config.json").read_text())
+    assert now["settings"].items() >= config["settings"].items()
+
+
+@pytest.mark.parametrize("path", PACKED, ids=str)
+def test_a_stored_packed_model_loads_and_gives_the_figures_of_before(path: Path, here: Path):
+    agent = _agent(path)
+    assert isinstance(metarl.load(here / path, device="cpu"), Agent)
+    assert cli.run(["evaluate", f"pretrained:{here / path}", *_plan(agent)]) == 0
+    (made,) = Path("runs").glob("pretrained_*/evaluation.json")
+    _equal(_figures(STORED / path / "evaluation.json"), _figures(made))
+
+
+def test_stored_runs_are_reported(here: Path):
+    assert cli.run(["report", *(str(here / path) for path in RUNS), "--quiet", "--out", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert all(path.name in page for path in RUNS)
+    assert "is damaged and left out" not in page
