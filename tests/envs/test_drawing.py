@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from builders.scenes import need_backend, play, scene_of, stock
 
+from metarl.envs.rendering import opengl
 from metarl.envs.rendering import painter as drawing
 from metarl.envs.rendering.opengl import find_backend, use_backend
 from metarl.envs.rendering.painter import CAMERAS, Painter
@@ -180,7 +181,7 @@ def one_line() -> str:
 
 
 def test_no_backend_says_what_to_install(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(drawing, "_draws", lambda backend: False)
+    fresh.setattr(opengl, "_draws", lambda backend: False)
     assert "apt-get install -y libosmesa6" in one_line()
     fresh.setenv("MUJOCO_GL", "egl")
     assert "apt-get install -y libegl1" in one_line()
@@ -189,7 +190,7 @@ def test_no_backend_says_what_to_install(fresh: pytest.MonkeyPatch) -> None:
 
 
 def test_a_backend_that_fails_names_one_that_works(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(drawing, "_draws", lambda backend: backend == "osmesa")
+    fresh.setattr(opengl, "_draws", lambda backend: backend == "osmesa")
     assert find_backend() == "osmesa"
     find_backend.cache_clear()
     fresh.setenv("MUJOCO_GL", "egl")
@@ -212,7 +213,7 @@ def test_other_values_of_mujoco_gl(fresh: pytest.MonkeyPatch, value: str, part: 
 
 @pytest.mark.parametrize("device", ["99", "first"])
 def test_an_egl_device_that_is_not_there(fresh: pytest.MonkeyPatch, device: str) -> None:
-    if not drawing._draws("egl"):
+    if not opengl._draws("egl"):
         pytest.skip("EGL does not work here")
     fresh.setenv("MUJOCO_GL", "egl")
     fresh.setenv("MUJOCO_EGL_DEVICE_ID", device)
@@ -223,7 +224,7 @@ def test_an_egl_device_that_is_not_there(fresh: pytest.MonkeyPatch, device: str)
 
 def test_mujoco_imports_whatever_mujoco_gl_says() -> None:
     # The module by itself: metarl.envs imports mujoco on its own account.
-    spec = importlib.util.find_spec("metarl.envs.rendering.painter")
+    spec = importlib.util.find_spec("metarl.envs.rendering.opengl")
     assert spec is not None
     path = Path(str(spec.origin))
     code = (

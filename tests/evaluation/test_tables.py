@@ -6,7 +6,7 @@ from builders.made_runs import evaluation
 from PIL import Image
 
 from metarl.envs import suite
-from metarl.evaluation import tables as curves_module
+from metarl.evaluation import plots
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table, verdict
 
@@ -101,8 +101,8 @@ def test_the_table_of_several_tasks_has_each_ones_first_and_last_episode(capsys)
 @pytest.mark.parametrize("agents", [1, 2])
 def test_the_picture_shows_the_means_and_nothing_beyond_its_edge(tmp_path, monkeypatch, agents):
     drawn = []
-    save = curves_module.save_figure
-    monkeypatch.setattr(curves_module, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
     contents = [_content(run=f"run{i}") for i in range(agents)]
     plot(contents, tmp_path / "plot.png")
     (figure,) = drawn

@@ -12,7 +12,7 @@ from builders.made_runs import make_run
 
 from metarl.commands.compare import plot_profiles
 from metarl.errors import UserError
-from metarl.evaluation import tables as curves
+from metarl.evaluation import plots
 
 SAYS = """
 import sys
@@ -89,4 +89,4 @@ def test_plots_leave_matplotlibs_settings_as_they_are(tmp_path: Path) -> None:
         plot_profiles({"a": np.array([[0.5, 1.0]])}, "title", tmp_path / "a.nothing")
     (tmp_path / "b.png").mkdir()
     with pytest.raises(UserError, match="Is a directory"):
-        curves.save_figure(mpl.figure.Figure(), tmp_path / "b.png")
+        plots.save_figure(mpl.figure.Figure(), tmp_path / "b.png")

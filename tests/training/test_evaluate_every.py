@@ -86,7 +86,7 @@ def test_a_multi_task_run_with_task_ids_is_evaluated(tmp_path, capsys):
 def test_what_a_small_number_of_steps_becomes_is_said_before_training_starts(tmp_path, capsys, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(
-        "metarl.training.sessions.train", lambda run, setup: (said.append(capsys.readouterr().out), setup.close())
+        "metarl.training.sessions.train", lambda run, setup, evaluator: (said.append(capsys.readouterr().out), setup.close())
     )
     args = ["train", "rl2", "ml1:reach-v3", *TINY, "--run-dir", str(tmp_path / "run"), "--steps", "10"]
     assert cli.run(args) == 0
