@@ -47,6 +47,11 @@ def test_a_folder_with_a_suites_name_is_no_run(here):
     assert json.loads((here / "new" / "evaluation.json").read_text())["suite"] == "ml1:reach-v3"
 
 
+def test_what_is_neither_a_suite_nor_there_is_an_unknown_suite(here, capsys):
+    assert cli.run(["evaluate", "ml2:reach-v3", "--agent", "still.py:Still"]) == 2
+    assert "unknown suite 'ml2:reach-v3'" in capsys.readouterr().err
+
+
 def test_the_value_of_an_option_before_a_run_is_no_run(here, capsys):
     """Neither are files of the user's run because an option's value looks like one."""
     assert train(here / "run", 1) == 0

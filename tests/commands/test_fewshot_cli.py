@@ -237,6 +237,23 @@ def test_too_few_examples_are_said(data: dict[str, str], tmp_path: Path, monkeyp
     refused(args, "6 images a class: 5 shots + 4 queries do not fit", tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("--queries", "20,000,000,080 examples of an update"),
+        ("--shots", "20,000,000,300 examples of an update"),
+        ("--episodes", "figures of 1,000,000,000 episodes"),
+    ],
+)
+def test_an_evaluation_that_does_not_fit_is_refused(
+    few_shot_runs, option: str, what: str, monkeypatch: Any, capsys: Any
+) -> None:
+    """20 episodes are answered together, of 4 shots and 15 queries here."""
+    monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 8_000_000_000)
+    assert cli.run(["evaluate", str(few_shot_runs["curves"]), option, "1000000000"]) == 2
+    assert what in capsys.readouterr().err
+
+
 def test_the_first_shots_of_each_class() -> None:
     y = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 0, 0, 1, 1, 1]])
     support = Examples(torch.arange(12.0).view(2, 6, 1), y)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from metaworld.utils import reward_utils
 
-from metarl.envs.tasks import handles, pegs, primitives, v1_lift, v1_move
+from metarl.envs.tasks import handles, pegs, pick_place, primitives, v1_lift, v1_move
 from metarl.envs.tasks.primitives import (
     HAND,
     MAX_READINGS,
@@ -106,3 +106,26 @@ def test_an_object_has_fallen_5_cm_below_its_start(z, fallen):
     now, memory, _ = _state()
     memory[OBJECT_START + 2], now[OBJECT + 2], now[HAND + 2] = 0.2, z, 0.3 - z
     assert v1_move._below(now, memory) == fallen
+
+
+@pytest.mark.parametrize(("centre", "radius"), [(OBJECT_START, 0.02), (OBJECT_START, 0.1), (TARGET, 0.02), (TARGET, 0.2)])
+def test_between_the_bins_a_low_hand_earns_less_and_above_a_bin_as_much(centre, radius):
+    """Outside 3 cm around a bin's centre the hand should be above 0.02 log(r - 0.03) + 0.2 (`SawyerBinPickingEnvV3`)."""
+    rewards, heights = [], (0.05, 0.5)
+    for z in heights:
+        now, memory, out = _state()
+        now[HAND : HAND + 3] = now[OBJECT : OBJECT + 3] = now[TCP : TCP + 3] = 0.0, 0.6, z
+        memory[TARGET : TARGET + 3], memory[OBJECT_START : OBJECT_START + 3] = (5.0, 0.6, z), (-5.0, 0.6, z - 0.03)
+        memory[centre : centre + 3] = radius, 0.6, memory[centre + 2]
+        memory[pick_place.REMEMBERED] = 4.0
+        if centre == TARGET:  # not at the target itself
+            memory[TARGET + 2] = z + 1.0
+        pick_place.bin_picking(now, memory, out)
+        rewards.append(out[REWARD])
+        distance = np.linalg.norm(now[OBJECT : OBJECT + 3] - memory[TARGET : TARGET + 3])
+        in_place = reward_utils.tolerance(distance, bounds=(0, 0.05), margin=4.0, sigmoid="long_tail")
+    floor = 0.02 * np.log(radius - 0.03) + 0.2 if radius > 0.03 else 0.0
+    low = reward_utils.tolerance(max(0.0, floor - heights[0]), bounds=(0, 0.01), margin=0.05, sigmoid="long_tail")
+    lost = 5.0 * (reward_utils.hamacher_product(1.0, in_place) - reward_utils.hamacher_product(low, in_place))
+    assert rewards[1] - rewards[0] == pytest.approx(lost, abs=1e-6)
+    assert (lost > 0.1) == (radius > 0.03)

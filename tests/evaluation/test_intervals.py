@@ -199,3 +199,9 @@ def test_intervals_of_accuracy_have_a_width_and_stay_in_their_range(drawn):
     assert -1 <= low <= m <= high <= 1
     assert high - low > 1e-3
     assert of_episodes("mse", after, answers).low >= 0
+
+
+def test_a_difference_to_nothing_is_the_mean_itself():
+    assert recovered((0.8, 0.7, 0.9), (0.0, 0.0, 0.1)).mean == 0.8
+    assert recovered((0.0, 0.0, 0.1), (0.8, 0.7, 0.9)).mean == -0.8
+    assert recovered((0.8, None, None), (0.0, 0.0, 0.1)) == (0.8, None, None)
