@@ -129,3 +129,19 @@ def test_between_the_bins_a_low_hand_earns_less_and_above_a_bin_as_much(centre, 
     lost = 5.0 * (reward_utils.hamacher_product(1.0, in_place) - reward_utils.hamacher_product(low, in_place))
     assert rewards[1] - rewards[0] == pytest.approx(lost, abs=1e-6)
     assert (lost > 0.1) == (radius > 0.03)
+
+
+@pytest.mark.parametrize(
+    ("z", "picked", "near", "points"),
+    [
+        (0.3, True, True, 22.0),
+        (0.2, False, True, 12.0),
+        (0.4, False, True, 22.0),
+        (0.2, False, False, 0.0),
+        (0.1, False, True, 0.0),
+    ],
+)
+def test_an_object_out_of_its_hole_earns_a_point_for_every_centimetre_above_the_floor(z, picked, near, points):
+    memory = np.zeros(READINGS + MAX_READINGS)
+    memory[v1_lift.HEIGHT], memory[v1_lift.HIGH] = 0.1, 0.3
+    assert v1_lift._raising(memory, z, picked, near, 0.08) == pytest.approx(points)
