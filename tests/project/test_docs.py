@@ -173,7 +173,7 @@ def test_every_block_runs(page, tmp_path, monkeypatch, few_goals, request):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     if page.stem == "few-shot":
         own_data(tmp_path)
-    elif page.stem not in ("README", "first-training", "index"):
+    elif blocks(page) and page.stem not in ("README", "first-training"):
         shutil.copytree(request.getfixturevalue("trained"), tmp_path / "runs", symlinks=True)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     left_out = {}

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,10 @@ def test_every_new_place_exists():
     for places in MOVED.values():
         for place in places:
             importlib.import_module(f"metarl.{place}")
+
+
+def test_the_changelog_names_old_places_and_new():
+    text = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    for old, places in MOVED.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `metarl.{old}` |"))
+        assert all(f"`metarl.{place}`" in row for place in places)
