@@ -5,7 +5,7 @@ trial by truncated back-propagation over chunks that start from the hidden state
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -21,9 +21,9 @@ from metarl.nn.graphs import Graph, recurrent
 from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import RecurrentPolicy
 from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise
+from metarl.optim.sharded import Shards
 from metarl.rollouts.random_streams import SHUFFLE, WEIGHTS, generator
 from metarl.rollouts.rollout import Rollout
-from metarl.system.devices import Workers
 from metarl.system.ranges import SIZES, check
 
 
@@ -179,7 +179,7 @@ class RL2(Agent):
                 settings.min_std,
             )
         self.policy.to(device)
-        self.workers = Workers(settings.shards, "metarl-rl2")
+        self.shards = Shards(settings.shards, device)
         self.first_std, self.keep_states = settings.std, settings.chunk
         self._anneal(0)
 
@@ -302,21 +302,20 @@ class RL2(Agent):
     def _step(self, data: "Chunks", minibatch: Tensor) -> Metrics:
         """One step of Adam on a minibatch of chunks."""
         count = data.valid[:, minibatch].sum().clamp(min=1)
-        parts = minibatch.tensor_split(self.settings.shards if self.device.type == "cpu" else 1)
-        results = self.workers.map(lambda part: self._gradient(data, part, count), parts)
-        for i, parameter in enumerate(self.policy.parameters()):
-            parameter.grad = torch.stack([gradient[i] for gradient, _ in results]).sum(0)
-        figures = torch.stack([figures for _, figures in results]).sum(0)
-        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.max_grad_norm)
-        loss, entropy, kl, clip_fraction, norm = torch.cat([figures, norm.view(1)]).tolist()
+        parameters, parts = list(self.policy.parameters()), minibatch.tensor_split(self.shards.count)
+        gradients, figures = self.shards.gradients(partial(self._loss, data, count), parameters, parts)
+        for parameter, shares in zip(parameters, zip(*gradients)):
+            parameter.grad = torch.stack(shares).sum(0)
+        norm = nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        loss, entropy, kl, clip_fraction, norm = torch.cat([torch.stack(figures).sum(0), norm.view(1)]).tolist()
         if not np.isfinite(loss + norm):
             raise NonFiniteError("the loss of RL² is not finite", {k: v[:, minibatch] for k, v in data.by_time().items()})
         self.optimizer.step()
         self.policy.head.project()
         return {"loss": loss, "entropy": entropy, "kl": kl, "clip_fraction": clip_fraction, "grad_norm": norm}
 
-    def _gradient(self, data: "Chunks", part: Tensor, count: Tensor) -> tuple[list[Tensor], Tensor]:
-        """A part's share of the minibatch's gradient, and of its loss, entropy, KL and clip fraction (4,)."""
+    def _loss(self, data: "Chunks", count: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+        """A part's share of the minibatch's loss, and of its loss, entropy, KL and clip fraction (4,)."""
         eps, mask = self.settings.clip, data.valid[:, part]
         prediction = self.policy.sequence(data.x[:, part], data.hidden[part])
         log_ratio = (prediction.log_prob(data.action[:, part]) - data.log_prob[:, part])[mask]
@@ -325,11 +324,10 @@ class RL2(Agent):
         surrogate = torch.minimum(ratio * a, ratio.clamp(1 - eps, 1 + eps) * a).sum() / count
         entropy = prediction.entropy()[mask].sum() / count
         loss = -surrogate - self.entropy * entropy
-        gradient = torch.autograd.grad(loss, list(self.policy.parameters()))
         with torch.no_grad():
             # KL(old || new) = E[r - 1 - log r], with actions drawn from the old policy
             kl, clipped = (ratio - 1 - log_ratio).sum() / count, ((ratio - 1).abs() > eps).sum() / count
-            return list(gradient), torch.stack([loss, entropy, kl, clipped])
+            return loss, torch.stack([loss, entropy, kl, clipped])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and statistics, Adam's moments."""

@@ -125,21 +125,6 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
 
-    def set_pool(self, distribution: TaskDistribution) -> None:
-        """Draw tasks from another distribution from now on; slots keep theirs until they are redrawn or set.
-
-        Raises:
-            UserError: it differs in what an observation shows, or in what makes its environments.
-        """
-        for what in ("make", "goal_visible", "task_ids"):
-            if getattr(distribution, what) != getattr(self.distribution, what):
-                raise UserError(f"the new tasks' {what} differs: make a new environment for them")
-        _check_names(self.distribution, distribution.names)
-        self.engine.prepare(distribution.tasks)
-        self.distribution = distribution
-        made = self._description
-        self._description = partial(made.func, distribution, self.num_envs, **made.keywords)
-
     def _with_ids(self, obs: np.ndarray, slots: Sequence[int] | np.ndarray) -> np.ndarray:
         """Observations of these slots, and each slot's task as one-hot where that is shown."""
         if not self._ids:

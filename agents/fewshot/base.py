@@ -18,8 +18,8 @@ from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
 from metarl.nn.graphs import Graph, Input
 from metarl.optim.inner_loop import flatten, unflatten
+from metarl.optim.sharded import Shards
 from metarl.rollouts.random_streams import WEIGHTS, generator
-from metarl.system.devices import Workers
 from metarl.system.ranges import check
 
 OBSERVED = 8
@@ -124,9 +124,9 @@ class FewShot(Agent):
         return torch.optim.Adam(self.parameters().values(), self.settings.learning_rate)
 
     @cached_property
-    def workers(self) -> Workers:
-        """Threads that compute the shards."""
-        return Workers(self.settings.shards, "metarl-shard")
+    def shards(self) -> Shards:
+        """What computes gradients."""
+        return Shards(self.settings.shards, self.device)
 
     def answer(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
@@ -142,29 +142,27 @@ class FewShot(Agent):
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """A step of Adam. See `Agent.update`."""
         (episode,) = batches
-        shards = episode.split(min(self.settings.shards, len(episode.query.x)) if self.device.type == "cpu" else 1)
-        shares = [len(shard.query.x) / len(episode.query.x) for shard in shards]
+        moved, parts = self.parameters(), episode.split(min(self.shards.count, len(episode.query.x)))
+        shares = [len(part.query.x) / len(episode.query.x) for part in parts]
         self.net.train()
-        found = self.workers.map(self._gradient, shards, shares)
+        gradients, found = self.shards.gradients(self._share, list(moved.values()), parts, shares)
         self.net.eval()
-        gradient = torch.stack([g for g, _ in found]).sum(0)
+        gradient = torch.stack([flatten(one) for one in gradients]).sum(0)
         if not gradient.isfinite().all():
             smaller = f"smaller {' or '.join(n for n in ('learning_rate', 'inner_lr') if hasattr(self.settings, n))}"
             raise NonFiniteError(f"the gradient is not finite: a {smaller} may help", {"query": episode.query.x})
-        moved = self.parameters()
         for parameter, part in zip(moved.values(), unflatten(gradient, moved).values()):
             parameter.grad = part
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.step()
         self.updates += 1
-        return {name: sum(metrics[name] for _, metrics in found) for name in found[0][1]}
+        return {name: sum(metrics[name] for metrics in found) for name in found[0]}
 
-    def _gradient(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
-        """Gradient of the loss times `share`, in one vector, and what is worth logging, likewise."""
+    def _share(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
+        """The loss times `share`, and what is worth logging, likewise."""
         loss, metrics = self.loss(episode)
-        found = torch.autograd.grad(loss * share, list(self.parameters().values()), allow_unused=True, materialize_grads=True)
-        return flatten(found), {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
+        return loss * share, {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
 
     def _learning_rate(self) -> float:
         """lr_t = lr (1 + cos(pi t / T)) / 2."""

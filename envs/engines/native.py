@@ -116,7 +116,7 @@ class NativeEngine:
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         self.reward, self.goal_visible, self.all_info = reward, goal_visible, all_info
         self.functions, self.offsets = _mujoco_functions(), data_offsets()
-        self.prepare(tasks)
+        snapshots.prepare(tasks, reward)
         self.snapshots: dict[Task, snapshots.Snapshot] = {}
         self.names: list[str] = []  # classes of tasks met so far
         self.models: dict[str, Any] = {}  # by file: some classes share one
@@ -261,10 +261,6 @@ class NativeEngine:
         snap = self.scenes[slot]
         state = get_state(self.models[snap.model_file], self.held[slot])
         return Scene(snap.model_file, state, snap.body_pos, snap.site_pos, snap.memory[:3])
-
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        """See `Engine.prepare`."""
-        snapshots.prepare(tasks, self.reward)
 
     def render(self, slot: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""

@@ -53,9 +53,6 @@ class Engine(Protocol):
     def step(self, actions: np.ndarray) -> StepResult:
         """Step all slots."""
 
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        """Make ready what these tasks will need."""
-
     def scene(self, slot: int) -> Scene:
         """The slot as it is now."""
 
@@ -231,9 +228,6 @@ class PythonEngine:
         mine, shared = env.observation_space, self.observation_space
         holds = np.can_cast(mine.dtype, shared.dtype) or mine.dtype.kind == shared.dtype.kind == "f"
         return mine.shape != shared.shape or not holds or env.action_space != self.action_space
-
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        """See `Engine.prepare`: environments are made when they are needed."""
 
     def _env(self, slot: int) -> Any:
         held = self.slots[slot]

@@ -6,15 +6,14 @@ The script holds all names: completing runs nothing of metarl.
 
 import re
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
-from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
 
 from metarl.agents import AGENTS, find
+from metarl.commands import train
 from metarl.errors import unknown
 from metarl.training.setup import options_of
 
@@ -43,7 +42,11 @@ def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
     """
     if shell not in _FILES:
         raise unknown("shell", shell, _FILES)
-    parsers: dict[str, Any] = {"train": _one_of({agent: _train(agent) for agent in AGENTS})}
+    training = {
+        agent: train.parser(agent, options_of(agent)(), find(agent)[1]["default"].settings, suite_default="")
+        for agent in AGENTS
+    }
+    parsers: dict[str, Any] = {"train": _one_of(training)}
     for name, (module, options, _) in commands.items():
         if name not in parsers:
             parsers[name] = getattr(import_module(module), options or name.capitalize())
@@ -58,17 +61,3 @@ def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
 def _one_of(parsers: dict[str, Any]) -> Any:
     """Subcommands, as tyro takes them."""
     return Union[tuple(Annotated[one, tyro.conf.subcommand(name)] for name, one in parsers.items())]  # noqa: UP007
-
-
-def _train(agent: str) -> type[Any]:
-    """What `metarl train AGENT` takes."""
-    own, shared = find(agent)[1]["default"].settings, options_of(agent)()
-
-    @dataclass(frozen=True)
-    class Train:
-        suite: tyro.conf.Positional[str] = ""
-        resume: Path | None = None
-        options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
-        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
-
-    return Train

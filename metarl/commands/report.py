@@ -1,6 +1,5 @@
 """`metarl report`: reads runs, writes the page, and its figures and tables beside it."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from metarl.reports.tables import Table
 from metarl.system.confinement import confined
 from metarl.system.console import say
 from metarl.system.counts import plural
+from metarl.system.file_names import file_name
 from metarl.system.files import write_atomically, writing
 
 
@@ -93,8 +93,7 @@ def _assets(
 ) -> Iterator[tuple[str, Sequence[Picture], Sequence[Table]]]:
     """What begins the files' names, pictures, tables."""
     for i, one in enumerate(sections):
-        name = re.sub(r"[^A-Za-z0-9.-]+", "-", one.run.name).strip("-.")[:60]
-        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{name}_"
+        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{file_name(one.run.name)}_"
         pictures = [picture for part in one.parts for picture in part.pictures]
         tables = [table for part in one.parts for table in part.tables]
         yield prefix, pictures, [*tables, *one.results, *one.details]

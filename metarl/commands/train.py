@@ -14,6 +14,7 @@ from metarl.evaluation.during_training import evaluator
 from metarl.sharing.opening import open_run
 from metarl.system.console import say
 from metarl.system.user_code import is_named, name_again, resume_command, run_file
+from metarl.training.options import LoopOptions
 from metarl.training.sessions import resume_training, start_training
 from metarl.training.setup import configuration, options_of, read_config
 
@@ -62,18 +63,8 @@ def command(args: list[str]) -> int:
         own, shared = read_config(run.config)
         shared = replace(shared, quiet=False, debug=False)
 
-    @dataclass(frozen=True)
-    class Train:
-        suite: tyro.conf.Positional[str] = run.config["suite"] if run else tyro.MISSING
-        """What to train on: a suite such as ml1:reach-v3 or ml10, or a data set such as omniglot (see `metarl list`)."""
-        resume: Path | None = None
-        """Go on with this run from its last whole checkpoint, exactly as if it had never stopped. Beside it there may be
-        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
-        options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
-        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
-
-    Train.__doc__ = f"Train {chosen}: {entry(chosen).help}."
-    given = tyro.cli(Train, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
+    taken = parser(chosen, shared, own, run.config["suite"] if run else tyro.MISSING)
+    given = tyro.cli(taken, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
     suite = suite_label or given.suite
     if given.resume is None:
         start_training(chosen, suite, given.options, given.settings, evaluator(chosen))
@@ -83,6 +74,23 @@ def command(args: list[str]) -> int:
             raise UserError("--run-dir is for new runs: a resumed run goes on where it is")
         resume_training(*open_run(given.resume), now, evaluator(chosen))
     return 0
+
+
+def parser(agent: str, shared: LoopOptions, own: Any, suite_default: Any) -> Any:
+    """What `metarl train AGENT` takes: a dataclass, with these options and settings as defaults."""
+
+    @dataclass(frozen=True)
+    class Train:
+        suite: tyro.conf.Positional[str] = suite_default
+        """What to train on: a suite such as ml1:reach-v3 or ml10, or a data set such as omniglot (see `metarl list`)."""
+        resume: Path | None = None
+        """Go on with this run from its last whole checkpoint, exactly as if it had never stopped. Beside it there may be
+        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
+        options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
+        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
+
+    Train.__doc__ = f"Train {agent}: {entry(agent).help}."
+    return Train
 
 
 @dataclass(frozen=True)

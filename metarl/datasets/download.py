@@ -1,18 +1,16 @@
 """The files of data sets: read from the user's folder, fetched there from their official source where they are missing.
 
-The folder is `$METARL_DATA`, or `data` in metarl's cache. What breaks off is resumed from a `.part` file; what is not what
-was expected is kept apart as a `.wrong` file and never used.
+The folder is `$METARL_DATA`, or `data` in metarl's cache. What is not what was expected is kept apart as a `.wrong` file and
+never used.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -82,7 +80,7 @@ def obtain(file: File[T]) -> T:
             except _NotThereError as error:
                 damage = str(error)
             if damage:
-                os.replace(path, _beside(path, "wrong"))
+                os.replace(path, _wrong(path))
                 say(f"{damage} It is kept as {path.name}.wrong and fetched again.")
             return _fetch(file, path)
     except OSError as error:
@@ -103,60 +101,33 @@ def _kept(file: File[T], path: Path) -> T:
 
 
 def _fetch(file: File[T], path: Path) -> T:
-    part = _beside(path, "part")
+    import pooch  # rarely needed, and slow to import
+
     say(f"fetching {file.url} to {path}")
+    source, fetched = pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT), BytesIO()
     try:
-        _download(file.url, part)
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if type(error) is urllib.error.URLError else error
-        then = "the same command goes on from what has arrived" if part.exists() else "it is needed once, or the file put there"
-        raise UserError(f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {reason}; {then}") from None
+        source(file.url, fetched, None)
+    except OSError as error:
+        raise UserError(
+            f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {error}; it is needed once, or the file put "
+            "there"
+        ) from None
     try:
-        content = file.convert(part.read_bytes())
+        content = file.convert(fetched.getvalue())
         value = file.read(content)
     except Exception as error:  # a source that answers with something else makes the readers raise anything
-        os.replace(part, _beside(path, "wrong"))
+        wrong = _wrong(path)
+        cache.write_atomically(wrong, fetched.getvalue())
         raise UserError(
-            f"{file.url} did not give {file.name}: {error}. What it gave is kept as {_beside(path, 'wrong')} and not used; "
-            "the same command fetches it anew."
+            f"{file.url} did not give {file.name}: {error}. What it gave is kept as {wrong} and not used; the same command "
+            "fetches it anew."
         ) from None
     cache.write_atomically(path, content)
-    part.unlink()
     return value
 
 
-def _download(url: str, part: Path) -> None:
-    """Fetch a URL to `part`, going on after what is there; again after it broke off, as long as more arrives."""
-    while True:
-        have = part.stat().st_size if part.exists() else 0
-        try:
-            if not (left := _continue(url, part, have)):
-                return
-            problem: Exception = http.client.HTTPException(f"it broke off {left:,} bytes before the end")
-        except urllib.error.HTTPError as error:
-            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not have:
-                raise
-            part.unlink()  # longer than the file at the source: begin anew
-            continue
-        except (OSError, http.client.HTTPException) as error:
-            problem = error
-        if not part.exists() or part.stat().st_size <= have:
-            raise problem
-
-
-def _continue(url: str, part: Path, have: int) -> int:
-    """Append to the `have` bytes of `part`, or write it anew where the source does not resume. Returns bytes still missing."""
-    request = urllib.request.Request(url, headers={"User-Agent": "metarl", **({"Range": f"bytes={have}-"} if have else {})})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        left = int(answer.headers.get("Content-Length") or 0)
-        with part.open("ab" if answer.status == http.HTTPStatus.PARTIAL_CONTENT else "wb") as out:
-            while block := answer.read1(1 << 16):
-                left -= out.write(block)
-    return max(left, 0)
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}.{ending}")
+def _wrong(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wrong")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Omniglot (Lake et al. 2015): 1,623 handwritten characters of 50 alphabets, 20 drawings each; and its 20 one-shot trials.
+"""Omniglot (Lake et al. 2015): 1,623 handwritten characters of 50 alphabets, 20 drawings each.
 
 The data set is kept as numpy arrays of the drawings as they are, 105 x 105, made from the archives of its repository.
 Learners see them as the field does: strokes are 1 on a ground of 0, resized to 28 x 28 (PIL, Lanczos).
@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
-import torch
 from PIL import Image
 
-from metarl.datasets.download import File, checked, obtain
-from metarl.datasets.episodes import PARTS, Episode, Examples, Pool, Resident
+from metarl.datasets.download import File, obtain
+from metarl.datasets.episodes import PARTS, Pool, Resident
 from metarl.datasets.splits import cut, shuffled
 from metarl.system import files as cache
 from metarl.system.memory import refuse_beyond
@@ -53,12 +52,6 @@ DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedErr
 """What numpy raises, and zipfile beneath it, at a file that is not a whole npz file."""
 
 SOURCE = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-
-ALL_RUNS = File(
-    "omniglot/all_runs.zip",
-    SOURCE + "one-shot-classification/all_runs.zip",
-    partial(checked, sha256="437c1eeab0af8484112e1b4cc0f3d541ec727f7c47b9b202da738af9dfd6c325"),
-)
 
 
 def omniglot(*, background: bool, rotations: bool, seed: int, image_size: int) -> Resident:
@@ -139,13 +132,13 @@ def arrays(half: str, archived: bytes) -> bytes:
             if len(found) != DRAWINGS:
                 raise ValueError(f"{character} has {len(found)} drawings, not {DRAWINGS}")
             for d, name in enumerate(found):
-                images[c, d] = _drawing(members.read(name))
+                images[c, d] = drawing(members.read(name))
     out = io.BytesIO()
     np.savez_compressed(out, images=images, labels=np.repeat(np.arange(len(images))[:, None], DRAWINGS, 1))
     return out.getvalue()
 
 
-def _drawing(png: bytes) -> np.ndarray:
+def drawing(png: bytes) -> np.ndarray:
     """Paper is True, strokes are False."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("1"))
 
@@ -182,25 +175,3 @@ def resize(strokes: np.ndarray, image_size: int) -> np.ndarray:
     """bool (height, width) to uint8 (image_size, image_size), smoothed."""
     image = Image.fromarray(strokes.astype(np.uint8) * 255)
     return np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS))
-
-
-def one_shot_trials(image_size: int = 28) -> Episode:
-    """The 20 one-shot trials of Lake et al. (2015): 20 tasks of 20 ways, 1 shot and 20 queries.
-
-    Their characters are of the evaluation set: a learner trained on `omniglot:background` has never seen them, but one
-    trained on `omniglot`, which mixes all characters, has been trained on most of them (other drawings and, by chance,
-    these).
-
-    Raises:
-        UserError: the file is not there and cannot be fetched.
-    """
-    runs = []
-    with zipfile.ZipFile(io.BytesIO(obtain(ALL_RUNS))) as members:
-        for run in (f"run{i + 1:02d}" for i in range(20)):
-            pairs = [line.split() for line in members.read(f"{run}/class_labels.txt").decode().splitlines() if line]
-            classes = sorted(answer for _, answer in pairs)
-            images = [resize(~_drawing(members.read(name)), image_size) for name in [*classes, *(item for item, _ in pairs)]]
-            runs.append((np.stack(images)[:, None], [*range(20), *(classes.index(answer) for _, answer in pairs)]))
-    x = torch.from_numpy(np.stack([images for images, _ in runs])).float().div_(255)
-    y = torch.tensor([labels for _, labels in runs])
-    return Episode(Examples(x[:, :20], y[:, :20]), Examples(x[:, 20:], y[:, 20:]), None)

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,6 +25,7 @@ _SHADE = 0.68  # how dark the bands behind the words are
 _FILL = 90  # of 255: how strong the area under a curve is
 _WINDOW = 10  # steps over which changes of memory are averaged: actions are noisy, and what they do to memory is too
 _FINE = 4  # curves are drawn so many times larger, then shrunk: Pillow's lines have hard edges
+_SUCCESS = "✔ success"
 _ASPECT = 16 / 9  # what a grid of goals comes close to
 
 
@@ -190,8 +193,8 @@ class Overlay:
         room = right - self.margin - draw.textlength(f"step {self.length} ", _font(size))
         _write(draw, (self.margin, first), clip.title, TEXT, size, room)
         if clip.successes[:step].any():
-            self._success(picture, draw, second)
-        room = right - self.margin - draw.textlength("success ", _font(size)) - self.line
+            self._success(draw, second)
+        room = right - self.margin - draw.textlength(f"{_SUCCESS} ", _font(size))
         _write(draw, (self.margin, second), clip.note, FAINT, size, room)
         upper = self.height - self.bottom
         self._held(draw, upper + self.line - 1, clip.successes[:step])
@@ -229,17 +232,9 @@ class Overlay:
         for start, end in self.curve + edges / self.length * self.room:
             draw.line((round(start), y, max(round(start), round(end) - 1), y), SUCCESS, max(1, self.font // 6))
 
-    def _success(self, picture: Any, draw: Any, middle: int) -> None:
+    def _success(self, draw: Any, middle: int) -> None:
         draw.rectangle((0, 0, self.width - 1, self.height - 1), outline=SUCCESS, width=self.border)
-        x = self.width - self.margin
-        draw.text((x, middle), "success", SUCCESS, _font(self.font), anchor="rm")
-        x -= round(draw.textlength("success", _font(self.font))) + self.line * 3 // 4
-        size = self.font * _FINE
-        mask = Image.new("L", (size, size))
-        tick = [(0.08 * size, 0.55 * size), (0.36 * size, 0.82 * size), (0.86 * size, 0.22 * size)]  # the font has none
-        ImageDraw.Draw(mask).line(tick, 255, round(0.17 * size), joint="curve")
-        mask = mask.resize((self.font, self.font), Image.Resampling.BOX)
-        picture.paste(SUCCESS, (x - self.font // 4, middle - self.font // 2), mask)
+        draw.text((self.width - self.margin, middle), _SUCCESS, SUCCESS, _font(self.font), anchor="rm")
 
 
 def _recent(changes: np.ndarray) -> np.ndarray:
@@ -257,13 +252,11 @@ def font_size(width: int, height: int) -> int:
 
 @lru_cache(maxsize=8)
 def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 def _write(draw: Any, left_middle: tuple[int, int], text: str, colour: Any, size: int, room: float) -> None:
     """Write one line, cut with an ellipsis where it is longer than `room` pixels."""
-    if size < 12:
-        text = text.replace(" ", "  ")  # the font's own is narrow
     font, shown = _font(size), text
     while len(text) > 1 and draw.textlength(shown, font) > room:
         text = text[:-1]

@@ -214,7 +214,8 @@ def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np
 def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
     """Pictures of all jobs, in their order: job i is drawn by process i % count, which has one job at a time.
 
-    Processes of our own and not a pool: a pool waits for ever for a process that was killed for its memory.
+    Processes of our own and not ProcessPoolExecutor: there all processes write into one pipe, and one that is killed for its
+    memory while it writes its pictures leaves half a message, for whose end the executor waits for ever.
     """
     backend = find_backend()
     spawn = multiprocessing.get_context("spawn")

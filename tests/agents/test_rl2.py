@@ -97,13 +97,13 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
 
 def test_every_chunk_is_in_one_minibatch_of_each_pass(monkeypatch):
     agent, source = _reach(2, 130, 2, chunk=50, minibatch=4, epochs=3)
-    parts, original = [], RL2._gradient
+    parts, original = [], RL2._loss
 
-    def noted(self, data, part, count):
+    def noted(self, data, count, part):
         parts.append(part.tolist())
-        return original(self, data, part, count)
+        return original(self, data, count, part)
 
-    monkeypatch.setattr(RL2, "_gradient", noted)
+    monkeypatch.setattr(RL2, "_loss", noted)
     agent.update([_collect(agent, source)], 0)
     assert [len(part) for part in parts] == [2] * 3 * 3 * 2  # two parts, side by side, of each of three minibatches
     passes = np.reshape(parts, (3, 12))

@@ -1,4 +1,4 @@
-"""Files of data sets: resumed, checked, kept apart when wrong; with a source on this machine, on another thread."""
+"""Files of data sets: fetched, checked, kept apart when wrong; with a source on this machine, on another thread."""
 
 import hashlib
 import io
@@ -22,21 +22,20 @@ RIGHT = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Source(BaseHTTPRequestHandler):
-    """Serves `content`; breaks off after `most` bytes an answer; goes on in the middle where `resumes`."""
+    """Serves `content`; breaks off after `most` bytes."""
 
-    content, most, resumes = CONTENT, 10**9, True
+    content, most = CONTENT, 10**9
     asked: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if self.resumes else 0
-        self.asked.append(f"{self.path} {begin}")
-        if "/missing" in self.path or begin >= len(self.content):
-            self.send_error(404 if "/missing" in self.path else 416)
+        self.asked.append(self.path)
+        if "/missing" in self.path:
+            self.send_error(404)
             return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(self.content) - begin))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
-        self.wfile.write(self.content[begin : begin + self.most])
+        self.wfile.write(self.content[: self.most])
 
     def log_message(self, *args: Any) -> None:
         """Say nothing."""
@@ -68,29 +67,16 @@ def left() -> list[str]:
 
 def test_a_file_is_fetched_once(source: Any) -> None:
     assert obtain(file(source)) == obtain(file(source)) == CONTENT
-    assert source.asked == ["/file 0"]
+    assert source.asked == ["/file"]
     assert left() == ["file"]
 
 
-def test_what_breaks_off_is_resumed(source: Any) -> None:
+def test_of_what_breaks_off_nothing_is_left(source: Any) -> None:
     source.most = 100_000
-    assert obtain(file(source)) == CONTENT
-    assert source.asked == ["/file 0", "/file 100000", "/file 200000"]
-    assert left() == ["file"]
-
-
-def test_a_source_that_cannot_resume_is_begun_anew_and_given_up(source: Any) -> None:
-    source.most, source.resumes = 100_000, False
-    with pytest.raises(UserError, match=r"broke off 156,000 bytes before the end; the same command goes on"):
+    with pytest.raises(UserError, match=r"file cannot be fetched: .*100000 bytes read, 156000 more.*; it is needed once"):
         obtain(file(source))
-    assert left() == ["file.part"]  # nothing under the final name
+    assert left() == []
     source.most = 10**9
-    assert obtain(file(source)) == CONTENT
-
-
-def test_a_part_that_is_too_long_is_begun_anew(source: Any) -> None:
-    (folder() / "own").mkdir(parents=True)
-    (folder() / "own" / "file.part").write_bytes(CONTENT * 2)
     assert obtain(file(source)) == CONTENT
 
 
