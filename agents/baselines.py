@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.agents import Preset
 from metarl.envs import TaskDistribution
 from metarl.errors import UserError
-from metarl.learner import Agent, Metrics, State, Step
+from metarl.learner import Agent, Metrics, PolicyInput, State
 from metarl.nn.distributions import Categorical, Gaussian, Uniform
 from metarl.nn.input_scaling import InputScale
 from metarl.nn.spaces import action_size, box_bounds
@@ -96,7 +96,7 @@ class Random(_Fixed):
                 raise UserError(f"random actions are drawn evenly between bounds, and {action_space} has not two everywhere")
             self.bounds = low, high
 
-    def predict(self, state: State, query: Step) -> tuple[Uniform | Categorical, State]:
+    def predict(self, state: State, query: PolicyInput) -> tuple[Uniform | Categorical, State]:
         """The same whatever is asked."""
         if isinstance(self.space, gymnasium.spaces.Discrete):
             return Categorical(torch.zeros(*query.previous_reward.shape, self.size, device=self.device)), state
@@ -123,7 +123,7 @@ class Scripted(_Fixed):
         self.names = [task.name for task in env.tasks if task is not None]
         self.goals = np.array([env.engine.scene(slot).goal for slot in range(env.num_envs)])
 
-    def predict(self, state: State, query: Step) -> tuple[Gaussian, State]:
+    def predict(self, state: State, query: PolicyInput) -> tuple[Gaussian, State]:
         """What each slot's expert does."""
         obs = query.obs.cpu().numpy().astype(np.float64)[:, :39]
         obs[:, 36:39] = self.goals
@@ -164,7 +164,7 @@ class Hover:
         """Nothing to know."""
         return {}
 
-    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Gaussian, dict[str, Tensor]]:
+    def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Gaussian, dict[str, Tensor]]:
         """Towards the place, at most full speed."""
         toward = ((self.place - query.obs[:, :3]) * self._GAIN).clamp(-1, 1)
         mean = torch.cat([toward, torch.zeros_like(toward[:, :1])], -1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metarl.agents import Preset
 from metarl.errors import UserError
-from metarl.learner import Agent, Metrics, NonFiniteError, Step
+from metarl.learner import Agent, Metrics, NonFiniteError, PolicyInput
 from metarl.nn.distributions import Distribution
 from metarl.nn.graphs import Graph, recurrent
 from metarl.nn.input_scaling import InputScale
@@ -192,7 +192,7 @@ class RL2(Agent):
         """A hidden state of zeros a task."""
         return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
 
-    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Distribution, dict[str, Tensor]]:
+    def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:
         """One step of the recurrent policy: this is where RL² adapts."""
         prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
         return prediction, {"hidden": hidden}

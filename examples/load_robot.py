@@ -9,7 +9,7 @@ import metaworld
 import torch
 
 import metarl
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def main(run: str, episodes: int = 10, steps: int = 500) -> None:
         obs, succeeded = env.reset()[0], False
         for step in range(steps):
             seen = torch.tensor(obs, dtype=torch.float32)[None]
-            prediction, state = agent.predict(state, Step(seen, action, reward, done))
+            prediction, state = agent.predict(state, PolicyInput(seen, action, reward, done))
             action = prediction.sample(torch.randn(1, 4)).clamp(-1, 1)
             obs, paid, _, _, info = env.step(action[0].numpy())
             reward, done = torch.tensor([paid]).float(), torch.tensor([float(step == steps - 1)])

@@ -1,5 +1,6 @@
 """The contracts: what learns (`Learner`, `Agent`), what it learns from (`Source`), and what passes between them."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ State = Any
 Metrics = dict[str, float]
 
 
-class Step(NamedTuple):
+class PolicyInput(NamedTuple):
     """What an agent is asked: the observation, and what became of its previous action (zeros at a trial's start).
 
     The previous action, reward and done are the true ones, across the borders of episodes too.
@@ -37,7 +38,7 @@ class Learner(Protocol):
         """The state before anything is known of the tasks."""
 
     def predict(self, state: State, query: Any) -> tuple[Any, State]:
-        """Answer a query; robots: `query` is a `Step` and the answer a distribution over actions."""
+        """Answer a query; robots: `query` is a `PolicyInput` and the answer a distribution over actions."""
 
     def adapt(self, state: State, support: Any) -> State:
         """Learn from the support (robots: a `Rollout`) of each task."""
@@ -172,3 +173,10 @@ def distance(a: State, b: State) -> Any:
         return sum(squares(x, y) for x, y in pairs)
 
     return squares(a, b) ** 0.5
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Step":  # the name in version 0.2
+        warnings.warn("metarl.learner.Step is now metarl.learner.PolicyInput", FutureWarning, stacklevel=2)
+        return PolicyInput
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ from metarl.agents import Preset
 from metarl.agents.maml.outer_steps import OUTER
 from metarl.agents.maml.phases import Group, Phase, episode_returns
 from metarl.errors import UserError
-from metarl.learner import Agent, Metrics, Step, where
+from metarl.learner import Agent, Metrics, PolicyInput, where
 from metarl.nn.distributions import Distribution
 from metarl.nn.graphs import Graph, feed_forward
 from metarl.nn.input_scaling import InputScale
@@ -194,7 +194,7 @@ class MAML(Agent):
         """The shared weights for every task."""
         return stacked({name: value.detach() for name, value in self.policy.named_parameters()}, num_tasks)
 
-    def predict(self, state: Params, query: Step) -> tuple[Distribution, Params]:
+    def predict(self, state: Params, query: PolicyInput) -> tuple[Distribution, Params]:
         """Each task's own policy."""
         x = self.policy.scaler.observation(query.obs)
         return self.policy(x.unsqueeze(1), state).map(lambda t: t.squeeze(1)), state

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from metarl.agents.maml.phases import Group, MetaPolicy, Phase
 from metarl.learner import Metrics, NonFiniteError
 from metarl.optim.inner_loop import Params, finite, flatten, unflatten
-from metarl.optim.trust_region import Trial, conjugate_gradient, line_search, linearise
+from metarl.optim.trust_region import Candidate, conjugate_gradient, line_search, linearise
 
 ROUNDING = 1e-6
 """A rise of the surrogate, a mean over steps of advantages around 1 in size in float32, that is none."""
@@ -105,9 +105,9 @@ def trpo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Me
     def fisher(v: Tensor) -> Tensor:
         return torch.stack(agent.each(lambda product: product(v), products)).sum(0) / left
 
-    def measure(point: Tensor) -> Trial:
+    def measure(point: Tensor) -> Candidate:
         sums = torch.stack(agent.each(partial(_measure, agent, point), kept)).sum(0) / left
-        return Trial(*sums.tolist())
+        return Candidate(*sums.tolist())
 
     x, residual = conjugate_gradient(fisher, gradient, s.cg_iterations)
     # KL(theta + b x) = b^2 x.F x / 2 = max_kl; x.F x = x.(g - residual) needs no other product

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from metarl.agents import Preset
 from metarl.errors import UserError
-from metarl.learner import Agent, Metrics, NonFiniteError, Step
+from metarl.learner import Agent, Metrics, NonFiniteError, PolicyInput
 from metarl.nn.distributions import Categorical, Distribution, Gaussian
 from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import linear_by_task
@@ -205,7 +205,7 @@ class SB3Agent(Agent):
         """All that was learned, for every task."""
         return stacked(self.sb3.tensors(self.model), num_tasks)
 
-    def _hidden(self, state: Mapping[str, Tensor], query: Step, layers: nn.Sequential, name: str) -> Tensor:
+    def _hidden(self, state: Mapping[str, Tensor], query: PolicyInput, layers: nn.Sequential, name: str) -> Tensor:
         """What each task's own layers make of its scaled observation, (num_tasks, 1, features)."""
         x = self.sb3.scalers(self.model)[0].observation(query.obs).unsqueeze(1)
         for i, layer in enumerate(layers):
@@ -342,7 +342,7 @@ class SB3PPO(SB3Agent):
             n_envs=slots,
         )
 
-    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[Distribution, dict[str, Tensor]]:
+    def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:
         """Each task's own policy."""
         features = self._hidden(state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net")
         out = linear_by_task(features, state, "policy.action_net").squeeze(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.agents import Preset
 from metarl.agents.sb3.base import Played, SB3Agent, SB3Settings, fill
 from metarl.errors import UserError
-from metarl.learner import Metrics, Step
+from metarl.learner import Metrics, PolicyInput
 from metarl.nn.distributions import SquashedGaussian
 from metarl.nn.policies import linear_by_task
 from metarl.nn.spaces import action_size, box_bounds, observation_size
@@ -145,7 +145,7 @@ class SB3SAC(SB3Agent):
         }
         return super().begin(num_tasks) | empty
 
-    def predict(self, state: dict[str, Tensor], query: Step) -> tuple[SquashedGaussian, dict[str, Tensor]]:
+    def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[SquashedGaussian, dict[str, Tensor]]:
         """Each task's own policy."""
         features = self._hidden(state, query, self.model.actor.latent_pi, "policy.actor.latent_pi")
         mean, log_std = (linear_by_task(features, state, f"policy.actor.{name}").squeeze(1) for name in ("mu", "log_std"))

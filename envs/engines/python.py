@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Put slots at the start of their tasks; returns their observations, (len(slots), ...)."""
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """Step all slots."""
+        """PolicyInput all slots."""
 
     def scene(self, slot: int) -> Scene:
         """The slot as it is now."""

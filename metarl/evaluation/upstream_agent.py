@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.envs import MetaVectorEnv
-from metarl.learner import Learner, State, Step, where
+from metarl.learner import Learner, PolicyInput, State, where
 from metarl.rollouts.playing import draw_noise, nothing_before
 from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.rollouts.rollout import Rollout
@@ -67,7 +67,7 @@ class StockAgent:
     def _forget(self) -> None:
         """Start the record of another support."""
         self.noise: Tensor | None = None
-        self.queries: list[Step] = []
+        self.queries: list[PolicyInput] = []
         self.predictions: list[Any] = []
         self.actions: list[Tensor] = []
         self.rewards: list[Tensor] = []
@@ -77,8 +77,8 @@ class StockAgent:
     def _tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device) for array in arrays)
 
-    def _query(self, observations: np.ndarray) -> Step:
-        return Step(*self._tensors(observations[:, :-ADDED]), *self.previous)
+    def _query(self, observations: np.ndarray) -> PolicyInput:
+        return PolicyInput(*self._tensors(observations[:, :-ADDED]), *self.previous)
 
     def _executed(self, action: Tensor) -> np.ndarray:
         space = self.env.single_action_space
@@ -125,7 +125,7 @@ class StockAgent:
         start = torch.where(done, index + 1, 0).cummax(0).values.roll(1, 0)
         start[0] = 0
         action, prediction = torch.stack(self.actions), type(self.predictions[0]).stack(self.predictions)
-        query = Step(*(torch.stack(parts) for parts in zip(*self.queries)))
+        query = PolicyInput(*(torch.stack(parts) for parts in zip(*self.queries)))
         # Meta-World shows agents no episode's last observation: the one before stands in for it.
         # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
         return Rollout(
@@ -142,7 +142,7 @@ class StockAgent:
             valid=episode < self.episodes,
             prediction=prediction,
             states=[],
-            final=Step(self.queries[-1].obs, *self.previous),
+            final=PolicyInput(self.queries[-1].obs, *self.previous),
         )
 
     def reset(self, env_mask: np.ndarray) -> None:

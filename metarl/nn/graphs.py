@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 from metarl.nn.distributions import Categorical, Distribution
 from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy
 
@@ -76,7 +76,7 @@ class _Recurrent(nn.Module):
         self.policy = policy
 
     def forward(self, obs: Tensor, action: Tensor, reward: Tensor, done: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
-        x = self.policy.scaler(Step(obs, action, reward, done))
+        x = self.policy.scaler(PolicyInput(obs, action, reward, done))
         prediction, hidden = self.policy.step(x, hidden)
         return *_tensors(prediction), hidden
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 
 _CLAMP = 10.0
 """Scaled inputs are clamped to this."""
@@ -27,7 +27,7 @@ class InputScale:
 
 
 class InputScaler(nn.Module):
-    """A `Step` to one vector (..., observation + action + 2) of entries around 1 in size.
+    """A `PolicyInput` to one vector (..., observation + action + 2) of entries around 1 in size.
 
     With a scale of the task's own the constants are fixed. Without one they are running statistics of the observation
     and the reward, buffers that are moved by `observe` alone, once an iteration.
@@ -58,7 +58,7 @@ class InputScaler(nn.Module):
         """Scale observations (..., observation) alone."""
         return self._scaled(obs, slice(-1))
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: PolicyInput) -> Tensor:
         """Scale and join; the action and the done are taken as they are."""
         reward = self._scaled(step.previous_reward, -1).unsqueeze(-1)
         return torch.cat([self.observation(step.obs), step.previous_action, reward, step.previous_done.unsqueeze(-1)], -1)

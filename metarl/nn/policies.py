@@ -28,7 +28,7 @@ def tanh_layers(sizes: Sequence[int]) -> nn.Sequential:
 
 
 class RecurrentPolicy(nn.Module):
-    """`Step`, hidden state to a distribution over actions: scaled inputs, tanh layers, a GRU, a head.
+    """`PolicyInput`, hidden state to a distribution over actions: scaled inputs, tanh layers, a GRU, a head.
 
     Args:
         observation_space: a flat Box.

@@ -57,14 +57,14 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
     return x, residual
 
 
-class Trial(NamedTuple):
+class Candidate(NamedTuple):
     """What a line search measures at a candidate: the surrogate to be raised, and the KL from the old policy."""
 
     surrogate: float
     kl: float
 
 
-class Found(NamedTuple):
+class LineSearchResult(NamedTuple):
     """What a line search found.
 
     Attributes:
@@ -74,20 +74,20 @@ class Found(NamedTuple):
     """
 
     point: Tensor | None
-    measured: Trial
+    measured: Candidate
     tried: int
 
 
 def line_search(
     start: Tensor,
     step: Tensor,
-    measure: Callable[[Tensor], Trial],
+    measure: Callable[[Tensor], Candidate],
     *,
     surrogate: float,
     max_kl: float,
     backtrack: float,
     tries: int,
-) -> Found:
+) -> LineSearchResult:
     """The first of start + step, start + backtrack * step, ... that raises the surrogate within the KL limit.
 
     Args:
@@ -98,10 +98,10 @@ def line_search(
         backtrack: factor from one candidate to the next.
         tries: candidates at most.
     """
-    measured = Trial(surrogate, 0.0)
+    measured = Candidate(surrogate, 0.0)
     for k in range(tries):
         candidate = start + backtrack**k * step
         measured = measure(candidate)
         if isfinite(sum(measured)) and measured.surrogate > surrogate and measured.kl <= max_kl:
-            return Found(candidate, measured, k + 1)
-    return Found(None, measured, tries)
+            return LineSearchResult(candidate, measured, k + 1)
+    return LineSearchResult(None, measured, tries)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learner import State, Step
+from metarl.learner import PolicyInput, State
 from metarl.nn.distributions import Distribution
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Rollout:
     """What happened in some episodes of every slot. T steps, N slots; tensors are (T, N, ...), on one device.
 
     Attributes:
-        query: what the learner was asked, a `Step` of (T, N, ...).
+        query: what the learner was asked, a `PolicyInput` of (T, N, ...).
         action: as sampled, before it was clipped to the action space; discrete: int64.
         log_prob: of the action, (T, N).
         reward, done, success: (T, N); done: the step ended an episode.
@@ -31,10 +31,10 @@ class Rollout:
         valid: (T, N) bool; False: the slot had finished its episodes and waited for the others.
         prediction: the distributions that the actions came from.
         states: the learner's state before steps 0, k, 2k, ...: see `play`.
-        final: what the learner would be asked next, a `Step` of (N, ...).
+        final: what the learner would be asked next, a `PolicyInput` of (N, ...).
     """
 
-    query: Step
+    query: PolicyInput
     action: Tensor
     log_prob: Tensor
     reward: Tensor
@@ -47,7 +47,7 @@ class Rollout:
     valid: Tensor
     prediction: Distribution
     states: list[State]
-    final: Step
+    final: PolicyInput
 
     @property
     def next_obs(self) -> Tensor:
@@ -88,7 +88,7 @@ def joined(rollouts: Sequence[Rollout]) -> Rollout:
         ends.append((index + index.new_tensor([steps, 0]), observations))
         steps += len(rollout.reward)
     return Rollout(
-        query=Step(*(torch.cat(parts) for parts in zip(*(rollout.query for rollout in rollouts)))),
+        query=PolicyInput(*(torch.cat(parts) for parts in zip(*(rollout.query for rollout in rollouts)))),
         prediction=type(rollouts[0].prediction).cat([rollout.prediction for rollout in rollouts]),  # type: ignore[misc]
         episode=torch.cat(episodes),
         ends=(torch.cat([index for index, _ in ends]), torch.cat([observations for _, observations in ends])),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learner import State, Step
+from metarl.learner import PolicyInput, State
 from metarl.nn.distributions import Distribution
 from metarl.rollouts.rollout import Rollout
 
@@ -50,9 +50,9 @@ class Storage:
         self.end_obs: list[np.ndarray] = []
         self.predictions: list[Any] = []
 
-    def query(self) -> Step:
+    def query(self) -> PolicyInput:
         """What the learner is asked before the next step; on a CPU it shares memory with the arrays."""
-        return Step(*(torch.from_numpy(rows[self.steps]).to(self.device) for rows in self.seen))
+        return PolicyInput(*(torch.from_numpy(rows[self.steps]).to(self.device) for rows in self.seen))
 
     def previous(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Action, reward and done of the step before the next one."""
@@ -97,7 +97,7 @@ class Storage:
         prediction = type(self.predictions[0]).stack(self.predictions)
         end_obs = np.stack(self.end_obs) if self.end_obs else np.empty((0, *self.seen[0].shape[2:]), np.float32)
         return Rollout(
-            query=Step(*map(tensor, self.seen)),
+            query=PolicyInput(*map(tensor, self.seen)),
             action=action,
             log_prob=prediction.log_prob(action),
             reward=tensor(self.seen[2][1:]),

@@ -156,7 +156,7 @@ def _about(name: str, config: Content) -> str:
 
 def _loading(name: str, config: Content) -> str:
     verbs = (
-        "prediction, state = agent.predict(state, query)  # a metarl.learner.Step: a distribution over actions"
+        "prediction, state = agent.predict(state, query)  # a metarl.learner.PolicyInput: a distribution over actions"
         if _robots(config)
         else "state = agent.adapt(state, support)  # metarl.datasets.episodes.Examples\n"
         "logits, state = agent.predict(state, query)"

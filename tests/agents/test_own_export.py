@@ -14,7 +14,7 @@ from builders.tiny import refused
 import metarl
 from metarl import cli
 from metarl.errors import UserError
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 from metarl.sharing.onnx_export import session
 from metarl.system import user_code as userfiles
 
@@ -74,7 +74,7 @@ def test_export_and_load_take_the_file_from_where_it_is_named(runs: Path, tmp_pa
     agent = metarl.load(run, agent=moved, device="cpu")
     assert "point_robot.py:point_robot" not in userfiles._named  # no one needs its environments
     obs = torch.randn(1, 2, generator=torch.manual_seed(0))
-    query = Step(obs, torch.zeros(1, 2), torch.zeros(1), torch.zeros(1))
+    query = PolicyInput(obs, torch.zeros(1, 2), torch.zeros(1), torch.zeros(1))
     with torch.no_grad():
         answer, _ = agent.predict(agent.begin(1), query)
     names = ("obs", "previous_action", "previous_reward", "previous_done")

@@ -10,7 +10,7 @@ from builders.tiny import BITS, COUNTDOWNS, HITS, toy
 from metarl.agents.sb3.base import SB3PPO, Played, PPOSettings
 from metarl.agents.sb3.sac import SB3SAC, SACSettings
 from metarl.errors import UserError
-from metarl.learner import NonFiniteError, Step
+from metarl.learner import NonFiniteError, PolicyInput
 from metarl.rollouts.rollout import joined
 from metarl.rollouts.trials import play_trial
 
@@ -34,7 +34,7 @@ BANDIT_SAC = replace(QUICK_SAC, gamma=0.0)
 
 def _query(obs):
     n = len(obs)
-    return Step(torch.from_numpy(obs), torch.zeros(n, 1), torch.zeros(n), torch.zeros(n))
+    return PolicyInput(torch.from_numpy(obs), torch.zeros(n, 1), torch.zeros(n), torch.zeros(n))
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(QUICK, SB3PPO), (QUICK_SAC, SB3SAC)])

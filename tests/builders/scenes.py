@@ -42,7 +42,7 @@ def scene_of(env: Any) -> Scene:
 def play(
     env: Any, steps: int, every: int = 1, toward: tuple[float, ...] = (0.2, 0.8, 0.1, 0.0)
 ) -> tuple[list[Scene], list[int], list[float], list[bool]]:
-    """Step with one constant action in [-1, 1].
+    """PolicyInput with one constant action in [-1, 1].
 
     Returns:
         Scenes, step numbers (from 1), rewards of these steps and whether success has happened so far, of each step

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from metarl.envs.scales import metaworld_scale
 from metarl.errors import UserError
-from metarl.learner import Step, where
+from metarl.learner import PolicyInput, where
 from metarl.nn.distributions import ActionHead, Categorical, Gaussian, SquashedGaussian, Uniform, bounded
 from metarl.nn.input_scaling import InputScaler
 from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy, action_size
@@ -93,7 +93,7 @@ def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
     assert torch.equal(scaler.state_dict()["mean"], before)
     obs = torch.zeros(1, 39)
     obs[0, :3], obs[0, 4] = torch.tensor([0.1, 0.6, 0.4]), 0.07
-    x = scaler(Step(obs, torch.zeros(1, 4), torch.tensor([10.0]), torch.ones(1)))[0]
+    x = scaler(PolicyInput(obs, torch.zeros(1, 4), torch.tensor([10.0]), torch.ones(1)))[0]
     np.testing.assert_allclose(x[:3], [1.0, 0.0, 2.0], atol=1e-5)
     assert x[4] == pytest.approx(0.07)  # an object without a part in the task stays in metres
     assert x[-2] == pytest.approx(2.0)  # (10 - 5) / 2.5
@@ -134,12 +134,12 @@ def test_head_follows_the_action_space():
 
 
 def test_where_keeps_rows_apart_in_nested_states():
-    new = {"a": torch.ones(3, 2), "b": (torch.ones(3), Step(*[torch.ones(3, 1)] * 4))}
-    old = {"a": torch.zeros(3, 2), "b": (torch.zeros(3), Step(*[torch.zeros(3, 1)] * 4))}
+    new = {"a": torch.ones(3, 2), "b": (torch.ones(3), PolicyInput(*[torch.ones(3, 1)] * 4))}
+    old = {"a": torch.zeros(3, 2), "b": (torch.zeros(3), PolicyInput(*[torch.zeros(3, 1)] * 4))}
     mixed = where(torch.tensor([True, False, True]), new, old)
     assert mixed["a"].tolist() == [[1, 1], [0, 0], [1, 1]]
     assert mixed["b"][0].tolist() == [1, 0, 1]
-    assert isinstance(mixed["b"][1], Step)
+    assert isinstance(mixed["b"][1], PolicyInput)
     assert mixed["b"][1].obs.flatten().tolist() == [1, 0, 1]
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarl.optim.trust_region import Trial, conjugate_gradient, line_search, linearise
+from metarl.optim.trust_region import Candidate, conjugate_gradient, line_search, linearise
 
 
 def _spd(n: int, seed: int) -> torch.Tensor:
@@ -70,7 +70,7 @@ def _search(measure, **changed):
 
 def test_line_search_takes_the_first_candidate_that_is_good_enough():
     # the surrogate x - x^2 / 4 rises below 4, the KL x^2 / 8 allows up to 2.83: 8 and 4 are refused, 2 is taken
-    found = _search(lambda p: Trial(float(p[0] - p[0] ** 2 / 4), float(p[0] ** 2 / 8)))
+    found = _search(lambda p: Candidate(float(p[0] - p[0] ** 2 / 4), float(p[0] ** 2 / 8)))
     assert found.point.tolist() == [2.0, 0.0]
     assert (found.measured, found.tried) == ((1.0, 0.5), 3)
 
@@ -78,12 +78,12 @@ def test_line_search_takes_the_first_candidate_that_is_good_enough():
 @pytest.mark.parametrize(
     "measure",
     [
-        lambda p: Trial(-1.0, 0.0),
-        lambda p: Trial(1.0, 2.0),
-        lambda p: Trial(float("nan"), 0.0),
-        lambda p: Trial(1.0, float("nan")),
-        lambda p: Trial(float("inf"), 0.0),
-        lambda p: Trial(0.0, 0.0),
+        lambda p: Candidate(-1.0, 0.0),
+        lambda p: Candidate(1.0, 2.0),
+        lambda p: Candidate(float("nan"), 0.0),
+        lambda p: Candidate(1.0, float("nan")),
+        lambda p: Candidate(float("inf"), 0.0),
+        lambda p: Candidate(0.0, 0.0),
     ],
 )
 def test_line_search_finds_nothing_where_nothing_is_better_within_the_limit(measure):

@@ -58,3 +58,11 @@ def test_the_changelog_names_old_places_and_new():
     for old, places in MOVED.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `metarl.{old}` |"))
         assert all(f"`metarl.{place}`" in row for place in places)
+
+
+def test_what_an_agent_is_asked_has_another_name():
+    with pytest.warns(FutureWarning, match=r"metarl\.learner\.Step is now metarl\.learner\.PolicyInput"):
+        from metarl.learner import Step
+    from metarl.learner import PolicyInput
+
+    assert Step is PolicyInput

@@ -16,12 +16,12 @@ import metarl
 from metarl import cli
 from metarl.datasets.episodes import Examples
 from metarl.errors import UserError
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 from metarl.sharing.opening import open_run
 from metarl.training.setup import trained_control
 
 ROOT = Path(__file__).parents[2]
-STEP = Step(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
+STEP = PolicyInput(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 import metarl
 from metarl import cli
 from metarl.errors import UserError
-from metarl.learner import Step
+from metarl.learner import PolicyInput
 from metarl.reports.reading import read
 from metarl.sharing.locations import pretrained
 from metarl.sharing.opening import open_run
 
-STEP = Step(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
+STEP = PolicyInput(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
 ROOT = Path(__file__).parents[2]
 FILES = {"README.md", "config.json", "evaluation.json", "model.safetensors", "video.gif"}
 
