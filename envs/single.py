@@ -9,6 +9,7 @@ from metarl.envs.suites import TaskDistribution
 from metarl.envs.suites import suite as make_suite
 from metarl.envs.vector import MetaVectorEnv, make_vec
 from metarl.errors import UserError
+from metarl.gymnasium_ids import HORIZON
 
 
 class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -83,7 +84,7 @@ def make_vector(
     side: str = "train",
     suite_seed: int = 1,
     goals: int = 50,
-    max_episode_steps: int = 500,
+    max_episode_steps: int = HORIZON,
     resample: str = "episode",
     autoreset: str = "next_step",
     **options: Any,

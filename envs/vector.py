@@ -16,6 +16,7 @@ from metarl.envs.scales import metaworld_scale
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
+from metarl.gymnasium_ids import HORIZON
 from metarl.system.counts import plural
 from metarl.system.memory import refuse_beyond
 
@@ -299,7 +300,7 @@ def make_vec(
     *,
     engine: str = "auto",
     seed: int = 0,
-    horizon: int = 500,
+    horizon: int = HORIZON,
     resample: str = "never",
     reward: str = "v2",
     terminate_on_success: bool = False,

@@ -26,11 +26,10 @@ from metarl.envs.engines.snapshots import snapshot
 from metarl.envs.rendering.opengl import import_mujoco
 from metarl.envs.rendering.scene import STATE, load_model
 from metarl.errors import UserError
+from metarl.gymnasium_ids import HORIZON
 
 mujoco = import_mujoco()
 
-HORIZON = 500
-"""Steps of an episode: Meta-World's own."""
 STOCK_SLOTS = 64
 """Slots above which stock is left out: a slot is an environment with a model of its own, and for `async` a process."""
 

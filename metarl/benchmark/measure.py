@@ -26,7 +26,7 @@ from metarl.system.console import Progress, say
 
 log = logging.getLogger("metarl")
 
-PACKAGES = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
+MEASURED = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
 ROUNDS = 15
 """Rounds that are aimed at; at least `LEAST` are measured, however long they take."""
 LEAST = 3
@@ -70,7 +70,7 @@ def machine_facts() -> dict[str, Any]:
         "cpu": machine.processor(),
         "usable_cores": machine.usable_cores(),
         "load": os.getloadavg()[0],
-        "versions": machine.versions(PACKAGES),
+        "versions": machine.versions(MEASURED),
     }
 
 

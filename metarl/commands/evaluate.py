@@ -1,5 +1,6 @@
 """`metarl evaluate`: of runs of agents that act, and the choice between the kinds of evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,19 +11,22 @@ from metarl.agents import AGENTS, FEW_SHOT, entry
 from metarl.commands.arguments import Named, glance
 from metarl.commands.evaluate_external import EvaluateOwn
 from metarl.commands.evaluate_fewshot import EvaluateFewShot
+from metarl.commands.evaluating import evaluate_runs
 from metarl.envs import SUITES
 from metarl.errors import UserError
+from metarl.evaluation import metaworld
 from metarl.evaluation.checkpoint import evaluate_checkpoint
-from metarl.evaluation.plan import PROTOCOL, Plan
+from metarl.evaluation.control_schema import ControlEvaluation, StockEvaluation
+from metarl.evaluation.plan import Plan
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table
+from metarl.evaluation.vocabulary import ALL_GOALS
+from metarl.evaluation.wording import stock_sentence
+from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
-from metarl.runs.evaluations import keep
 from metarl.sharing.locations import is_packed
 from metarl.sharing.opening import open_run
 from metarl.system.console import say
-from metarl.system.counts import plural
-from metarl.system.file_names import file_name
 from metarl.system.ranges import check
 from metarl.system.user_code import arguments, is_named, label_of, name_again, run_file
 
@@ -55,58 +59,83 @@ class Evaluate:
         if not self.runs:
             raise UserError("name at least one run")
         check(self, seeds="[1, inf)")
-        if self.seeds > 1 and self.protocol == PROTOCOL:
+        if self.seeds > 1 and self.protocol == ALL_GOALS:
             raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
         plain = Plan()
         alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
-        if self.protocol != PROTOCOL and alike != (plain.trials, plain.train_goals, plain.validation_goals):
+        if self.protocol != ALL_GOALS and alike != (plain.trials, plain.train_goals, plain.validation_goals):
             raise UserError(
                 "--trials, --train-goals and --validation-goals are of --protocol all-goals: stock's rules have none"
             )
 
     def main(self) -> int:
         """Run the command."""
-        opened = [open_run(path) for path in self.runs]  # so that a wrong one is refused before any work
-        try:
-            contents = [self._one(run, named) for run, named in opened]
-        except KeyboardInterrupt:
-            say("\nInterrupted: the same command goes on where it stopped")
-            raise
-        if len(contents) > 1 and self.protocol == PROTOCOL:
-            first, *others = (run.path for run, _ in opened)
-            picture = first / "evaluations" / f"beside_{file_name(*(path.name for path in others))}.png"
-            plot(contents, picture)
-            if not self.quiet:
-                say(f"\nall in one plot: {picture}")
-        return 0
+        protocol = AllGoals(self.plan) if self.protocol == ALL_GOALS else Metaworld(self.plan, self.seeds)
+        return evaluate_runs(self.runs, protocol, self.agent, self.quiet)
 
-    def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
-        checkpoint = run.usable(named, "evaluating")
-        if not self.quiet:
-            say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({plural(checkpoint.step, 'step')})")
-        how, plan = f"metarl evaluate {run.path}{arguments(run.config, '')}", self.plan
-        changed = name_again(checkpoint.config, plan.suite, self.agent, how=how)
-        for change in changed:
-            say(f"Beware: {change}")
-        if plan.suite and is_named(plan.suite):
-            label = label_of(plan.suite)
-            plan = replace(plan, suite=None if label == run.config["suite"] else label)
-        if self.protocol != PROTOCOL:
-            from metarl.evaluation import metaworld as metaworld_protocol
 
-            return metaworld_protocol.command(run, checkpoint, plan, seeds=self.seeds, quiet=self.quiet)
-        content, path = evaluate_checkpoint(run, checkpoint, plan, quiet=self.quiet, warnings=changed)
-        stays = None
-        if named is None and plan.suite is None and plan.suite_seed is None:
-            stays = keep(run, path)
-        picture = path.with_suffix(".png")
-        plot([content], picture)
-        if not self.quiet:
-            table(content)
-            say(f"\nwritten: {path}\n         {picture}")
-            if stays:
-                say(stays)
-        return content
+@dataclass(frozen=True)
+class AllGoals:
+    """The protocol `all-goals`; see `EvaluationProtocol`."""
+
+    plan: Plan
+    step = "step"
+    plot = staticmethod(plot)
+
+    @property
+    def suite(self) -> str | None:
+        """See `EvaluationProtocol`."""
+        return self.plan.suite
+
+    def keeps(self, run: Run) -> bool:
+        """See `EvaluationProtocol`: where nothing but the run's own goals is played."""
+        return _of_run(self.plan, run).suite is None and self.plan.suite_seed is None
+
+    def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[ControlEvaluation, Path]:
+        """See `EvaluationProtocol`."""
+        return evaluate_checkpoint(run, checkpoint, _of_run(self.plan, run), quiet=quiet, warnings=warnings)
+
+    def table(self, run: Run, content: ControlEvaluation) -> None:
+        """See `EvaluationProtocol`."""
+        table(content)
+
+
+@dataclass(frozen=True)
+class Metaworld:
+    """Meta-World's own protocol; see `EvaluationProtocol`."""
+
+    plan: Plan
+    seeds: int
+    step = "step"
+    plot = None
+
+    @property
+    def suite(self) -> str | None:
+        """See `EvaluationProtocol`."""
+        return self.plan.suite
+
+    def keeps(self, run: Run) -> bool:
+        """See `EvaluationProtocol`."""
+        return False
+
+    def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[StockEvaluation, Path]:
+        """See `EvaluationProtocol`."""
+        return metaworld.evaluate_checkpoint(run, checkpoint, _of_run(self.plan, run), seeds=self.seeds, quiet=quiet)
+
+    def table(self, run: Run, content: StockEvaluation) -> None:
+        """See `EvaluationProtocol`; with the reason why figures of `all-goals` differ, where there are any."""
+        metaworld.table(content)
+        ours = metaworld.all_goals(run, content)
+        if ours is not None:
+            say(stock_sentence(content, ours))
+
+
+def _of_run(plan: Plan, run: Run) -> Plan:
+    """The plan, in which a file of a suite is what the run calls it."""
+    if not plan.suite or not is_named(plan.suite):
+        return plan
+    label = label_of(plan.suite)
+    return replace(plan, suite=None if label == run.config["suite"] else label)
 
 
 def command(args: list[str]) -> int:

@@ -1,36 +1,34 @@
 """`metarl evaluate --agent module:factory SUITE`: an agent of the user, under all protocols."""
 
-import copy
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 
 import metarl
-from metarl.envs import MetaVectorEnv, Suite, Task, make_vec, suite
+from metarl.commands.evaluating import show
+from metarl.envs import Suite, Task, make_vec, suite
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
-from metarl.evaluation.all_goals import MODES, evaluate, side_content
+from metarl.evaluation.all_goals import evaluate, side_content
 from metarl.evaluation.checked_agent import Asked
-from metarl.evaluation.external_agent import Episode, WithoutInfo, checked
+from metarl.evaluation.external_agent import WithoutInfo, checked, play
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import PROTOCOL, SLOTS
+from metarl.evaluation.plan import SLOTS
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table
-from metarl.rollouts.playing import nothing_before
-from metarl.rollouts.trials import Played
+from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD, MODES
+from metarl.gymnasium_ids import HORIZON
 from metarl.runs.checkpoints import FORMAT
 from metarl.runs.directory import Run
-from metarl.runs.evaluations import keep
 from metarl.runs.provenance import PACKAGES, git_commit
 from metarl.sharing.opening import open_run
-from metarl.system.console import Progress, say
+from metarl.system.console import Progress
 from metarl.system.file_names import file_name, suffix
 from metarl.system.machine import versions
 from metarl.system.ranges import check
@@ -55,7 +53,7 @@ class EvaluateOwn:
     """Episodes a trial; metaworld: episodes of experience before the agent is measured."""
     adapt_every: int | None = None
     """Episodes after which `adapt` is called; default: 1; metaworld: all of them, as stock."""
-    horizon: int = 500
+    horizon: int = HORIZON
     """Steps of an episode."""
     trials: int = 1
     """all-goals: trials a goal."""
@@ -95,7 +93,7 @@ class EvaluateOwn:
             suite_seed="[0, 4294967294]",
             goals="[1, 100000]",
         )
-        if self.seeds > 1 and self.protocol == PROTOCOL:
+        if self.seeds > 1 and self.protocol == ALL_GOALS:
             raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
 
     @property
@@ -122,18 +120,22 @@ class EvaluateOwn:
         self._made(factory)
         played = suite(self.suite, self.suite_seed, self.goals)
         run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
-        content, name = (self._all_goals if self.protocol == PROTOCOL else self._stock)(run, factory, played)
+        content, name = (self._all_goals if self.protocol == ALL_GOALS else self._stock)(run, factory, played)
         path = run.store(content, name)
-        stays = keep(run, path) if self.protocol == PROTOCOL else None
+        alike = self.protocol == ALL_GOALS
+        shown = table if alike else metaworld_protocol.table
+        stays = show(
+            run,
+            content,
+            path,
+            lambda run, content: shown(content),
+            plot if alike else None,
+            keeps=alike,
+            quiet=self.quiet,
+            note=f"\nmetarl report {run.path} shows it, metarl compare sets it beside other runs",
+        )
         if not stays:
             run.write_config()
-        if self.protocol == PROTOCOL:
-            plot([content], path.with_suffix(".png"))
-        if not self.quiet:
-            (table if self.protocol == PROTOCOL else metaworld_protocol.table)(content)
-            say(f"\nwritten: {path}\nmetarl report {run.path} shows it, metarl compare sets it beside other runs")
-            if stays:
-                say(stays)
         return 0
 
     def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
@@ -182,7 +184,7 @@ class EvaluateOwn:
             "git_commit": git_commit(),
         }
 
-    def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+    def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[Any, str]:
         goals: dict[str, Sequence[Task]] = {
             "train": some_of(played.train.tasks, self.train_goals),
             "test": played.test.tasks if played.test else (),
@@ -213,7 +215,7 @@ class EvaluateOwn:
                         seed=self.seed,
                         device=torch.device("cpu"),
                         adapt_every=self.adapt_every or 1,
-                        trial_of=self._trial,
+                        trial_of=partial(play, name=self.agent, info=self.recurrent_info),
                         progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
                     )
                 finally:
@@ -222,7 +224,7 @@ class EvaluateOwn:
                 sides[side] = side_content(tasks, curves, None)
         content = {
             **self._header(run, played),
-            "protocol": PROTOCOL,
+            "protocol": ALL_GOALS,
             "trials": self.trials,
             "episodes": self.episodes,
             "adapt_every": self.adapt_every or 1,
@@ -231,52 +233,9 @@ class EvaluateOwn:
             "confidence": CONFIDENCE,
             "sides": sides,
         }
-        return content, f"{PROTOCOL}_own{self._suffix}"
+        return content, f"{ALL_GOALS}_own{self._suffix}"
 
-    def _trial(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], generators: Any, **how: Any) -> Iterator[Played]:
-        """See `metarl.rollouts.trials.play_trial`."""
-        agent.init()
-        adapted = 0
-        for e in range(how["episodes"]):
-            branch = None
-            if how["branch"](e):
-                try:
-                    twin = copy.deepcopy(agent)
-                except Exception as error:
-                    raise UserError(f"{self.agent}: a copy of it plays before each episode, and it has none: {error}") from None
-                branch = self._episode(env, twin, tasks, how["resets"](e), mean=True)
-            support = self._episode(env, agent, tasks, how["resets"](e), mean=False)
-            yield Played(support, branch, adapted)  # type: ignore[arg-type]
-            if (e + 1) % how["adapt_every"] == 0:
-                agent.adapt()
-                adapted += 1
-
-    def _episode(self, env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, mean: bool) -> "Episode":
-        timestep = importlib.import_module("metaworld.evaluation").Timestep
-        env.set_tasks(tasks)
-        obs, _ = env.reset(seed=seed)
-        added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
-        nothing, active, rows = added, np.ones(env.num_envs, bool), []
-        if mean:
-            agent.reset(active.copy())
-        while active.any():
-            seen = np.hstack([obs, added]) if self.recurrent_info else obs
-            actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
-            obs, reward, terminated, truncated, info = env.step(actions)
-            done = terminated | truncated
-            if mean:
-                agent.reset(done)
-            else:
-                agent.step(timestep(seen, actions, reward, terminated, truncated, more))
-            rows.append((reward, info["success"], done, active.copy()))
-            # as in stock, a slot that was reset within the step shows the new episode's zeros
-            flat = actions.reshape(env.num_envs, -1)
-            added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
-            active &= ~done
-        reward, success, done, valid = (np.stack(part) for part in zip(*rows))
-        return Episode(reward, success, done, valid)
-
-    def _stock(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[dict[str, Any], str]:
+    def _stock(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[Any, str]:
         if played.test is None:
             raise UserError(f"{played.name} holds nothing out: Meta-World's protocol measures held-out tasks")
         engine = "python" if self.engine == "auto" else self.engine
@@ -309,7 +268,7 @@ class EvaluateOwn:
             "episodes": self.episodes,
             **metaworld_protocol.rules(played.test, figures),
         }
-        return content, f"metaworld_{engine}_own{self._suffix}"
+        return content, f"{METAWORLD}_{engine}_own{self._suffix}"
 
 
 def _factory(name: str) -> Callable[[], Any]:

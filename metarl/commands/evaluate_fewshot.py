@@ -1,19 +1,19 @@
 """`metarl evaluate` of few-shot learners."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from metarl.commands.evaluating import evaluate_runs
 from metarl.evaluation.fewshot import Plan, evaluate_checkpoint
-from metarl.evaluation.fewshot_tables import plot, table
+from metarl.evaluation.fewshot_schema import FewShotEvaluation
+from metarl.evaluation.fewshot_tables import table
+from metarl.evaluation.plots import plot_few_shot
+from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
-from metarl.runs.evaluations import keep
-from metarl.sharing.opening import open_run
-from metarl.system.console import say
-from metarl.system.file_names import file_name
-from metarl.system.user_code import arguments, name_again
 
 
 @dataclass(frozen=True)
@@ -32,27 +32,26 @@ class EvaluateFewShot:
 
     def main(self) -> int:
         """Run the command."""
-        opened = [open_run(path) for path in self.runs]
-        contents = [self._one(run, named) for run, named in opened]
-        if len(contents) > 1:
-            beside = file_name(*(run.path.name for run, _ in opened[1:]))
-            picture = opened[0][0].path / "evaluations" / f"beside_{beside}.png"
-            plot(contents, picture)
-            if not self.quiet:
-                say(f"\nall in one plot: {picture}")
-        return 0
+        return evaluate_runs(self.runs, ByEpisodes(self.plan), self.agent, self.quiet)
 
-    def _one(self, run: Run, named: Path | None) -> dict[str, Any]:
-        checkpoint = run.usable(named, "evaluating")
-        how = f"metarl evaluate {run.path}{arguments(run.config, '')}"
-        for change in name_again(checkpoint.config, self.agent, how=how):
-            say(f"Beware: {change}")
-        content, path = evaluate_checkpoint(run, checkpoint, self.plan, self.quiet)
-        stays = keep(run, path) if named is None else None
-        plot([content], path.with_suffix(".png"))
-        if not self.quiet:
-            table(content)
-            say(f"\nwritten: {path}\n         {path.with_suffix('.png')}")
-            if stays:
-                say(stays)
-        return content
+
+@dataclass(frozen=True)
+class ByEpisodes:
+    """The protocol `episodes`; see `EvaluationProtocol`."""
+
+    plan: Plan
+    suite = None
+    step = "update"
+    plot = staticmethod(plot_few_shot)
+
+    def keeps(self, run: Run) -> bool:
+        """See `EvaluationProtocol`."""
+        return True
+
+    def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[FewShotEvaluation, Path]:
+        """See `EvaluationProtocol`."""
+        return evaluate_checkpoint(run, checkpoint, self.plan, quiet)
+
+    def table(self, run: Run, content: FewShotEvaluation) -> None:
+        """See `EvaluationProtocol`."""
+        table(content)

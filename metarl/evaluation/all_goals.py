@@ -15,14 +15,15 @@ import torch
 
 from metarl.envs import MetaVectorEnv, Task
 from metarl.evaluation import intervals as statistics
+from metarl.evaluation.control_schema import OfTask, Side, Statistics
+from metarl.evaluation.measures import OF_GOALS, RETURN
+from metarl.evaluation.vocabulary import MODES
 from metarl.learner import Learner
 from metarl.rollouts.random_streams import EVALUATION, RESETS, generator
 from metarl.rollouts.trials import Played, play_trial
 from metarl.system.journal import Kept
 from metarl.system.memory import refuse_beyond
 
-MODES = ("sampled", "mean")
-MEASURES = ("success", "last_success", "return")
 Curves = dict[str, dict[str, np.ndarray]]
 """Figures by mode and measure, each (goals, trials, episodes)."""
 
@@ -64,7 +65,7 @@ def evaluate(
         episodes' actions (None for discrete actions).
     """
     shape = (len(tasks), trials, episodes)
-    measures = MEASURES if env.distribution.success else ("return",)
+    measures = [measure.key for measure in (OF_GOALS if env.distribution.success else (RETURN,))]
     figures = len(tasks) * trials * (100 + episodes * len(measures) * len(modes) * 40)
     steps = env.num_envs * env.horizon
     needs = {f"figures of {len(tasks) * trials:,} trials": figures, f"{steps:,} steps of an episode": steps * 50}
@@ -148,7 +149,7 @@ def gain(measure: str, values: np.ndarray, names: Sequence[str] | None = None) -
     return interval(by_goal[:, -1] - by_goal[:, 0], names)
 
 
-def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, axes: Sequence[str] = ()) -> dict[str, Any]:
+def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, axes: Sequence[str] = ()) -> Side:
     """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures.
 
     Args:
@@ -156,14 +157,15 @@ def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, 
         axes: see `TaskDistribution`.
     """
     names = [task.name for task in tasks]
-    by_task = {}
+    by_task: dict[str, OfTask] = {}
     for name in dict.fromkeys(names) if len(set(names)) > 1 else ():
         mine = np.array([task.name == name for task in tasks])
         some = {mode: {k: v[mine] for k, v in measures.items()} for mode, measures in curves.items()}
         by_task[name] = {"goals": int(mine.sum()), **_statistics(some)}
+    named: Any = {"axes": list(axes)} if axes else {}
     return {
         "goals": [[task.name, list(task.params) if isinstance(task.params, tuple) else task.params] for task in tasks],
-        **({"axes": list(axes)} if axes else {}),
+        **named,
         **_statistics(curves, names),
         "by_task": by_task,
         "std": None if std is None else [round(float(x), 6) for x in std],
@@ -171,7 +173,7 @@ def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, 
     }
 
 
-def _statistics(curves: Curves, names: Sequence[str] | None = None) -> dict[str, Any]:
+def _statistics(curves: Curves, names: Sequence[str] | None = None) -> Statistics:
     return {
         "by_episode": {m: {k: [list(i) for i in v] for k, v in s.items()} for m, s in summary(curves, names).items()},
         "gain": {mode: {k: list(gain(k, v, names)) for k, v in measures.items()} for mode, measures in curves.items()},

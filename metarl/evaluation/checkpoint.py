@@ -9,9 +9,11 @@ from typing import Any
 from metarl.agents.baselines import goal_blind
 from metarl.envs import TaskDistribution, make_vec
 from metarl.errors import UserError
-from metarl.evaluation.all_goals import MODES, evaluate, side_content
+from metarl.evaluation.all_goals import evaluate, side_content
+from metarl.evaluation.control_schema import ControlEvaluation, Side
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import PROTOCOL, SLOTS, Plan, goals_by_side, header, prepare
+from metarl.evaluation.plan import SLOTS, Plan, goals_by_side, header, prepare
+from metarl.evaluation.vocabulary import ALL_GOALS, MODES
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.system.console import Progress
@@ -27,10 +29,10 @@ def evaluate_checkpoint(
     *,
     sides: Sequence[str] = ("train", "validation", "test"),
     modes: Sequence[str] = MODES,
-    protocol: str = PROTOCOL,
+    protocol: str = ALL_GOALS,
     quiet: bool = False,
     warnings: Sequence[str] = (),
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[ControlEvaluation, Path]:
     """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
 
     What was interrupted goes on where it stopped. The file is the same, bit for bit, whenever and with however many
@@ -53,7 +55,8 @@ def evaluate_checkpoint(
     goals = goals_by_side(plan, trained, shown, sides)
     if not goals or ("test" in sides and shown is not trained and "test" not in goals):
         raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
-    content: dict[str, Any] = {
+    noted: Any = {"warnings": list(warnings)} if warnings else {}
+    content: ControlEvaluation = {
         **header(run, checkpoint, setup, shown, plan.seed),
         "protocol": protocol,
         "trials": plan.trials,
@@ -61,21 +64,22 @@ def evaluate_checkpoint(
         "terminate_on_success": o.terminate_on_success,
         "engine": setup.env.engine.name,
         "confidence": CONFIDENCE,
-        **({"warnings": list(warnings)} if warnings else {}),
+        **noted,
+        "sides": {},
     }
     name = f"{protocol}_{checkpoint.path.name}{plan.suffix}"
     counts = {side: len(tasks) for side, tasks in goals.items()}
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
+    del work["sides"]
     kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
     each = plan.trials * content["episodes"] * o.horizon * len(modes)
     total = sum(map(len, goals.values())) * each
     with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
-        done, found = 0, {}
+        done = 0
         for side, tasks in goals.items():
             pool = replace((shown.test if side == "test" else None) or trained.train, tasks=tuple(tasks))
-            found[side] = _play_side(setup, side, pool, content, modes, kept, partial(_move, bar, done))
+            content["sides"][side] = _play_side(setup, side, pool, content, modes, kept, partial(_move, bar, done))
             done += len(tasks) * each
-    content["sides"] = found
     path = run.store(content, name)
     kept.finish()
     return content, path
@@ -89,11 +93,11 @@ def _play_side(
     setup: Setup,
     side: str,
     pool: TaskDistribution,
-    content: dict[str, Any],
+    content: ControlEvaluation,
     modes: Sequence[str],
     kept: Kept,
     progress: Callable[[int], None],
-) -> dict[str, Any]:
+) -> Side:
     trials, device, tasks = content["trials"], setup.source.device, pool.tasks
     env = make_vec(
         pool,

@@ -1,29 +1,25 @@
-"""Comparing evaluations: two on the same goals, and several runs of each agent as Agarwal et al. 2021 (rliable) do it.
+"""Comparing evaluations: two on the same goals or episodes, and several runs with the seeds of each agent together.
 
-`contents` are evaluation files as dicts (see `metarl.evaluation.checkpoint`); scores are (runs, tasks). Aggregates, performance
-profiles and the probability of improvement have rliable's definitions. In one thing the bootstrap differs: rliable draws the
-runs of each task by themselves, since there a run knows a single task. Here one run is scored on all tasks, and its scores
-rise and fall together, so runs are drawn whole. In simulations of ten runs that are good or bad at all of five tasks, 95 %
-intervals drawn whole held the truth in 93 % of cases, those drawn task by task in 65 %. A bootstrap over few runs is too
-short all the same: 91 % with ten, 83 % with five, 75 % with three (`scripts/coverage`).
+`contents` are evaluations (see `metarl.evaluation.schema`).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from metarl.agents import CONTROL, FEW_SHOT
 from metarl.errors import UserError
 from metarl.evaluation import intervals as statistics
-from metarl.evaluation.intervals import CONFIDENCE, Interval
+from metarl.evaluation.aggregates import Array, aggregate
+from metarl.evaluation.intervals import Interval
+from metarl.evaluation.measures import Measure, headline, measured
+from metarl.evaluation.schema import Content
+from metarl.evaluation.vocabulary import MODE, SIDES, classes
+from metarl.system.counts import plural
 
-Content = dict[str, Any]
-Array = np.ndarray
-RESAMPLES = 5000
-"""Draws of a bootstrap."""
-_ENDS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 NEEDED = {
     "suite": "suite",
     "suite_seed": "suite seed (other goals)",
@@ -31,99 +27,256 @@ NEEDED = {
     "reward": "reward function",
     "terminate_on_success": "terminate on success",
 }
-"""What evaluations must have in common, and how it is called."""
-OPTIONS = ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success")
-"""Options of training that make runs differ in more than their seed."""
+"""What evaluations of agents that act must have in common, and how it is called."""
+NEEDED_OF_FEW_SHOT = {"split": "split", "ways": "number of ways", "measure": "measure"}
+"""What evaluations of few-shot learners on one data set must have in common."""
+EPISODES = {
+    "seed": "seed of the episodes",
+    "queries": "number of queries",
+    "shots": "number of shots",
+    "episodes": "number of episodes",
+}
+"""What evaluations of few-shot learners must have in common too for their episodes to be the same."""
+OPTIONS = {
+    CONTROL: ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success"),
+    FEW_SHOT: ("ways", "shots", "queries", "meta_batch", "rotations", "split_seed", "image_size", "sentence_encoder"),
+}
+"""Options of training that make runs differ in more than their seed, by kind of training."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two evaluations on the same goals."""
+    """Two evaluations on the same goals or episodes."""
 
     difference: Interval
     """The second minus the first, every task weighing the same."""
-    improvement: Interval
-    """Share of goals on which the second is better, ties counting half."""
-    goals: int
-    """How many goals they have in common."""
+    improvement: Interval | None
+    """Share of goals or episodes on which the second is better, ties counting half; None: they are not the same ones."""
+    count: int
+    """How many goals or episodes they have in common."""
 
 
-def scores(contents: Sequence[Content], side: str, mode: str, measure: str, episode: int = -1) -> Array:
-    """(runs, tasks): each run's mean over a task's goals and trials; tasks in the order of the first run's goals.
+class Pairing(Protocol):
+    """How evaluations of one kind are compared on a side."""
 
-    Raises:
-        UserError: an evaluation lacks the side, the mode or a task.
-    """
-    by_run = [_by_task(content, side, mode, measure, episode) for content in contents]
-    for content, tasks in zip(contents, by_run):
-        if tasks.keys() != by_run[0].keys():
-            raise UserError(f"{content['run']} was not evaluated on the same tasks as {contents[0]['run']}")
-    return np.array([[np.mean(tasks[name]) for name in by_run[0]] for tasks in by_run])
+    @property
+    def side(self) -> str:
+        """Train, validation or test."""
 
+    @property
+    def unit(self) -> str:
+        """What two evaluations are paired by."""
 
-def aggregate(scores: Array) -> dict[str, Interval]:
-    """Mean, interquartile mean and median over runs and tasks, with percentile bootstrap intervals; no ends for one run.
+    @property
+    def where(self) -> str:
+        """The side in words."""
 
-    The interquartile mean leaves out the lowest and the highest quarter of all runs' and tasks' scores; the median is over
-    tasks, of each one's mean over runs.
-    """
-    drawn = scores[_draws(len(scores))]
-    return {name: _interval(statistic, scores, drawn) for name, statistic in _AGGREGATES.items()}
+    def problems(self, contents: Sequence[Content]) -> list[str]:
+        """What forbids to compare these evaluations, a sentence each; empty: nothing does."""
 
+    def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
+        """What all of them measured."""
 
-def performance_profile(scores: Array, thresholds: Array) -> Array:
-    """(thresholds, 3): share of runs and tasks with a score above each threshold, and its ends (NaN for one run)."""
-    share = (scores[:, :, None] > np.asarray(thresholds)).mean(1)  # (runs, thresholds)
-    ends = np.full((2, len(thresholds)), np.nan)
-    if len(scores) > 1:
-        ends = np.percentile(_weights(len(scores)) @ share, _ENDS, axis=0)
-    return np.stack([share.mean(0), *ends], 1)
+    def points(self, contents: Sequence[Content]) -> dict[str, int]:
+        """The amounts of experience that stand in a table, and their places in the curves."""
 
+    def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
+        """(runs, tasks) after an amount of experience."""
 
-def probability_of_improvement(a: Array, b: Array) -> Interval:
-    """Probability that a run of `a` scores higher than a run of `b`, the mean over tasks, ties counting half.
+    def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
+        """The mean of the runs after an amount of experience."""
 
-    (Mann and Whitney's U over the number of pairs.) The ends are None where either has one run.
-    """
-    wins = ((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])).mean(-1)  # (runs of a, runs of b)
-    if min(len(a), len(b)) < 2:
-        return Interval(float(wins.mean()), None, None)
-    drawn = np.einsum("ra,ab,rb->r", _weights(len(a)), wins, _weights(len(b), stream=1))
-    return _with_ends(float(wins.mean()), drawn)
+    def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
+        """What a table says of these runs of one agent, by what it is called."""
+
+    def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
+        """The evaluation `b` minus `a`."""
+
+    def common(self, a: Content, b: Content) -> tuple[Content, Content]:
+        """Both evaluations, without what only one of them has."""
 
 
-def paired(a: Content, b: Content, side: str, mode: str, measure: str, episode: int = -1) -> Paired:
-    """The evaluation `b` minus `a`, on the goals that both have.
+@dataclass(frozen=True)
+class ByGoal:
+    """The comparison of agents that act, on the goals of a side and with a kind of actions."""
 
-    Raises:
-        UserError: an evaluation lacks the side or the mode, or they have no goal in common.
-    """
-    first, second = (_by_goal(content, side, mode, measure, episode) for content in (a, b))
-    both = [goal for goal in first if goal in second]
-    if not both:
-        raise UserError(f"{a['run']} and {b['run']} have no {side} goal in common")
-    one, other = (np.array([found[goal] for goal in both]) for found in (first, second))
-    names = [name for name, _ in both]
-    interval = statistics.mean if measure == "return" else statistics.difference
-    won = (other > one) + 0.5 * (other == one)
-    return Paired(interval(other - one, names), statistics.proportion(won, names), len(both))
+    side: str
+    mode: str = MODE
+    unit = "goal"
+
+    @property
+    def where(self) -> str:
+        """The side and the actions in words."""
+        return f"{SIDES[self.side]}, {self.mode} actions"
+
+    def problems(self, contents: Sequence[Content]) -> list[str]:
+        """See `Pairing`.
+
+        Trials of different lengths may be compared: how much experience agents need is what sets them apart.
+        """
+        found = differing(contents, NEEDED)
+        goals = [_goals(content["sides"][self.side]) for content in contents if self.side in content["sides"]]
+        if any(set(some) != set(goals[0]) for some in goals):
+            found.append(f"the {self.side} goals are not the same")
+        return found
+
+    def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
+        """See `Pairing`."""
+        return measured(*contents)
+
+    def points(self, contents: Sequence[Content]) -> dict[str, int]:
+        """See `Pairing`."""
+        return {"first episode": 0, "last episode": -1}
+
+    def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
+        """See `Pairing`: each run's mean over a task's goals and trials; tasks in the order of the first run's goals.
+
+        Raises:
+            UserError: an evaluation lacks the side, the mode or a task.
+        """
+        by_run = [self._by_task(content, measure, at) for content in contents]
+        for content, tasks in zip(contents, by_run):
+            if tasks.keys() != by_run[0].keys():
+                raise UserError(f"{content['run']} was not evaluated on the same tasks as {contents[0]['run']}")
+        return np.array([[np.mean(tasks[name]) for name in by_run[0]] for tasks in by_run])
+
+    def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
+        """See `Pairing`; on the goals that both have.
+
+        Raises:
+            UserError: an evaluation lacks the side or the mode, or they have no goal in common.
+        """
+        first, second = (self._by_goal(content, measure, at) for content in (a, b))
+        both = [goal for goal in first if goal in second]
+        if not both:
+            raise UserError(f"{a['run']} and {b['run']} have no {self.side} goal in common")
+        one, other = (np.array([found[goal] for goal in both]) for found in (first, second))
+        names = [name for name, _ in both]
+        interval = statistics.difference if measure.bounded else statistics.mean
+        won = (other > one) + 0.5 * (other == one)
+        return Paired(interval(other - one, names), statistics.proportion(won, names), len(both))
+
+    def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
+        """See `Pairing`; over runs and tasks."""
+        return aggregate(self.scores(contents, measure, at))["mean"]
+
+    def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
+        """See `Pairing`; of the last episode."""
+        names = ("mean", "interquartile mean", "median of tasks")
+        return dict(zip(names, aggregate(self.scores(contents, measure)).values()))
+
+    def common(self, a: Content, b: Content) -> tuple[Content, Content]:
+        """See `Pairing`."""
+        one, other = (_of(content, self.side, "goals") for content in (a, b))
+        return self.only(a, other), self.only(b, one)
+
+    def tasks(self, content: Content) -> list[str]:
+        """The names of the side's tasks."""
+        return list(dict.fromkeys(name for name, _ in content["sides"][self.side]["goals"]))
+
+    def of_task(self, content: Content, task: str) -> Content:
+        """The evaluation on the side's goals of a task."""
+        return self.only(content, [goal for goal in content["sides"][self.side]["goals"] if goal[0] == task])
+
+    def only(self, content: Content, goals: Sequence[Any]) -> Content:
+        """The evaluation with none but these goals of the side; a goal is its task's name and parameters."""
+        whole = content["sides"][self.side]
+        mine = [i for i, goal in enumerate(whole["goals"]) if goal in goals]
+        figures = {mode: {k: [v[i] for i in mine] for k, v in found.items()} for mode, found in whole["figures"].items()}
+        return {**content, "sides": {self.side: {"goals": [whole["goals"][i] for i in mine], "figures": figures}}}
+
+    def _by_goal(self, content: Content, measure: Measure, at: int) -> dict[tuple[str, str], float]:
+        """The mean over trials by goal, that is by task name and parameters."""
+        figures = _of(content, self.side, "figures")
+        if self.mode not in figures:
+            raise UserError(f"the evaluation of {content['run']} has no {self.mode} actions; it has {', '.join(figures)}")
+        values = np.array(figures[self.mode][measure.key])
+        return dict(zip(_goals(content["sides"][self.side]), values[:, :, at].mean(1).tolist()))
+
+    def _by_task(self, content: Content, measure: Measure, at: int) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for (name, _), value in self._by_goal(content, measure, at).items():
+            found.setdefault(name, []).append(value)
+        return found
 
 
-def incomparable(contents: Sequence[Content], side: str | None = None) -> list[str]:
-    """What forbids to compare these evaluations on a side (None: on any), a sentence each; empty: nothing does.
+@dataclass(frozen=True)
+class ByEpisode:
+    """The comparison of few-shot learners, on the episodes of a part of the classes."""
 
-    Trials of different lengths may be compared: how much experience agents need is what sets them apart.
-    """
+    side: str
+    unit = "episode"
+
+    @property
+    def where(self) -> str:
+        """The part in words."""
+        return classes(self.side)
+
+    def problems(self, contents: Sequence[Content]) -> list[str]:
+        """See `Pairing`. Two learners are paired by episode, and so they need the same ones."""
+        return unlike(contents) or differing(contents, EPISODES if len(contents) == 2 else {"shots": EPISODES["shots"]})
+
+    def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
+        """See `Pairing`.
+
+        Raises:
+            UserError: some are of classification and some of regression.
+        """
+        if differing(contents, {"measure": "measure"}):
+            raise UserError("accuracies and errors cannot be compared")
+        return (headline(*contents),)
+
+    def points(self, contents: Sequence[Content]) -> dict[str, int]:
+        """See `Pairing`; as many shots as all were measured with."""
+        most = min(content["shots"] for content in contents)
+        return {plural(k, "shot"): k for k in dict.fromkeys((0, 1, most)) if k <= most}
+
+    def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
+        """See `Pairing`; all episodes are of one task."""
+        return np.array([[_of(content, self.side, "by_shots")[at][0]] for content in contents])
+
+    def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
+        """See `Pairing`; over runs, of a single run over its episodes."""
+        if len(contents) == 1:
+            return Interval(*_of(contents[0], self.side, "by_shots")[at])
+        return aggregate(self.scores(contents, measure, at))["mean"]
+
+    def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
+        """See `Pairing`; of each amount of experience."""
+        return {name: self.level(contents, measure, k) for name, k in self.points(contents).items()}
+
+    def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
+        """See `Pairing`; the difference of the means where the episodes are not the same ones."""
+        if unlike([a, b]) or differing([a, b], EPISODES):
+            return Paired(statistics.recovered(*(_of(content, self.side, "by_shots")[at] for content in (b, a))), None, 0)
+        one, two = (np.array(_of(content, self.side, "figures"), float)[:, at] for content in (a, b))
+        won = (measure.direction * (two - one) > 0) + 0.5 * (two == one)
+        difference = statistics.change_of_episodes(measure.key, two, one, answers_of(a))
+        return Paired(difference, statistics.proportion(won), len(one))
+
+    def common(self, a: Content, b: Content) -> tuple[Content, Content]:
+        """See `Pairing`; nothing has to go."""
+        return a, b
+
+
+def answers_of(content: Content) -> int:
+    """How many queries an episode of a few-shot learner has."""
+    return int(content["queries"] * content["ways"])
+
+
+def unlike(contents: Sequence[Content]) -> list[str]:
+    """What forbids to compare few-shot learners, a sentence each; of other data sets nothing else is to be said."""
+    return differing(contents, {"suite": "data set"}) or differing(contents, NEEDED_OF_FEW_SHOT)
+
+
+def differing(contents: Sequence[Content], needed: Mapping[str, str]) -> list[str]:
+    """A sentence for each of these values, named in words, that is not the same in all evaluations."""
     found = []
-    for key, name in NEEDED.items():
+    for key, name in needed.items():
         values = [content.get(key) for content in contents]
         if any(value != values[0] for value in values):
             each = ", ".join(f"{content['run']} has {value}" for content, value in zip(contents, values))
             found.append(f"the {name} differs: {each}")
-    for one in contents[0]["sides"] if side is None else (side,):
-        goals = [_goals(content["sides"][one]) for content in contents if one in content["sides"]]
-        if any(set(some) != set(goals[0]) for some in goals):
-            found.append(f"the {one} goals are not the same")
     return found
 
 
@@ -146,63 +299,21 @@ def groups(contents: Sequence[Content]) -> dict[str, list[Content]]:
 
 def _traits(content: Content) -> dict[str, Any]:
     """All but the seed that makes a run what it is."""
-    same = {key: content[key] for key in ("agent", "step", "adapt_every")}
+    same = {"agent": content["agent"], "step": content["step"], "adapt_every": content.get("adapt_every")}
     return {**same, "trained on": list(content["trained_on"].values()), **content.get("settings", {})}
 
 
-def _by_goal(content: Content, side: str, mode: str, measure: str, episode: int) -> dict[tuple[str, str], float]:
-    """The mean over trials by goal, that is by task name and parameters."""
-    figures = content["sides"].get(side)
-    if figures is None:
-        raise UserError(f"the evaluation of {content['run']} has no {side} goals; it has {', '.join(content['sides'])}")
-    if mode not in figures["figures"]:
-        raise UserError(f"the evaluation of {content['run']} has no {mode} actions; it has {', '.join(figures['figures'])}")
-    values = np.array(figures["figures"][mode][measure])
-    return dict(zip(_goals(figures), values[:, :, episode].mean(1).tolist()))
+def _of(content: Content, side: str, key: str) -> Any:
+    """A value of a side.
+
+    Raises:
+        UserError: the evaluation lacks the side.
+    """
+    if side not in content["sides"]:
+        what = "classes" if "measure" in content else "goals"
+        raise UserError(f"the evaluation of {content['run']} has no {side} {what}; it has {', '.join(content['sides'])}")
+    return content["sides"][side][key]
 
 
-def _goals(side: dict[str, Any]) -> list[tuple[str, str]]:
+def _goals(side: Content) -> list[tuple[str, str]]:
     return [(name, json.dumps(params)) for name, params in side["goals"]]
-
-
-def _by_task(content: Content, side: str, mode: str, measure: str, episode: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for (name, _), value in _by_goal(content, side, mode, measure, episode).items():
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def _interquartile_mean(scores: Array) -> Array:
-    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
-    cut = flat.shape[-1] // 4
-    return flat[..., cut : flat.shape[-1] - cut].mean(-1)
-
-
-_AGGREGATES: dict[str, Callable[[Array], Array]] = {
-    "mean": lambda scores: scores.mean((-2, -1)),
-    "iqm": _interquartile_mean,
-    "median": lambda scores: np.median(scores.mean(-2), -1),
-}
-"""Of (..., runs, tasks)."""
-
-
-def _interval(statistic: Callable[[Array], Array], scores: Array, drawn: Array) -> Interval:
-    if len(scores) < 2:
-        return Interval(float(statistic(scores)), None, None)
-    return _with_ends(float(statistic(scores)), statistic(drawn))
-
-
-def _with_ends(mean: float, drawn: Array) -> Interval:
-    """Percentiles of the draws; no ends where all draws are alike: runs that agree do not tell how far others would be."""
-    low, high = map(float, np.percentile(drawn, _ENDS))
-    return Interval(mean, low, high) if np.ptp(drawn) > 1e-12 * max(1.0, abs(mean)) else Interval(mean, None, None)
-
-
-def _draws(runs: int, stream: int = 0) -> Array:
-    """(draws, runs): which runs each draw has; always the same for a number of runs."""
-    return np.random.default_rng((runs, stream)).integers(runs, size=(RESAMPLES, runs))
-
-
-def _weights(runs: int, stream: int = 0) -> Array:
-    """(draws, runs): the share that each run has in a draw."""
-    return (_draws(runs, stream)[:, :, None] == np.arange(runs)).mean(1)

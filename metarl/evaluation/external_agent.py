@@ -1,12 +1,18 @@
 """Playing with an agent that follows `metaworld.evaluation.MetaLearningAgent`."""
 
+import copy
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from metarl.envs import MetaVectorEnv, Task
 from metarl.errors import UserError
 from metarl.evaluation.upstream_agent import ADDED
+from metarl.rollouts.playing import nothing_before
+from metarl.rollouts.trials import Played
 
 VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
 """Methods of `metaworld.evaluation.MetaLearningAgent`."""
@@ -67,3 +73,68 @@ class Episode:
             "success": success.any(0)[None].astype(float),
             "last_success": (success & self.done).any(0)[None].astype(float),
         }
+
+
+def play(
+    env: MetaVectorEnv,
+    agent: Any,
+    tasks: Sequence[Task],
+    generators: Any,
+    *,
+    name: str,
+    info: bool,
+    episodes: int,
+    adapt_every: int,
+    resets: Callable[[int], int],
+    branch: Callable[[int], bool],
+    device: Any = None,
+) -> Iterator[Played]:
+    """Play a trial, as `metarl.rollouts.trials.play_trial` does of learners.
+
+    Args:
+        env, agent, tasks: see there; the agent's randomness is its own, and so `generators` and `device` are not used.
+        name: what the agent is called in errors.
+        info: whether observations end with the previous action, reward and done.
+        episodes, adapt_every, resets, branch: see there.
+    """
+    agent.init()
+    adapted = 0
+    for e in range(episodes):
+        twin = None
+        if branch(e):
+            try:
+                copied = copy.deepcopy(agent)
+            except Exception as error:
+                raise UserError(f"{name}: a copy of it plays before each episode, and it has none: {error}") from None
+            twin = _episode(env, copied, tasks, resets(e), mean=True, info=info)
+        support = _episode(env, agent, tasks, resets(e), mean=False, info=info)
+        yield Played(support, twin, adapted)  # type: ignore[arg-type]
+        if (e + 1) % adapt_every == 0:
+            agent.adapt()
+            adapted += 1
+
+
+def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, mean: bool, info: bool) -> Episode:
+    timestep = importlib.import_module("metaworld.evaluation").Timestep
+    env.set_tasks(tasks)
+    obs, _ = env.reset(seed=seed)
+    added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
+    nothing, active, rows = added, np.ones(env.num_envs, bool), []
+    if mean:
+        agent.reset(active.copy())
+    while active.any():
+        seen = np.hstack([obs, added]) if info else obs
+        actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
+        obs, reward, terminated, truncated, told = env.step(actions)
+        done = terminated | truncated
+        if mean:
+            agent.reset(done)
+        else:
+            agent.step(timestep(seen, actions, reward, terminated, truncated, more))
+        rows.append((reward, told["success"], done, active.copy()))
+        # as in stock, a slot that was reset within the step shows the new episode's zeros
+        flat = actions.reshape(env.num_envs, -1)
+        added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
+        active &= ~done
+    reward, success, done, valid = (np.stack(part) for part in zip(*rows))
+    return Episode(reward, success, done, valid)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from metarl.agents.fewshot.base import Comparing, FewShot, by_task
 from metarl.datasets.episodes import Data, Episode, Examples, Part
 from metarl.evaluation import intervals as statistics
 from metarl.evaluation.fewshot_diagnostics import Details
+from metarl.evaluation.fewshot_schema import FewShotEvaluation
+from metarl.evaluation.vocabulary import EPISODES
 from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
@@ -29,7 +31,6 @@ from metarl.system.ranges import check
 from metarl.training.fewshot import EVALUATED, QUERIES, episode_bytes
 from metarl.training.setup import trained_few_shot
 
-PROTOCOL = "episodes"
 TASKS = 20
 """Episodes that are answered together, always: a product's last digits depend on the number of its rows."""
 _STREAMS: dict[Part, int] = {"train": 0, "validation": 1, "test": 2}
@@ -145,7 +146,7 @@ def evaluate(
     return np.array(rows[:episodes])
 
 
-def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: bool = False) -> tuple[dict[str, Any], Path]:
+def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: bool = False) -> tuple[FewShotEvaluation, Path]:
     """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s<plan>.json.
 
     Returns:
@@ -158,8 +159,8 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     needs = episode_bytes(setup.data, getattr(learner.settings, "channels", 0), **batch)
     needs[f"figures of {plan.episodes:,} episodes"] = plan.episodes * (shots + 1) * 40
     refuse_beyond(needs, "smaller --episodes, --shots or --queries need less")
-    content: dict[str, Any] = {
-        "protocol": PROTOCOL,
+    content: FewShotEvaluation = {
+        "protocol": EPISODES,
         "run": run.path.name,
         "agent": run.config["agent"],
         "suite": run.config["suite"],
@@ -167,21 +168,27 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
         "run_seed": options.seed,
         "checkpoint": checkpoint.path.name,
         "step": checkpoint.step,
-        **asdict(plan),
+        "episodes": plan.episodes,
         "ways": learner.ways,
         "shots": shots,
+        "queries": plan.queries,
+        "seed": plan.seed,
+        "train": plan.train,
+        "device": setup.source.device.type,
         "trained_with": {"ways": options.ways, "shots": options.shots},
         "measure": learner.kind.measure,
         "transductive": getattr(learner.settings, "transductive", False),
-        "device": setup.source.device.type,
         "confidence": statistics.CONFIDENCE,
         "packages": versions(PACKAGES),
         "git_commit": git_commit(),
+        "sides": {},
     }
-    name = f"{PROTOCOL}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", {**content, "weights": checkpoint.digest, "notes": True})
+    name = f"{EPISODES}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
+    work = {**content, "weights": checkpoint.digest, "notes": True}
+    del work["sides"]
+    kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
     parts = EVALUATED if plan.train else ("test",)
-    sides, answers = {}, learner.ways * plan.queries
+    answers = learner.ways * plan.queries
     with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
         for i, part in enumerate(parts):
             details = Details(learner, setup.data, part, answers) if part == "test" else None
@@ -198,12 +205,12 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
                 details=details,
                 progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
             )
-            sides[part] = {
+            found: Any = details.content() if details else {}
+            content["sides"][part] = {
                 "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),
-                **(details.content() if details else {}),
+                **found,
             }
-    content["sides"] = sides
     path = run.store(content, name)
     kept.finish()
     return content, path

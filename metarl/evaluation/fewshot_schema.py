@@ -1,63 +1,96 @@
-"""What a report uses of the evaluation of a few-shot learner, checked: files of older versions have less, damaged ones too."""
+"""The file of an evaluation of a few-shot learner. Files of older versions have less, damaged ones too."""
 
 import base64
 import io
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from PIL import Image
 
+from metarl.evaluation.measures import OF_EPISODES
+from metarl.evaluation.schema import FAULTS, Header, Row, counted, known, numbers, texts, true, typed
 from metarl.evaluation.vocabulary import SIDES
 from metarl.system.printable import printable
 
-PROTOCOL = "episodes"
-_NEEDED = {
-    "run": str,
-    "agent": str,
-    "suite": str,
-    "split": str,
-    "run_seed": int,
-    "checkpoint": str,
-    "step": int,
-    "episodes": int,
-    "ways": int,
-    "shots": int,
-    "queries": int,
-    "measure": str,
-    "sides": dict,
-}
+
+class Steps(TypedDict):
+    """Means after each number of gradient steps, and their difference from the number that `adapt` takes."""
+
+    steps: list[int]
+    taken: int
+    measured: list[Row]
+    difference: list[Row]
+
+
+class Part(TypedDict):
+    """The episodes of a part of the classes: means by shots, and figures (episodes, shots + 1).
+
+    `metarl.evaluation.fewshot_diagnostics` makes what is not required, of held-out classes alone.
+    """
+
+    by_shots: list[Row]
+    figures: list[list[float]]
+    by_steps: NotRequired[Steps]
+    answers: NotRequired[dict[str, Any]]
+    examples: NotRequired[list[Any]]
+
+
+class Shape(TypedDict):
+    """Classes and examples of an episode."""
+
+    ways: int
+    shots: int
+
+
+class FewShotEvaluation(Header):
+    """An evaluation by episodes. Older files lack the keys that are not required; the checker adds the last two."""
+
+    split: str
+    episodes: int
+    ways: int
+    shots: int
+    queries: int
+    train: NotRequired[bool]
+    trained_with: NotRequired[Shape]
+    measure: str
+    transductive: NotRequired[bool]
+    confidence: NotRequired[float]
+    sides: dict[str, Part]
+    trained_on: NotRequired[dict[str, str]]
+    left_out: NotRequired[list[str]]
+
+
 _PIXELS = 256 * 256 * 1000
 """More than example images ever are."""
 
 
-def whole(content: dict[str, Any]) -> dict[str, Any]:
+def whole(content: dict[str, Any]) -> FewShotEvaluation:
     """An evaluation in which all that a report needs is there; "left_out" names what else was there and is damaged.
 
-    Raises what its first fault raises.
+    Its first fault raises one of `FAULTS`.
     """
-    if any(not isinstance(content[key], kind) for key, kind in _NEEDED.items()):
-        raise ValueError("a value of the wrong kind")
-    _true(content["measure"] in ("accuracy", "mse"))
-    for key in ("episodes", "ways", "shots", "queries"):
-        _count(content[key], 1)
+    content["left_out"] = []
     content["trained_on"] = {"suite": content["suite"]}
+    typed(content, FewShotEvaluation)
+    true(content["measure"] in [measure.key for measure in OF_EPISODES])
+    for key in ("episodes", "ways", "shots", "queries"):
+        counted(content[key], 1)
     with_ = content.setdefault("trained_with", {})
     content["trained_with"] = {key: int(with_.get(key, content[key])) for key in ("ways", "shots")}
-    content["left_out"] = []
     known(content["sides"], SIDES)
     for side in content["sides"].values():
-        _numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
-        figures = _numbers(side["figures"], (content["episodes"], content["shots"] + 1))
-        _true(bool((figures >= 0).all()), content["measure"] != "accuracy" or bool((figures <= 1).all()))
+        numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
+        figures = numbers(side["figures"], (content["episodes"], content["shots"] + 1))
+        true(bool((figures >= 0).all()), content["measure"] != "accuracy" or bool((figures <= 1).all()))
         for key, (name, check) in _PARTS.items():
             if key in side:
                 try:
                     side[key] = check(_clean(side[key]), content)
-                except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+                except FAULTS:
                     del side[key]
                     content["left_out"].append(name)
-    return content
+    return cast(FewShotEvaluation, content)
 
 
 def tiles(items: dict[str, Any]) -> list[np.ndarray]:
@@ -77,12 +110,6 @@ def tiles(items: dict[str, Any]) -> list[np.ndarray]:
     return np.split(pixels, count) if count else []
 
 
-def known(found: dict[str, Any], names: Collection[str]) -> None:
-    """Raise ValueError but for a dict with some of these keys, and no other: keys may become names of files, and words."""
-    if not isinstance(found, dict) or not found or not found.keys() <= set(names):
-        raise ValueError("keys that are not known")
-
-
 def _clean(value: Any) -> Any:
     """With every text in it printable."""
     if isinstance(value, str):
@@ -92,68 +119,44 @@ def _clean(value: Any) -> Any:
     return {key: _clean(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-def _true(*conditions: bool) -> None:
-    if not all(conditions):
-        raise ValueError("a value of the wrong kind")
-
-
-def _numbers(rows: Any, shape: tuple[int, ...], *, ends: bool = False) -> np.ndarray:
-    """Finite numbers of this shape; with `ends` each row's second and third may be null."""
-    array = np.array(rows, dtype=float)  # null becomes NaN
-    _true(array.shape == shape, not np.isnan(array[..., 0] if ends else array).any(), not np.isinf(array).any())
-    return array
-
-
-def _count(value: Any, least: int = 0) -> int:
-    _true(isinstance(value, int), not isinstance(value, bool))
-    _true(least <= value < 10**12)
-    return value
-
-
-def _names(value: Any) -> list[str]:
-    _true(isinstance(value, list))
-    _true(all(isinstance(name, str) for name in value))
-    return value
-
-
 def _items(items: Any) -> int:
     """How many examples there are."""
-    return len(tiles(items)) if isinstance(items, dict) else len(_names(items))
+    return len(tiles(items)) if isinstance(items, dict) else len(texts(items))
 
 
 def _by_steps(value: Any, content: dict[str, Any]) -> Any:
     n = len(value["steps"])
-    _true(n > 0, value["taken"] in value["steps"])
+    true(n > 0, value["taken"] in value["steps"])
     for count in value["steps"]:
-        _count(count)
+        counted(count)
     for key in ("measured", "difference"):
-        _numbers(value[key], (n, 3), ends=True)
+        numbers(value[key], (n, 3), ends=True)
     return value
 
 
 def _answers(value: Any, content: dict[str, Any]) -> Any:
-    _true(_count(value["right"]) <= _count(value["asked"], 1))
-    _count(value["confused"]), _count(value["classes"])
-    _names([value["class"], value["example"]])
+    true(counted(value["right"]) <= counted(value["asked"], 1))
+    counted(value["confused"]), counted(value["classes"])
+    texts([value["class"], value["example"]])
     for a, b, times, together in value["confusions"]:
-        _names([a, b])
-        _true(0 < _count(times) <= _count(together))
-    _true(_items(value["seen"]["items"]) == len(_names(value["seen"]["classes"])))
+        texts([a, b])
+        true(0 < counted(times) <= counted(together))
+    true(_items(value["seen"]["items"]) == len(texts(value["seen"]["classes"])))
     for rows in (value["by_class"], value["by_group"]):
-        _names([row[0] for row in rows])
-        _numbers([row[1:4] for row in rows], (len(rows), 3) if rows else (0,), ends=bool(rows))
+        texts([row[0] for row in rows])
+        numbers([row[1:4] for row in rows], (len(rows), 3) if rows else (0,), ends=bool(rows))
         for row in rows:
-            _count(row[4], 1)
+            counted(row[4], 1)
     matrix = value["matrix"]
-    n = len(_names(matrix["names"]))
-    counts, asked = (_numbers(matrix[key], (n, n)) for key in ("counts", "asked"))
-    _true(n > 0, isinstance(matrix["grouped"], bool), _count(matrix["all"]) >= n, bool((counts >= 0).all()))
-    _true(bool((counts <= asked).all()))
+    n = len(texts(matrix["names"]))
+    counts, asked = (numbers(matrix[key], (n, n)) for key in ("counts", "asked"))
+    true(n > 0, isinstance(matrix["grouped"], bool), counted(matrix["all"]) >= n, bool((counts >= 0).all()))
+    true(bool((counts <= asked).all()))
     return value
 
 
 def _examples(value: Any, content: dict[str, Any]) -> Any:
-    _true(isinstance(value, list))
+    true(isinstance(value, list))
     check: Callable[[Any], None] = _curves if content["measure"] == "mse" else _episode
     for example in value:
         check(example)
@@ -161,27 +164,27 @@ def _examples(value: Any, content: dict[str, Any]) -> Any:
 
 
 def _episode(example: Any) -> None:
-    ways, count = len(_names(example["classes"])), _items(example["items"])
+    ways, count = len(texts(example["classes"])), _items(example["items"])
     rows = len(example["support"])
-    _true(0 < rows <= ways, len(example["query"]) == rows, _count(example["right"]) <= _count(example["asked"], 1))
+    true(0 < rows <= ways, len(example["query"]) == rows, counted(example["right"]) <= counted(example["asked"], 1))
     for some in example["support"]:
-        _true(all(_count(item) < count for item in some))
+        true(all(counted(item) < count for item in some))
     for some in example["query"]:
         for item, best, chance, of_right in some:
-            _true(_count(item) < count, _count(best) < ways)
-            _numbers([chance, of_right], (2,))
+            true(counted(item) < count, counted(best) < ways)
+            numbers([chance, of_right], (2,))
 
 
 def _curves(example: Any) -> None:
     n, steps = len(example["x"]), example["steps"]
-    _true(n > 1)
+    true(n > 1)
     if example["true"] is not None:
-        _numbers(example["true"], (n,))
-    _numbers(example["x"], (n,))
-    _numbers(example["support"], (len(example["support"]), 2) if example["support"] else (0,))
-    _numbers(example["curves"], (2 if steps is None else len(steps), n))
+        numbers(example["true"], (n,))
+    numbers(example["x"], (n,))
+    numbers(example["support"], (len(example["support"]), 2) if example["support"] else (0,))
+    numbers(example["curves"], (2 if steps is None else len(steps), n))
     for count in steps or []:
-        _count(count)
+        counted(count)
 
 
 _PARTS: dict[str, tuple[str, Callable[[Any, dict[str, Any]], Any]]] = {

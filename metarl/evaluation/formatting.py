@@ -1,7 +1,8 @@
 """Numbers as a report writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import floor, log10
+from typing import Any
 
 Interval = Sequence[float | None]
 """Mean, low, high; the ends are None where they cannot be known."""
@@ -87,3 +88,17 @@ def _decimals(interval: Interval) -> int:
     known = low is not None and high is not None and high > low
     size, digits = ((high - low) / 2, 2) if known else (abs(mean or 0.0), 3)  # type: ignore[operator]
     return min(max(digits - 1 - floor(log10(size)), 0), 8) if size > 0 else 0
+
+
+FORMS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "percent": percent_of,
+    "points": points_of,
+    "number": number_of,
+    "change": change_of,
+    "share": share_of,
+    "tenths": tenths_of,
+    "error": error_of,
+    "error change": error_change_of,
+}
+"""How cells and sentences are written, by kind."""

@@ -10,7 +10,6 @@ stock's wrappers do (order of the goals, ends of episodes, returns, autoreset), 
 """
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,21 +22,22 @@ import torch
 
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
-from metarl.evaluation.plan import PROTOCOL, Plan, header, prepare, refuse_trained
+from metarl.evaluation.control_schema import ControlEvaluation, StockEvaluation, whole
+from metarl.evaluation.plan import Plan, header, prepare, refuse_trained
+from metarl.evaluation.schema import read
+from metarl.evaluation.shown import best
 from metarl.evaluation.upstream_agent import ADDED, StockAgent
-from metarl.evaluation.wording import stock_sentence
+from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD
+from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Learner
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
-from metarl.runs.evaluations import best
-from metarl.system.console import Progress, console, say
+from metarl.system.console import Progress, console
 from metarl.system.counts import plural
 from metarl.system.devices import one_thread
 
 EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
 """Stock's numbers: draws of goals, counted episodes of a task name, slots, goals of a task."""
-LIMIT = 500
-"""Steps after which stock's environments end an episode by themselves."""
 
 
 def shares(tasks: TaskDistribution) -> list[list[Task]]:
@@ -195,7 +195,7 @@ def measure(
         tasks: the held-out tasks.
         engine: python (stock environments) or native.
         seed: of the order of goals and of the actions.
-        horizon: steps of an episode, at most `LIMIT`.
+        horizon: steps of an episode, at most `HORIZON`.
         episodes: of adaptation, for each of the `steps` calls of `adapt`.
         device: where the learner's tensors are.
         reward: v2 or v1.
@@ -243,8 +243,8 @@ def figure(
         make_agent: gives the agent for what may be seen of the environments: how many slots, which spaces. Its observations
             end with the previous action, reward and done.
     """
-    if horizon > LIMIT:
-        raise UserError(f"Meta-World's environments end an episode after {LIMIT} steps: a horizon of {horizon} is not theirs")
+    if horizon > HORIZON:
+        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: a horizon of {horizon} is not theirs")
     evaluation = importlib.import_module("metaworld.evaluation")
     env, seen = ENGINES[engine](tasks, seed, horizon, reward)
     try:
@@ -265,7 +265,7 @@ def figure(
 
 def evaluate_checkpoint(
     run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int = 1, quiet: bool = False
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[StockEvaluation, Path]:
     """Evaluate a checkpoint and write evaluations/metaworld_<engine>_<checkpoint>.json.
 
     Args:
@@ -318,13 +318,13 @@ def evaluate_checkpoint(
                 evaluations=EVALUATIONS,
                 progress=progress,
             )
-    content = {
+    content: Any = {
         **header(run, checkpoint, setup, shown, plan.seed),
         "engine": plan.engine,
         "episodes": episodes * steps,
         **rules(tasks, figures),
     }
-    name = f"metaworld_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
+    name = f"{METAWORLD}_{plan.engine}_{checkpoint.path.name}{plan.suffix}{f'_n{seeds}' if seeds > 1 else ''}"
     return content, run.store(content, name)
 
 
@@ -334,7 +334,7 @@ def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
     mean = {key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")}
     by_task = {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names}
     return {
-        "protocol": "metaworld",
+        "protocol": METAWORLD,
         "terminate_on_success": True,
         "evaluations": EVALUATIONS,
         "episodes_counted": QUOTA,
@@ -342,27 +342,15 @@ def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def command(run: Run, checkpoint: Checkpoint, plan: Plan, *, seeds: int, quiet: bool) -> dict[str, Any]:
-    """`metarl evaluate --protocol metaworld`: the figures, and why those of `all-goals` differ, where there are any."""
-    content, path = evaluate_checkpoint(run, checkpoint, plan, seeds=seeds, quiet=quiet)
-    if not quiet:
-        table(content)
-        ours = _all_goals(run, content)
-        if ours is not None:
-            say(stock_sentence(content, ours))
-        say(f"\nwritten: {path}")
-    return content
-
-
-def _all_goals(run: Run, content: dict[str, Any]) -> dict[str, Any] | None:
+def all_goals(run: Run, content: StockEvaluation) -> ControlEvaluation | None:
     """The largest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
-    files = (run.path / "evaluations").glob(f"{PROTOCOL}_{content['checkpoint']}*.json")
-    found = [json.loads(file.read_text()) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
+    files = (run.path / "evaluations").glob(f"{ALL_GOALS}_{content['checkpoint']}*.json")
+    found = [read(file, whole) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
     alike = [ours for ours in found if all(ours[key] == content[key] for key in ("suite", "suite_seed"))]
     return best(ours for ours in alike if "test" in ours["sides"])
 
 
-def table(content: dict[str, Any]) -> None:
+def table(content: StockEvaluation) -> None:
     """Show the figures."""
     from rich.table import Table
 

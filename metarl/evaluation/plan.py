@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from metarl.envs import Suite, Task, make_vec
 from metarl.envs.suites import some_of
 from metarl.envs.user_defined import find_suite
 from metarl.errors import UserError
+from metarl.evaluation.control_schema import Played
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.runs.provenance import PACKAGES, git_commit
@@ -17,7 +17,6 @@ from metarl.system.ranges import check
 from metarl.training.control import Setup
 from metarl.training.setup import trained_control
 
-PROTOCOL = "all-goals"
 SLOTS = 25
 """Goals that are played together, always: a matrix product's last digits depend on the number of its rows."""
 
@@ -88,7 +87,7 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     return setup, shown
 
 
-def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> dict[str, Any]:
+def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> Played:
     """What the files of all protocols say of what was evaluated on which suite, and by what."""
     o, trained = setup.options, setup.suite
     return {

@@ -1,4 +1,4 @@
-"""The plot of adaptation curves."""
+"""Plots of evaluations: adaptation curves, curves over shots, performance profiles."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,12 +8,80 @@ import numpy as np
 
 from metarl.agents import adaptation_step
 from metarl.errors import UserError
-from metarl.evaluation.vocabulary import COLORS, PALETTE, SIDES, headline
+from metarl.evaluation.aggregates import performance_profile
+from metarl.evaluation.control_schema import ControlEvaluation
+from metarl.evaluation.fewshot_schema import FewShotEvaluation
+from metarl.evaluation.measures import RETURN, SUCCESS, headline
+from metarl.evaluation.vocabulary import COLORS, MODE, PALETTE, SIDES
 from metarl.system.counts import plural
 from metarl.system.files import writing
 
 
-def plot(contents: Sequence[dict[str, Any]], path: Path) -> None:
+def band(axis: Any, rows: Any, label: str, color: str | None = None, style: str = "-", x: Any = None) -> None:
+    """Draw a curve with its interval.
+
+    Args:
+        axis: where.
+        rows: an interval for each point; there is no band where an end is not known.
+        label, color, style: of the line.
+        x: the points; default: 0, 1, ...
+    """
+    mean, low, high = np.array(rows, float).T  # an unknown end becomes NaN
+    points = list(range(len(mean)) if x is None else x)
+    (line,) = axis.plot(points, mean, style, color=color, lw=1.8, marker="o", ms=3.5, label=label)
+    axis.fill_between(points, low, high, color=line.get_color(), alpha=0.16, lw=0)
+
+
+def profile(axis: Any, scores: np.ndarray, label: str, color: str | None = None, style: str = "-") -> None:
+    """Draw the share of runs and tasks above each success rate with its interval; scores are (runs, tasks)."""
+    rates = np.linspace(0, 1, 101)
+    share, low, high = performance_profile(scores, rates).T
+    (line,) = axis.step(rates, share, style, where="post", color=color, lw=1.8, label=label)
+    axis.fill_between(rates, low, high, step="post", color=line.get_color(), alpha=0.15, lw=0)
+
+
+def plot_profiles(scores: dict[str, np.ndarray], title: str, path: Path) -> None:
+    """Draw the performance profiles of groups of runs.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for label, values in scores.items():
+        profile(axis, values, f"{label} ({plural(len(values), 'run')})")
+    axis.set(xlabel="success", ylabel="share of runs and tasks above", ylim=(-0.03, 1.03))
+    axis.set_title(title, loc="left", fontsize=10)
+    axis.legend(frameon=False, fontsize=9)
+    save_figure(figure, path)
+
+
+def plot_few_shot(contents: Sequence[FewShotEvaluation], path: Path) -> None:
+    """Draw the measure against shots; held-out classes as lines, training classes dashed.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for content in contents:
+        for side, where, style in (("test", "held-out", "-"), ("train", "training", "--")):
+            if side in content["sides"]:
+                label = f"{content['agent']} ({content['run']}), {where} classes"
+                band(axis, content["sides"][side]["by_shots"], label, style=style)
+    axis.set(xlabel="examples of each class", ylabel=contents[0]["measure"])
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_title(f"{contents[0]['suite']}, {contents[0]['ways']} ways", loc="left", fontsize=10)
+    axis.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def plot(contents: Sequence[ControlEvaluation], path: Path) -> None:
     """Draw adaptation curves: success and return against episodes of experience.
 
     One evaluation: train and held-out goals, sampled and mean actions. Several: each one's held-out goals.
@@ -44,33 +112,21 @@ def save_figure(figure: Any, path: Path) -> None:
         raise UserError(f"could not write {path}: {error}") from None
 
 
-def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
+def _drawn(contents: Sequence[ControlEvaluation]) -> Any:
     from matplotlib.figure import Figure
 
-    shown = {"success": "success (at any step)", "return": "return of the episode"}
-    if any(headline(content) == "return" for content in contents):
-        del shown["success"]
+    head = headline(*contents)
+    shown = {measure: _TITLES[measure.key] for measure in dict.fromkeys((head, RETURN if head == SUCCESS else head))}
     figure = Figure(figsize=(5 * len(shown), 4.2), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     one, longest = contents[0], max(content["episodes"] for content in contents)
     for axis, (measure, label) in zip(axes, shown.items()):
         for curve in _curves(contents):
-            mean, low, high = np.array(curve.figures[curve.mode][measure], float).T  # an unknown end becomes NaN: no band
-            experience = range(len(mean))
-            axis.plot(
-                experience,
-                mean,
-                "-" if curve.mode == "sampled" else "--",
-                color=curve.color,
-                lw=2,
-                marker="o",
-                ms=4,
-                label=curve.label,
-            )
-            axis.fill_between(experience, low, high, color=curve.color, alpha=0.12, lw=0)
-        blind = one["sides"].get("test", {}).get("goal_blind")
+            style = "-" if curve.mode == MODE else "--"
+            band(axis, curve.figures[curve.mode][measure.key], curve.label, curve.color, style)
+        blind = one["sides"]["test"].get("goal_blind") if "test" in one["sides"] else None
         if blind:
-            value = blind["by_episode"]["sampled"][measure][0][0]
+            value = blind["by_episode"][MODE][measure.key][0][0]
             axis.axhline(value, color=COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
         if len(contents) == 1 and one["adapt_every"]:
             for k in range(one["adapt_every"], longest, one["adapt_every"]):
@@ -87,13 +143,16 @@ def _drawn(contents: Sequence[dict[str, Any]]) -> Any:
         axis.set_xlabel("episodes of experience with the goal (k)")
         axis.set_title(label, loc="left", fontsize=11)
         axis.set_xticks(range(longest))
-    if "success" in shown:
+    if head.bounded:
         axes[0].set_ylim(-0.03, 1.03)
     axes[-1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
     what = " and ".join(f"{c['agent']} ({plural(c['step'], 'step')}, seed {c['run_seed']})" for c in contents)
     suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
     figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)
     return figure
+
+
+_TITLES = {"success": "success (at any step)", "return": "return of the episode"}
 
 
 class _Curve(NamedTuple):
@@ -105,7 +164,7 @@ class _Curve(NamedTuple):
     label: str
 
 
-def _curves(contents: Sequence[dict[str, Any]]) -> Iterator[_Curve]:
+def _curves(contents: Sequence[ControlEvaluation]) -> Iterator[_Curve]:
     for i, content in enumerate(contents):
         for side, figures in content["sides"].items():
             for mode in figures["by_episode"]:

@@ -1,96 +1,102 @@
-"""Checks of evaluation files: everything that a report or a packed model uses must be there."""
+"""What the files of evaluations have in common, and the checks by which they are read.
 
+A file is a JSON object of one of the forms `ControlEvaluation`, `StockEvaluation` and `FewShotEvaluation`. Each form has one
+checker. A checker takes what a file holds, fills in what older versions did not write, and raises one of `FAULTS` where a
+report could not be made of it.
+"""
+
+import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 
-from metarl.evaluation.fewshot_schema import known
-from metarl.evaluation.vocabulary import SIDES
-
-MEASURES = ("success", "last_success", "return")
-"""What an evaluation must hold, or returns alone where environments tell no success.
-
-Those of `metarl.evaluation.all_goals`, which would import torch: a report is to be quick.
-"""
-_MODES = ("sampled", "mean")
+Content = Mapping[str, Any]
+"""An evaluation of any form."""
+Row = list[Any]
+"""Mean, low and high of an interval; the ends are None where they cannot be known."""
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading and checking a file raises where it is not what it should be."""
-_OPTIONAL = {"engine": str, "adapt_every": int}
-_NEEDED = {
-    "run": str,
-    "agent": str,
-    "suite": str,
-    "suite_seed": int,
-    "run_seed": int,
-    "checkpoint": str,
-    "step": int,
-    "trials": int,
-    "episodes": int,
-    "horizon": int,
-    "reward": str,
-    "terminate_on_success": bool,
-    "sides": dict,
-}
 
 
-def _number(value: Any) -> bool:
+class Trained(TypedDict):
+    """What a run was trained on."""
+
+    suite: str
+    suite_seed: int
+
+
+class Header(TypedDict):
+    """What all forms say of the run and its checkpoint."""
+
+    protocol: NotRequired[str]
+    run: str
+    agent: str
+    suite: str
+    run_seed: int
+    checkpoint: str
+    step: int
+    seed: NotRequired[int]
+    device: NotRequired[str]
+    packages: NotRequired[dict[str, Any]]
+    git_commit: NotRequired[str | None]
+
+
+def read(path: Path, check: Callable[[dict[str, Any]], Any]) -> Any:
+    """What the checker makes of a file. Raises one of `FAULTS`."""
+    # ends of intervals that older versions wrote as Infinity are unknown
+    content = json.loads(path.read_text(), parse_constant=lambda constant: None)
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    return check(content)
+
+
+def typed(content: Content, form: type) -> None:
+    """Raise one of `FAULTS` unless the values have the types of the form; what it does not require may be absent or null."""
+    optional: Collection[str] = form.__optional_keys__  # type: ignore[attr-defined]
+    for key, kind in get_type_hints(form).items():
+        if key in optional and content.get(key) is None:
+            continue
+        plain = dict if is_typeddict(kind) else kind if isinstance(kind, UnionType) else get_origin(kind) or kind
+        true(isinstance(content[key], plain))
+
+
+def known(found: Any, names: Collection[str]) -> None:
+    """Raise ValueError but for a dict with some of these keys, and no other: keys may become names of files, and words."""
+    if not isinstance(found, dict) or not found or not found.keys() <= set(names):
+        raise ValueError("keys that are not known")
+
+
+def true(*conditions: bool) -> None:
+    """Raise ValueError unless all conditions hold."""
+    if not all(conditions):
+        raise ValueError("a value of the wrong kind")
+
+
+def number(value: Any) -> bool:
+    """Whether it is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def whole(content: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation in which all that a report uses is there, under known keys. Its first fault raises one of `FAULTS`."""
-    _header(content)
-    content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
-    if not isinstance(content["trained_on"]["suite"], str) or not isinstance(content["trained_on"]["suite_seed"], int):
-        raise ValueError("a value of the wrong kind")
-    content.setdefault("adapt_every", None)
-    if any(content.get(key) is not None and not isinstance(content[key], kind) for key, kind in _OPTIONAL.items()):
-        raise ValueError("a value of the wrong kind")
-    known(content["sides"], SIDES)
-    told = any("success" in measures for side in content["sides"].values() for measures in side["by_episode"].values())
-    needed = MEASURES if told else MEASURES[-1:]
-    for side in content["sides"].values():
-        side.setdefault("by_task", {})
-        names = [str(name) for name, _ in side["goals"]]
-        for figures in (side, *side["by_task"].values()):
-            _statistics(figures, content["episodes"], needed)
-        if side.get("goal_blind"):
-            _statistics(side["goal_blind"], None, needed)
-        known(side["figures"], _MODES)
-        for mode in {"sampled", *side["figures"]}:
-            for measure in needed:
-                shape = np.array(side["figures"][mode][measure], dtype=float).shape
-                if shape != (len(names), content["trials"], content["episodes"]) or not names:
-                    raise ValueError("figures of another shape")
-    return content
+def numbers(rows: Any, shape: tuple[int, ...], *, ends: bool = False) -> np.ndarray:
+    """Finite numbers of this shape; with `ends` each row's second and third may be null."""
+    array = np.array(rows, dtype=float)  # null becomes NaN
+    true(array.shape == shape, not np.isnan(array[..., 0] if ends else array).any(), not np.isinf(array).any())
+    return array
 
 
-def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequence[str]) -> None:
-    known(figures["by_episode"], _MODES)
-    for mode in {"sampled", *figures["by_episode"]}:
-        known(figures["by_episode"][mode], MEASURES)
-        for measure in measures:
-            rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
-            gain = np.array(figures["gain"][mode][measure], dtype=float)
-            if rows.shape != (episodes or len(rows), 3) or gain.shape != (3,) or np.isnan(rows[:, 0]).any():
-                raise ValueError("statistics of another shape")
+def counted(value: Any, least: int = 0) -> int:
+    """A whole number from `least` on."""
+    true(isinstance(value, int), not isinstance(value, bool))
+    true(least <= value < 10**12)
+    return value
 
 
-def whole_stock(content: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation by Meta-World's protocol in which all that a report uses is there."""
-    side = content["sides"]["test"]
-    texts = all(isinstance(content[key], str) for key in ("engine", "checkpoint"))
-    counts = all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations"))
-    if not texts or not counts or not _number(side["success"]) or not 0 <= side["success"] <= 1:
-        raise ValueError("a value of the wrong kind")
-    return content
-
-
-def _header(content: dict[str, Any]) -> None:
-    if (
-        any(not isinstance(content[key], kind) for key, kind in _NEEDED.items())
-        or min(content["trials"], content["episodes"]) < 1
-    ):
-        raise ValueError("a value of the wrong kind")
+def texts(value: Any) -> list[str]:
+    """A list of texts."""
+    true(isinstance(value, list))
+    true(all(isinstance(name, str) for name in value))
+    return value

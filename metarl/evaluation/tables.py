@@ -7,8 +7,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from metarl.agents import adaptation_step
+from metarl.evaluation.control_schema import ControlEvaluation, OfTask
 from metarl.evaluation.intervals import Interval
-from metarl.evaluation.vocabulary import MEASURES, SIDES, headline, measured
+from metarl.evaluation.measures import SUCCESS, headline, measured
+from metarl.evaluation.vocabulary import MODE, SIDES, goal
 from metarl.system.console import console, say
 from metarl.system.counts import plural
 
@@ -16,34 +18,25 @@ _WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one g
 """By `Interval.sign`."""
 
 
-def _forms(content: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """`MEASURES` as far as measured; returns that stand alone may be small, and have a decimal more."""
-    found = measured(content)
-    return [(m, name, form if len(found) > 1 else "+,.1f") for m, name, form in MEASURES if m in found]
-
-
-def verdict(content: dict[str, Any], side: str) -> str:
+def verdict(content: ControlEvaluation, side: str) -> str:
     """One sentence: what adaptation did to success and return, and whether the interval leaves a doubt."""
     figures, measures = content["sides"][side], []
-    for measure, name, form in _forms(content):
-        difference = Interval(*figures["gain"]["sampled"][measure])
-        measures.append(f"{name} {difference.text(form)}, {_WORDS[difference.sign]}")
+    for measure in measured(content):
+        difference = figures["gain"][MODE][measure.key]
+        measures.append(f"{measure.name} {measure.text(difference, '+')}, {_WORDS[Interval(*difference).sign]}")
     k = content["episodes"] - 1
     return f"{SIDES[side].capitalize()}, after {plural(k, 'episode')} of experience against none: " + "; ".join(measures) + "."
 
 
-def table(content: dict[str, Any]) -> None:
+def table(content: ControlEvaluation) -> None:
     """Print success and return by episode of the trial, with 95 % intervals over goals; fits 80 columns."""
     for side, figures in content["sides"].items():
         modes, trials = figures["by_episode"], content["trials"]
-        say(
-            f"\n{content['suite']}, {plural(len(figures['goals']), SIDES[side].removesuffix('s'))}, "
-            f"{plural(trials, 'trial')} each"
-        )
+        say(f"\n{content['suite']}, {plural(len(figures['goals']), goal(side))}, {plural(trials, 'trial')} each")
         grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
-            if headline(content) == "success":
+            if headline(content) == SUCCESS:
                 grid.add_column(f"{mode} actions:\nsuccess [95 %]", no_wrap=True)
                 grid.add_column("last\nstep", no_wrap=True)
                 grid.add_column("\nreturn", no_wrap=True)
@@ -56,16 +49,14 @@ def table(content: dict[str, Any]) -> None:
         blind = figures.get("goal_blind")
         if blind:
             grid.add_section()
-            grid.add_row(
-                "blind", *_cells(blind["by_episode"]["sampled"], 0), *[""] * (len(measured(content)) * (len(modes) - 1))
-            )
+            grid.add_row("blind", *_cells(blind["by_episode"][MODE], 0), *[""] * (len(measured(content)) * (len(modes) - 1)))
         console.print(grid)
         if figures["by_task"]:
             _task_table(figures["by_task"])
         say(verdict(content, side))
     if {"train", "test"} <= content["sides"].keys():
         say(_gap(content))
-    if headline(content) == "success":
+    if headline(content) == SUCCESS:
         say("\nep.: episode of the trial. Success: at any step of the episode; beside it at the last. Intervals: over goals.")
     else:
         say("\nep.: episode of the trial. The environments tell no success: all figures are returns. Intervals: over goals.")
@@ -84,27 +75,27 @@ def table(content: dict[str, Any]) -> None:
     say(f"1 run (seed {content['run_seed']}): other seeds may differ by more than these intervals.")
 
 
-def _task_table(by_task: dict[str, Any]) -> None:
+def _task_table(by_task: dict[str, OfTask]) -> None:
     """Each task's first and last episode, by sampled actions."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("\ntask")
-    told = all("success" in figures["by_episode"]["sampled"] for figures in by_task.values())
+    told = all("success" in figures["by_episode"][MODE] for figures in by_task.values())
     if told:
         grid.add_column("success, sampled:\nfirst -> last ep. [95 %]", no_wrap=True)
         grid.add_column("at the last step:\nfirst -> last ep.", no_wrap=True)
     grid.add_column("return:\nfirst -> last ep.", no_wrap=True)
     for name, figures in by_task.items():
-        by = figures["by_episode"]["sampled"]
+        by = figures["by_episode"][MODE]
         row = [f"{by['success'][0][0]:.2f} -> {_short(by['success'][-1])}"] if told else []
         row += [f"{by['last_success'][0][0]:.2f} -> {by['last_success'][-1][0]:.2f}"] if told else []
         grid.add_row(name, *row, f"{by['return'][0][0]:,.0f} -> {by['return'][-1][0]:,.0f}")
     console.print(grid)
 
 
-def _gap(content: dict[str, Any]) -> str:
+def _gap(content: ControlEvaluation) -> str:
     """How much better the agent is on what it trained on."""
-    train, test = (content["sides"][side]["by_episode"]["sampled"] for side in ("train", "test"))
-    gaps = [f"{name} {train[measure][-1][0] - test[measure][-1][0]:{form}}" for measure, name, form in _forms(content)]
+    train, test = (content["sides"][side]["by_episode"][MODE] for side in ("train", "test"))
+    gaps = [f"{m.name} {train[m.key][-1][0] - test[m.key][-1][0]:+{m.form}}" for m in measured(content)]
     return f"Generalisation gap, train minus held-out in the last episode: {', '.join(gaps)}."
 
 

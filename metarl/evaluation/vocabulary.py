@@ -1,28 +1,21 @@
-"""Sides, measures and colours: what evaluations, plots and reports call them."""
+"""Protocols, sides and colours: what evaluations, plots and reports call them."""
 
-from typing import Any
-
+ALL_GOALS, EPISODES, METAWORLD = "all-goals", "episodes", "metaworld"
+"""Protocols: of agents that act, of few-shot learners, and Meta-World's own."""
 SIDES = {"train": "train goals", "validation": "validation goals", "test": "held-out goals"}
+MODES = ("sampled", "mean")
+"""The actions that an agent plays by."""
+MODE = MODES[0]
+"""The actions that the headline is about: those that the agent was trained with."""
 COLORS = {"train": "#9a9a9a", "validation": "#2a8f55", "test": "#1f6fb4", "blind": "#c4572e"}
 PALETTE = ("#1f6fb4", "#2a8f55", "#8a4fb0", "#b08a1f", "#5a5a5a", "#b0447a")
 
 
-MEASURES = (
-    ("success", "success", "+.2f"),
-    ("last_success", "at the last step", "+.2f"),
-    ("return", "return", "+,.0f"),
-)
-"""What an evaluation may measure: its name in the file, in words, and how a difference is written."""
-MODE = "sampled"
-"""The actions that the headline is about: those that the agent was trained with."""
+def goal(side: str) -> str:
+    """What a goal of a side is called: held-out goal."""
+    return SIDES[side].removesuffix("s")
 
 
-def measured(content: dict[str, Any]) -> tuple[str, ...]:
-    """What an evaluation measured: returns always, success where the environments tell it."""
-    by_mode = next(iter(content["sides"].values()))["figures"]
-    return tuple(measure for measure, _, _ in MEASURES if measure in next(iter(by_mode.values())))
-
-
-def headline(content: dict[str, Any]) -> str:
-    """The measure that a reader sees first: success, or the return where the environments tell no success."""
-    return measured(content)[0]
+def classes(side: str) -> str:
+    """What tables call a side of few-shot learners: held-out classes."""
+    return SIDES[side].replace("goals", "classes")

@@ -1,7 +1,6 @@
 """Sentences that evaluations and reports share."""
 
-from typing import Any
-
+from metarl.evaluation.control_schema import ControlEvaluation, StockEvaluation
 from metarl.evaluation.formatting import percent, percent_of
 from metarl.evaluation.vocabulary import MODE
 from metarl.system.counts import plural
@@ -12,7 +11,7 @@ TRANSDUCTIVE = (
 )
 
 
-def stock_sentence(stock: dict[str, Any], content: dict[str, Any]) -> str:
+def stock_sentence(stock: StockEvaluation, content: ControlEvaluation) -> str:
     """Meta-World's own figure beside that of all goals alike, and why the two differ."""
     alike = content["sides"]["test"]["by_episode"]
     mode = "mean" if "mean" in alike else MODE  # stock acts by means

@@ -15,6 +15,7 @@ from metarl.envs.rendering.painter import DEFAULT_CAMERA, check_view
 from metarl.envs.suites import some_of
 from metarl.errors import UserError
 from metarl.evaluation.all_goals import trial_generator
+from metarl.evaluation.vocabulary import goal
 from metarl.learner import distance
 from metarl.rendering.overlay import Clip, Goal, Layout
 from metarl.rollouts.rollout import Rollout
@@ -31,8 +32,6 @@ STEPS_A_SECOND = 80
 """Control steps of 12.5 ms: so many are real time."""
 IN_TURN = 3
 """Goals up to which they are shown one after the other, where the user doesn't say."""
-SIDES = {"train": "train", "test": "held-out"}
-"""Sides of a suite, and what a title calls their goals."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Film:
     def _goal(self, i: int, task: Task, clips: tuple[Clip, ...]) -> Goal:
         number = sum(other.name == task.name for other in self.tasks[: i + 1])
         note = "" if self.grid or len(self.tasks) == 1 else f"{i + 1} of {len(self.tasks)}"
-        return Goal(f"{task.name}, {SIDES[self.side]} goal {number}", clips, note)
+        return Goal(f"{task.name}, {goal(self.side)} {number}", clips, note)
 
 
 def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
@@ -205,7 +204,9 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
         raise UserError(f"{suite.name} holds nothing out: there are train goals only")
     for name in names:
         if name not in shown.names:
-            raise UserError(f"{suite.name} has no {SIDES[side]} task {name!r}. There are: {', '.join(shown.names)}")
+            raise UserError(
+                f"{suite.name} has no {goal(side).removesuffix('goal')}task {name!r}. There are: {', '.join(shown.names)}"
+            )
     some = [task for task in shown.tasks if not names or task.name in names]
     if goals is not None and goals > len(some):
         raise UserError(f"there are {len(some)} such goals, not {goals}")

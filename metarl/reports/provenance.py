@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 
 from metarl.evaluation.formatting import percent
+from metarl.evaluation.shown import extent
 from metarl.reports.reading import Reading
 from metarl.reports.tables import Table
-from metarl.runs.evaluations import extent
 from metarl.system.console import clock
 from metarl.system.printable import printable
 

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from metarl.agents import AGENTS, CONTROL, FEW_SHOT
 from metarl.errors import UserError
-from metarl.evaluation import fewshot_schema as fewshot_files
-from metarl.evaluation.schema import FAULTS, _number, whole, whole_stock
-from metarl.runs.evaluations import best
+from metarl.evaluation import schema
+from metarl.evaluation.control_schema import StockEvaluation, whole_stock
+from metarl.evaluation.reading import CHECKS
+from metarl.evaluation.shown import best
+from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, METAWORLD
 from metarl.sharing.locations import is_packed
 from metarl.system.confinement import leads_out, run_of, strangers
 from metarl.system.counts import plural
@@ -35,7 +37,8 @@ class Reading:
         training: of `metarl.agents`: CONTROL or FEW_SHOT.
         config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
         lines: metrics by step, finite numbers only.
-        evaluation: the evaluation to show, see `metarl.runs.evaluations`, or None.
+        evaluation: the evaluation to show, see `metarl.evaluation.shown`: by `training` a `ControlEvaluation` or a
+            `FewShotEvaluation`, or None.
         others: other evaluations of that kind.
         stock: evaluations by Meta-World's own protocol.
         videos: mp4 files and GIFs, the newest first.
@@ -48,9 +51,9 @@ class Reading:
     training: str
     config: dict[str, Any]
     lines: list[dict[str, float]]
-    evaluation: dict[str, Any] | None
-    others: list[dict[str, Any]]
-    stock: list[dict[str, Any]]
+    evaluation: Any
+    others: list[Any]
+    stock: list[StockEvaluation]
     videos: list[Path]
     problems: list[str]
     running: bool
@@ -119,7 +122,7 @@ def read(path: Path) -> Reading:
         lines,
         shown,
         [content for content in found if content != shown],
-        _load(_own(root, "evaluations/metaworld_*.json"), whole_stock, problems),
+        _load(_own(root, f"evaluations/{METAWORLD}_*.json"), whole_stock, problems),
         sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
         problems,
         any(map(_locked, _own(root, ".lock"))),
@@ -136,7 +139,7 @@ def _training(root: Path, config: dict[str, Any]) -> str:
     if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
         return AGENTS[config["agent"]].training
     protocols = [content.get("protocol") for content in _load(_own(root, "evaluation.json"), lambda content: content, [])]
-    few_shot = any(_own(root, f"evaluations/{_FILES[FEW_SHOT].evaluations}")) or fewshot_files.PROTOCOL in protocols
+    few_shot = any(_own(root, f"evaluations/{_FILES[FEW_SHOT].evaluations}")) or EPISODES in protocols
     return FEW_SHOT if few_shot else CONTROL
 
 
@@ -165,7 +168,7 @@ def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
     by_step, bad = {}, 0
     for text in [*texts, being_written]:
         try:
-            line = {key: value for key, value in json.loads(text).items() if _number(value)}
+            line = {key: value for key, value in json.loads(text).items() if schema.number(value)}
             by_step[line["step"]] = line
         except (ValueError, KeyError, AttributeError, OverflowError, RecursionError):
             bad += text is not being_written and bool(text.strip())
@@ -174,19 +177,15 @@ def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _load(paths: list[Path], check: Callable[[dict[str, Any]], dict[str, Any]], problems: list[str]) -> list[dict[str, Any]]:
+def _load(paths: list[Path], check: Callable[[dict[str, Any]], Any], problems: list[str]) -> list[Any]:
     """The JSON objects in those of the files that exist and pass the check."""
     contents = []
     for path in paths:
         try:
-            # ends of intervals that older versions wrote as Infinity are unknown
-            content = json.loads(path.read_text(), parse_constant=lambda constant: None)
-            if not isinstance(content, dict):
-                raise ValueError("not an object")
-            contents.append(check(content))
+            contents.append(schema.read(path, check))
         except FileNotFoundError:
             continue
-        except FAULTS:
+        except schema.FAULTS:
             problems.append(f"{printable(path.name)} is damaged and left out.")
     return contents
 
@@ -195,13 +194,13 @@ class _Files(NamedTuple):
     """Where a kind of run has its evaluations, their check, and what its steps are."""
 
     evaluations: str
-    whole: Callable[[dict[str, Any]], dict[str, Any]]
+    whole: Callable[[dict[str, Any]], Any]
     unit: str
 
 
 _FILES = {
-    CONTROL: _Files("all-goals_*.json", whole, "environment steps"),
-    FEW_SHOT: _Files("episodes_*.json", fewshot_files.whole, "outer updates"),
+    CONTROL: _Files(f"{ALL_GOALS}_*.json", CHECKS[CONTROL], "environment steps"),
+    FEW_SHOT: _Files(f"{EPISODES}_*.json", CHECKS[FEW_SHOT], "outer updates"),
 }
 
 

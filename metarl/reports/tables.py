@@ -2,32 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metarl.evaluation.formatting import (
-    change_of,
-    error_change_of,
-    error_of,
-    number_of,
-    percent_of,
-    points_of,
-    share_of,
-    tenths_of,
-)
-
-_FORMS: dict[str, Callable[[Any], str]] = {
-    "text": str,
-    "percent": percent_of,
-    "points": points_of,
-    "number": number_of,
-    "change": change_of,
-    "share": share_of,
-    "tenths": tenths_of,
-    "error": error_of,
-    "error change": error_change_of,
-}
+from metarl.evaluation.formatting import FORMS
 
 
 @dataclass(frozen=True)
@@ -37,7 +16,7 @@ class Table:
     Attributes:
         name: of its files.
         caption: what it shows.
-        columns: title and kind of each: text, or a kind of interval, see `_FORMS`.
+        columns: title and kind of each: text, or a kind of interval, see `FORMS`.
         rows: cells; an interval is (mean, low, high), and None an empty cell.
         links: addresses of the rows' first cells; () for none.
         folded: whether the page shows it only to those who ask.
@@ -53,7 +32,7 @@ class Table:
     @property
     def shown(self) -> list[list[str]]:
         """Cells as they are read."""
-        return [["" if x is None else _FORMS[kind](x) for x, (_, kind) in zip(row, self.columns)] for row in self.rows]
+        return [["" if x is None else FORMS[kind](x) for x, (_, kind) in zip(row, self.columns)] for row in self.rows]
 
     def csv(self) -> str:
         """Comma-separated values; each interval is three columns."""

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -158,7 +159,7 @@ class Run:
         """The default evaluation; it need not exist."""
         return self.path / "evaluation.json"
 
-    def store(self, content: dict[str, Any], name: str) -> Path:
+    def store(self, content: Mapping[str, Any], name: str) -> Path:
         """Write evaluations/<name>.json, whole or not at all."""
         path = self.path / "evaluations" / f"{name}.json"
         with writing(str(path)):

@@ -1,15 +1,15 @@
 """The model card of a packed model, in Hugging Face's format: YAML that machines read, then Markdown for people."""
 
 import json
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from metarl.agents import AGENTS, CONTROL
 from metarl.evaluation.intervals import Interval
-from metarl.evaluation.vocabulary import SIDES
+from metarl.evaluation.measures import MEASURES
+from metarl.evaluation.schema import Content
+from metarl.evaluation.vocabulary import SIDES, classes
 from metarl.system.counts import plural
-
-Content = dict[str, Any]
 
 
 class Figure(NamedTuple):
@@ -90,7 +90,7 @@ def _figures(content: Content) -> Iterator[Figure]:
                     yield Figure(side, measure, f"episode {episode + 1}, {mode} actions", Interval(*rows[episode]))
 
 
-def _results(config: Content, evaluation: Content | None, stock: Content | None, figures: list[Figure]) -> list[Content]:
+def _results(config: Content, evaluation: Content | None, stock: Content | None, figures: list[Figure]) -> Sequence[Content]:
     task = {"type": "reinforcement-learning"} if _robots(config) else {"type": "few-shot-learning"}
     found = []
     for side in dict.fromkeys(figure.side for figure in figures):
@@ -98,7 +98,7 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
         metrics = [
             {
                 "type": figure.measure,
-                "name": f"{_MEASURES[figure.measure]}, {figure.what}",
+                "name": f"{MEASURES[figure.measure].label}, {figure.what}",
                 "value": figure.interval.mean,
                 "args": {"protocol": evaluation["protocol"], "interval 95 %": list(figure.interval)[1:]},
                 "verified": False,
@@ -119,15 +119,6 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
         data = {"name": f"{stock['suite']}, {SIDES['test']}", "type": stock["suite"], "split": "test"}
         found.append({"task": task, "dataset": data, "metrics": [metric]})
     return found
-
-
-_MEASURES = {
-    "success": "success (any step)",
-    "last_success": "success (last step)",
-    "return": "return",
-    "accuracy": "accuracy",
-    "mse": "mean squared error",
-}
 
 
 def _about(name: str, config: Content) -> str:
@@ -193,8 +184,8 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
     rows = ["| on | of | measure | mean [interval] |", "|---|---|---|---|"]
     for side, measure, what, interval in figures:
         text = interval.text(",.0f" if measure == "return" else ".3f")
-        where = SIDES[side] if "trials" in evaluation else SIDES[side].replace("goals", "classes")
-        rows.append(f"| {where} | {what} | {_MEASURES[measure]} | {text} |")
+        where = SIDES[side] if "trials" in evaluation else classes(side)
+        rows.append(f"| {where} | {what} | {MEASURES[measure].label} | {text} |")
     stocks = ""
     if stock is not None:
         stocks = (

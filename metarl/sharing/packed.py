@@ -32,7 +32,7 @@ from metarl.system.counts import plural
 from metarl.system.file_names import file_name
 from metarl.training.setup import read_config, untrained
 
-FORMAT = 1
+PACKED_FORMAT = 1
 """Of packed models: "packed" in config.json."""
 _MOST = {CONFIG: 2**20, EVALUATION: 2**26, WEIGHTS: 2**31}
 """Bytes of each file, at most."""
@@ -115,8 +115,8 @@ def _config(folder: Path) -> dict[str, Any]:
     """config.json, in which all is of the right kind."""
     try:
         config = json.loads(_content(folder, CONFIG))
-        if config["packed"] != FORMAT:
-            raise UserError(f"{folder} has format {config['packed']!r} of packed models; this version reads {FORMAT}")
+        if config["packed"] != PACKED_FORMAT:
+            raise UserError(f"{folder} has format {config['packed']!r} of packed models; this version reads {PACKED_FORMAT}")
         for key, kind in _KINDS.items():
             if type(config[key]) is not kind:
                 raise ValueError(f"{key!r} is not what it should be")

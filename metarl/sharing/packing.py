@@ -12,16 +12,19 @@ from typing import Any
 from safetensors.torch import save as save_tensors
 
 import metarl
-from metarl.agents import AGENTS, CONTROL
+from metarl.agents import AGENTS
 from metarl.errors import UserError
-from metarl.evaluation import fewshot_schema, schema
+from metarl.evaluation import control_schema, schema
+from metarl.evaluation.reading import CHECKS
+from metarl.evaluation.schema import Content
+from metarl.evaluation.shown import best, evaluations
+from metarl.evaluation.vocabulary import METAWORLD
 from metarl.runs.checkpoints import Checkpoint, split
 from metarl.runs.directory import Run
-from metarl.runs.evaluations import Content, best, evaluations
 from metarl.runs.io_spec import encoder_name, suite_name
 from metarl.sharing.card import card
 from metarl.sharing.locations import CARD, CONFIG, EVALUATION, WEIGHTS
-from metarl.sharing.packed import FORMAT, open_packed
+from metarl.sharing.packed import PACKED_FORMAT, open_packed
 from metarl.system.files import put_folder, write_atomically, writing
 from metarl.training.setup import interface_of
 
@@ -48,7 +51,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     if "sentence_encoder" in options:
         options["sentence_encoder"] = encoder_name(options)
     config = {
-        "packed": FORMAT,
+        "packed": PACKED_FORMAT,
         "metarl": metarl.__version__,
         "agent": run.config["agent"],
         "suite": suite_name(run.config),
@@ -60,8 +63,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
         "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }
-    robots = AGENTS[run.config["agent"]].training == CONTROL
-    check = schema.whole if robots else fewshot_schema.whole
+    check = CHECKS[AGENTS[run.config["agent"]].training]
     found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]
     evaluation, stock = (
         content and _moved(content, run.config["suite"], suite_name(run.config))
@@ -93,10 +95,9 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
 def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     """The evaluation of this checkpoint by Meta-World's own protocol on its own suite: that of the most seeds."""
     found = []
-    for file in sorted((run.path / "evaluations").glob(f"metaworld_*_{checkpoint.path.name}*.json")):
+    for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
-            content = json.loads(file.read_text())
-            schema.whole_stock(content)
+            content = schema.read(file, control_schema.whole_stock)
             own = all(content[key] == value for key, value in content["trained_on"].items())
             found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
         except schema.FAULTS:
@@ -104,9 +105,9 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-def _is_whole(content: Content, check: Callable[[Content], Content]) -> bool:
+def _is_whole(content: Content, check: Callable[[dict[str, Any]], Any]) -> bool:
     try:
-        check(deepcopy(content))  # which leaves out what is damaged and not needed
+        check(deepcopy(dict(content)))  # which leaves out what is damaged and not needed
     except schema.FAULTS:
         return False
     return True

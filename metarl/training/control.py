@@ -12,6 +12,7 @@ import torch
 from metarl.agents import AGENTS, find
 from metarl.envs import Suite
 from metarl.errors import UserError
+from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Agent
 from metarl.nn.spaces import box_bounds
 from metarl.rollouts.trials import Trials
@@ -40,7 +41,7 @@ class TrainOptions(LoopOptions):
     """Slots: tasks of an iteration."""
     episodes_per_trial: int = 10
     """Episodes in which the agent may adapt to a task."""
-    horizon: int = 500
+    horizon: int = HORIZON
     """Steps of an episode."""
     engine: str = "auto"
     """auto, native or python: see `metarl list`."""

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from metarl.envs import Task, suite
-from metarl.evaluation.all_goals import MEASURES, MODES, side_content
+from metarl.evaluation.all_goals import side_content
+from metarl.evaluation.measures import OF_GOALS
+from metarl.evaluation.vocabulary import MODES
 from metarl.runs.checkpoints import FORMAT
 
 CONFIG = {"agent": "rl2", "suite": "ml1:reach-v3", "options": {}, "settings": {}}
@@ -30,7 +32,7 @@ def evaluation(
     for side, some in tasks.items():
         success = np.array([[[rate(goal, e) for e in range(episodes)]] * trials for goal in range(len(some))])
         figures = {"success": success, "last_success": success * 0.5, "return": 1000 + 3000 * success}
-        sides[side] = side_content(some, {mode: {m: figures[m] for m in MEASURES} for mode in MODES}, np.full(4, 0.5))
+        sides[side] = side_content(some, {mode: {m.key: figures[m.key] for m in OF_GOALS} for mode in MODES}, np.full(4, 0.5))
     content = {
         "protocol": "all-goals",
         "run": "run",

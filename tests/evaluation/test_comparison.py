@@ -13,24 +13,20 @@ from hypothesis.extra import numpy as arrays
 from scipy.stats import mannwhitneyu, trim_mean
 
 from metarl import cli
+from metarl.envs import Task
 from metarl.errors import UserError
 from metarl.evaluation import intervals as statistics
-from metarl.evaluation.comparison import (
-    aggregate,
-    groups,
-    incomparable,
-    paired,
-    performance_profile,
-    probability_of_improvement,
-    scores,
-)
+from metarl.evaluation.aggregates import aggregate, performance_profile, probability_of_improvement
+from metarl.evaluation.all_goals import side_content
+from metarl.evaluation.comparison import ByGoal, groups
+from metarl.evaluation.measures import RETURN, SUCCESS
 
 SCORES = np.array([[0.0, 1.0], [0.2, 0.6], [0.4, 0.9], [1.0, 0.1]])
 
 
 def evaluation(success: dict[str, list[float]], seed: int = 1, **header: Any) -> dict[str, Any]:
     """An evaluation with a trial of two episodes a goal: every first episode fails, the last ones are given by task."""
-    goals = [[task, [float(i)]] for task, values in success.items() for i in range(len(values))]
+    goals = [Task(task, (float(i),)) for task, values in success.items() for i in range(len(values))]
     last = np.concatenate(list(success.values()))
     figures = np.stack([0 * last, last], -1)[:, None]
     measures = {"success": figures, "last_success": figures / 2, "return": 100 * figures}
@@ -50,20 +46,20 @@ def evaluation(success: dict[str, list[float]], seed: int = 1, **header: Any) ->
         "reward": "v2",
         "terminate_on_success": False,
         "trained_on": {"suite": "custom", "suite_seed": 1},
-        "sides": {"test": {"goals": goals, "figures": {"sampled": {k: v.tolist() for k, v in measures.items()}}}},
+        "sides": {"test": side_content(goals, {"sampled": measures}, None)},
     }
     return {**content, **header}
 
 
 def test_scores_are_means_by_task():
     a, b = evaluation({"push": [1, 0, 0, 0], "reach": [1, 1]}), evaluation({"reach": [0, 1], "push": [1, 1, 1, 0]}, 2)
-    np.testing.assert_array_equal(scores([a, b], "test", "sampled", "success"), [[0.25, 1.0], [0.75, 0.5]])
-    np.testing.assert_array_equal(scores([a, b], "test", "sampled", "return", 0), np.zeros((2, 2)))
+    np.testing.assert_array_equal(ByGoal("test").scores([a, b], SUCCESS), [[0.25, 1.0], [0.75, 0.5]])
+    np.testing.assert_array_equal(ByGoal("test").scores([a, b], RETURN, 0), np.zeros((2, 2)))
     for side, mode, says in (("train", "sampled", "no train goals"), ("test", "mean", "no mean actions")):
         with pytest.raises(UserError, match=says):
-            scores([a], side, mode, "success")
+            ByGoal(side, mode).scores([a], SUCCESS)
     with pytest.raises(UserError, match="same tasks"):
-        scores([a, evaluation({"reach": [0, 1]})], "test", "sampled", "success")
+        ByGoal("test").scores([a, evaluation({"reach": [0, 1]})], SUCCESS)
 
 
 def test_aggregates_of_known_scores():
@@ -120,28 +116,28 @@ def test_paired_by_goal_wherever_it_stands():
         order = [2, 0, 3, 1]
         content["goals"] = [content["goals"][i] for i in order]
         content["figures"]["sampled"] = {k: [v[i] for i in order] for k, v in content["figures"]["sampled"].items()}
-    found = paired(a, b, "test", "sampled", "success")
+    found = ByGoal("test").paired(a, b, SUCCESS)
     assert found.difference == statistics.difference(np.array([1.0, 0, 0, 0]))
     assert found.improvement == statistics.proportion(np.array([1, 0.5, 0.5, 0.5]))
-    assert found.goals == 4
+    assert found.count == 4
     # returns 100, 0, 0, 0: mean 25, s = 50, t(0.975, 3) = 3.1824
-    assert paired(a, b, "test", "sampled", "return").difference == pytest.approx((25, 25 - 79.56, 25 + 79.56), abs=0.01)
-    assert paired(b, a, "test", "sampled", "success").difference.mean == -0.25
+    assert ByGoal("test").paired(a, b, RETURN).difference == pytest.approx((25, 25 - 79.56, 25 + 79.56), abs=0.01)
+    assert ByGoal("test").paired(b, a, SUCCESS).difference.mean == -0.25
     with pytest.raises(UserError, match="no test goal in common"):
-        paired(a, evaluation({"push": [1, 1]}), "test", "sampled", "success")
+        ByGoal("test").paired(a, evaluation({"push": [1, 1]}), SUCCESS)
 
 
 def test_what_cannot_be_compared_is_named():
     one = evaluation({"reach": [0, 1]})
-    assert incomparable([one, evaluation({"reach": [1, 1]}, 2, agent="maml-trpo", step=9)]) == []
-    (said,) = incomparable([one, evaluation({"reach": [1, 1]}, 2, horizon=500)])
+    assert ByGoal("test").problems([one, evaluation({"reach": [1, 1]}, 2, agent="maml-trpo", step=9)]) == []
+    (said,) = ByGoal("test").problems([one, evaluation({"reach": [1, 1]}, 2, horizon=500)])
     assert said == "the horizon differs: run_1 has 20, run_2 has 500"
     for key in ("suite", "suite_seed", "reward", "terminate_on_success"):
-        assert len(incomparable([one, {**one, key: "other"}])) == 1
-    assert incomparable([one, {**one, "episodes": 10}]) == []  # agents need more or less experience
+        assert len(ByGoal("test").problems([one, {**one, key: "other"}])) == 1
+    assert ByGoal("test").problems([one, {**one, "episodes": 10}]) == []  # agents need more or less experience
     more = evaluation({"reach": [1, 1, 1]})
-    assert incomparable([one, more]) == incomparable([one, more], "test") == ["the test goals are not the same"]
-    assert incomparable([one, more], "train") == []
+    assert ByGoal("test").problems([one, more]) == ["the test goals are not the same"]
+    assert ByGoal("train").problems([one, more]) == []
 
 
 def test_seeds_are_grouped_by_what_they_share():
@@ -175,7 +171,7 @@ def test_two_runs_on_the_same_goals(tmp_path, capsys):
     a, b = evaluation({"reach": [0] * 20, "push": [0] * 20}), evaluation({"reach": [1] * 20, "push": [0] * 20}, 2)
     assert cli.run(["compare", *_written(tmp_path, a=a, b=b)]) == 0
     shown = _shown(capsys)
-    difference = paired(a, b, "test", "sampled", "success").difference
+    difference = ByGoal("test").paired(a, b, SUCCESS).difference
     assert f"last episode: success (any step) 0.00 0.50 {difference.text('+.2f')} 0.75" in shown
     assert "Last episode, success (any step): B is better, B minus A +0.50" in shown
     assert "reach 0.00 1.00 +1.00" in shown
@@ -224,7 +220,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
         other=evaluation({"reach": [0]}),
         cut={},
         stock={"sides": {"test": {"success": 1}}},
-        old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "trained_on"},
+        old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "horizon"},
     )
     Path(cut).write_text('{"sides"')
     for args, says in (

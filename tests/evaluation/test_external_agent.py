@@ -13,7 +13,7 @@ from metarl import cli
 from metarl.commands.evaluate_external import EvaluateOwn
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
-from metarl.evaluation.external_agent import Episode
+from metarl.evaluation.external_agent import Episode, play
 
 AGENT = '''
 import numpy as np
@@ -147,10 +147,7 @@ def test_all_goals_alike_and_read_by_report_and_compare(file: str, tmp_path: Pat
 def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool, file: str) -> None:
     made: dict[str, Any] = {}
     exec(AGENT, made)
-    asked, env = (
-        EvaluateOwn("ml1:reach-v3", "mine:Recorder", recurrent_info=info),
-        make_vec(suite("ml1:reach-v3").test, 2, horizon=3),
-    )
+    env = make_vec(suite("ml1:reach-v3").test, 2, horizon=3)
     agent, twins = made["Recorder"](), []
 
     def copied(self: Any, memo: Any) -> Any:
@@ -160,7 +157,7 @@ def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool,
     made["Recorder"].__deepcopy__ = copied
     tasks = suite("ml1:reach-v3").test.tasks[:2]
     how = {"episodes": 2, "adapt_every": 2, "resets": lambda e: e, "branch": lambda e: True}
-    played = list(asked._trial(env, agent, tasks, None, **how))
+    played = list(play(env, agent, tasks, None, name="mine:Recorder", info=info, **how))
     env.close()
     assert agent.asked == ["adapt_action", "step"] * 6 + ["adapt"]
     assert agent.width == {(2, 45 if info else 39)}

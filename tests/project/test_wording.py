@@ -10,7 +10,8 @@ from builders.tiny import TINY
 from matplotlib.figure import Figure
 
 from metarl import cli
-from metarl.reports.control.figures import limits
+from metarl.evaluation.measures import RETURN
+from metarl.reports.curves import limits
 from metarl.reports.provenance import details
 from metarl.reports.reading import read
 from metarl.system.counts import plural
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def test_ticks_of_returns_say_where_they_are(low: float, high: float) -> None:
     axis = Figure().add_subplot()
     axis.plot([0, 1], [low, high])
-    limits(axis, "return")
+    limits(axis, RETURN)
     places = axis.get_yticks()
     shown = [float(label.get_text().replace(",", "").replace("\N{MINUS SIGN}", "-")) for label in axis.get_yticklabels()]
     assert shown == pytest.approx(places, rel=1e-9, abs=1e-12)

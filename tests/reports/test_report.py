@@ -200,7 +200,7 @@ def test_looking_at_the_test_set_during_training_is_marked(tmp_path):
     assert not any("during training" in warning for warning in warnings(read(run)))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 3, "step": 4000, "test_success": 0.5}\n')
-    assert any("test set was looked at during training" in warning for warning in warnings(read(run)))
+    assert any("test goals were looked at during training" in warning for warning in warnings(read(run)))
     assert any("evaluation is of step 3,000" in warning for warning in warnings(read(run)))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from builders.made_runs import make_run
 
-from metarl.commands.compare import plot_profiles
 from metarl.errors import UserError
 from metarl.evaluation import plots
+from metarl.evaluation.plots import plot_profiles
 
 SAYS = """
 import sys

@@ -6,123 +6,90 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.agents import adaptation_step
+from metarl.evaluation.control_schema import ControlEvaluation, Side
 from metarl.evaluation.formatting import number_of, percent_of
-from metarl.evaluation.vocabulary import COLORS, MODE, SIDES, headline, measured
-from metarl.reports.control.sentences import goals, main_side
-from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
+from metarl.evaluation.measures import RETURN, SUCCESS, Measure, headline, measured
+from metarl.evaluation.plots import band
+from metarl.evaluation.vocabulary import COLORS, MODE, SIDES
+from metarl.reports import curves
+from metarl.reports.control.sentences import facts, goals
+from metarl.reports.drawing import BEFORE, FAINT, Picture, one_axis, picture
 from metarl.reports.reading import Reading, printable
+from metarl.reports.sentences import main_side
 from metarl.system.counts import plural
 
-_MEASURES = (("success", "Success at any step"), ("return", "Return of an episode"))
-_MOST_POINTS = 300
+_MEASURES = (SUCCESS, RETURN)
 _MOST_MAPS = 12
 
 
 def learning(run: Reading) -> list[Picture]:
     """Success and return over training: the first and the last episode of the trials, and evaluations on the way."""
     drawn = []
-    for measure, title in _MEASURES:
+    for measure in _MEASURES:
         kinds = [
-            (f"{measure}_first_episode", "first episode of a trial", BEFORE, "-"),
-            (f"{measure}_last_episode", "last episode, after adapting", COLORS["test"], "-"),
-            (f"validation_{measure}", "evaluated on validation goals", COLORS["validation"], "o"),
-            (f"test_{measure}", "evaluated on the TEST set", COLORS["blind"], "s"),
+            (f"{measure.key}_first_episode", ("first episode of a trial", BEFORE, "-")),
+            (f"{measure.key}_last_episode", ("last episode, after adapting", COLORS["test"], "-")),
+            (f"validation_{measure.key}", ("evaluated on validation goals", COLORS["validation"], "o")),
+            (f"test_{measure.key}", ("evaluated on the TEST set", COLORS["blind"], "s")),
         ]
-        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := series(run.lines, key)).size]
+        found = [(line, xy) for key, line in kinds if (xy := curves.series(run.lines, key)).size]
         if not found:
-            xy = series(run.lines, measure)
-            found = [("all episodes", COLORS["test"], "-", xy)] if xy.size else []
-        if not found:
-            continue
-
-        def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
-            axis = one_axis(figure, title, "environment steps")
-            for label, color, style, (x, y) in found:
-                axis.plot(x, y, style, color=color, lw=1.6, ms=4, label=label)
-            count_steps(axis)
-            limits(axis, measure)
-            axis.legend(loc="best")
-
-        shown = percent_of if measure == "success" else number_of
-        ends = "; ".join(
-            f"{label}: from {shown((y[0], None, None))} to {shown((y[-1], None, None))}" for label, _, _, (_, y) in found
-        )
-        alt = f"Learning curve, {title.lower()} over {run.lines[-1]['step']:,.0f} steps of training. {ends}."
-        drawn.append(picture(f"learning_{measure}", f"{title} on train goals, while exploring", alt, draw))
+            xy = curves.series(run.lines, measure.key)
+            found = [(("all episodes", COLORS["test"], "-"), xy)] if xy.size else []
+        if found:
+            caption = f"{measure.title} on train goals, while exploring"
+            over = f"{run.lines[-1]['step']:,.0f} steps of training"
+            name = f"learning_{measure.key}"
+            drawn.append(
+                curves.learning(name, measure.title, found, "environment steps", measure.alone, over, caption, measure)
+            )
     return drawn
 
 
-def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
-    """Steps and values, (2, n); neighbours are averaged where there are more than can be seen."""
-    pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
-    if len(pairs) > _MOST_POINTS:
-        pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
-    return pairs.T
-
-
-def count_steps(axis: Any) -> None:
-    """Environment steps from left to right, such as 1.5 M."""
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(EngFormatter())
-
-
-def limits(axis: Any, measure: str) -> None:
-    """The whole range of a success from top to bottom; of a return from 0, or from its lowest where that is below."""
-    if measure == "success":
-        axis.set_ylim(-0.03, 1.03)
-        axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    else:
-        axis.set_ylim(min(0.0, axis.get_ylim()[0]))
-        axis.yaxis.set_major_formatter("{x:,.10g}")  # as exact as the locator sets them: -17.5 is not -18
-
-
-def adaptation(content: dict[str, Any]) -> list[Picture]:
+def adaptation(content: ControlEvaluation) -> list[Picture]:
     """Success and return against experience, for each side."""
     drawn = []
-    for measure, title in _MEASURES:
-        if measure not in measured(content):
+    for measure in _MEASURES:
+        if measure.key not in [one.key for one in measured(content)]:
             continue
 
-        def draw(figure: Figure, measure: str = measure, title: str = title) -> None:
-            axis = one_axis(figure, title, "episodes of experience with the goal")
+        def draw(figure: Figure, measure: Measure = measure) -> None:
+            axis = one_axis(figure, measure.title, "episodes of experience with the goal")
             for side, figures in content["sides"].items():
                 for mode, measures in figures["by_episode"].items():
                     if mode != MODE and side != main_side(content):
                         continue  # mean actions of one side are enough to look at
-                    mean, low, high = np.array(measures[measure], dtype=float).T
-                    experience, color = np.arange(len(mean)), COLORS.get(side, FAINT)
-                    label = SIDES.get(side, side) + ("" if mode == MODE else f", {mode} actions")
-                    axis.plot(experience, mean, "-o" if mode == MODE else "--", color=color, lw=1.8, ms=3.5, label=label)
+                    rows, color = measures[measure.key], COLORS[side]
                     if mode == MODE:
-                        axis.fill_between(experience, low, high, color=color, alpha=0.16, lw=0)
+                        band(axis, rows, SIDES[side], color)
+                    else:
+                        label = f"{SIDES[side]}, {mode} actions"
+                        axis.plot([row[0] for row in rows], "--", color=color, lw=1.8, label=label)
             blind = content["sides"][main_side(content)].get("goal_blind")
             if blind:
-                value = blind["by_episode"][MODE][measure][0][0]
+                value = blind["by_episode"][MODE][measure.key][0][0]
                 axis.axhline(value, color=COLORS["blind"], lw=1.4, ls=":", label="blind to the goal")
             for k in range(content["adapt_every"] or content["episodes"], content["episodes"], content["adapt_every"] or 1):
                 axis.axvline(k - 0.5, color=FAINT, lw=1)
-            axis.xaxis.get_major_locator().set_params(integer=True)
-            limits(axis, measure)
+            curves.whole_steps(axis)
+            curves.limits(axis, measure)
             axis.legend(loc="best")
 
-        shown = percent_of if measure == "success" else number_of
-        curves = {side: figures["by_episode"][MODE][measure] for side, figures in content["sides"].items()}
-        alt = f"Adaptation curve, {title.lower()}. " + " ".join(
-            f"{SIDES.get(side, side).capitalize()}: {shown(curve[0])} at first, {shown(curve[-1])} in the last episode."
-            for side, curve in curves.items()
+        alt = f"Adaptation curve, {measure.title.lower()}. " + " ".join(
+            f"{SIDES[side].capitalize()}: {measure.show(rows[0])} at first, {measure.show(rows[-1])} in the last episode."
+            for side, rows in facts(content, measure).curves.items()
         )
         steps = f"; vertical lines: {adaptation_step(content['agent'])}s" if content["adapt_every"] else ""
-        drawn.append(picture(f"adaptation_{measure}", f"{title}, with 95 % intervals over goals{steps}", alt, draw))
+        drawn.append(picture(f"adaptation_{measure.key}", f"{measure.title}, with 95 % intervals over goals{steps}", alt, draw))
     return drawn
 
 
-def by_task(content: dict[str, Any], side: str) -> list[Picture]:
+def by_task(content: ControlEvaluation, side: str) -> list[Picture]:
     """Bars: each task's success before and after adapting; nothing where there is only one task, or no success told."""
     tasks = content["sides"][side]["by_task"]
-    if not tasks or headline(content) != "success":
+    if not tasks or headline(content) != SUCCESS:
         return []
     rows = {name: np.array(figures["by_episode"][MODE]["success"], dtype=float) for name, figures in tasks.items()}
     labels = [name.removesuffix("-v3") for name in rows]
@@ -130,18 +97,12 @@ def by_task(content: dict[str, Any], side: str) -> list[Picture]:
 
     def draw(figure: Figure) -> None:
         axis = figure.add_axes((left, 0.42 / height, 0.94 - left, 1 - 0.95 / height))
-        axis.set_title(f"Success by task, {SIDES.get(side, side)}", x=(0.02 - left) / (0.94 - left), y=1.0, pad=18)
-        parts = [(-0.17, 0, BEFORE, "first episode"), (0.17, -1, COLORS["test"], "last episode")]
-        for offset, e, color, label in parts[: min(2, content["episodes"])]:
-            mean, low, high = np.array([row[e] for row in rows.values()]).T
-            y = np.arange(len(rows)) + offset
-            axis.barh(y, mean, 0.3, color=color, alpha=0.75, label=label)
-            axis.hlines(y, low, high, color=INK, lw=0.9)
-        axis.set_yticks(range(len(rows)), labels)
-        axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.set_xlim(0, 1.01)
-        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axis.grid(axis="y", visible=False)
+        axis.set_title(f"Success by task, {SIDES[side]}", x=(0.02 - left) / (0.94 - left), y=1.0, pad=18)
+        parts = [
+            (-0.17, [row[0] for row in rows.values()], BEFORE, "first episode"),
+            (0.17, [row[-1] for row in rows.values()], COLORS["test"], "last episode"),
+        ]
+        curves.bars(axis, labels, parts[: min(2, content["episodes"])], 0.3)
         axis.legend(loc="lower right", bbox_to_anchor=(1.02, 1), ncols=2, borderaxespad=0.2)
 
     alt = f"Success by task on {goals(content, side)}, first and last episode: " + "; ".join(
@@ -150,7 +111,7 @@ def by_task(content: dict[str, Any], side: str) -> list[Picture]:
     return [
         picture(
             f"tasks_{side}",
-            f"Success by task on {SIDES.get(side, side)}, with 95 % intervals over goals",
+            f"Success by task on {SIDES[side]}, with 95 % intervals over goals",
             alt,
             draw,
             (4.7, height),
@@ -166,7 +127,7 @@ _STATES = (
 )
 
 
-def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
+def goal_map(content: ControlEvaluation, side: str) -> list[Picture]:
     """Where the goals lie, and which are solved before and after adapting; one task from above and from the front.
 
     Tasks whose parameters are no points in space have no map. Where environments tell no success, goals have the colour of
@@ -177,7 +138,7 @@ def goal_map(content: dict[str, Any], side: str) -> list[Picture]:
     axes = _axes(figures) if own else ("x, cm", "y, cm", "z, cm")
     if axes is None:
         return []
-    if headline(content) == "return":
+    if headline(content) != SUCCESS:
         return _map_of_returns(content, side, axes)
     names = list(dict.fromkeys(str(name) for name, _ in figures["goals"]))
     rates = np.array(figures["figures"][MODE]["success"], dtype=float).mean(1)
@@ -255,7 +216,7 @@ def _label(axis: Any, axes: Sequence[str], up: int) -> None:
         axis.set_aspect("equal", adjustable="datalim")
 
 
-def _map_of_returns(content: dict[str, Any], side: str, axes: Sequence[str]) -> list[Picture]:
+def _map_of_returns(content: ControlEvaluation, side: str, axes: Sequence[str]) -> list[Picture]:
     """The goals coloured by return, in the first and in the last episode, on one scale."""
     figures = content["sides"][side]
     points = _points([params for _, params in figures["goals"]], len(axes))
@@ -281,7 +242,7 @@ def _map_of_returns(content: dict[str, Any], side: str, axes: Sequence[str]) -> 
     return [picture(f"goals_{side}", f"Where the {n} lie, coloured by the return of the episode", alt, draw, (4.7, 2.9))]
 
 
-def _axes(figures: dict[str, Any]) -> Sequence[str] | None:
+def _axes(figures: Side) -> Sequence[str] | None:
     """The names of the coordinates that parameters are, as the file says."""
     axes = figures.get("axes")
     whole = isinstance(axes, list) and len(axes) in (2, 3) and all(isinstance(name, str) and name for name in axes)

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+from metarl.evaluation.control_schema import ControlEvaluation, Statistics, StockEvaluation
 from metarl.evaluation.formatting import percent
-from metarl.evaluation.vocabulary import MODE, SIDES, headline, measured
+from metarl.evaluation.measures import LAST_SUCCESS, RETURN, SUCCESS, headline, measured
+from metarl.evaluation.shown import extent
+from metarl.evaluation.vocabulary import MODE, SIDES
 from metarl.evaluation.wording import stock_sentence
 from metarl.reports.control import figures
-from metarl.reports.control.sentences import gap_of, main_side, sentences, tiles, warnings
+from metarl.reports.control.sentences import facts, sentences, tiles, warnings
 from metarl.reports.provenance import details, status
 from metarl.reports.reading import Reading
 from metarl.reports.sections import Beside, Part, Section
+from metarl.reports.sentences import main_side
 from metarl.reports.tables import Table
-from metarl.runs.evaluations import extent
 
 _PROTOCOL = (
     "protocol",
@@ -33,7 +36,7 @@ _PROTOCOL = (
 
 def section(anchor: str, run: Reading) -> Section:
     """All that is shown of a run of robots."""
-    content = run.evaluation
+    content: ControlEvaluation | None = run.evaluation
     pictures = {"How it learned": figures.learning(run)}
     beside: list[Beside] = []
     if content:
@@ -46,7 +49,7 @@ def section(anchor: str, run: Reading) -> Section:
             **pictures,
         }
         beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
-        beside = beside if "test" in content["sides"] and headline(content) == "success" else []
+        beside = beside if "test" in content["sides"] and headline(content) == SUCCESS else []
     return Section(
         anchor,
         run,
@@ -61,7 +64,7 @@ def section(anchor: str, run: Reading) -> Section:
     )
 
 
-def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
+def _beside(stock: StockEvaluation, content: ControlEvaluation) -> Beside:
     alike = content["sides"]["test"]["by_episode"]
     ours = alike["mean" if "mean" in alike else MODE]["success"][-1][0]
     return Beside(percent(stock["sides"]["test"]["success"]), percent(ours), stock["engine"], stock_sentence(stock, content))
@@ -69,13 +72,14 @@ def _beside(stock: dict[str, Any], content: dict[str, Any]) -> Beside:
 
 def _results(run: Reading) -> list[Table]:
     """The evaluation in figures: by side, by task, by episode; and other evaluations."""
-    content, made = run.evaluation, []
+    content: ControlEvaluation | None = run.evaluation
+    made: list[Table] = []
     if content:
         columns = [("goals", "text"), *_columns(content)]
         rows = [[SIDES.get(s, s), *_row(figures)] for s, figures in content["sides"].items()]
         if {"train", "test"} <= content["sides"].keys():
-            gap = [gap_of(content, measure) for measure in measured(content)]
-            columns_of_gap = [("success", "points"), ("at the last step", "points"), ("return", "change")][-len(gap) :]
+            gap = [facts(content, measure).gap() for measure in measured(content)]
+            columns_of_gap = [(measure.name, measure.change) for measure in measured(content)]
             caption = "Generalisation gap: train minus held-out goals, last episode, 95 % intervals"
             made.append(Table("gap", caption, columns_of_gap, [gap]))
         made.insert(
@@ -89,7 +93,7 @@ def _results(run: Reading) -> list[Table]:
         if tasks:
             made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
         made.append(_episodes(content))
-    head = headline(content) if content else "success"
+    head = headline(content) if content else SUCCESS
     others = [
         [
             c["protocol"],
@@ -97,51 +101,44 @@ def _results(run: Reading) -> list[Table]:
             c["suite"],
             str(c["suite_seed"]),
             extent(c),
-            *[c["sides"][main_side(c)]["by_episode"][MODE][head][e] for e in (0, -1)],
+            *[c["sides"][main_side(c)]["by_episode"][MODE][head.key][e] for e in (0, -1)],
         ]
         for c in run.others
-        if head in measured(c)
+        if head.key in [measure.key for measure in measured(c)]
     ]
     if others:
-        kind = "percent" if head == "success" else "number"
         columns = [
             ("protocol", "text"),
             ("checkpoint", "text"),
             ("suite", "text"),
             ("suite seed", "text"),
             ("played", "text"),
-            (f"{head} before", kind),
-            (f"{head} after", kind),
+            (f"{head.name} before", head.level),
+            (f"{head.name} after", head.level),
         ]
         made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
     return made
 
 
-def _columns(content: dict[str, Any]) -> list[tuple[str, str]]:
+def _columns(content: ControlEvaluation) -> list[tuple[str, str]]:
     """What `_row` gives of an evaluation."""
-    if headline(content) == "return":
-        return [("return before", "number"), ("return after", "number"), ("gain", "change")]
-    return [
-        ("success before", "percent"),
-        ("success after", "percent"),
-        ("gain", "points"),
-        ("last step after", "percent"),
-        ("return after", "number"),
-    ]
+    head = headline(content)
+    more = [("last step after", LAST_SUCCESS.level), ("return after", RETURN.level)] if head == SUCCESS else []
+    return [(f"{head.name} before", head.level), (f"{head.name} after", head.level), ("gain", head.change), *more]
 
 
-def _row(figures: dict[str, Any]) -> list[Any]:
+def _row(figures: Statistics) -> list[Any]:
     by, gain = figures["by_episode"][MODE], figures["gain"][MODE]
     if "success" not in by:
         return [by["return"][0], by["return"][-1], gain["return"]]
     return [by["success"][0], by["success"][-1], gain["success"], by["last_success"][-1], by["return"][-1]]
 
 
-def _episodes(content: dict[str, Any]) -> Table:
-    shown = [("success", "percent"), ("at the last step", "percent"), ("return", "number")][-len(measured(content)) :]
+def _episodes(content: ControlEvaluation) -> Table:
+    shown = [(measure.name, measure.level) for measure in measured(content)]
     columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), *shown]
     rows = [
-        [SIDES.get(side, side), mode, str(e + 1), *(measures[m][e] for m in measured(content))]
+        [SIDES.get(side, side), mode, str(e + 1), *(measures[measure.key][e] for measure in measured(content))]
         for side, figures in content["sides"].items()
         for mode, measures in figures["by_episode"].items()
         for e in range(content["episodes"])

@@ -8,12 +8,14 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from metarl.evaluation.fewshot_schema import tiles
+from metarl.evaluation.fewshot_schema import FewShotEvaluation, Steps, tiles
 from metarl.evaluation.formatting import share_of
+from metarl.evaluation.measures import ACCURACY, ERROR, OF_EPISODES, Measure, headline
+from metarl.evaluation.plots import band
 from metarl.evaluation.vocabulary import COLORS
-from metarl.reports.control import figures
+from metarl.reports import curves as shared
 from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
-from metarl.reports.fewshot.sentences import Form, experience, form_of, side_name
+from metarl.reports.fewshot.sentences import experience, side_name
 from metarl.reports.reading import Reading
 from metarl.system.counts import plural
 from metarl.system.printable import short
@@ -25,88 +27,64 @@ _HEAT = LinearSegmentedColormap.from_list("confused", [to_rgba(COLORS["blind"], 
 """One colour, more or less of it: it follows the page's light or dark."""
 
 
-def by_shots(content: dict[str, Any]) -> Picture:
+def by_shots(content: FewShotEvaluation) -> Picture:
     """The measure against examples of each class, for each side."""
-    form = form_of(content)
+    measure = headline(content)
 
     def draw(figure: Figure) -> None:
-        unit = "examples of each class" if content["measure"] == "accuracy" else "points of the curve"
-        axis = one_axis(figure, form.name.capitalize(), unit)
+        unit = "examples of each class" if measure == ACCURACY else "points of the curve"
+        axis = one_axis(figure, measure.title, unit)
         for side, found in content["sides"].items():
-            band(axis, range(content["shots"] + 1), found["by_shots"], COLORS.get(side, FAINT), side_name(content, side))
-        if content["measure"] == "accuracy":
+            band(axis, found["by_shots"], side_name(content, side), COLORS[side])
+        if measure == ACCURACY:
             axis.axhline(1 / content["ways"], color=FAINT, lw=1.2, ls=":", label="chance")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        limits(axis, content["measure"])
+        shared.whole_steps(axis)
+        shared.limits(axis, measure)
         axis.legend(loc="best")
 
-    alt = f"{form.name.capitalize()} against examples. " + " ".join(
-        f"{side_name(content, side).capitalize()}: {form.show(found['by_shots'][0])} without any, "
-        f"{form.show(found['by_shots'][-1])} with {experience(content)}."
+    alt = f"{measure.title} against examples. " + " ".join(
+        f"{side_name(content, side).capitalize()}: {measure.show(found['by_shots'][0])} without any, "
+        f"{measure.show(found['by_shots'][-1])} with {experience(content)}."
         for side, found in content["sides"].items()
     )
-    caption = f"{form.name.capitalize()} after 0, 1, ... examples, with 95 % intervals over episodes"
+    caption = f"{measure.title} after 0, 1, ... examples, with 95 % intervals over episodes"
     return picture("shots", caption, alt, draw)
 
 
-def by_steps(content: dict[str, Any], steps: dict[str, Any], side: str) -> Picture:
+def by_steps(content: FewShotEvaluation, steps: Steps, side: str) -> Picture:
     """The measure against gradient steps on all shots."""
-    form = form_of(content)
+    measure = headline(content)
 
     def draw(figure: Figure) -> None:
-        axis = one_axis(figure, form.name.capitalize(), f"gradient steps on {experience(content)}")
-        band(axis, steps["steps"], steps["measured"], COLORS["test"], side_name(content, side))
+        axis = one_axis(figure, measure.title, f"gradient steps on {experience(content)}")
+        band(axis, steps["measured"], side_name(content, side), COLORS["test"], x=steps["steps"])
         axis.axvline(steps["taken"], color=BEFORE, lw=1.2, ls="--", label=f"it takes {steps['taken']}")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        limits(axis, content["measure"])
+        shared.whole_steps(axis)
+        shared.limits(axis, measure)
         axis.legend(loc="best")
 
-    each = "; ".join(f"{n}: {form.show(row)}" for n, row in zip(steps["steps"], steps["measured"]))
-    alt = f"{form.name.capitalize()} against gradient steps. {each}."
-    caption = f"{form.name.capitalize()} after 0, 1, ... gradient steps, with 95 % intervals over episodes"
+    each = "; ".join(f"{n}: {measure.show(row)}" for n, row in zip(steps["steps"], steps["measured"]))
+    alt = f"{measure.title} against gradient steps. {each}."
+    caption = f"{measure.title} after 0, 1, ... gradient steps, with 95 % intervals over episodes"
     return picture("steps", caption, alt, draw)
-
-
-def band(axis: Any, x: Any, rows: Any, color: str, label: str, style: str = "-") -> None:
-    """A line with its interval."""
-    mean, low, high = np.array(rows, dtype=float).T
-    axis.plot(list(x), mean, style, marker="o", color=color, lw=1.8, ms=3.5, label=label)
-    axis.fill_between(list(x), low, high, color=color, alpha=0.16, lw=0)
-
-
-def limits(axis: Any, measure: str) -> None:
-    """All of accuracy, or errors from 0 on."""
-    if measure == "accuracy":
-        figures.limits(axis, "success")
-    else:
-        axis.set_ylim(0)
 
 
 def learning(run: Reading) -> list[Picture]:
     """The measure and the loss over training, and evaluations on the way."""
     drawn = []
-    for measure, title in (("accuracy", "Accuracy"), ("mse", "Mean squared error"), ("loss", "Loss")):
+    for key, measure in (*((measure.key, measure) for measure in OF_EPISODES), ("loss", None)):
         kinds = [
-            (measure, "queries of training episodes", COLORS["test"], "-"),
-            (f"training_{measure}", "all training classes at once", COLORS["test"], "-"),
-            (f"validation_{measure}", "evaluated on the validation part", COLORS["validation"], "o"),
-            (f"test_{measure}", "evaluated on the TEST part", COLORS["blind"], "s"),
+            (key, ("queries of training episodes", COLORS["test"], "-")),
+            (f"training_{key}", ("all training classes at once", COLORS["test"], "-")),
+            (f"validation_{key}", ("evaluated on the validation part", COLORS["validation"], "o")),
+            (f"test_{key}", ("evaluated on the TEST part", COLORS["blind"], "s")),
         ]
-        found = [(label, color, style, xy) for key, label, color, style in kinds if (xy := figures.series(run.lines, key)).size]
-        if not found or (measure == "loss" and any("mse" in line for line in run.lines)):  # of regression they are one
+        found = [(line, xy) for name, line in kinds if (xy := shared.series(run.lines, name)).size]
+        if not found or (measure is None and any(ERROR.key in line for line in run.lines)):  # of regression they are one
             continue
-
-        def draw(figure: Figure, found: Any = found, title: str = title, measure: str = measure) -> None:
-            axis = one_axis(figure, title, run.unit)
-            for label, color, style, (x, y) in found:
-                axis.plot(x, y, style if len(x) > 1 else "o", color=color, lw=1.6, ms=4, label=label)
-            figures.count_steps(axis)
-            limits(axis, measure)
-            axis.legend(loc="best")
-
-        ends = "; ".join(f"{label}: from {y[0]:.3g} to {y[-1]:.3g}" for label, _, _, (_, y) in found)
-        alt = f"Learning curve, {title.lower()} over {plural(run.step, 'update')}. {ends}."
-        drawn.append(picture(f"learning_{measure}", f"{title} over training", alt, draw))
+        title, over = measure.title if measure else "Loss", plural(run.step, "update")
+        caption, show = f"{title} over training", "{:.3g}".format
+        drawn.append(shared.learning(f"learning_{key}", title, found, run.unit, show, over, caption, measure))
     return drawn
 
 
@@ -172,15 +150,8 @@ def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture
     def draw(figure: Figure) -> None:
         axis = figure.add_axes((0.4, 0.36 / height, 0.56, 1 - 0.8 / height))
         axis.set_title(title, x=-0.7, y=1.0, pad=10)
-        mean, low, high = np.array([row[1:4] for row in rows], dtype=float).T
-        y = np.arange(len(rows))
-        axis.barh(y, mean, 0.62, color=COLORS["test"], alpha=0.75)
-        axis.hlines(y, low, high, color=INK, lw=0.9)
-        axis.set_yticks(y, [short(row[0], 28) for row in rows], fontsize=8)
-        axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.set_xlim(0, 1.01)
-        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-        axis.grid(axis="y", visible=False)
+        shared.bars(axis, [short(row[0], 28) for row in rows], [(0, [row[1:4] for row in rows], COLORS["test"], None)], 0.62)
+        axis.tick_params(axis="y", labelsize=8)
 
     alt = f"{title}: " + "; ".join(f"{row[0]} {share_of(row[1:4])}" for row in rows)
     return picture(name, f"{title}, with 95 % intervals over episodes{some}", alt, draw, (4.7, height))
@@ -287,7 +258,7 @@ class _Canvas:
         self.axis.set(xlim=limits[0], ylim=limits[1])
 
 
-def curves(number: int, example: dict[str, Any], form: Form) -> Picture:
+def curves(number: int, example: dict[str, Any], measure: Measure) -> Picture:
     """A task of regression: the true curve, its support, and the answers before and after adapting, or after each step."""
     x, steps = np.array(example["x"], float), example["steps"]
     lines = np.array(example["curves"], float)
@@ -315,8 +286,8 @@ def curves(number: int, example: dict[str, Any], form: Form) -> Picture:
     error = ""
     if example["true"] is not None:
         each = ((lines - np.array(example["true"], float)) ** 2).mean(1)
-        error = f" Mean squared error over the range: {form.show([each[0], None, None])} {labels[0]}, " + (
-            f"{form.show([each[-1], None, None])} {labels[-1]}."
+        error = f" Mean squared error over the range: {measure.show([each[0], None, None])} {labels[0]}, " + (
+            f"{measure.show([each[-1], None, None])} {labels[-1]}."
         )
     alt = f"Task {number}: the true curve, {plural(len(example['support']), 'point')} of support and the answers.{error}"
     return picture(f"task_{number}", f"Task {number}.{error}", alt, draw)

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from metarl.reports.control.sentences import main_side
-from metarl.reports.fewshot import figures as figures
-from metarl.reports.fewshot.sentences import form_of, gap_of, sentences, side_name, tiles, warnings
+from metarl.evaluation.fewshot_schema import FewShotEvaluation
+from metarl.evaluation.measures import headline
+from metarl.evaluation.shown import extent
+from metarl.reports.fewshot import figures
+from metarl.reports.fewshot.sentences import facts, sentences, side_name, tiles, warnings
 from metarl.reports.provenance import details, status
 from metarl.reports.reading import Reading
 from metarl.reports.sections import Part, Section
+from metarl.reports.sentences import main_side
 from metarl.reports.tables import Table
-from metarl.runs.evaluations import extent
 from metarl.system.counts import plural
 
 _PROTOCOL = ("protocol", "checkpoint", "suite", "split", "ways", "shots", "queries", "episodes", "seed", "device", "git_commit")
@@ -19,7 +21,7 @@ _TEXTS = 3
 
 def section(anchor: str, run: Reading) -> Section:
     """All that is shown of a few-shot learner's run."""
-    content = run.evaluation
+    content: FewShotEvaluation | None = run.evaluation
     parts = _parts(content) if content else []
     learned = figures.learning(run)
     return Section(
@@ -35,7 +37,7 @@ def section(anchor: str, run: Reading) -> Section:
     )
 
 
-def _parts(content: dict[str, Any]) -> list[Part]:
+def _parts(content: FewShotEvaluation) -> list[Part]:
     side = main_side(content)
     found = content["sides"][side]
     steps, answers, examples = found.get("by_steps"), found.get("answers"), found.get("examples")
@@ -44,7 +46,7 @@ def _parts(content: dict[str, Any]) -> list[Part]:
     if answers:
         made.append(_confusion(answers))
     if examples and content["measure"] == "mse":
-        curves = [figures.curves(i, example, form_of(content)) for i, example in enumerate(examples, 1)]
+        curves = [figures.curves(i, example, headline(content)) for i, example in enumerate(examples, 1)]
         each = "each gradient step" if steps else "adapting"
         note = f"The first {plural(len(examples), 'task')} of the evaluation, not chosen."
         made.append(Part(f"Before and after {each}", curves, note=note))
@@ -115,26 +117,32 @@ def _texts(number: int, example: dict[str, Any]) -> list[Table]:
 
 def _results(run: Reading) -> list[Table]:
     """The evaluation in figures: by shots, by steps, by class; and other evaluations."""
-    content, made = run.evaluation, []
+    content: FewShotEvaluation | None = run.evaluation
+    made: list[Table] = []
     if content:
-        form, side = form_of(content), main_side(content)
+        measure, side = headline(content), main_side(content)
         first = "examples of each class" if content["measure"] == "accuracy" else "points"
-        columns = [(first, "text"), *((side_name(content, one), form.level) for one in content["sides"])]
+        columns = [(first, "text"), *((side_name(content, one), measure.level) for one in content["sides"])]
         rows = [[str(k), *(one["by_shots"][k] for one in content["sides"].values())] for k in range(content["shots"] + 1)]
         if {"train", "test"} <= content["sides"].keys():
-            columns.append(("train minus held-out", form.change))
-            rows = [[*row, gap_of(content, k)] for k, row in enumerate(rows)]
-        caption = f"{form.name.capitalize()} by shots, 95 % intervals over {plural(content['episodes'], 'episode')}"
+            found = facts(content)
+            columns.append(("train minus held-out", measure.change))
+            rows = [[*row, found.gap(k)] for k, row in enumerate(rows)]
+        caption = f"{measure.title} by shots, 95 % intervals over {plural(content['episodes'], 'episode')}"
         made.append(Table("by_shots", caption, columns, rows))
         steps = content["sides"][side].get("by_steps")
         if steps:
-            columns = [("gradient steps", "text"), (form.name, form.level), (f"minus that of {steps['taken']}", form.change)]
+            columns = [
+                ("gradient steps", "text"),
+                (measure.name, measure.level),
+                (f"minus that of {steps['taken']}", measure.change),
+            ]
             rows = [[str(n), a, b] for n, a, b in zip(steps["steps"], steps["measured"], steps["difference"])]
             made.append(Table("by_steps", f"By gradient steps, {side_name(content, side)}, paired by episode", columns, rows))
         answers = content["sides"][side].get("answers")
-        for name, rows in (("by_group", answers["by_group"]), ("by_class", answers["by_class"])) if answers else ():
-            columns = [(answers["class"] if name == "by_class" else "group", "text"), ("accuracy", "share"), ("times", "text")]
-            cells = [[row[0], row[1:4], str(row[4])] for row in rows]
+        for name, what in (("by_group", "group"), ("by_class", answers["class"])) if answers else ():
+            columns = [(what, "text"), ("accuracy", "share"), ("times", "text")]
+            cells = [[row[0], row[1:4], str(row[4])] for row in answers[name]] if answers else []
             if cells:
                 caption = (
                     f"Accuracy {name.replace('_', ' ')}, the {len(cells)} hardest, and how many times each was in an episode"
@@ -145,7 +153,7 @@ def _results(run: Reading) -> list[Table]:
     return made
 
 
-def _others(contents: list[dict[str, Any]]) -> Table:
+def _others(contents: list[FewShotEvaluation]) -> Table:
     columns = [
         ("checkpoint", "text"),
         ("data set", "text"),
@@ -156,7 +164,7 @@ def _others(contents: list[dict[str, Any]]) -> Table:
     ]
     rows = []
     for content in contents:
-        side, form = main_side(content), form_of(content)
+        side, measure = main_side(content), headline(content)
         curve = content["sides"][side]["by_shots"]
         rows.append(
             [
@@ -164,8 +172,8 @@ def _others(contents: list[dict[str, Any]]) -> Table:
                 content["suite"],
                 extent(content),
                 side_name(content, side),
-                form.show(curve[0]),
-                form.show(curve[-1]),
+                measure.show(curve[0]),
+                measure.show(curve[-1]),
             ]
         )
     return Table("others", "Other evaluations of this run", columns, rows, folded=True)

@@ -14,8 +14,8 @@ from builders.tiny import train
 
 from metarl import cli
 from metarl.commands.report import Report
+from metarl.evaluation.shown import best, evaluations
 from metarl.reports.reading import read
-from metarl.runs.evaluations import best, evaluations
 from metarl.sharing.opening import open_run
 
 

@@ -7,15 +7,17 @@ on what was held out. Of equal ones it is the newest. `content` is what a file o
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from metarl.evaluation.schema import Content
+from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, goal
 from metarl.system.counts import plural
 from metarl.system.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from metarl.runs.directory import Run  # with it comes torch, and a report is to be quick
 
-Content = dict[str, Any]
+C = TypeVar("C", bound=Content)
 
 
 def rank(content: Content) -> tuple[bool, int, int, int]:
@@ -33,7 +35,7 @@ def rank(content: Content) -> tuple[bool, int, int, int]:
     return own, content["step"], goals.get("test", 0) * each, sum(goals.values()) * each
 
 
-def best(contents: Iterable[Content]) -> Content | None:
+def best(contents: Iterable[C]) -> C | None:
     """The one that is shown; of equal ones the first."""
     return max(contents, key=rank, default=None)
 
@@ -47,15 +49,12 @@ def extent(content: Content) -> str:
     goals = {side: len(figures["goals"]) for side, figures in content["sides"].items()}
     side = "test" if "test" in goals else next(iter(goals))
     each = f"{plural(content['trials'], 'trial')} x {plural(content['episodes'], 'episode')}"
-    return f"{plural(goals[side], f'{_SIDES.get(side, side)} goal')} x {each}"
-
-
-_SIDES = {"test": "held-out"}
+    return f"{plural(goals[side], goal(side))} x {each}"
 
 
 def evaluations(run: "Run", checkpoint: str | None = None) -> list[Content]:
     """A run's evaluations on what it trained on, or those of a checkpoint, by its folder's name; the newest first."""
-    files = [file for kind in ("all-goals", "episodes") for file in (run.path / "evaluations").glob(f"{kind}_*.json")]
+    files = [file for kind in (ALL_GOALS, EPISODES) for file in (run.path / "evaluations").glob(f"{kind}_*.json")]
     files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
     read = [content for file in (run.evaluation(), *files) if (content := _read(file)) is not None]
     found: list[Content] = []

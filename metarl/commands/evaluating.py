@@ -1,0 +1,125 @@
+"""What the evaluations of all kinds of runs have in common: the checkpoint, the file that is kept, table, plot and messages."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from metarl.evaluation.schema import Content
+from metarl.evaluation.shown import keep
+from metarl.runs.checkpoints import Checkpoint
+from metarl.runs.directory import Run
+from metarl.sharing.opening import open_run
+from metarl.system.console import say
+from metarl.system.counts import plural
+from metarl.system.file_names import file_name
+from metarl.system.user_code import arguments, name_again
+
+Plot = Callable[[Sequence[Any], Path], None]
+"""Draws one evaluation, or several in one plot, into a file."""
+
+
+class EvaluationProtocol(Protocol):
+    """How runs of one kind are evaluated and shown."""
+
+    @property
+    def suite(self) -> str | None:
+        """Another suite than the run's, as the user named it."""
+
+    @property
+    def step(self) -> str:
+        """What a step of the run's training is called."""
+
+    @property
+    def plot(self) -> Plot | None:
+        """Draws evaluations; None: there is no plot."""
+
+    def keeps(self, run: Run) -> bool:
+        """Whether the file may become evaluation.json, which report and pack show."""
+
+    def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[Any, Path]:
+        """Evaluate a checkpoint and write the file in evaluations/: its content, and where it is.
+
+        Args:
+            run, checkpoint: what is evaluated.
+            warnings: what a reader of the file should know.
+            quiet: whether to show no progress.
+        """
+
+    def table(self, run: Run, content: Any) -> None:
+        """Show the figures."""
+
+
+def evaluate_runs(paths: Sequence[Path], protocol: EvaluationProtocol, agent: str | None, quiet: bool) -> int:
+    """Evaluate runs; of several there is one plot too. Returns the exit status.
+
+    Args:
+        paths: run directories, or checkpoints' folders in them.
+        protocol: how.
+        agent: the file of an agent of the user's own, PATH.py:NAME.
+        quiet: whether to print nothing but errors.
+    """
+    opened = [open_run(path) for path in paths]  # so that a wrong one is refused before any work
+    try:
+        contents = [_evaluate(run, named, protocol, agent, quiet) for run, named in opened]
+    except KeyboardInterrupt:
+        say("\nInterrupted: the same command goes on where it stopped")
+        raise
+    if len(contents) > 1 and protocol.plot:
+        first, *others = (run.path for run, _ in opened)
+        picture = first / "evaluations" / f"beside_{file_name(*(path.name for path in others))}.png"
+        protocol.plot(contents, picture)
+        if not quiet:
+            say(f"\nall in one plot: {picture}")
+    return 0
+
+
+def _evaluate(run: Run, named: Path | None, protocol: EvaluationProtocol, agent: str | None, quiet: bool) -> Content:
+    checkpoint = run.usable(named, "evaluating")
+    if not quiet:
+        say(f"Evaluating {run.path.name}, checkpoint {checkpoint.path.name} ({plural(checkpoint.step, protocol.step)})")
+    how = f"metarl evaluate {run.path}{arguments(run.config, '')}"
+    changed = name_again(checkpoint.config, protocol.suite, agent, how=how)
+    for change in changed:
+        say(f"Beware: {change}")
+    content, path = protocol.measure(run, checkpoint, changed, quiet)
+    show(run, content, path, protocol.table, protocol.plot, keeps=named is None and protocol.keeps(run), quiet=quiet)
+    return content
+
+
+def show(
+    run: Run,
+    content: Any,
+    path: Path,
+    table: Callable[[Run, Any], None],
+    plot: Plot | None,
+    *,
+    keeps: bool,
+    quiet: bool,
+    note: str | None = None,
+) -> bool:
+    """Keep, draw and show an evaluation that is written.
+
+    Args:
+        run: whose it is.
+        content: the evaluation.
+        path: its file.
+        table: shows the figures.
+        plot: draws them; None: there is no plot.
+        keeps: whether it may become evaluation.json.
+        quiet: whether to print nothing.
+        note: what is said after the file's name; default: where the plot is.
+
+    Returns:
+        Whether another evaluation stays evaluation.json.
+    """
+    stays = keep(run, path) if keeps else None
+    picture = path.with_suffix(".png")
+    if plot:
+        plot([content], picture)
+    if not quiet:
+        table(run, content)
+        drawn = f"\n         {picture}" if plot else ""
+        say(f"\nwritten: {path}{drawn if note is None else note}")
+        if stays:
+            say(stays)
+    return bool(stays)

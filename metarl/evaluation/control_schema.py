@@ -1,0 +1,126 @@
+"""The files of evaluations of agents that act: by all goals, and by Meta-World's own protocol."""
+
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict, cast
+
+import numpy as np
+
+from metarl.evaluation.measures import OF_GOALS, SUCCESS
+from metarl.evaluation.schema import Header, Row, Trained, known, number, true, typed
+from metarl.evaluation.vocabulary import MODES, SIDES
+
+
+class Statistics(TypedDict):
+    """Rows by mode and measure: of each episode of the trial, and the last episode minus the first."""
+
+    by_episode: dict[str, dict[str, list[Row]]]
+    gain: dict[str, dict[str, Row]]
+
+
+class OfTask(Statistics):
+    """The statistics of a task, and how many goals it has."""
+
+    goals: int
+
+
+class Side(Statistics):
+    """The goals of a side: statistics over all of them and by task, and the figures by mode and measure.
+
+    Figures are (goals, trials, episodes). A goal is a task's name and its parameters; `axes` are the parameters' names.
+    """
+
+    goals: list[list[Any]]
+    axes: NotRequired[list[str]]
+    by_task: dict[str, OfTask]
+    std: NotRequired[list[float] | None]
+    figures: dict[str, dict[str, list[Any]]]
+    goal_blind: NotRequired["Side"]
+
+
+class Played(Header):
+    """What a file says of how an agent acted."""
+
+    suite_seed: int
+    trained_on: NotRequired[Trained]
+    adapt_every: NotRequired[int | None]
+    horizon: int
+    reward: str
+
+
+class ControlEvaluation(Played):
+    """An evaluation with equally many trials of every goal. Older files lack the keys that are not required."""
+
+    trials: int
+    episodes: int
+    terminate_on_success: bool
+    engine: NotRequired[str]
+    confidence: NotRequired[float]
+    warnings: NotRequired[list[str]]
+    sides: dict[str, Side]
+
+
+StockFigure = TypedDict("StockFigure", {"success": float, "return": float, "by_task": dict[str, float]})
+"""Meta-World's figures: means over tasks, and success by task."""
+
+
+class StockSide(StockFigure):
+    """The mean over seeds, and the figures of each seed."""
+
+    seeds: dict[str, StockFigure]
+
+
+class StockEvaluation(Played):
+    """An evaluation by Meta-World's own protocol."""
+
+    engine: str
+    episodes: int
+    terminate_on_success: bool
+    evaluations: int
+    episodes_counted: int
+    sides: dict[str, StockSide]
+
+
+def whole(content: dict[str, Any]) -> ControlEvaluation:
+    """An evaluation in which all that a report uses is there, under known keys. Its first fault raises one of `FAULTS`."""
+    typed(content, ControlEvaluation)
+    true(min(content["trials"], content["episodes"]) >= 1)
+    content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
+    typed(content["trained_on"], Trained)
+    content.setdefault("adapt_every", None)
+    known(content["sides"], SIDES)
+    told = any(SUCCESS.key in measures for side in content["sides"].values() for measures in side["by_episode"].values())
+    needed = [measure.key for measure in (OF_GOALS if told else OF_GOALS[-1:])]
+    for side in content["sides"].values():
+        side.setdefault("by_task", {})
+        goals = [str(name) for name, _ in side["goals"]]
+        for figures in (side, *side["by_task"].values()):
+            _statistics(figures, content["episodes"], needed)
+        if side.get("goal_blind"):
+            _statistics(side["goal_blind"], None, needed)
+        known(side["figures"], MODES)
+        for mode in {MODES[0], *side["figures"]}:
+            for measure in needed:
+                shape = np.array(side["figures"][mode][measure], dtype=float).shape
+                true(shape == (len(goals), content["trials"], content["episodes"]), bool(goals))
+    return cast(ControlEvaluation, content)
+
+
+def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequence[str]) -> None:
+    known(figures["by_episode"], MODES)
+    for mode in {MODES[0], *figures["by_episode"]}:
+        known(figures["by_episode"][mode], [measure.key for measure in OF_GOALS])
+        for measure in measures:
+            rows = np.array(figures["by_episode"][mode][measure], dtype=float)  # null becomes NaN
+            gain = np.array(figures["gain"][mode][measure], dtype=float)
+            true(rows.shape == (episodes or len(rows), 3), gain.shape == (3,))
+            true(not np.isnan(rows[:, 0]).any())
+
+
+def whole_stock(content: dict[str, Any]) -> StockEvaluation:
+    """An evaluation by Meta-World's protocol in which all that a report uses is there."""
+    side = content["sides"]["test"]
+    true(all(isinstance(content[key], str) for key in ("engine", "checkpoint")))
+    true(all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations")))
+    true(number(side["success"]))
+    true(0 <= side["success"] <= 1)
+    return cast(StockEvaluation, content)

@@ -1,0 +1,56 @@
+"""Reading the files of evaluations for commands: what is wrong with a file is said in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metarl.agents import CONTROL, FEW_SHOT
+from metarl.errors import UserError
+from metarl.evaluation import control_schema, fewshot_schema, schema
+from metarl.evaluation.schema import FAULTS
+
+CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {CONTROL: control_schema.whole, FEW_SHOT: fewshot_schema.whole}
+"""The checker of evaluations by kind of training."""
+
+
+def training(content: Any) -> str | None:
+    """The kind of training of what was evaluated; None: it is no evaluation of all goals or by episodes."""
+    if not isinstance(content, dict) or not isinstance(content.get("sides"), dict):
+        return None
+    return FEW_SHOT if "measure" in content else CONTROL if "trials" in content else None
+
+
+def checked(content: Any, file: Path) -> Any:
+    """An evaluation in which all that a report uses is there.
+
+    Args:
+        content: what a file holds.
+        file: where it came from.
+
+    Raises:
+        UserError: something is missing, or it is no evaluation of all goals or by episodes.
+    """
+    kind = training(content)
+    if kind is None:
+        raise UserError(f"{file} is no evaluation of all goals or by episodes (metarl evaluate RUN makes one)")
+    try:
+        return CHECKS[kind](content)
+    except KeyError:
+        raise UserError(f"{file} was made by another version of metarl: evaluate that run again") from None
+    except FAULTS:
+        raise UserError(f"{file} is damaged or no evaluation") from None
+
+
+def evaluation(file: Path) -> Any:
+    """The evaluation in a file.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or is no evaluation of all goals or by episodes.
+    """
+    try:
+        content = schema.read(file, lambda content: content)
+    except OSError as error:
+        raise UserError(f"could not read {file}: {error.strerror}") from None
+    except FAULTS:
+        raise UserError(f"{file} is damaged or no evaluation") from None
+    return checked(content, file)
