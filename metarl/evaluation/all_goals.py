@@ -21,7 +21,7 @@ from metarl.evaluation.vocabulary import MODES
 from metarl.learner import Learner
 from metarl.rollouts.random_streams import EVALUATION, RESETS, generator
 from metarl.rollouts.trials import Played, play_trial
-from metarl.system.journal import Kept
+from metarl.system.journal import Journal
 from metarl.system.memory import refuse_beyond
 
 Curves = dict[str, dict[str, np.ndarray]]
@@ -40,7 +40,7 @@ def evaluate(
     adapt_every: int = 1,
     modes: Sequence[str] = MODES,
     progress: Callable[[int], None] = lambda steps: None,
-    kept: Kept | None = None,
+    kept: Journal | None = None,
     part: str = "",
     trial_of: Callable[..., Iterable[Played]] | None = None,
 ) -> tuple[Curves, np.ndarray | None]:

@@ -18,7 +18,7 @@ from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.system.console import Progress
 from metarl.system.devices import one_thread
-from metarl.system.journal import Kept
+from metarl.system.journal import Journal
 from metarl.training.control import Setup
 
 
@@ -71,7 +71,7 @@ def evaluate_checkpoint(
     counts = {side: len(tasks) for side, tasks in goals.items()}
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
     del work["sides"]
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
+    kept = Journal(run.path / "evaluations" / f".{name}.partial", work)
     each = plan.trials * content["episodes"] * o.horizon * len(modes)
     total = sum(map(len, goals.values())) * each
     with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
@@ -95,7 +95,7 @@ def _play_side(
     pool: TaskDistribution,
     content: ControlEvaluation,
     modes: Sequence[str],
-    kept: Kept,
+    kept: Journal,
     progress: Callable[[int], None],
 ) -> Side:
     trials, device, tasks = content["trials"], setup.source.device, pool.tasks

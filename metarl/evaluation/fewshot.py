@@ -24,7 +24,7 @@ from metarl.system.console import Progress
 from metarl.system.counts import Count
 from metarl.system.devices import one_thread
 from metarl.system.file_names import suffix
-from metarl.system.journal import Kept
+from metarl.system.journal import Journal
 from metarl.system.machine import versions
 from metarl.system.memory import refuse_beyond
 from metarl.system.ranges import check
@@ -110,7 +110,7 @@ def evaluate(
     seed: int,
     device: torch.device,
     progress: Callable[[int], None] = lambda episodes: None,
-    kept: Kept | None = None,
+    kept: Journal | None = None,
     details: Details | None = None,
 ) -> np.ndarray:
     """Curves over shots of episodes of a part, (episodes, shots + 1).
@@ -186,7 +186,7 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     name = f"{EPISODES}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     work = {**content, "weights": checkpoint.digest, "notes": True}
     del work["sides"]
-    kept = Kept(run.path / "evaluations" / f".{name}.partial", work)
+    kept = Journal(run.path / "evaluations" / f".{name}.partial", work)
     parts = EVALUATED if plan.train else ("test",)
     answers = learner.ways * plan.queries
     with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:

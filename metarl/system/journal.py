@@ -9,7 +9,7 @@ from metarl.system.console import say
 from metarl.system.files import writing
 
 
-class Kept:
+class Journal:
     """Parts of some work that are done, by name; the file is appended to and may end in a line that was cut.
 
     A line is a part's name, the part, and the SHA-256 of both and of what the work is. A line that is not so is damaged: what

@@ -16,7 +16,7 @@ from metarl.errors import UserError
 from metarl.reports.reading import read
 from metarl.sharing.opening import open_run
 from metarl.sharing.packed import open_packed
-from metarl.system.journal import Kept
+from metarl.system.journal import Journal
 
 PRIVATE = b"a private file"
 
@@ -174,32 +174,32 @@ def test_a_model_in_the_hubs_cache_is_links(trained: Path, tmp_path: Path, mine:
 )
 def test_a_damaged_line_of_a_journal_is_done_again(line: str, tmp_path: Path, capsys: Any) -> None:
     path, work = tmp_path / "journal", {"of": "this", "x": [0.1, 1e300]}
-    kept = Kept(path, work)
+    kept = Journal(path, work)
     kept.put("a", {"figures": [0.1, 2]})
     kept.put("b", None)
     lines = path.read_text().splitlines()
-    again = Kept(path, work)
+    again = Journal(path, work)
     assert (again.parts, capsys.readouterr().out) == ({"a": {"figures": [0.1, 2]}, "b": None}, "")
     text = "\n".join([lines[0], line, *lines[1:], lines[2][:9]])  # and one that was cut while it was written
     path.write_bytes(text.encode(errors="surrogateescape"))
-    again = Kept(path, work)
+    again = Journal(path, work)
     assert again.parts == kept.parts
     assert "1 of 3 parts are damaged" in capsys.readouterr().out
     path.write_text("\n".join([lines[0], lines[1].replace("0.1", "0.2"), ""]))
-    assert Kept(path, work).parts == {}
-    assert Kept(path, {"of": "another"}).parts == {}
+    assert Journal(path, work).parts == {}
+    assert Journal(path, {"of": "another"}).parts == {}
 
 
 def test_an_evaluation_goes_on_beside_a_damaged_line(foreign: Path, monkeypatch: Any, capsys: Any) -> None:
     """The work's name in a journal and, in the place of its first part, a whole line of other JSON."""
-    finish = Kept.finish
-    monkeypatch.setattr(Kept, "finish", lambda self: None)
+    finish = Journal.finish
+    monkeypatch.setattr(Journal, "finish", lambda self: None)
     assert cli.run(["evaluate", str(foreign), "--quiet"]) == 0
     (journal,) = (foreign / "evaluations").glob(".*.partial")
     head, _, *rest = journal.read_text().splitlines()
     journal.write_text("\n".join([head, json.dumps(["train/0", {"figures": 7}]), *rest, ""]))
     measured = (foreign / "evaluation.json").read_bytes()
-    monkeypatch.setattr(Kept, "finish", finish)
+    monkeypatch.setattr(Journal, "finish", finish)
     assert cli.run(["evaluate", str(foreign), "--quiet"]) == 0
     assert f"1 of {1 + len(rest)} parts are damaged and are done again" in capsys.readouterr().out.replace("\n", " ")
     assert (foreign / "evaluation.json").read_bytes() == measured
