@@ -47,7 +47,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
         # The vector environment would begin a new episode within the last step of an old one, whose end could then not be
         # seen: it is never told of ends.
-        self.vector = make_vec(self.tasks, 1, horizon=2**62, render_mode=render_mode, num_threads=1, **options)
+        self.vector = make_vec(self.tasks, 1, max_episode_steps=2**62, render_mode=render_mode, num_threads=1, **options)
         self.observation_space, self.action_space = self.vector.single_observation_space, self.vector.single_action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
@@ -94,11 +94,11 @@ def make_vector(
     Args:
         num_envs: slots.
         suite, side, suite_seed, goals: see `SingleEnv`.
-        max_episode_steps: the horizon.
+        max_episode_steps: steps of an episode.
         resample, autoreset, options: see `metarl.envs.make_vec`.
     """
     tasks = _tasks(suite, side, suite_seed, goals)
-    return make_vec(tasks, num_envs, horizon=max_episode_steps, resample=resample, autoreset=autoreset, **options)
+    return make_vec(tasks, num_envs, max_episode_steps=max_episode_steps, resample=resample, autoreset=autoreset, **options)
 
 
 def _tasks(name: str, side: str, seed: int, goals: int) -> TaskDistribution:

@@ -100,7 +100,7 @@ class Suite:
         seed: decides the goals; equal to the seed of Meta-World's own benchmark class.
         train: what an agent learns from.
         test: what it is evaluated on; None in the multi-task suites, which hold nothing out.
-        horizon: what `metarl train --horizon` is where it is not given; None: 500.
+        max_episode_steps: what `metarl train --max-episode-steps` is where it is not given; None: 500.
         again: the suite of another seed, for suites that are not Meta-World's; None: there is no other.
     """
 
@@ -108,7 +108,7 @@ class Suite:
     seed: int
     train: TaskDistribution
     test: TaskDistribution | None
-    horizon: int | None = None
+    max_episode_steps: int | None = None
     again: Callable[[int], "Suite"] | None = field(default=None, compare=False)
 
     def validation(self, goals: int) -> TaskDistribution:

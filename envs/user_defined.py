@@ -44,17 +44,17 @@ def own_suite(file: UserFile, seed: int = 1, goals: int = 50) -> Suite:
             raise UserError(
                 f"{file.label}: {len(both)} tasks are both trained on and held out. Where nothing is held out, test is None"
             )
-        horizon, train = made.horizon, sides["train"]
+        max_episode_steps, train = made.max_episode_steps, sides["train"]
         tried = {side: _tried(file.label, tasks) for side, tasks in sides.items() if _is_new(tasks, train)}
         if "train" in tried:
-            horizon = horizon or tried["train"].longest
+            max_episode_steps = max_episode_steps or tried["train"].longest
         if len(tried) == 2 and tried["train"].spaces != tried["test"].spaces:
             raise UserError(f"{file.label}: held-out tasks have other observation or action spaces than those trained on")
         success = all(found.success for found in tried.values())
         sides = {side: replace(tasks, success=tasks.success and success) for side, tasks in sides.items()}
         takes_seed = callable(file.value) and "seed" in inspect.signature(file.value).parameters
         again = (lambda other: own_suite(file, other, goals)) if takes_seed else None
-        _made[key] = Suite(file.label, seed, sides["train"], sides.get("test"), horizon, again)
+        _made[key] = Suite(file.label, seed, sides["train"], sides.get("test"), max_episode_steps, again)
     return _made[key]
 
 
@@ -75,8 +75,9 @@ def _given(file: UserFile, seed: int, goals: int) -> Suite:
     for side, tasks in (("train", made.train), ("test", made.test)):
         if not isinstance(tasks, TaskDistribution) and (side == "train" or tasks is not None):
             raise UserError(f"{file.label}: the suite's {side} is {type(tasks).__name__}, not a metarl.envs.TaskDistribution")
-    if made.horizon is not None and (type(made.horizon) is not int or made.horizon < 1):
-        raise UserError(f"{file.label}: the suite's horizon is a number of steps, at least 1, not {made.horizon!r}")
+    if made.max_episode_steps is not None and (type(made.max_episode_steps) is not int or made.max_episode_steps < 1):
+        wrong = made.max_episode_steps
+        raise UserError(f"{file.label}: the suite's max_episode_steps is a whole number from 1 on, not {wrong!r}")
     return made
 
 

@@ -32,7 +32,7 @@ ENGINES = {
 class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """Slots that are stepped together, each on its own task.
 
-    An episode ends after `horizon` steps (`truncated`), or when the environment ends it (`terminated`). A slot whose
+    An episode ends after `max_episode_steps` steps (`truncated`), or when the environment ends it (`terminated`). A slot whose
     episode ended is reset within the same step (`AutoresetMode.SAME_STEP`): `obs` then shows the new episode's first
     observation and `info["final_obs"][slot]`, `info["final_info"]` the end of the old one. `info["success"]` always
     belongs to the step just taken. Arrays that were returned are never written to again.
@@ -57,7 +57,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         num_envs: int,
         *,
         seed: int,
-        horizon: int,
+        max_episode_steps: int,
         resample: str,
         terminate_on_success: bool,
         autoreset: str,
@@ -68,7 +68,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         description: "partial[MetaVectorEnv]",
     ) -> None:
         self.distribution, self.engine, self.num_envs = distribution, engine, num_envs
-        self.horizon, self.resample, self.terminate_on_success = horizon, resample, terminate_on_success
+        self.max_episode_steps, self.resample, self.terminate_on_success = max_episode_steps, resample, terminate_on_success
         self.render_mode, self._view = render_mode, (width, height, camera)
         self._painter: Painter | None = None
         self.metadata = {
@@ -196,7 +196,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         obs, reward, terminated, truncated, figures = self.engine.step(self._checked(actions))
         obs, info = self._with_ids(obs, range(self.num_envs)), dict[str, Any](figures)
         self._steps += 1
-        truncated |= self._steps >= self.horizon
+        truncated |= self._steps >= self.max_episode_steps
         if self.terminate_on_success:
             terminated = terminated | info["success"]
         everyone = np.ones(self.num_envs, bool)
@@ -300,7 +300,7 @@ def make_vec(
     *,
     engine: str = "auto",
     seed: int = 0,
-    horizon: int = HORIZON,
+    max_episode_steps: int = HORIZON,
     resample: str = "never",
     reward: str = "v2",
     terminate_on_success: bool = False,
@@ -319,7 +319,7 @@ def make_vec(
         num_envs: number of slots.
         engine: see `ENGINES`.
         seed: of the draw of tasks; `reset(seed=...)` starts it anew.
-        horizon: steps of an episode.
+        max_episode_steps: steps of an episode.
         resample: "never": a slot keeps its task until `set_tasks` gives another (trials); "episode": a new one for
             every episode.
         reward: "v2", or "v1": the reward of figures published before 2021.
@@ -346,8 +346,8 @@ def make_vec(
     ):
         if value not in known:
             raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
-    if num_envs < 1 or horizon < 1:
-        raise UserError(f"num_envs ({num_envs}) and horizon ({horizon}) must be at least 1")
+    if num_envs < 1 or max_episode_steps < 1:
+        raise UserError(f"num_envs ({num_envs}) and max_episode_steps ({max_episode_steps}) must be at least 1")
     check_view(width, height, camera)
     _check_names(tasks, tasks.names)
     reason = "these are not Meta-World's environments" if tasks.make else ""
@@ -373,7 +373,7 @@ def make_vec(
     view: dict[str, Any] = {"render_mode": render_mode, "camera": camera, "width": width, "height": height}
     play: dict[str, Any] = {
         "seed": seed,
-        "horizon": horizon,
+        "max_episode_steps": max_episode_steps,
         "resample": resample,
         "terminate_on_success": terminate_on_success,
         "autoreset": autoreset,

@@ -26,4 +26,6 @@ def make(name):
 
 
 def directions():
-    return Suite("", 0, TaskDistribution((Task("forward", 1.0), Task("backward", -1.0)), make=make), None, horizon=200)
+    return Suite(
+        "", 0, TaskDistribution((Task("forward", 1.0), Task("backward", -1.0)), make=make), None, max_episode_steps=200
+    )

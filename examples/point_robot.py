@@ -51,10 +51,10 @@ def distribution(goals):
 
 def point_robot(seed):
     train, test = np.random.default_rng(seed).uniform(-0.5, 0.5, (2, 200, 2))
-    return Suite("", seed, distribution(train.tolist()), distribution(test[:50].tolist()), horizon=100)
+    return Suite("", seed, distribution(train.tolist()), distribution(test[:50].tolist()), max_episode_steps=100)
 
 
 def circle(seed):
     angles = np.random.default_rng(seed).uniform(0, np.pi, (2, 100))
     train, test = np.stack([np.cos(angles), np.sin(angles) * np.array([[1], [-1]])], -1)
-    return Suite("", seed, distribution(train.tolist()), distribution(test[:50].tolist()), horizon=100)
+    return Suite("", seed, distribution(train.tolist()), distribution(test[:50].tolist()), max_episode_steps=100)

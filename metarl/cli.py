@@ -42,6 +42,10 @@ REFUSALS = {
 """Errors of the system that are of its state, not a fault of this program, also where they name no file."""
 
 
+RENAMED = {"--horizon": "--max-episode-steps", "--slots": "--num-envs"}
+"""Options of version 0.2, and what they are called now."""
+
+
 def usage() -> str:
     """The help of `metarl` itself."""
     commands = "\n".join(f"  {name:9s} {text}" for name, (_, _, text) in COMMANDS.items())
@@ -85,6 +89,9 @@ def run(args: list[str]) -> int:
             return 0
         if not sys.platform.startswith("linux"):
             raise UserError(f"metarl runs on Linux; this is {sys.platform}. A Linux container or WSL will do")
+        for name in (arg.partition("=")[0] for arg in args[1:]):
+            if name in RENAMED:
+                raise UserError(f"{name} is now {RENAMED[name]}")
         if args[0] not in COMMANDS:
             raise unknown("command", args[0], COMMANDS)
         module, name, _ = COMMANDS[args[0]]

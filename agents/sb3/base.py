@@ -197,7 +197,7 @@ class SB3Agent(Agent):
 
     def accept(self, source: Any) -> None:
         """See `Agent.accept`."""
-        steps, every = source.episodes * source.env.horizon, self._update_every(source.env)
+        steps, every = source.episodes * source.env.max_episode_steps, self._update_every(source.env)
         if steps % every:
             raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
 
@@ -247,7 +247,7 @@ class SB3Agent(Agent):
         """SB3's `learn` on the source's environment, for as many steps as an iteration has."""
         assert isinstance(source, Trials)
         s, env = self.settings, source.env
-        steps = source.episodes * env.horizon
+        steps = source.episodes * env.max_episode_steps
         source.begin(iteration)
         if self._size != env.num_envs:
             self._prepare(env)
@@ -323,7 +323,7 @@ class SB3PPO(SB3Agent):
         )
 
     def _update_every(self, env: Any) -> int:
-        return self.settings.n_steps or env.horizon
+        return self.settings.n_steps or env.max_episode_steps
 
     def _prepare(self, env: Any) -> None:
         model = self.model

@@ -35,7 +35,7 @@ class StepResult(NamedTuple):
 
 
 class Engine(Protocol):
-    """What steps the slots of a `MetaVectorEnv`; it knows neither horizons nor autoreset."""
+    """What steps the slots of a `MetaVectorEnv`; it knows neither lengths of episodes nor autoreset."""
 
     name: str
 
@@ -80,7 +80,7 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if name not in table:
             raise unknown("task of Meta-World", name, table)
         self.name, self.env = name, table[name](reward_function_version=reward)
-        self.env.max_path_length = np.inf  # the horizon is MetaVectorEnv's
+        self.env.max_path_length = np.inf  # MetaVectorEnv ends episodes
         if goal_visible:  # what stock's `set_task` does, which has its bounds computed anew
             self.env._partially_observable = False
             del self.env.sawyer_observation_space

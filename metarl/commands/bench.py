@@ -39,10 +39,10 @@ class Bench:
 
     suite: tyro.conf.Positional[str] = "ml10"
     """ml1:<task>, ml10 or ml45: its train tasks are stepped."""
-    slots: str = "20"
+    num_envs: str = "20"
     """Slots. Several, such as 1,10,100: how the native engine's cost grows, instead of the comparison."""
     threads: str | None = None
-    """Threads of native, bare and envpool; several, such as 1,2,4, as with slots. Default: one a usable core."""
+    """Threads of native, bare and envpool; several, such as 1,2,4, as with num_envs. Default: one a usable core."""
     contenders: str = "native,python,async,bare,envpool"
     """Which to measure: native; python (stock, one process); async (stock, a process a slot); bare (mj_step alone); envpool."""
     seconds: float = 20.0
@@ -61,13 +61,13 @@ class Bench:
         check(self, seconds="(0, inf)")
         if self.json is not None and self.json.is_dir():
             raise UserError(f"{self.json} is a folder: --json needs a file")
-        slots = numbers("slots", self.slots)
+        slots = numbers("num_envs", self.num_envs)
         threads = [machine.worker_count()] if self.threads is None else numbers("threads", self.threads)
         combinations = combine(slots, threads)
         if len(combinations) > 1 and "native" not in names:
             raise UserError("several slots or threads show the native engine's cost: --contenders must name native")
         tasks = suite(self.suite).train
-        refuse_beyond({environments(max(slots)): slots_bytes(tasks, max(slots))}, "fewer --slots need less")
+        refuse_beyond({environments(max(slots)): slots_bytes(tasks, max(slots))}, "a smaller --num-envs needs less")
 
         facts = machine_facts()
         say(f"{self.suite} on {facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")

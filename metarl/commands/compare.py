@@ -43,7 +43,7 @@ class Compare:
     mode: Literal["sampled", "mean"] = "sampled"
     """Which actions; few-shot learners have none."""
     anyway: bool = False
-    """Compare also what differs in suite, goals, horizon and the like; it is said."""
+    """Compare also what differs in suite, goals, length of episodes and the like; it is said."""
     plot: Path | None = None
     """Where to draw performance profiles of success (several runs), a png, svg or pdf."""
     debug: bool = False

@@ -53,7 +53,7 @@ class EvaluateOwn:
     """Episodes a trial; metaworld: episodes of experience before the agent is measured."""
     adapt_every: int | None = None
     """Episodes after which `adapt` is called; default: 1; metaworld: all of them, as stock."""
-    horizon: int = HORIZON
+    max_episode_steps: int = HORIZON
     """Steps of an episode."""
     trials: int = 1
     """all-goals: trials a goal."""
@@ -84,7 +84,7 @@ class EvaluateOwn:
         check(
             self,
             episodes="[1, inf)",
-            horizon="[1, inf)",
+            max_episode_steps="[1, inf)",
             trials="[1, inf)",
             seeds="[1, inf)",
             adapt_every="[1, inf)",
@@ -102,7 +102,7 @@ class EvaluateOwn:
         letters = {
             "episodes": "e",
             "adapt_every": "a",
-            "horizon": "h",
+            "max_episode_steps": "h",
             "trials": "t",
             "train_goals": "tr",
             "seed": "s",
@@ -151,7 +151,7 @@ class EvaluateOwn:
             before = open_run(path)[0].config
             if (before["agent"], before["suite"]) != (self.agent, played.name):
                 raise UserError(f"{path} is of {before['agent']} on {before['suite']}: name another --out")
-        options = {"suite_seed": played.seed, "horizon": self.horizon, "reward": self.reward, "seed": 0}
+        options = {"suite_seed": played.seed, "max_episode_steps": self.max_episode_steps, "reward": self.reward, "seed": 0}
         return Run(
             path,
             {
@@ -176,7 +176,7 @@ class EvaluateOwn:
             "run_seed": 0,
             "checkpoint": "own",
             "step": 0,
-            "horizon": self.horizon,
+            "max_episode_steps": self.max_episode_steps,
             "reward": self.reward,
             "seed": self.seed,
             "device": "cpu",
@@ -193,7 +193,7 @@ class EvaluateOwn:
         if not goals:
             raise UserError(f"{played.name} holds nothing out: evaluate on train goals (--train-goals)")
         sides, engine = {}, self.engine
-        each = self.trials * self.episodes * self.horizon * len(MODES)
+        each = self.trials * self.episodes * self.max_episode_steps * len(MODES)
         with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=self.quiet) as bar:
             done = 0
             for side, tasks in goals.items():
@@ -201,7 +201,7 @@ class EvaluateOwn:
                     replace(played.train, tasks=tuple(tasks)),
                     min(SLOTS, len(tasks) * self.trials),
                     engine=self.engine,
-                    horizon=self.horizon,
+                    max_episode_steps=self.max_episode_steps,
                     reward=self.reward,
                 )
                 engine = env.engine.name
@@ -253,7 +253,7 @@ class EvaluateOwn:
                 played.test,
                 engine=engine,
                 seed=seed,
-                horizon=self.horizon,
+                max_episode_steps=self.max_episode_steps,
                 episodes=every,
                 steps=self.episodes // every,
                 reward=self.reward,

@@ -56,8 +56,12 @@ def command(args: list[str]) -> int:
         raise unknown("preset", name, presets)
     options = dict(presets[name].options)
     own_suite = suite_label or (run.config["suite"] if run else "")
-    if is_named(own_suite) and entry(chosen).training == CONTROL and (horizon := find_suite(own_suite).horizon):
-        options["horizon"] = horizon
+    if (
+        is_named(own_suite)
+        and entry(chosen).training == CONTROL
+        and (max_episode_steps := find_suite(own_suite).max_episode_steps)
+    ):
+        options["max_episode_steps"] = max_episode_steps
     own, shared = presets[name].settings, options_of(chosen)(**options)
     if run is not None and run.config["agent"] == chosen:
         own, shared = read_config(run.config)

@@ -67,15 +67,15 @@ def evaluate(
     shape = (len(tasks), trials, episodes)
     measures = [measure.key for measure in (OF_GOALS if env.distribution.success else (RETURN,))]
     figures = len(tasks) * trials * (100 + episodes * len(measures) * len(modes) * 40)
-    steps = env.num_envs * env.horizon
+    steps = env.num_envs * env.max_episode_steps
     needs = {f"figures of {len(tasks) * trials:,} trials": figures, f"{steps:,} steps of an episode": steps * 50}
-    refuse_beyond(needs, "fewer trials and episodes and a shorter horizon need less")
+    refuse_beyond(needs, "fewer trials and episodes and shorter episodes need less")
     curves: Curves = {mode: {measure: np.zeros(shape) for measure in measures} for mode in modes}
     spread: list[list[float]] = []
     jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]
     for first in range(0, len(jobs), env.num_envs):
         batch, name = jobs[first : first + env.num_envs], f"{part}/{first}"
-        steps = first * env.horizon * episodes * len(modes)
+        steps = first * env.max_episode_steps * episodes * len(modes)
         played = kept.parts.get(name) if kept else None
         if played is None:
             filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
@@ -91,11 +91,11 @@ def evaluate(
                 device=device,
                 branch=lambda e: "mean" in modes,
             )
-            step = env.horizon * len(batch) * len(modes)
+            step = env.max_episode_steps * len(batch) * len(modes)
             played = _measured(trial_of_each, modes, measures, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
             if kept:
                 kept.put(name, played)
-        progress(steps + env.horizon * episodes * len(modes) * len(batch))
+        progress(steps + env.max_episode_steps * episodes * len(modes) * len(batch))
         for mode, found in played["figures"].items():
             for measure, values in found.items():
                 for (goal, trial), row in zip(batch, values):

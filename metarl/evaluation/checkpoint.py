@@ -72,7 +72,7 @@ def evaluate_checkpoint(
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
     del work["sides"]
     kept = Journal(run.path / "evaluations" / f".{name}.partial", work)
-    each = plan.trials * content["episodes"] * o.horizon * len(modes)
+    each = plan.trials * content["episodes"] * o.max_episode_steps * len(modes)
     total = sum(map(len, goals.values())) * each
     with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
         done = 0
@@ -103,7 +103,7 @@ def _play_side(
         pool,
         min(SLOTS, len(tasks) * trials),
         engine=content["engine"] if pool.make is None else "auto",
-        horizon=content["horizon"],
+        max_episode_steps=content["max_episode_steps"],
         reward=content["reward"],
         terminate_on_success=content["terminate_on_success"],
     )

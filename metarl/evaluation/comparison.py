@@ -23,7 +23,7 @@ from metarl.system.counts import plural
 NEEDED = {
     "suite": "suite",
     "suite_seed": "suite seed (other goals)",
-    "horizon": "horizon",
+    "max_episode_steps": "length of an episode",
     "reward": "reward function",
     "terminate_on_success": "terminate on success",
 }
@@ -38,7 +38,7 @@ EPISODES = {
 }
 """What evaluations of few-shot learners must have in common too for their episodes to be the same."""
 OPTIONS = {
-    CONTROL: ("num_envs", "episodes_per_trial", "horizon", "reward", "goals", "suite_seed", "terminate_on_success"),
+    CONTROL: ("num_envs", "episodes_per_trial", "max_episode_steps", "reward", "goals", "suite_seed", "terminate_on_success"),
     FEW_SHOT: ("ways", "shots", "queries", "meta_batch", "rotations", "split_seed", "image_size", "sentence_encoder"),
 }
 """Options of training that make runs differ in more than their seed, by kind of training."""

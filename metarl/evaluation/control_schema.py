@@ -43,7 +43,7 @@ class Played(Header):
     suite_seed: int
     trained_on: NotRequired[Trained]
     adapt_every: NotRequired[int | None]
-    horizon: int
+    max_episode_steps: int
     reward: str
 
 
@@ -82,6 +82,8 @@ class StockEvaluation(Played):
 
 def whole(content: dict[str, Any]) -> ControlEvaluation:
     """An evaluation in which all that a report uses is there, under known keys. Its first fault raises one of `FAULTS`."""
+    if "horizon" in content:  # its name in version 0.2
+        content["max_episode_steps"] = content.pop("horizon")
     typed(content, ControlEvaluation)
     true(min(content["trials"], content["episodes"]) >= 1)
     content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}

@@ -68,7 +68,7 @@ class _StockView:
         return SimpleNamespace(goal=np.array(self.env.envs[slot].unwrapped._target_pos))
 
 
-def stock_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) -> tuple[Any, Any]:
+def stock_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[Any, Any]:
     """Meta-World's own environments on these tasks, and what an agent may see of them.
 
     Made by the function behind its gymnasium ids, which themselves serve goals by another seed.
@@ -99,7 +99,7 @@ def stock_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) ->
         split="test",
         terminate_on_success=True,
         task_select="pseudorandom",
-        max_episode_steps=horizon,
+        max_episode_steps=max_episode_steps,
         reward_function_version=reward,
         recurrent_info_in_obs=True,
         normalize_reward_in_recurrent_info=False,
@@ -164,10 +164,12 @@ class NativeEnvs:
         return np.hstack([obs, added]), reward, terminated, truncated, info
 
 
-def native_envs(tasks: TaskDistribution, seed: int, horizon: int, reward: str) -> tuple[NativeEnvs, MetaVectorEnv]:
+def native_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[NativeEnvs, MetaVectorEnv]:
     """The same as `stock_envs` on the native engine."""
     dealt = shares(tasks)
-    env = make_vec(tasks, len(dealt), engine="native", horizon=horizon, reward=reward, terminate_on_success=True)
+    env = make_vec(
+        tasks, len(dealt), engine="native", max_episode_steps=max_episode_steps, reward=reward, terminate_on_success=True
+    )
     return NativeEnvs(env, dealt, seed), env
 
 
@@ -180,7 +182,7 @@ def measure(
     *,
     engine: str,
     seed: int,
-    horizon: int,
+    max_episode_steps: int,
     episodes: int,
     device: torch.device,
     steps: int = 1,
@@ -195,7 +197,7 @@ def measure(
         tasks: the held-out tasks.
         engine: python (stock environments) or native.
         seed: of the order of goals and of the actions.
-        horizon: steps of an episode, at most `HORIZON`.
+        max_episode_steps: steps of an episode, at most `HORIZON`.
         episodes: of adaptation, for each of the `steps` calls of `adapt`.
         device: where the learner's tensors are.
         reward: v2 or v1.
@@ -206,18 +208,20 @@ def measure(
         success and return, means over task names, and success by_task.
 
     Raises:
-        UserError: tasks that are not Meta-World's, or a horizon beyond stock's.
+        UserError: tasks that are not Meta-World's, or longer episodes than stock's.
     """
 
     def make(seen: Any) -> StockAgent:
-        return StockAgent(learner, seen, seed=seed, device=device, horizon=horizon, episodes=episodes, progress=progress)
+        return StockAgent(
+            learner, seen, seed=seed, device=device, max_episode_steps=max_episode_steps, episodes=episodes, progress=progress
+        )
 
     return figure(
         make,
         tasks,
         engine=engine,
         seed=seed,
-        horizon=horizon,
+        max_episode_steps=max_episode_steps,
         episodes=episodes,
         steps=steps,
         reward=reward,
@@ -231,7 +235,7 @@ def figure(
     *,
     engine: str,
     seed: int,
-    horizon: int,
+    max_episode_steps: int,
     episodes: int,
     steps: int,
     reward: str,
@@ -243,10 +247,10 @@ def figure(
         make_agent: gives the agent for what may be seen of the environments: how many slots, which spaces. Its observations
             end with the previous action, reward and done.
     """
-    if horizon > HORIZON:
-        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: a horizon of {horizon} is not theirs")
+    if max_episode_steps > HORIZON:
+        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")
     evaluation = importlib.import_module("metaworld.evaluation")
-    env, seen = ENGINES[engine](tasks, seed, horizon, reward)
+    env, seen = ENGINES[engine](tasks, seed, max_episode_steps, reward)
     try:
         success, returned, by_task = evaluation.metalearning_evaluation(
             make_agent(seen),
@@ -293,7 +297,7 @@ def evaluate_checkpoint(
     steps = max(1, source.episodes // every) if every else max(1, setup.agent.phases - 1)
     dealt = shares(tasks)
     rounds = -(-QUOTA // (len(dealt) // len(tasks.names)))
-    most = EVALUATIONS * options.horizon * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early
+    most = EVALUATIONS * options.max_episode_steps * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early
     figures: dict[str, Any] = {}
     done = 0
     with one_thread(), Progress(most * seeds, what="steps of evaluation", quiet=quiet) as bar:
@@ -310,7 +314,7 @@ def evaluate_checkpoint(
                 tasks,
                 engine=plan.engine,
                 seed=plan.seed + i,
-                horizon=options.horizon,
+                max_episode_steps=options.max_episode_steps,
                 episodes=episodes,
                 device=source.device,
                 steps=steps,

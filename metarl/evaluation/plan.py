@@ -100,7 +100,7 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
         "checkpoint": checkpoint.path.name,
         "step": checkpoint.step,
         "adapt_every": setup.adapt_every,
-        "horizon": o.horizon,
+        "max_episode_steps": o.max_episode_steps,
         "reward": o.reward,
         "seed": seed,
         "device": setup.source.device.type,

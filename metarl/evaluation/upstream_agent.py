@@ -32,7 +32,7 @@ class StockAgent:
         env: says how many slots there are and what spaces they have; shown to learners that have a method `meet`.
         seed: of the sampled actions; each (evaluation, slot) has a stream of its own.
         device: where the learner's tensors are.
-        horizon: steps of an episode.
+        max_episode_steps: steps of an episode.
         episodes: episodes that `adapt` gets at a time.
         progress: called with the environment steps of each step of the slots.
     """
@@ -44,12 +44,12 @@ class StockAgent:
         *,
         seed: int,
         device: torch.device,
-        horizon: int,
+        max_episode_steps: int,
         episodes: int,
         progress: Callable[[int], None] = lambda steps: None,
     ) -> None:
         self.learner, self.env, self.seed, self.device = learner, env, seed, device
-        self.horizon, self.episodes, self.progress = horizon, episodes, progress
+        self.max_episode_steps, self.episodes, self.progress = max_episode_steps, episodes, progress
         self.evaluations = 0
         self.state: State = None
         self.adapted: tuple[State, tuple[Tensor, ...]] | None = None
@@ -89,7 +89,7 @@ class StockAgent:
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """A sampled action of each slot, (N, 4) float32, while it adapts."""
         if self.noise is None:
-            drawn = draw_noise(self.env.single_action_space, self.generators, self.episodes * self.horizon)
+            drawn = draw_noise(self.env.single_action_space, self.generators, self.episodes * self.max_episode_steps)
             self.noise = torch.from_numpy(drawn).to(self.device)
         query = self._query(observations)
         prediction, self.state = self.learner.predict(self.state, query)

@@ -142,19 +142,19 @@ class Film:
             replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)),
             len(self.tasks),
             engine=self.setup.env.engine.name,
-            horizon=o.horizon,
+            max_episode_steps=o.max_episode_steps,
             reward=o.reward,
             terminate_on_success=o.terminate_on_success,
         )
         mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
         cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
         clips: list[list[Clip]] = [[] for _ in self.tasks]
-        total = last * o.horizon * len(self.tasks)
+        total = last * o.max_episode_steps * len(self.tasks)
         with one_thread(), Progress(total, what="steps played", quiet=self.quiet) as bar:
 
             def watch(e: int, branch: bool) -> Any:
                 def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:
-                    bar.within(total * (e + (t + 1) / o.horizon) / last)
+                    bar.within(total * (e + (t + 1) / o.max_episode_steps) / last)
                     if e in cameras and branch == mean:
                         cameras[e].take(t)
 
@@ -226,7 +226,7 @@ class _Camera:
     def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
         every = env.metadata["render_fps"] * speed / fps
         self.env, self.scenes = env, dict[int, list[Any]]()
-        self.times = {int(i * every) for i in range(math.ceil(env.horizon / every))}
+        self.times = {int(i * every) for i in range(math.ceil(env.max_episode_steps / every))}
 
     def take(self, t: int) -> None:
         """Look at the world after step t of the episode, if it is time to."""

@@ -29,7 +29,7 @@ def _shown(run: Reading) -> str:
 
 def _progress(run: Reading) -> str:
     options = run.config["options"]
-    planned, per = options.get("steps"), [options.get(key) for key in ("num_envs", "episodes_per_trial", "horizon")]
+    planned, per = options.get("steps"), [options.get(key) for key in ("num_envs", "episodes_per_trial", "max_episode_steps")]
     # --steps counts whole episodes; those that ended early took fewer
     whole = len(run.lines) * math.prod(per) if all(isinstance(n, int) for n in per) else 0
     done = f"{run.step:,} {run.unit}"

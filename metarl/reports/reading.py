@@ -17,6 +17,7 @@ from metarl.evaluation.control_schema import StockEvaluation, whole_stock
 from metarl.evaluation.reading import CHECKS
 from metarl.evaluation.shown import best
 from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, METAWORLD
+from metarl.runs.migration import migrated
 from metarl.sharing.locations import is_packed
 from metarl.system.confinement import leads_out, run_of, strangers
 from metarl.system.counts import plural
@@ -152,7 +153,7 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
 
 def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
     """A configuration in which all that a report uses is there."""
-    content = dict(content)
+    content = migrated(dict(content))
     for key in ("options", "settings", "packages", "machine"):
         content[key] = content[key] if isinstance(content.get(key), dict) else {}
     return content

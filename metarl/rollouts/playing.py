@@ -68,7 +68,7 @@ def play(
         obs: (N, ...) the current observations.
         previous: action, reward and done of the step before, see `nothing_before`.
         episodes: how many.
-        noise: (episodes * horizon, N, entries) to sample actions with; None: the distribution's mode.
+        noise: (episodes * max_episode_steps, N, entries) to sample actions with; None: the distribution's mode.
         device: where the learner's tensors are.
         keep_states: keep the learner's state before every k-th step, for this k; 0: never.
         watch: see `Watch`.

@@ -24,7 +24,7 @@ class Rollout:
         action: as sampled, before it was clipped to the action space; discrete: int64.
         log_prob: of the action, (T, N).
         reward, done, success: (T, N); done: the step ended an episode.
-        terminated: (T, N) bool; the environment itself ended it, not the horizon.
+        terminated: (T, N) bool; the environment itself ended it, not the number of steps.
         ends: where episodes ended, (K, 2) int64 of step and slot, and the observations that they ended with, (K, ...).
         episode: index of the episode within this rollout, (T, N) int64.
         step: index of the step within its episode, (T, N) int64.

@@ -38,7 +38,7 @@ class Storage:
         device: torch.device,
     ) -> None:
         self.space, self.episodes, self.device = env.single_action_space, episodes, device
-        self.limit, self.steps = episodes * env.horizon, 0
+        self.limit, self.steps = episodes * env.max_episode_steps, 0
         self.seen = [np.empty((self.limit + 1, *first.shape), np.float32) for first in (obs, *previous)]
         for rows, first in zip(self.seen, (obs, *previous)):
             rows[0] = first

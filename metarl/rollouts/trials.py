@@ -70,7 +70,7 @@ def play_trial(
         for mean in (True, False) if branch(e) else (False,):
             env.set_tasks(tasks)
             obs, _ = env.reset(seed=resets(e))
-            noise = None if mean else draw_noise(env.single_action_space, generators, env.horizon)
+            noise = None if mean else draw_noise(env.single_action_space, generators, env.max_episode_steps)
             rollout, after, _, then = play(
                 env,
                 learner,
@@ -101,7 +101,7 @@ class Trials:
     Where the environment draws a task for every episode (`resample="episode"`), an iteration's reset draws the first ones.
 
     Args:
-        env: where to play; its horizon is the length of an episode.
+        env: where to play; its `max_episode_steps` is the length of an episode.
         tasks: what to draw tasks from.
         episodes: episodes of a phase.
         seed: the run's seed.
@@ -130,7 +130,7 @@ class Trials:
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Rollout, State]:
         """Play `episodes` episodes with sampled actions."""
-        steps = self.episodes * self.env.horizon
+        steps = self.episodes * self.env.max_episode_steps
         generators = [generator(self.seed, ACTIONS, self.iteration, phase, slot) for slot in range(self.num_tasks)]
         noise = draw_noise(self.env.single_action_space, generators, steps)
 

@@ -10,6 +10,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from metarl.errors import UserError
+from metarl.runs.migration import migrated
 
 FORMAT = 2
 
@@ -44,7 +45,9 @@ def _read(folder: Path) -> Checkpoint:
         raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
     if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
         raise ValueError("agent.safetensors is not what was written")
-    return Checkpoint(folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), note["config"])
+    return Checkpoint(
+        folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), migrated(note["config"])
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -130,7 +130,7 @@ def _about(name: str, config: Content) -> str:
             f"Trained on `{config['suite']}` with suite seed {o['suite_seed']} and "
             f"{plural(o['goals'], 'goal')} a task ({held_out}), run "
             f"seed {o['seed']}, for {plural(config['step'], 'environment step')} over all slots, in trials of "
-            f"{plural(o['episodes_per_trial'], 'episode')} of {plural(o['horizon'], 'step')}, reward {o['reward']}."
+            f"{plural(o['episodes_per_trial'], 'episode')} of {plural(o['max_episode_steps'], 'step')}, reward {o['reward']}."
         )
     else:
         how = (
@@ -169,7 +169,7 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
         how = (
             f"Protocol `{evaluation['protocol']}` on `{evaluation['suite']}`, suite seed {evaluation['suite_seed']}: every "
             f"goal gets equally many trials ({evaluation['trials']}) of {plural(evaluation['episodes'], 'episode')} of "
-            f"{plural(evaluation['horizon'], 'step')}; episode 1 is before any "
+            f"{plural(evaluation['max_episode_steps'], 'step')}; episode 1 is before any "
             f"experience. Seed of the actions {evaluation['seed']}, "
             f"engine {evaluation['engine']}. Intervals are {percent:.0%}, over goals; one run."
         )

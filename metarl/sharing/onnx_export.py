@@ -138,7 +138,7 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
         replace(setup.suite.train, tasks=(task,)),
         1,
         engine=setup.env.engine.name,
-        horizon=o.horizon,
+        max_episode_steps=o.max_episode_steps,
         reward=o.reward,
         terminate_on_success=o.terminate_on_success,
     )

@@ -7,6 +7,7 @@ import metarl
 from metarl.errors import UserError
 from metarl.runs.checkpoints import FORMAT
 from metarl.runs.directory import Run
+from metarl.runs.migration import migrated
 from metarl.sharing.locations import is_packed
 from metarl.system.confinement import run_of
 
@@ -39,4 +40,4 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
         raise UserError(f"{root}/config.json is damaged") from None
     if found != (FORMAT, ".".join(metarl.__version__.split(".")[:2])):
         raise UserError(f"{root} was made by metarl {config['metarl']}; this is {metarl.__version__}, which cannot continue it")
-    return Run(root, config), named
+    return Run(root, migrated(config)), named

@@ -26,6 +26,7 @@ from metarl.agents import AGENTS
 from metarl.errors import UserError
 from metarl.runs.checkpoints import Checkpoint, join
 from metarl.runs.directory import Run
+from metarl.runs.migration import migrated
 from metarl.sharing.locations import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
 from metarl.system.confinement import check_own
 from metarl.system.counts import plural
@@ -124,6 +125,7 @@ def _config(folder: Path) -> dict[str, Any]:
             raise ValueError("Python files are never taken from a packed model, and its agent or suite is of one")
         if not 0 <= config["iteration"] <= config["step"] < 10**12:
             raise ValueError("its steps are none")
+        config = migrated(config)
         config["options"] |= {"device": "auto", "run_dir": None}
         for made in read_config(config):
             _check_kinds(made)

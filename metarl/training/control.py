@@ -41,7 +41,7 @@ class TrainOptions(LoopOptions):
     """Slots: tasks of an iteration."""
     episodes_per_trial: int = 10
     """Episodes in which the agent may adapt to a task."""
-    horizon: int = HORIZON
+    max_episode_steps: int = HORIZON
     """Steps of an episode."""
     engine: str = "auto"
     """auto, native or python: see `metarl list`."""
@@ -56,17 +56,17 @@ class TrainOptions(LoopOptions):
             self,
             num_envs="[1, inf)",
             episodes_per_trial="[1, inf)",
-            horizon="[1, inf)",
+            max_episode_steps="[1, inf)",
             goals="[1, 100000]",
             suite_seed="[0, 4294967294]",
         )
 
-    shorter = "--num-envs, --episodes-per-trial or --horizon"
+    shorter = "--num-envs, --episodes-per-trial or --max-episode-steps"
 
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps of an iteration, over all slots."""
-        return self.num_envs * self.episodes_per_trial * self.horizon
+        return self.num_envs * self.episodes_per_trial * self.max_episode_steps
 
 
 class Setup(NamedTuple):
@@ -87,7 +87,7 @@ class Setup(NamedTuple):
         """What is trained on what, for how long, in words."""
         o = self.options
         return (
-            f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.horizon, 'step')} "
+            f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.max_episode_steps, 'step')} "
             f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"{''.join(f'{note}.{chr(10)}' for note in self._notes())}"
@@ -139,7 +139,7 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
         made.train,
         slots or options.num_envs,
         engine=options.engine,
-        horizon=options.horizon,
+        max_episode_steps=options.max_episode_steps,
         reward=options.reward,
         terminate_on_success=options.terminate_on_success,
         resample=agent_class.resample,
@@ -178,7 +178,7 @@ def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "Task
     from metarl.envs.vector import environments, slots_bytes
 
     observation = 39 if tasks.make is None else 1  # of one's own, whose size is not known yet, at least
-    steps = max(options.episodes_per_trial * options.horizon, getattr(settings, "chunk", 0))
+    steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
     numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # of a step, float32: see `Rollout`
     kept = getattr(settings, "buffer_size", 0)
     needs = {

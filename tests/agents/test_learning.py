@@ -19,8 +19,8 @@ from metarl.system.user_code import run_file
 SEEDS = range(5)
 
 
-def _trained(tasks, settings, seed: int, iterations: int, num_envs: int, horizon: int, episodes: int, **env):
-    agent, source = toy(tasks, num_envs, horizon, episodes, settings, seed=seed, **env)
+def _trained(tasks, settings, seed: int, iterations: int, num_envs: int, max_episode_steps: int, episodes: int, **env):
+    agent, source = toy(tasks, num_envs, max_episode_steps, episodes, settings, seed=seed, **env)
     for iteration in range(iterations):
         agent.iterate(source, iteration)
     return agent, source

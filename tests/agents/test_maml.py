@@ -20,8 +20,8 @@ from metarl.runs.checkpoints import copied
 SMALL = {"layers": (8,), "inner_lr": 0.3, "fvp_fraction": 1.0}
 
 
-def _reach(num_envs: int = 3, horizon: int = 20, episodes: int = 2, **settings):
-    return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, MAMLSettings(**{**SMALL, **settings}))
+def _reach(num_envs: int = 3, max_episode_steps: int = 20, episodes: int = 2, **settings):
+    return toy(suite("ml1:reach-v3").train, num_envs, max_episode_steps, episodes, MAMLSettings(**{**SMALL, **settings}))
 
 
 def _double(agent, batches):
@@ -125,7 +125,7 @@ def test_an_inner_step_is_the_policy_gradient_over_the_tasks_own_steps():
 
 
 def test_advantages_are_cut_where_episodes_end_and_standardised_within_each_task():
-    agent, source = _reach(num_envs=2, horizon=30, episodes=2, gamma=0.9, lam=0.8)
+    agent, source = _reach(num_envs=2, max_episode_steps=30, episodes=2, gamma=0.9, lam=0.8)
     source.begin(0)
     rollout, _ = source.collect(agent, agent.begin(2), 0)
     x = agent.policy.scaler.observation(rollout.query.obs)
@@ -245,7 +245,7 @@ def test_a_support_without_a_step_or_without_an_end_is_no_harm():
 
 
 def test_the_fisher_product_is_computed_on_evenly_spaced_steps():
-    agent, source = _reach(horizon=20, episodes=2, fvp_fraction=0.25)
+    agent, source = _reach(max_episode_steps=20, episodes=2, fvp_fraction=0.25)
     seen, rows = [], agent.phase(trial(agent, source)[0]).rows
 
     class Spy(type(rows.__self__)):

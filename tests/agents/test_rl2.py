@@ -17,8 +17,8 @@ from metarl.rollouts.rollout import Rollout
 SMALL = {"layers": (16,), "hidden": 16, "chunk": 50, "minibatch": 8, "epochs": 2}
 
 
-def _reach(num_envs: int, horizon: int, episodes: int, **settings):
-    return toy(suite("ml1:reach-v3").train, num_envs, horizon, episodes, RL2Settings(**{**SMALL, **settings}))
+def _reach(num_envs: int, max_episode_steps: int, episodes: int, **settings):
+    return toy(suite("ml1:reach-v3").train, num_envs, max_episode_steps, episodes, RL2Settings(**{**SMALL, **settings}))
 
 
 def _collect(agent, source, iteration: int = 0) -> Rollout:

@@ -23,7 +23,7 @@ from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
 
 REACH = "ml1:reach-v3"
-QUICK = ["--seconds", "0.01", "--slots", "2"]
+QUICK = ["--seconds", "0.01", "--num-envs", "2"]
 
 
 def mixed(slots: int) -> list[Task]:
@@ -133,7 +133,7 @@ def test_the_command_and_its_json(tmp_path, capsys):
 
 def test_several_sizes_show_how_the_cost_grows(tmp_path, capsys):
     path = tmp_path / "bench.json"
-    args = ["bench", REACH, "--seconds", "0.01", "--slots", "1,3", "--threads", "1,2", "--json", str(path)]
+    args = ["bench", REACH, "--seconds", "0.01", "--num-envs", "1,3", "--threads", "1,2", "--json", str(path)]
     assert cli.run(args) == 0
     rows = json.loads(path.read_text())["growth"]
     assert [(row["slots"], row["threads"]) for row in rows] == [(1, 1), (3, 1), (3, 2)]
@@ -194,15 +194,15 @@ def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
         (["ml1:reach"], "Did you mean reach-v3"),
         ([REACH, "--contenders", "native,asink"], "unknown contender 'asink'. Did you mean async"),
         ([REACH, "--contenders", ""], "unknown contender ''"),
-        ([REACH, "--slots", "0"], "slots must be at least 1, not 0"),
-        ([REACH, "--slots", "10,-2"], "slots must be at least 1, not -2"),
-        ([REACH, "--slots", "10,many"], "slots must be whole numbers, such as 1,10,100: 'many' is not a number"),
+        ([REACH, "--num-envs", "0"], "num_envs must be at least 1, not 0"),
+        ([REACH, "--num-envs", "10,-2"], "num_envs must be at least 1, not -2"),
+        ([REACH, "--num-envs", "10,many"], "num_envs must be whole numbers, such as 1,10,100: 'many' is not a number"),
         ([REACH, "--threads", "1.5"], "threads must be whole numbers"),
         ([REACH, "--threads", "0"], "threads must be at least 1, not 0"),
         ([REACH, "--seconds", "0"], "seconds must be positive"),
         ([REACH, "--seconds", "nan"], "seconds must be positive"),
         ([REACH, "--seconds", "long"], "long"),
-        ([REACH, "--slots", "1,2", "--contenders", "bare"], "--contenders must name native"),
+        ([REACH, "--num-envs", "1,2", "--contenders", "bare"], "--contenders must name native"),
         ([REACH, "--json", "."], "--json needs a file"),
     ],
 )
@@ -237,7 +237,7 @@ def test_an_interrupt_shows_the_rounds_before_it(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_ends_every_process_without_a_traceback():
-    options = ["--slots", "2", "--seconds", "600", "--contenders", "async,bare"]
+    options = ["--num-envs", "2", "--seconds", "600", "--contenders", "async,bare"]
     args = [sys.executable, "-m", "metarl.cli", "bench", REACH, *options]
     # A shell gives what it starts in the background a SIGINT that is ignored, and children inherit it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

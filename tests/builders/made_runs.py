@@ -46,7 +46,7 @@ def evaluation(
         "trials": trials,
         "episodes": episodes,
         "adapt_every": None,
-        "horizon": 500,
+        "max_episode_steps": 500,
         "reward": "v2",
         "terminate_on_success": False,
         "engine": "native",
@@ -85,7 +85,14 @@ def make_run(
         more: values in the evaluation that replace the usual ones.
     """
     path.mkdir(parents=True)
-    options = {"seed": seed, "suite_seed": 1, "steps": 3000, "horizon": 500, "evaluate_every": 0, "evaluate_on": "validation"}
+    options = {
+        "seed": seed,
+        "suite_seed": 1,
+        "steps": 3000,
+        "max_episode_steps": 500,
+        "evaluate_every": 0,
+        "evaluate_on": "validation",
+    }
     config = {
         "metarl": "0.2.0",
         "format": FORMAT,

@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 POINT, AGENT = f"{EXAMPLES}/point_robot.py:point_robot", f"{EXAMPLES}/my_agent.py:MyAgent"
 STEPS = 2 * 2 * 10
 """Environment steps of an iteration of `train_own`."""
-_SMALL = "--num-envs 2 --episodes-per-trial 2 --horizon 10 --device cpu --quiet".split()
+_SMALL = "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 10 --device cpu --quiet".split()
 _RL2 = "--layers 8 --hidden 8 --chunk 10 --minibatch 2 --epochs 1".split()
 
 STILL = """
@@ -26,7 +26,7 @@ class Still:
     def reset(self, env_mask): ...
     def eval_action(self, observations): return np.zeros((len(observations), 4))
 """
-SMALL = "--goals 2 --episodes 1 --train-goals 0 --horizon 2 --quiet".split()
+SMALL = "--goals 2 --episodes 1 --train-goals 0 --max-episode-steps 2 --quiet".split()
 ENV = """
 import gymnasium, numpy as np
 from metarl.evaluation.tables import table, verdict

@@ -24,14 +24,14 @@ STEPS = 2 * 2 * 20
 """Environment steps of an iteration with `TINY`."""
 # Nothing is annealed, so that a run's beginning doesn't depend on how long it is to be.
 TINY = (
-    "--num-envs 2 --episodes-per-trial 2 --horizon 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 "
+    "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 "
     "--device cpu --learning-rate-final None --entropy-final None"
 ).split()
 
 
 def train(path: Path, iterations: int = 3, *more: str, agent: str = "rl2") -> int:
     """Train reach in `path`; returns the exit status."""
-    options = TINY if agent == "rl2" else "--num-envs 2 --episodes-per-trial 2 --horizon 20 --device cpu".split()
+    options = TINY if agent == "rl2" else "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 20 --device cpu".split()
     start = ["train", agent, "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet"]
     return cli.run([*start, *options, *more])
 
@@ -117,7 +117,7 @@ COUNTDOWNS = TaskDistribution((Task("countdown", 3), Task("countdown", 5)), make
 def toy(
     tasks: TaskDistribution,
     num_envs: int,
-    horizon: int,
+    max_episode_steps: int,
     episodes: int,
     settings: Any,
     agent_class: Any = None,
@@ -126,7 +126,7 @@ def toy(
     **env_options: Any,
 ) -> tuple[Any, Trials]:
     """The agent of these settings (RL² or MAML, or another class), and its source with so many episodes a phase."""
-    env = make_vec(tasks, num_envs, horizon=horizon, **env_options)
+    env = make_vec(tasks, num_envs, max_episode_steps=max_episode_steps, **env_options)
     agent = (agent_class or (RL2 if isinstance(settings, RL2Settings) else MAML))(
         settings,
         env.single_observation_space,

@@ -26,7 +26,7 @@ REACH = ["rl2", "ml1:reach-v3"]
         (["train", *REACH, "--device", "tpu"], "device must be auto, cpu, cuda"),
         (["train", *REACH, "--steps", "0"], "steps must be at least 1"),
         (["train", *REACH, "--num-envs", "0"], "num_envs must be at least 1"),
-        (["train", *REACH, "--horizon", "-3"], "horizon must be at least 1"),
+        (["train", *REACH, "--max-episode-steps", "-3"], "max_episode_steps must be at least 1"),
         (["train", *REACH, "--steps", "2.5"], "not a whole number"),
         (["train", *REACH, "--gamma", "1.5"], "gamma"),
         (["train", *REACH, "--reward", "v3"], "reward must be"),
@@ -118,3 +118,15 @@ def test_importing_the_package_and_asking_for_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "0"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["train", "rl2", "ml1:reach-v3", "--horizon", "20"], "--horizon is now --max-episode-steps"),
+        (["train", "rl2", "ml1:reach-v3", "--horizon=20"], "--horizon is now --max-episode-steps"),
+        (["bench", "--slots", "3"], "--slots is now --num-envs"),
+    ],
+)
+def test_an_old_name_of_an_option_is_refused_with_the_new_one(args, says, tmp_path, monkeypatch, capsys):
+    refused(args, says, tmp_path, monkeypatch, capsys)

@@ -94,7 +94,7 @@ def spread(num_envs: int) -> list[Task]:
 
 def native(num_envs: int, num_threads: int | None = 1, tasks: list[Task] | None = None) -> MetaVectorEnv:
     """An environment on tasks of all classes, reset."""
-    env = make_vec(native_tasks(), num_envs, engine="native", num_threads=num_threads, horizon=1000)
+    env = make_vec(native_tasks(), num_envs, engine="native", num_threads=num_threads, max_episode_steps=1000)
     env.set_tasks(tasks or spread(num_envs))
     env.reset()
     return env
@@ -105,7 +105,7 @@ def test_equal_to_stock_across_episodes(name: str, singles: set[float]) -> None:
     """Three players: random, the expert, and the expert with noise and an effort at the borders of float32."""
     easy, *others = suite(f"ml1:{name}").train.tasks[:3]  # the experts solve the first goals
     tasks = TaskDistribution((others[0], easy, others[1]))
-    envs = [make_vec(tasks, 3, engine=engine, horizon=180, info="full") for engine in ("native", "python")]
+    envs = [make_vec(tasks, 3, engine=engine, max_episode_steps=180, info="full") for engine in ("native", "python")]
     for env in envs:
         env.set_tasks(tasks.tasks)
     obs, reference = (env.reset()[0] for env in envs)
@@ -133,7 +133,9 @@ def test_equal_to_stock_across_episodes(name: str, singles: set[float]) -> None:
 def test_the_old_reward_is_stocks_too(name: str) -> None:
     """One task of each family of v1, played by its expert; `scripts/exactness --reward v1` plays all."""
     tasks = TaskDistribution(suite(f"ml1:{name}-v3").train.tasks[:2])
-    envs = [make_vec(tasks, 2, engine=engine, horizon=110, info="full", reward="v1") for engine in ("native", "python")]
+    envs = [
+        make_vec(tasks, 2, engine=engine, max_episode_steps=110, info="full", reward="v1") for engine in ("native", "python")
+    ]
     for env in envs:
         env.set_tasks(tasks.tasks)
     (obs, _), best = (env.reset()[0] for env in envs), 0.0
@@ -211,7 +213,7 @@ def test_a_mixed_batch_equals_single_environments() -> None:
     assert len({task.name for task in tasks}) == len(SOME)
     together = play(native(6, 2), actions)
     for slot in range(6):
-        env = make_vec(TaskDistribution((tasks[slot],)), 1, engine="native", horizon=1000)
+        env = make_vec(TaskDistribution((tasks[slot],)), 1, engine="native", max_episode_steps=1000)
         env.reset()
         alone = play(env, actions[:, slot : slot + 1])
         assert same(alone, [result[:, slot : slot + 1] for result in together])
@@ -250,7 +252,7 @@ def test_the_past_of_a_slot_leaves_no_trace() -> None:
     assert np.array_equal(lived.reset()[0], fresh_obs)
     assert same(play(lived, actions), fresh)
 
-    stock = make_vec(native_tasks(), count, engine="python", horizon=1000)
+    stock = make_vec(native_tasks(), count, engine="python", max_episode_steps=1000)
     stock.set_tasks(tasks)
     stock.reset()
     play(stock, past)
@@ -330,7 +332,7 @@ def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.Monkey
     actions, results = random_actions(8, 3), []
     calm = play(native(3, tasks=spread(3)), actions)
     for engine in ("native", "python"):
-        env = make_vec(native_tasks(), 3, engine=engine, horizon=1000, info="full")
+        env = make_vec(native_tasks(), 3, engine=engine, max_episode_steps=1000, info="full")
         env.set_tasks(spread(3))
         started = env.reset()[0]
         for t, a in enumerate(actions):

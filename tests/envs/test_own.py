@@ -44,7 +44,7 @@ def test_a_run_says_which_files_it_was_trained_with(runs):
     checkpoint, _ = open_run(runs / "mine")[0].load()
     assert checkpoint.config["files"] == config["files"]
     assert config["settings"]["clip"] == 0.2
-    assert config["options"]["horizon"] == 10  # as given; the suite's own is a default
+    assert config["options"]["max_episode_steps"] == 10  # as given; the suite's own is a default
 
 
 def test_training_an_own_agent_in_two_parts_equals_training_it_at_once(runs, tmp_path, capsys):
@@ -110,7 +110,7 @@ def test_other_agents_on_the_point_robot(tmp_path, agent, example):
 
 def test_the_point_robot_is_the_papers(tmp_path):
     made = own_suite(run_file(POINT), seed=3)
-    assert (made.name, made.horizon, len(made.train), len(made.test)) == ("point_robot.py:point_robot", 100, 200, 50)
+    assert (made.name, made.max_episode_steps, len(made.train), len(made.test)) == ("point_robot.py:point_robot", 100, 200, 50)
     assert made == own_suite(run_file(POINT), seed=3)
     assert made.train.tasks != own_suite(run_file(POINT), seed=4).train.tasks
     assert np.abs([task.params for task in made.train.tasks]).max() <= 0.5
@@ -130,7 +130,7 @@ def test_the_point_robot_is_the_papers(tmp_path):
 def test_cartpole_has_discrete_actions_and_episodes_that_end_early(tmp_path, agent):
     """Each task's length counts: RL² and MAML see episodes of different lengths side by side."""
     path = tmp_path / "run"
-    assert train_own(path, agent, f"{EXAMPLES}/cartpole_gravity.py:gravities", 2, "--horizon", "40") == 0
+    assert train_own(path, agent, f"{EXAMPLES}/cartpole_gravity.py:gravities", 2, "--max-episode-steps", "40") == 0
     lines = metrics(path)
     assert lines[-1]["step"] < 2 * 2 * 2 * 40
     assert all(np.isfinite(list(line.values())).all() for line in lines)
@@ -140,9 +140,9 @@ def test_cartpole_has_discrete_actions_and_episodes_that_end_early(tmp_path, age
 
 def test_the_pole_falls_as_gravity_says():
     made = own_suite(run_file(f"{EXAMPLES}/cartpole_gravity.py:gravities"), seed=1)
-    assert made.horizon == 200
+    assert made.max_episode_steps == 200
     assert not made.train.success
-    env = make_vec(made.train, 2, horizon=200)
+    env = make_vec(made.train, 2, max_episode_steps=200)
     env.set_tasks([Task("cartpole", 1.0), Task("cartpole", 20.0)])
     env.reset(seed=0)
     lengths = []
@@ -165,7 +165,7 @@ def test_the_cheetah_is_paid_for_its_direction(tmp_path, capsys):
     line = metrics(tmp_path / "run")[0]
     assert line["success"] == 0  # this environment tells it
     made = own_suite(run_file(f"{EXAMPLES}/cheetah_direction.py:directions"))
-    assert (made.test, made.horizon, made.train.success) == (None, 200, True)
+    assert (made.test, made.max_episode_steps, made.train.success) == (None, 200, True)
     env = make_vec(made.train, 2)
     env.set_tasks(made.train.tasks)
     env.reset(seed=0)

@@ -253,8 +253,14 @@ def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
         ("one = Env()\ns = tasks(1, 2, make=lambda name: one)", "make gives an environment that it gave before"),
         ("s = Suite('', 0, tasks(1), [])", "the suite's test is list"),
         ("s = Suite('', 0, None, None)", "the suite's train is NoneType"),
-        ("s = Suite('', 0, tasks(1), None, horizon=0)", "horizon is a number of steps, at least 1, not 0"),
-        ("s = Suite('', 0, tasks(1), None, horizon='9')", "horizon is a number of steps, at least 1, not '9'"),
+        (
+            "s = Suite('', 0, tasks(1), None, max_episode_steps=0)",
+            "max_episode_steps is a whole number from 1 on, not 0",
+        ),
+        (
+            "s = Suite('', 0, tasks(1), None, max_episode_steps='9')",
+            "max_episode_steps is a whole number from 1 on, not '9'",
+        ),
         (
             "class Other(Env): action_space = gymnasium.spaces.Discrete(2)\n"
             "s = Suite('', 0, tasks(1), tasks(2, make=lambda name: Other()))",
@@ -311,7 +317,7 @@ def test_actions_out_of_reach_and_success_that_is_not_told_are_said_before_train
     """Case 25: the range is said where the agent draws around 0, with the wrapper that mends it."""
     text = STRICT + "Strict.action_space = Box(np.array([-1, -200.]), np.array([1, 200.]))\ndel Env.step\n"
     file = own_file(tmp_path / "files", text)
-    loud = ["--num-envs", "2", "--episodes-per-trial", "2", "--horizon", "5", "--steps", "20", "--device", "cpu"]
+    loud = ["--num-envs", "2", "--episodes-per-trial", "2", "--max-episode-steps", "5", "--steps", "20", "--device", "cpu"]
     said = "actions lie in [-200, 200] (entry 1) and are drawn around 0 with a standard deviation of {}"
     for agent, std, more in (
         ("rl2", "1", ()),

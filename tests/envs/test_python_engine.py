@@ -68,7 +68,7 @@ def walks(make: Callable[[str], Any] | None = None) -> TaskDistribution:
 
 
 def test_own_environments_may_end_early(make: Make) -> None:
-    env = make(tasks=walks(), horizon=4)
+    env = make(tasks=walks(), max_episode_steps=4)
     assert env.engine.name == "python"
     assert env.input_scale is None
     assert (env.observation_space.shape, env.observation_space.dtype) == ((2, 2), np.float32)
@@ -94,7 +94,7 @@ def test_own_environments_may_end_early(make: Make) -> None:
 
 
 def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
-    env = make(1, walks(), horizon=3)
+    env = make(1, walks(), max_episode_steps=3)
     env.set_tasks([Task("walk", 3)])
     env.reset()
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
 
 def test_own_environments_are_seeded(make: Make) -> None:
     """Differently a slot, again the same from the same seed, and anew at autoreset."""
-    env = make(2, walks(), horizon=2)
+    env = make(2, walks(), max_episode_steps=2)
     runs = []
     for seed in (5, 5, 6):
         runs.append([env.reset(seed=seed)[0]] + [env.step(np.zeros((2, 1)))[0] for _ in range(4)])
@@ -132,7 +132,7 @@ def test_discrete_actions_that_are_no_integers_are_refused(make: Make, actions: 
 
 
 def test_full_info_of_own_environments(make: Make) -> None:
-    env = make(2, walks(), info="full", horizon=2)
+    env = make(2, walks(), info="full", max_episode_steps=2)
     env.reset(seed=0)
     assert env.step(np.zeros((2, 1)))[4]["twice"].tolist() == [2, 2]
     assert env.step(np.zeros((2, 1)))[4]["final_info"]["twice"].tolist() == [4, 4]
@@ -207,7 +207,7 @@ def test_every_task_steps(make: Make, name: str) -> None:
     np.random.seed(0)  # noqa: NPY002
     before = np.random.get_state()  # noqa: NPY002
     stock = StockEnv(name)
-    env = make(1, TaskDistribution((draw(stock, name),), make=lambda _: stock), horizon=2)
+    env = make(1, TaskDistribution((draw(stock, name),), make=lambda _: stock), max_episode_steps=2)
     episodes = []
     for _ in range(2):
         obs = env.reset(seed=0)[0]

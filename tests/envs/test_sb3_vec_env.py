@@ -49,8 +49,8 @@ class One(gymnasium.Env):
 
 def test_numbers_are_those_of_our_own_vector_environment():
     tasks, actions = suite("ml1:reach-v3").train, np.random.default_rng(0).uniform(-1, 1, (20, 3, 4)).astype(np.float32)
-    ours = make_vec(tasks, 3, horizon=8, resample="episode", info="full")
-    theirs = make_sb3(tasks, 3, horizon=8, info="full")
+    ours = make_vec(tasks, 3, max_episode_steps=8, resample="episode", info="full")
+    theirs = make_sb3(tasks, 3, max_episode_steps=8, info="full")
     obs, _ = ours.reset(seed=7)
     assert theirs.seed(7)[0] == 7
     np.testing.assert_array_equal(theirs.reset(), obs.astype(np.float32))
@@ -81,7 +81,7 @@ def test_numbers_are_those_of_our_own_vector_environment():
 
 def test_ends_of_the_environment_are_told_from_ends_of_time():
     """Horizon 4: a countdown from 3 ends by itself, one from 5 is cut."""
-    venv = make_sb3(COUNTDOWNS, 2, horizon=4, resample="never")
+    venv = make_sb3(COUNTDOWNS, 2, max_episode_steps=4, resample="never")
     venv.reset()
     lengths = [task.params for task in venv.get_attr("task")]
     for t in range(1, 5):
@@ -95,7 +95,7 @@ def test_ends_of_the_environment_are_told_from_ends_of_time():
 
 
 def test_success_at_any_step_is_what_sb3_logs():
-    venv = make_sb3(HITS, 2, horizon=3)
+    venv = make_sb3(HITS, 2, max_episode_steps=3)
     venv.reset()
     for t in range(6):
         _, _, _, infos = venv.step(np.zeros((2, 1), np.float32))
@@ -109,7 +109,7 @@ def test_seeds_decide_everything_and_are_used_once():
         first = venv.reset()
         return np.array([first, *(venv.step(np.zeros((2, 4), np.float32))[0] for _ in range(7))])
 
-    one, other = (make_sb3("ml1:reach-v3", 2, horizon=3) for _ in range(2))
+    one, other = (make_sb3("ml1:reach-v3", 2, max_episode_steps=3) for _ in range(2))
     before = played(one, 3)
     played(other, 4)
     np.testing.assert_array_equal(played(other, 3), before)
@@ -120,19 +120,19 @@ def test_seeds_decide_everything_and_are_used_once():
 
 
 def test_attributes_and_methods_of_slots():
-    venv = make_sb3(HITS, 3, horizon=5)
+    venv = make_sb3(HITS, 3, max_episode_steps=5)
     assert venv.get_attr("task") == [None] * 3
-    assert venv.get_attr("horizon", 1) == [5]
+    assert venv.get_attr("max_episode_steps", 1) == [5]
     assert venv.get_attr("observation_space", [0]) == [venv.observation_space]
     assert not venv.has_attr("nothing")
     assert venv.env_is_wrapped(Monitor) == [False] * 3
     venv.set_attr("colour", "red", [0, 2])
     assert venv.get_attr("colour", [0, 2]) == ["red", "red"]
     assert not venv.has_attr("colour")  # slot 1 has none
-    venv.set_attr("horizon", 2)
-    assert venv.env.horizon == 2
-    with pytest.raises(UserError, match="all slots share horizon"):
-        venv.set_attr("horizon", 9, [0])
+    venv.set_attr("max_episode_steps", 2)
+    assert venv.env.max_episode_steps == 2
+    with pytest.raises(UserError, match="all slots share max_episode_steps"):
+        venv.set_attr("max_episode_steps", 9, [0])
     venv.env_method("set_task", HITS.tasks[3], indices=1)
     venv.set_attr("task", HITS.tasks[0], [0, 2])
     venv.reset()
@@ -143,8 +143,8 @@ def test_attributes_and_methods_of_slots():
 def test_check_env_finds_nothing_on_one_slot():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(One(make_sb3("ml1:reach-v3", 1, horizon=30)))
-        check_env(One(make_sb3("mt1:reach-v3", 1, horizon=30)))
+        check_env(One(make_sb3("ml1:reach-v3", 1, max_episode_steps=30)))
+        check_env(One(make_sb3("mt1:reach-v3", 1, max_episode_steps=30)))
 
 
 def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
@@ -159,7 +159,7 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
     for name in ("moviepy", "moviepy.video", "moviepy.video.io"):  # an optional one of SB3's
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    plain = make_sb3(HITS, 4, horizon=3, render_mode="rgb_array", resample="never")
+    plain = make_sb3(HITS, 4, max_episode_steps=3, render_mode="rgb_array", resample="never")
     video = VecVideoRecorder(VecMonitor(plain), str(tmp_path), lambda step: step == 0, video_length=3)
     venv = VecNormalize(video)
     venv.reset()
@@ -193,7 +193,7 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
     ],
 )
 def test_algorithms_of_sb3_train_on_it(algorithm, policy, settings):
-    venv = make_sb3(suite("ml1:reach-v3"), 2, horizon=15)
+    venv = make_sb3(suite("ml1:reach-v3"), 2, max_episode_steps=15)
     model = algorithm(policy, venv, seed=0, device="cpu", **settings)
     before = [p.detach().clone() for p in model.policy.parameters()]
     model.learn(80)

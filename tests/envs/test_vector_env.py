@@ -81,7 +81,7 @@ def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> N
 @pytest.mark.parametrize("engine", ENGINES)
 def test_returned_arrays_are_never_overwritten(make: Make, engine: str) -> None:
     """Over ends of episodes, resets of single slots and changes of tasks."""
-    env = make(engine=engine, horizon=3, resample="episode")
+    env = make(engine=engine, max_episode_steps=3, resample="episode")
     kept = [env.reset(seed=0)[0]]
     for actions in random_actions(8):
         obs, *rest, info = env.step(actions)
@@ -99,7 +99,7 @@ def test_returned_arrays_are_never_overwritten(make: Make, engine: str) -> None:
 
 
 def test_what_the_caller_does_to_arrays_does_not_reach_the_environment(make: Make) -> None:
-    env, other = make(engine="native", horizon=4), make(engine="native", horizon=4)
+    env, other = make(engine="native", max_episode_steps=4), make(engine="native", max_episode_steps=4)
     for e in (env, other):
         e.reset(seed=0)
     for actions in random_actions(6):
@@ -126,7 +126,7 @@ def test_the_end_of_an_episode_is_kept(make: Make) -> None:
     """Both engines agree on it, it isn't the new episode's start, and ten more steps leave it alone."""
     finals = []
     for engine in ENGINES:
-        env = make(engine=engine, horizon=60)
+        env = make(engine=engine, max_episode_steps=60)
         obs, _ = env.reset(seed=0)
         started = obs
         for t in range(60):
@@ -151,7 +151,7 @@ def test_the_end_of_an_episode_is_kept(make: Make) -> None:
 
 
 def test_the_final_observation_is_what_a_longer_episode_shows(make: Make) -> None:
-    short, long = make(engine="native", horizon=5), make(engine="native", horizon=6)
+    short, long = make(engine="native", max_episode_steps=5), make(engine="native", max_episode_steps=6)
     for env in (short, long):
         env.reset(seed=0)
     for actions in random_actions(5):
@@ -163,7 +163,7 @@ def test_the_final_observation_is_what_a_longer_episode_shows(make: Make) -> Non
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
     """Stock ends one after 500 steps and then refuses to step."""
-    env = make(1, engine=engine, horizon=502)
+    env = make(1, engine=engine, max_episode_steps=502)
     env.reset(seed=0)
     ends = [env.step(np.zeros((1, 4)))[3].item() for _ in range(502)]
     assert ends == [False] * 501 + [True]
@@ -171,7 +171,7 @@ def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
 
 def test_the_reward_normaliser_counts_every_step(make: Make) -> None:
     """24 steps of 2 slots, though 3 episodes ended on the way."""
-    env = NormalizeReward(make(engine="native", horizon=4))
+    env = NormalizeReward(make(engine="native", max_episode_steps=4))
     env.reset(seed=0)
     before = env.return_rms.count
     for actions in random_actions(12):
@@ -180,7 +180,7 @@ def test_the_reward_normaliser_counts_every_step(make: Make) -> None:
 
 
 def test_episode_statistics_are_of_whole_episodes(make: Make) -> None:
-    env = RecordEpisodeStatistics(make(engine="native", horizon=4))
+    env = RecordEpisodeStatistics(make(engine="native", max_episode_steps=4))
     env.reset(seed=0)
     for _ in range(2):
         rewards = 0
@@ -224,7 +224,7 @@ def test_actions_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]
 @pytest.mark.parametrize("engine", ENGINES)
 def test_actions_that_are_not_finite_are_refused(make: Make, engine: str) -> None:
     """The slot is named, and nothing has moved."""
-    env, undisturbed = make(engine=engine, horizon=3), make(engine=engine, horizon=3)
+    env, undisturbed = make(engine=engine, max_episode_steps=3), make(engine=engine, max_episode_steps=3)
     for e in (env, undisturbed):
         e.reset(seed=0)
     for actions, value in zip(random_actions(4), [np.nan, np.inf, -np.inf, np.nan]):
@@ -259,7 +259,7 @@ def test_actions_may_be_float64_lists_or_strided(make: Make) -> None:
         ({"render_mode": "human"}, "render_mode must be"),
         ({"camera": "corner9"}, "unknown camera 'corner9'. There are: .*corner3"),
         ({"width": 5}, "16 to 4096 pixels"),
-        ({"horizon": 0}, "horizon"),
+        ({"max_episode_steps": 0}, "max_episode_steps"),
         ({"num_envs": 0}, "num_envs"),
     ],
 )
@@ -298,7 +298,7 @@ def test_reward_v1_is_stocks(make: Make) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_full_info_is_stocks(make: Make, engine: str) -> None:
-    env = make(2, native_tasks(1), engine=engine, info="full", horizon=5)
+    env = make(2, native_tasks(1), engine=engine, info="full", max_episode_steps=5)
     env.reset(seed=0)
     keys = {
         "success",

@@ -17,7 +17,7 @@ STILL = np.zeros((2, 4), np.float32)
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_reset_mask_resets_only_these_slots(make: Make, engine: str) -> None:
-    env, undisturbed = make(engine=engine, horizon=10), make(engine=engine, horizon=10)
+    env, undisturbed = make(engine=engine, max_episode_steps=10), make(engine=engine, max_episode_steps=10)
     started = env.reset(seed=0)[0]
     undisturbed.reset(seed=0)
     actions = random_actions(13)
@@ -99,7 +99,7 @@ def test_multi_task_suites_show_goal_and_task(make: Make, engine: str) -> None:
     from metaworld.wrappers import OneHotWrapper
 
     tasks = suite("mt10", task_id=True).train
-    env = make(3, tasks, engine=engine, horizon=3)
+    env = make(3, tasks, engine=engine, max_episode_steps=3)
     chosen = [task for task in tasks.tasks if task.name in ("door-open-v3", "peg-insert-side-v3", "reach-v3")][::50]
     env.set_tasks(chosen)
     obs, _ = env.reset()
@@ -126,7 +126,7 @@ def test_multi_task_suites_show_goal_and_task(make: Make, engine: str) -> None:
 
 
 def test_tasks_stay_with_resample_never(make: Make) -> None:
-    env = make(20, engine="native", horizon=2)
+    env = make(20, engine="native", max_episode_steps=2)
     env.reset()
     first = list(env.tasks)
     assert len(set(first)) == 20
@@ -140,7 +140,7 @@ def test_tasks_stay_with_resample_never(make: Make) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tasks_change_with_resample_episode(make: Make, engine: str) -> None:
     """At autoreset and at reset; the first observation is that of the new task."""
-    env = make(3, native_tasks(), engine=engine, horizon=2, resample="episode")
+    env = make(3, native_tasks(), engine=engine, max_episode_steps=2, resample="episode")
     env.reset(seed=0)
     seen = [list(env.tasks)]
     for t in range(6):
@@ -157,7 +157,7 @@ def test_tasks_change_with_resample_episode(make: Make, engine: str) -> None:
 
 
 def test_only_slots_whose_episode_ended_get_another_task(make: Make) -> None:
-    env = make(6, engine="native", horizon=4, resample="episode")
+    env = make(6, engine="native", max_episode_steps=4, resample="episode")
     env.reset(seed=0)
     env.step(np.zeros((6, 4)))
     env.reset(options={"reset_mask": np.arange(6) < 3})
@@ -190,7 +190,7 @@ def test_the_seed_of_make_vec_decides_the_first_tasks(make: Make) -> None:
 
 
 def test_the_seed_decides_later_episodes_too(make: Make) -> None:
-    env = make(4, engine="native", horizon=1, resample="episode")
+    env = make(4, engine="native", max_episode_steps=1, resample="episode")
     runs = []
     for _ in range(2):
         env.reset(seed=5)
@@ -222,7 +222,7 @@ def test_a_seed_draws_again_for_slots_whose_task_was_not_set(make: Make) -> None
 
 
 def test_slots_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
-    env = make(8, engine="native", horizon=1, resample="episode")
+    env = make(8, engine="native", max_episode_steps=1, resample="episode")
     env.set_tasks(reach().tasks[:1], slots=[0])
     env.reset(seed=5)
     first = list(env.tasks)
@@ -236,7 +236,7 @@ def test_numpys_global_generator_is_left_alone_and_not_used(make: Make, engine: 
     for seed in (0, 123):
         np.random.seed(seed)  # noqa: NPY002
         before = np.random.get_state()  # noqa: NPY002
-        env = make(engine=engine, horizon=4, resample="episode", seed=3)
+        env = make(engine=engine, max_episode_steps=4, resample="episode", seed=3)
         obs = [env.reset()[0]] + [env.step(a)[0] for a in random_actions(6)] + [env.reset(seed=5)[0]]
         assert same_global_state(before)
         results.append((np.stack(obs), list(env.tasks)))

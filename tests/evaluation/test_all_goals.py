@@ -62,7 +62,7 @@ def _far_goals():
 @pytest.mark.parametrize("num_envs", [10, 3])
 def test_an_agent_that_solves_one_goal_of_ten_scores_a_tenth(num_envs):
     tasks = _far_goals()
-    env = make_vec(TaskDistribution(tuple(tasks)), num_envs, horizon=120)
+    env = make_vec(TaskDistribution(tuple(tasks)), num_envs, max_episode_steps=120)
     learner = KnowsOneGoal(tasks[0].params[3:])
     curves, _ = evaluate(learner, env, tasks, trials=1, episodes=2, seed=0, device=CPU)
     for mode in ("sampled", "mean"):
@@ -73,7 +73,7 @@ def test_an_agent_that_solves_one_goal_of_ten_scores_a_tenth(num_envs):
 def test_branches_start_from_the_adapted_state_and_are_dropped():
     tasks = _far_goals()[:2]
     learner = CountsEpisodes()
-    env = make_vec(TaskDistribution(tuple(tasks)), 2, horizon=5)
+    env = make_vec(TaskDistribution(tuple(tasks)), 2, max_episode_steps=5)
     evaluate(learner, env, tasks, trials=1, episodes=3, seed=0, device=CPU)
     # by k: a branch of five steps, then the trial's own five steps, both from 5 k steps of the trial itself
     expected = [(k, 5.0 * k + t) for k in range(3) for _ in ("branch", "trial") for t in range(5)]
@@ -82,7 +82,7 @@ def test_branches_start_from_the_adapted_state_and_are_dropped():
 
 def test_every_goal_gets_the_same_figures_wherever_it_stands():
     tasks = list(suite("ml1:reach-v3").test.tasks[:6])
-    env = make_vec(TaskDistribution(tuple(tasks)), 6, horizon=40)
+    env = make_vec(TaskDistribution(tuple(tasks)), 6, max_episode_steps=40)
     hover = Hover((0.0, 0.85, 0.2), (0.5, 0.5, 0.5, 0.5), CPU)
     forward, std = evaluate(hover, env, tasks, trials=2, episodes=1, seed=3, device=CPU)
     backward, _ = evaluate(hover, env, tasks[::-1], trials=2, episodes=1, seed=3, device=CPU)

@@ -42,7 +42,7 @@ def evaluation(success: dict[str, list[float]], seed: int = 1, **header: Any) ->
         "trials": 1,
         "episodes": 2,
         "adapt_every": None,
-        "horizon": 20,
+        "max_episode_steps": 20,
         "reward": "v2",
         "terminate_on_success": False,
         "trained_on": {"suite": "custom", "suite_seed": 1},
@@ -130,8 +130,8 @@ def test_paired_by_goal_wherever_it_stands():
 def test_what_cannot_be_compared_is_named():
     one = evaluation({"reach": [0, 1]})
     assert ByGoal("test").problems([one, evaluation({"reach": [1, 1]}, 2, agent="maml-trpo", step=9)]) == []
-    (said,) = ByGoal("test").problems([one, evaluation({"reach": [1, 1]}, 2, horizon=500)])
-    assert said == "the horizon differs: run_1 has 20, run_2 has 500"
+    (said,) = ByGoal("test").problems([one, evaluation({"reach": [1, 1]}, 2, max_episode_steps=500)])
+    assert said == "the length of an episode differs: run_1 has 20, run_2 has 500"
     for key in ("suite", "suite_seed", "reward", "terminate_on_success"):
         assert len(ByGoal("test").problems([one, {**one, key: "other"}])) == 1
     assert ByGoal("test").problems([one, {**one, "episodes": 10}]) == []  # agents need more or less experience
@@ -196,16 +196,16 @@ def test_several_runs_by_agent(tmp_path, capsys):
 
 
 def test_what_differs_is_refused_unless_told(tmp_path, capsys):
-    a, b = evaluation({"reach": [0, 1, 1]}), evaluation({"reach": [1, 1]}, 2, horizon=500)
+    a, b = evaluation({"reach": [0, 1, 1]}), evaluation({"reach": [1, 1]}, 2, max_episode_steps=500)
     args = ["compare", *_written(tmp_path, a=a, b=b)]
     assert cli.run(args) == 2
     said = capsys.readouterr().err
-    assert "the horizon differs: run_1 has 20, run_2 has 500" in said
+    assert "the length of an episode differs: run_1 has 20, run_2 has 500" in said
     assert "the test goals are not the same" in said
     assert "--anyway" in said
     assert cli.run([*args, "--anyway"]) == 0
     shown = _shown(capsys)
-    assert "Beware: the horizon differs" in shown
+    assert "Beware: the length of an episode differs" in shown
     assert "2 held-out goals that both were evaluated on" in shown
     assert "last episode: success (any step) 0.50 1.00 +0.50" in shown  # A's figure is of the two goals in common
 
@@ -220,7 +220,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
         other=evaluation({"reach": [0]}),
         cut={},
         stock={"sides": {"test": {"success": 1}}},
-        old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "horizon"},
+        old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "max_episode_steps"},
     )
     Path(cut).write_text('{"sides"')
     for args, says in (

@@ -113,7 +113,7 @@ class Uncopied(Recorder):
     def __deepcopy__(self, memo):
         raise TypeError("this agent is one of a kind")
 '''
-SMALL = "--horizon 6 --goals 3 --train-goals 2 --episodes 2 --quiet".split()
+SMALL = "--max-episode-steps 6 --goals 3 --train-goals 2 --episodes 2 --quiet".split()
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_all_goals_alike_and_read_by_report_and_compare(file: str, tmp_path: Pat
 def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool, file: str) -> None:
     made: dict[str, Any] = {}
     exec(AGENT, made)
-    env = make_vec(suite("ml1:reach-v3").test, 2, horizon=3)
+    env = make_vec(suite("ml1:reach-v3").test, 2, max_episode_steps=3)
     agent, twins = made["Recorder"](), []
 
     def copied(self: Any, memo: Any) -> Any:

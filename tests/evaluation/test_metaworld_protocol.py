@@ -72,7 +72,7 @@ def test_native_equals_stock_number_for_number(one_slot, trained):
                     REACH.test,
                     engine=engine,
                     seed=seed,
-                    horizon=60 if agent is agents[1] else 12,
+                    max_episode_steps=60 if agent is agents[1] else 12,
                     episodes=1,
                     device=CPU,
                     evaluations=2 if agent is agents[2] else 1,
@@ -126,7 +126,7 @@ class KnowsOneGoal(Scripted):
 
 def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
     test = suite("ml1:reach-v3", 1, 10).test
-    env = make_vec(test, 10, engine="native", horizon=150)
+    env = make_vec(test, 10, engine="native", max_episode_steps=150)
     agent = KnowsOneGoal(
         ScriptedSettings(), env.single_observation_space, env.single_action_space, None, seed=0, device=CPU, total_iterations=1
     )
@@ -139,7 +139,7 @@ def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
     assert by_episode["mean"]["success"][0].mean == pytest.approx(0.1)
 
     for engine in ("native", "python"):
-        stock = measure(agent, test, engine=engine, seed=0, horizon=150, episodes=1, device=CPU, evaluations=1)
+        stock = measure(agent, test, engine=engine, seed=0, max_episode_steps=150, episodes=1, device=CPU, evaluations=1)
         assert stock["success"] == 1.0
         ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
         said = stock_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": stock}}, ours)
@@ -163,7 +163,7 @@ def test_slots_share_goals_as_stock_deals_them():
 
 def test_a_horizon_beyond_stocks_is_refused():
     with pytest.raises(UserError, match="500 steps"):
-        measure(_agent("random"), REACH.test, engine="native", seed=0, horizon=501, episodes=1, device=CPU)
+        measure(_agent("random"), REACH.test, engine="native", seed=0, max_episode_steps=501, episodes=1, device=CPU)
 
 
 @pytest.mark.parametrize("agent", ["rl2", "maml-trpo"])
@@ -192,7 +192,7 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
 
 def test_suites_that_hold_nothing_out_and_seeds_of_another_protocol_are_refused(tmp_path, monkeypatch, capsys):
     path = tmp_path / "run"
-    options = "--num-envs 1 --steps 10 --horizon 5 --device cpu --quiet".split()
+    options = "--num-envs 1 --steps 10 --max-episode-steps 5 --device cpu --quiet".split()
     assert cli.run(["train", "random", "mt1:reach-v3", "--run-dir", str(path), *options]) == 0
     (tmp_path / "empty").mkdir()
     args = ["evaluate", str(path)]
@@ -214,7 +214,7 @@ def test_suites_that_hold_nothing_out_and_seeds_of_another_protocol_are_refused(
 )
 def test_goals_that_were_trained_on_and_shown_task_ids_are_refused(made, asked, says, tmp_path, capsys):
     path = tmp_path / "run"
-    options = "--num-envs 1 --steps 10 --horizon 5 --device cpu --quiet".split()
+    options = "--num-envs 1 --steps 10 --max-episode-steps 5 --device cpu --quiet".split()
     assert cli.run(["train", "random", "ml1:reach-v3", "--run-dir", str(path), *options, *made]) == 0
     assert cli.run(["evaluate", str(path), "--protocol", "metaworld", *asked]) == 2
     assert says in capsys.readouterr().err

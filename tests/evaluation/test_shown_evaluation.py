@@ -114,7 +114,7 @@ def test_few_shot_evaluations_are_all_kept_and_the_largest_is_shown(few_shot_dat
 
 def test_evaluations_of_ones_own_agent_are_all_kept(tmp_path, capsys):
     (tmp_path / "still.py").write_text(STILL)
-    small = "--goals 2 --episodes 1 --train-goals 0 --horizon 2 --quiet".split()
+    small = "--goals 2 --episodes 1 --train-goals 0 --max-episode-steps 2 --quiet".split()
     out = ["--agent", f"{tmp_path}/still.py:Still", "--out", str(tmp_path / "out"), *small]
     for more in (
         ["--trials", "2"],

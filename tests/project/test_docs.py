@@ -69,11 +69,11 @@ def cheaper(args: list[str]) -> list[str]:
         if few_shot:
             channels = [] if rest[0] == "nearest" else ["--channels", "4"]
             return "--updates 2 --steps 2 --meta-batch 2 --queries 1 --device cpu".split() + channels
-        small = "--num-envs 2 --horizon 8 --steps 1 --goals 3 --device cpu".split()
+        small = "--num-envs 2 --max-episode-steps 8 --steps 1 --goals 3 --device cpu".split()
         return small + SMALLER.get(rest[0], [])
     if command == "evaluate":
         if "--agent" in rest and not Path(rest[0]).exists():  # an agent of the user's own on a whole suite
-            return "--goals 3 --horizon 8".split()
+            return "--goals 3 --max-episode-steps 8".split()
         if any(_agent(arg) in AGENTS and AGENTS[_agent(arg)].training == FEW_SHOT for arg in rest):
             return "--episodes 20 --queries 1".split()
         return "--engine native --seeds 1".split() if "metaworld" in rest else []

@@ -52,7 +52,7 @@ def played(path: Path, **options) -> list[Goal]:
 def test_what_is_shown_is_what_was_measured(which, request):
     """The first trial on each goal, in both modes; to rounding, for evaluation plays in batches of another size."""
     of = film(request.getfixturevalue(which), goals=3)
-    env = make_vec(replace(of.setup.suite.train, tasks=tuple(of.tasks)), 5, horizon=20)
+    env = make_vec(replace(of.setup.suite.train, tasks=tuple(of.tasks)), 5, max_episode_steps=20)
     figures, _ = evaluate(
         of.setup.agent,
         env,
@@ -101,7 +101,7 @@ def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
     """At 20 a second every 4th of 80 control steps; of a slot that ends with its 6th step, none after it."""
     engine = SimpleNamespace(scene=lambda slot: (slot, now))
     env = SimpleNamespace(
-        engine=engine, num_envs=2, horizon=20, metadata={"render_fps": 80}, distribution=SimpleNamespace(make=None)
+        engine=engine, num_envs=2, max_episode_steps=20, metadata={"render_fps": 80}, distribution=SimpleNamespace(make=None)
     )
     camera = _Camera(env, fps=20, speed=1.0)
     for now in range(20):
@@ -116,8 +116,16 @@ def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
     assert ended.scenes == [(1, 0), (1, 4)]
     assert ended.steps == [1, 6]
     assert len(ended.rewards) == 6
-    assert sorted(_Camera(SimpleNamespace(horizon=20, metadata={"render_fps": 80}), fps=10, speed=2.0).times) == [0, 16]
-    assert sorted(_Camera(SimpleNamespace(horizon=10, metadata={"render_fps": 80}), fps=30, speed=1.0).times) == [0, 2, 5, 8]
+    assert sorted(_Camera(SimpleNamespace(max_episode_steps=20, metadata={"render_fps": 80}), fps=10, speed=2.0).times) == [
+        0,
+        16,
+    ]
+    assert sorted(_Camera(SimpleNamespace(max_episode_steps=10, metadata={"render_fps": 80}), fps=30, speed=1.0).times) == [
+        0,
+        2,
+        5,
+        8,
+    ]
 
 
 def test_a_grid_as_a_gif(recurrent, tmp_path, capsys):

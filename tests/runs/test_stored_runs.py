@@ -87,6 +87,9 @@ def test_a_stored_run_is_resumed(path: Path, here: Path):
     assert len((here / path / "metrics.jsonl").read_text().splitlines()) == len(lines) + 1
     now = json.loads((here / path / "config.json").read_text())
     assert now["settings"].items() >= config["settings"].items()
+    if "horizon" in config["options"]:  # its name in version 0.2
+        assert now["options"]["max_episode_steps"] == config["options"]["horizon"] == 20
+        assert "horizon" not in now["options"]
 
 
 @pytest.mark.parametrize("path", PACKED, ids=str)

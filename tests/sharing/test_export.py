@@ -51,7 +51,7 @@ def exported(path: Path, out: Path, *more: str) -> bytes:
 @pytest.mark.parametrize("slots", [1, 20])
 def test_rl2_acts_alike_over_a_whole_trial(slots: int, runs: dict[str, Path], tmp_path: Path) -> None:
     run = session(exported(runs["rl2"], tmp_path / "a.onnx"))
-    agent, env = load(runs["rl2"], device="cpu"), make_vec(suite("ml1:reach-v3").test, slots, horizon=20)
+    agent, env = load(runs["rl2"], device="cpu"), make_vec(suite("ml1:reach-v3").test, slots, max_episode_steps=20)
     obs, _ = env.reset(seed=0)
     noise = draw_noise(env.single_action_space, [np.random.default_rng(slot) for slot in range(slots)], 40)
     rollout, *_ = play(
@@ -75,7 +75,7 @@ def test_maml_is_exported_as_it_is_after_it_adapted(runs: dict[str, Path], tmp_p
     own, task = session(content), suite("ml1:reach-v3").train.tasks[3]
     agent, env = (
         load(runs["maml-trpo"], device="cpu"),
-        make_vec(replace(suite("ml1:reach-v3").train, tasks=(task,)), 1, horizon=20),
+        make_vec(replace(suite("ml1:reach-v3").train, tasks=(task,)), 1, max_episode_steps=20),
     )
     state, previous, rng = agent.begin(1), nothing_before(env), [trial_generator(0, task, 0)]
     for e in range(2):

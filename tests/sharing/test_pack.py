@@ -183,7 +183,7 @@ def _changed(model: Path, **more: Any) -> None:
         ({"settings": {"unknown": 8}}, "does not fit this version"),
         ({"settings": {"epochs": 0}}, "epochs"),
         ({"options": {"goals": "5"}}, "goals is no number"),
-        ({"options": {"horizon": [1]}}, "does not fit this version"),
+        ({"options": {"max_episode_steps": [1]}}, "does not fit this version"),
         ({"interface": {"observations": 2**40}}, "interface is damaged"),
         ({"interface": {"observations": 40}}, "tensors? other than its config.json says"),
         ({"interface": {}}, "interface is damaged"),

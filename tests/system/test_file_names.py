@@ -99,5 +99,8 @@ def test_the_default_run_of_a_file_whose_name_begins_with_a_mark_is_visible(tmp_
     mark = own_file(
         tmp_path, f"from runpy import run_path\nMyAgent = run_path({AGENT.rpartition(':')[0]!r})['MyAgent']\n", ".hidden.py"
     )
-    assert cli.run(["train", f"{mark}:MyAgent", POINT, "--num-envs", "2", "--horizon", "5", "--steps", "1", "--quiet"]) == 0
+    assert (
+        cli.run(["train", f"{mark}:MyAgent", POINT, "--num-envs", "2", "--max-episode-steps", "5", "--steps", "1", "--quiet"])
+        == 0
+    )
     assert not [path.name for path in (tmp_path / "runs").iterdir() if path.name[0] in "-."]

@@ -125,7 +125,7 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
     ("args", "what"),
     [
         ([*REACH, "--num-envs", "1000000"], "1,000,000 environments"),
-        ([*REACH, "--horizon", "1000000000"], "steps of an iteration"),
+        ([*REACH, "--max-episode-steps", "1000000000"], "steps of an iteration"),
         ([*REACH, "--episodes-per-trial", "100000000"], "steps of an iteration"),
         ([*REACH, "--chunk", "1000000000"], "steps of an iteration"),
         ([*REACH, *TINY, "--hidden", "1000000"], "the network's weights"),
@@ -135,10 +135,10 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
         (["train", "maml", "sinusoid", "--shots", "100000000000"], "examples of an update"),
         (["train", "maml", "sinusoid", "--meta-batch", "100000000000"], "examples of an update"),
         (["train", "maml", "sinusoid", "--channels", "100000"], "the network's weights"),
-        (["bench", "--slots", "1000000"], "1,000,000 environments"),
+        (["bench", "--num-envs", "1000000"], "1,000,000 environments"),
         (["evaluate", "ml1:reach-v3", "--agent", "still.py:Still", "--trials", "1000000000", "--goals", "2"], "figures of"),
         (
-            ["evaluate", "ml1:reach-v3", "--agent", "still.py:Still", "--horizon", "1000000000000", "--goals", "2"],
+            ["evaluate", "ml1:reach-v3", "--agent", "still.py:Still", "--max-episode-steps", "1000000000000", "--goals", "2"],
             "steps of an",
         ),
     ],

@@ -92,7 +92,7 @@ def test_what_a_small_number_of_steps_becomes_is_said_before_training_starts(tmp
     assert cli.run(args) == 0
     (before,) = said
     assert f"--steps 10 trains {STEPS}, as an iteration has {STEPS}" in before
-    for option in ("--num-envs", "--episodes-per-trial", "--horizon"):
+    for option in ("--num-envs", "--episodes-per-trial", "--max-episode-steps"):
         assert option in before
     small = "--meta-batch 1 --shots 1 --queries 1 --channels 4 --device cpu".split()
     assert cli.run(["train", "maml", "sinusoid", *small, "--run-dir", str(tmp_path / "curves"), "--steps", "1"]) == 0

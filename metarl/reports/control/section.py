@@ -22,7 +22,7 @@ _PROTOCOL = (
     "trials",
     "episodes",
     "adapt_every",
-    "horizon",
+    "max_episode_steps",
     "reward",
     "terminate_on_success",
     "engine",
