@@ -1,7 +1,7 @@
-"""Task distributions and the engines that step them.
+"""Task distributions, suites, and vector environments with the engines that step them.
 
-What steps environments is imported when it is first asked for: a trained agent acts without a simulator, and
-stable-baselines3, which `make_sb3` is for, is optional. gymnasium has the ids of `metarl.gymnasium_ids` from now on.
+The environment classes are imported on first access: a trained agent acts without a simulator, and stable-baselines3,
+which `make_sb3` needs, is optional. Importing this package registers the gymnasium ids of `metarl.gymnasium_ids`.
 """
 
 from importlib import import_module

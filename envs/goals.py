@@ -1,7 +1,7 @@
-"""How Meta-World draws goals: the boxes of its 50 environments, the lists of its benchmarks, and the order of the draws.
+"""Draw the same goals as Meta-World: the boxes of its 50 environments, the lists of its benchmarks, the order of draws.
 
-Meta-World finds the 50 goals of a class by resetting an environment 50 times, a minute for all classes. A reset draws
-from numpy's global generator alone, so the draws can be had without it, equal bit for bit.
+Meta-World finds the 50 goals of a class by resetting an environment 50 times, which takes a minute for all classes. A reset
+draws from numpy's global generator only, so this module reproduces the draws without resets, bit for bit.
 """
 
 import numpy as np
@@ -58,8 +58,8 @@ _BOXES: dict[str, tuple[list[float], list[float], float]] = {
     "window-close-v3": ([0.0, 0.75, 0.2], [0.0, 0.9, 0.2], 0.0),
     "window-open-v3": ([-0.1, 0.7, 0.16], [0.1, 0.9, 0.16], 0.0),
 }
-"""For each environment the lowest and highest values of its `rand_vec`, and the least distance in x and y between its
-first and its second point: a nearer draw is drawn again. 0: none is refused."""
+"""For each environment, the lower and upper bounds of its `rand_vec`, and the minimum distance in x and y between its first
+and second point: closer draws are rejected and repeated; 0 rejects none."""
 
 
 _LISTS = {
@@ -113,32 +113,32 @@ _LISTS = {
         "",
     ),
 }
-"""Train and test environments of Meta-World's benchmark classes, in the order in which it draws their goals."""
+"""Train and test environments of Meta-World's benchmark classes, in the order in which Meta-World draws their goals."""
 
 
 def benchmark(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the train and of the test environments of "ml10", "ml25", "ml45", "mt10", "mt25" or "mt50"."""
+    """Return the train and the test environments of "ml10", "ml25", "ml45", "mt10", "mt25" or "mt50"."""
     train, test = (tuple(f"{task}-v3" for task in names.split()) for names in _LISTS[name])
     return train, test
 
 
 def draw_goals(names: tuple[str, ...], goals: int, seed: int) -> list[tuple[str, list[float]]]:
-    """The tasks that `metaworld`'s benchmark classes make of these environments, in their order, for this seed.
+    """Draw the tasks that `metaworld`'s benchmark classes create for these environments and this seed, in their order.
 
     Args:
-        names: such as "reach-v3".
-        goals: of each environment; Meta-World's own number is 50.
+        names: environments, such as "reach-v3".
+        goals: number per environment; Meta-World uses 50.
         seed: at least 0.
 
     Returns:
-        Pairs of a name and a `rand_vec`, metres.
+        Pairs of an environment's name and a `rand_vec`, metres.
     """
     generator = np.random.RandomState(seed)  # the generator that numpy.random.seed seeds
     tasks = []
     for name in names:
         low, high, least = _BOXES[name]
         for _ in range(goals):
-            for _ in range(2):  # a reset sets the model up twice, and draws each time
+            for _ in range(2):  # a reset sets the model up twice, drawing each time
                 vector = generator.uniform(low, high, size=len(low))
                 while _refused(name, vector, least):
                     vector = generator.uniform(low, high, size=len(low))

@@ -1,7 +1,7 @@
-"""Compiling with numba, kept on disk under the content of the sources.
+"""Compile functions with numba and cache the machine code on disk, keyed by the content of the sources.
 
-numba's own cache does not see a change in a function of another file: the caller would go on with the old code. So the
-cache's folder is named by a hash of all the engine's sources, the versions of numba and numpy, and the processor.
+numba's own cache does not notice a change in a function of another file, so callers would keep the old code. The cache
+folder is therefore named by a hash of all the engine's sources, the versions of numba and numpy, and the processor.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ log = logging.getLogger("metarl")
 
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
-    """Where compiled code is kept; None, said once, where that folder cannot be written."""
+    """Return the folder of compiled code; None if it is not writable, with one warning."""
     envs = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(envs.rglob("*.py")):
@@ -50,7 +50,7 @@ def _not_kept(reason: object) -> None:
 
 @contextlib.contextmanager
 def _cached() -> Iterator[bool]:
-    """numba reads the setting when a function is decorated; it is put back for everyone else's functions."""
+    """Set numba's cache folder, which it reads when a function is decorated, and restore it for other code."""
     folder, before = cache_folder(), numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder or "")
     try:
@@ -60,7 +60,7 @@ def _cached() -> Iterator[bool]:
 
 
 def jit(function: Callable[..., Any], what: str = "") -> Any:
-    """Compile at the first call, without the interpreter's lock; say that `what` is compiled."""
+    """Compile at the first call, releasing the GIL; log that `what` is compiled."""
     with _cached() as keep:
         dispatcher = numba.njit(nogil=True)(function)
         if keep:
@@ -70,9 +70,9 @@ def jit(function: Callable[..., Any], what: str = "") -> Any:
 
 @cache_results
 def formula_address(function: Callable[..., Any]) -> int:
-    """The address of `void function(double*, double*, double*)`, compiled now."""
+    """Compile `void function(double*, double*, double*)` now and return its address."""
     pointer = types.CPointer(types.float64)
-    with _cached() as keep:  # what numba.cfunc does, with a chance to look after its cache
+    with _cached() as keep:  # the same as numba.cfunc, but gives access to its cache
         compiled: Any = CFunc(function, ((pointer, pointer, pointer), types.void), locals={}, options={})
         if keep:
             _keep(compiled, f"the reward {function.__name__}")
@@ -83,13 +83,13 @@ def formula_address(function: Callable[..., Any]) -> int:
 
 
 def _keep(compiled: Any, what: str) -> None:
-    """Keep compiled code on disk; say that `what` is compiled.
+    """Cache compiled code on disk; log that `what` is compiled.
 
-    Where numba would fail, it goes on: what cannot be read is compiled again, and what cannot be written is not kept.
+    Cache failures are not fatal: unreadable code is compiled again, and code that cannot be written is not cached.
     """
     try:
         compiled.enable_caching()
-    except (OSError, RuntimeError) as error:  # numba tries the folder with a file: the disk may have filled up since we did
+    except (OSError, RuntimeError) as error:  # numba tests the folder with a file: the disk may have filled up since our test
         _not_kept(error)
         return
     kept = compiled._cache
@@ -101,7 +101,7 @@ def _keep(compiled: Any, what: str) -> None:
             if found is None and what:
                 log.info("compiling %s, once", what)
             return found
-        except Exception as error:  # damaged files show in many ways
+        except Exception as error:  # damaged files cause many kinds of errors
             log.warning("compiled code in the cache is damaged (%s): compiling again", type(error).__name__)
             with contextlib.suppress(OSError):
                 kept.flush()
@@ -117,18 +117,18 @@ def _keep(compiled: Any, what: str) -> None:
 
 
 _alive: list[Any] = []
-"""Compiled formulas: their code must outlive the addresses handed out."""
+"""Compiled formulas: their code must outlive the addresses that were handed out."""
 
 
 @intrinsic
 def call_with_two(typingctx: Any, function: Any, first: Any, second: Any) -> Any:
-    """Call `void function(void*, void*)`, all three given as addresses: mj_step and mj_forward."""
+    """Call `void function(void*, void*)`, given three addresses; used for mj_step and mj_forward."""
     return types.void(types.int64, types.int64, types.int64), _call_codegen
 
 
 @intrinsic
 def call_with_three(typingctx: Any, function: Any, first: Any, second: Any, third: Any) -> Any:
-    """Call `void function(double*, double*, double*)`, all four given as addresses: the formulas of the tasks."""
+    """Call `void function(double*, double*, double*)`, given four addresses; used for the tasks' formulas."""
     return types.void(types.int64, types.int64, types.int64, types.int64), _call_codegen
 
 
@@ -142,7 +142,7 @@ def _call_codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 @intrinsic
 def fetch_and_add(typingctx: Any, address: Any) -> Any:
-    """The int64 at an address, and one more from then on, atomically: threads share out work by it."""
+    """Return the int64 at an address and increment it atomically; threads use it to share out work."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -153,7 +153,7 @@ def fetch_and_add(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def read_pointer(typingctx: Any, address: Any) -> Any:
-    """The int64 at an address."""
+    """Return the int64 at an address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
@@ -163,7 +163,7 @@ def read_pointer(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def read_int(typingctx: Any, address: Any) -> Any:
-    """The C int at an address, as int64."""
+    """Return the C int at an address, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
@@ -174,7 +174,7 @@ def read_int(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def doubles(typingctx: Any, address: Any) -> Any:
-    """An address as `double*`, for `numba.carray`."""
+    """Return an address as `double*`, for `numba.carray`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], ir.DoubleType().as_pointer())

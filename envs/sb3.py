@@ -1,4 +1,4 @@
-"""The stable-baselines3 `VecEnv` view of our slots: `make_sb3`. Importing this module needs stable-baselines3."""
+"""Wrap a `MetaVectorEnv` as a stable-baselines3 `VecEnv`: `make_sb3`. Importing this module needs stable-baselines3."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ Indices = None | int | Iterable[int]
 
 
 def seen_by_sb3(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
-    """The space as SB3's agents see it: a Box of floats in float32, Discrete numbered from 0, else as it is.
+    """Convert a space for SB3's agents: floats in float32, Discrete numbered from 0, others unchanged.
 
-    SB3 stores observations and actions as the space has them and computes in float32: float64 would only take twice the
-    memory, and float16 does not meet it. It numbers discrete actions from 0 whatever the space says.
+    SB3 stores observations and actions in the space's dtype and computes in float32: float64 would only double the memory, and
+    float16 is not supported. It numbers discrete actions from 0 regardless of the space.
     """
     if isinstance(space, gymnasium.spaces.Box) and space.dtype in (np.float64, np.float16):
         with np.errstate(over="ignore"):
@@ -33,11 +33,11 @@ def seen_by_sb3(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
 
 
 class Slot:
-    """One slot as `get_attr`, `set_attr` and `env_method` see it: task and picture are its own, all else is everyone's.
+    """One slot for `get_attr`, `set_attr` and `env_method`: it has its own task and picture and shares everything else.
 
     Args:
-        env: whose slot it is.
-        index: which one.
+        env: the environment.
+        index: index of the slot.
     """
 
     def __init__(self, env: MetaVectorEnv, index: int) -> None:
@@ -47,7 +47,7 @@ class Slot:
 
     @property
     def task(self) -> Task | None:
-        """The task that it is on; None before the first reset."""
+        """The current task; None before the first reset."""
         return self._env.tasks[self._index]
 
     @task.setter
@@ -55,11 +55,11 @@ class Slot:
         self.set_task(task)
 
     def set_task(self, task: Task) -> None:
-        """Give it a task, from the next reset on; stepping before it raises `ResetNeeded`."""
+        """Set the task, effective at the next reset; stepping before that raises `ResetNeeded`."""
         self._env.set_tasks([task], [self._index])
 
     def render(self) -> np.ndarray | None:
-        """Its picture, (height, width, 3) uint8; None without a render mode."""
+        """Return a picture of the slot, (height, width, 3) uint8; None without a render mode."""
         pictures = self._env.render([self._index])
         return None if pictures is None else pictures[0]
 
@@ -68,15 +68,15 @@ class Slot:
 
 
 class SB3VecEnv(VecEnv):
-    """A `MetaVectorEnv` as stable-baselines3 wants it.
+    """A `MetaVectorEnv` with the interface of stable-baselines3.
 
-    Where an episode ended, `infos[slot]` holds "terminal_observation", and "is_success": success at any step of the episode,
-    which SB3 logs as its success rate. "TimeLimit.truncated" is there at every step, beside the environment's own entries
-    ("success" of the step just taken). Observations and rewards are float32. Slots share one stream of random numbers: `seed`
-    starts it, with the next reset.
+    At the end of an episode, `infos[slot]` contains "terminal_observation" and "is_success": success at any step of the
+    episode, which SB3 logs as its success rate. Every step contains "TimeLimit.truncated" and the environment's own entries
+    ("success" of the last step). Observations and rewards are float32. Slots share one stream of random numbers; `seed`
+    restarts it at the next reset.
 
     Args:
-        env: with resample="episode" an agent sees every task; `make_sb3` makes it so.
+        env: use resample="episode" so that an agent sees every task, as `make_sb3` does.
     """
 
     def __init__(self, env: MetaVectorEnv) -> None:
@@ -88,7 +88,7 @@ class SB3VecEnv(VecEnv):
         super().__init__(env.num_envs, seen_by_sb3(observations), seen_by_sb3(actions))
 
     def reset(self) -> np.ndarray:
-        """Start new episodes; (num_envs, ...)."""
+        """Start new episodes; return observations (num_envs, ...)."""
         obs, _ = self.env.reset(seed=self._seeds[0], options=self._options[0] or None)
         self._succeeded[:] = False
         self._reset_seeds()
@@ -99,11 +99,11 @@ class SB3VecEnv(VecEnv):
         return obs.astype(self.observation_space.dtype, copy=False)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """The actions of the step that `step_wait` takes."""
+        """Store the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Take the step: observations (num_envs, ...), rewards and dones (num_envs,), infos."""
+        """Step: return observations (num_envs, ...), rewards and dones (num_envs,), infos."""
         obs, reward, terminated, truncated, info = self.env.step(self._actions + self._first if self._first else self._actions)
         done = terminated | truncated
         self._succeeded |= info["success"]
@@ -124,14 +124,14 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """An attribute of each of these slots: see `Slot`."""
+        """Return an attribute of each of these slots, see `Slot`."""
         return [getattr(self.slots[i], attr_name) for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Set an attribute of these slots.
 
         Raises:
-            UserError: it is one that all slots share, and these are not all of them.
+            UserError: all slots share the attribute, and `indices` does not cover all slots.
         """
         chosen = list(self._get_indices(indices))
         if hasattr(Slot, attr_name) or not hasattr(self.env, attr_name):
@@ -147,11 +147,11 @@ class SB3VecEnv(VecEnv):
         return [getattr(self.slots[i], method_name)(*method_args, **method_kwargs) for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
-        """No slot is wrapped: wrap the whole (`VecMonitor`, `VecNormalize`, ...)."""
+        """Return False for every slot; wrap the whole environment instead (`VecMonitor`, `VecNormalize`, ...)."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """A picture of each slot."""
+        """Return a picture of each slot."""
         return self.env.render() or [None] * self.num_envs
 
 
@@ -161,10 +161,10 @@ def make_sb3(
     """Make a stable-baselines3 `VecEnv`.
 
     Args:
-        tasks: what the slots' tasks are drawn from; of a suite, or of a suite's name, it is the train tasks.
+        tasks: distribution of the slots' tasks; a suite, or its name, means its train tasks.
         num_envs: number of slots.
-        resample: "episode": a task anew for every episode, so that the agent sees all of them; "never": a slot keeps its own.
-        options: all others of `make_vec`.
+        resample: "episode": draw a new task for every episode, so that the agent sees all; "never": keep each slot's task.
+        options: other options of `make_vec`.
 
     Raises:
         UserError: see `make_vec`; or stable-baselines3 is not installed.

@@ -1,4 +1,4 @@
-"""One slot as a plain `gymnasium.Env`, and the vector environments of gymnasium's ids (see `metarl.gymnasium_ids`)."""
+"""Expose one slot as a plain `gymnasium.Env`, and make the vector environments of gymnasium's ids."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from metarl.gymnasium_ids import HORIZON
 
 
 class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A single environment over the engine: every reset draws a task of the distribution.
+    """A single environment on top of the engine; every reset draws a task from the distribution.
 
-    Episodes have no end of their own but for simulations that went unstable (`truncated`): `gymnasium.make` ends them
-    after `max_episode_steps`, 500 unless given.
+    Only an unstable simulation ends an episode (`truncated`), or success if asked for; `gymnasium.make` truncates it after
+    `max_episode_steps`, by default 500.
 
     Args:
         suite: such as "ml1:reach-v3".
@@ -24,10 +24,10 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         suite_seed, goals: see `metarl.envs.suite`.
         terminate_on_success: end an episode at its first success (`terminated`).
         render_mode: None, "rgb_array" or "depth_array".
-        options: of `metarl.envs.make_vec`: engine, reward, info, camera, width, height.
+        options: options of `metarl.envs.make_vec`: engine, reward, info, camera, width, height.
 
     Raises:
-        UserError: no such suite, side or option.
+        UserError: unknown suite, side or option.
     """
 
     metadata = {"render_modes": ["rgb_array", "depth_array"], "render_fps": 80}  # noqa: RUF012 - gymnasium's own form
@@ -45,20 +45,20 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> None:
         self.tasks = _tasks(suite, side, suite_seed, goals)
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
-        # The vector environment would begin a new episode within the last step of an old one, whose end could then not be
-        # seen: it is never told of ends.
+        # The vector environment would reset within the last step of an episode and so hide its end: its own limit is never
+        # reached.
         self.vector = make_vec(self.tasks, 1, max_episode_steps=2**62, render_mode=render_mode, num_threads=1, **options)
         self.observation_space, self.action_space = self.vector.single_observation_space, self.vector.single_action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Draw a task and start an episode on it."""
+        """Draw a task and start an episode."""
         super().reset(seed=seed)
         self.vector.set_tasks(self.tasks.sample(1, self.np_random))
         obs, _ = self.vector.reset(seed=int(self.np_random.integers(2**31)))
         return obs[0], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step; info holds `success`, as a bool, and with `info="full"` all of stock's."""
+        """Step once; info contains `success` as a bool, and with `info="full"` all entries of stock's info."""
         obs, reward, _, truncated, infos = self.vector.step(np.asarray(action)[None])
         ended = bool(truncated[0])
         last = infos["final_info"] if ended else infos
@@ -68,7 +68,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return infos["final_obs"][0] if ended else obs[0], float(reward[0]), terminated, ended, info
 
     def render(self) -> Any:
-        """The picture, see `MetaVectorEnv.render`; None without a `render_mode`."""
+        """Return a picture, see `MetaVectorEnv.render`; None without a `render_mode`."""
         pictures = self.vector.render()
         return None if pictures is None else pictures[0]
 
@@ -89,12 +89,12 @@ def make_vector(
     autoreset: str = "next_step",
     **options: Any,
 ) -> MetaVectorEnv:
-    """What `gymnasium.make_vec` makes of the ids: `make_vec`, a new task for every episode.
+    """Make the vector environment that `gymnasium.make_vec` returns for the ids, with a new task for every episode.
 
     Args:
-        num_envs: slots.
+        num_envs: number of slots.
         suite, side, suite_seed, goals: see `SingleEnv`.
-        max_episode_steps: steps of an episode.
+        max_episode_steps: steps per episode.
         resample, autoreset, options: see `metarl.envs.make_vec`.
     """
     tasks = _tasks(suite, side, suite_seed, goals)

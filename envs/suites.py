@@ -1,4 +1,4 @@
-"""Tasks, task distributions, and the suites of Meta-World: which goals are trained on and which are held out."""
+"""Define tasks, task distributions and Meta-World's suites, which separate train goals from held-out goals."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ class Task:
 
     Attributes:
         name: the environment's name, such as "reach-v3".
-        params: what distinguishes the task from others of that name. Meta-World: the entries of its `rand_vec`, metres.
+        params: distinguishes tasks of the same name. Meta-World: the entries of its `rand_vec`, metres.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskDistribution:
-    """A finite set of tasks that an agent is trained or evaluated on.
+    """A finite set of tasks for training or evaluation.
 
     Attributes:
         tasks: all tasks, in a fixed order.
-        goal_visible: whether Meta-World's observations end with the goal; else with zeros.
-        task_ids: names whose one-hot index follows each observation, as in Meta-World's `OneHotWrapper`; (): none.
-        make: for environments other than Meta-World's: makes the environment of a name, an object of
-            `gymnasium.Env` that also has `set_task(params)`, taking effect at the next reset. None: Meta-World.
-        axes: where `params` are coordinates: their names, two or three, such as ("x", "y"). Reports then draw a map.
-        success: whether every step's info tells `success`, or `is_success`; where it does not, figures are of returns alone.
+        goal_visible: whether Meta-World's observations end with the goal; otherwise with zeros.
+        task_ids: task names; their one-hot index is appended to each observation, as in Meta-World's `OneHotWrapper`; (): none.
+        make: for environments other than Meta-World's: returns the environment for a name, a `gymnasium.Env` that also
+            has `set_task(params)`, effective at the next reset. None: Meta-World.
+        axes: names of the coordinates if `params` are two or three coordinates, such as ("x", "y"); reports then draw a map.
+        success: whether every step's info has `success` or `is_success`; if not, results are returns only.
     """
 
     tasks: tuple[Task, ...]
@@ -73,11 +73,11 @@ class TaskDistribution:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The environments' names, each once, in order of appearance."""
+        """Names of the environments, without repeats, in order of appearance."""
         return tuple(dict.fromkeys(task.name for task in self.tasks))
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """Draw n tasks: each name equally often (to within one), and no task twice before all of its name were drawn."""
+        """Draw n tasks: every name equally often (within one), and no task again until all tasks of its name were drawn."""
         by_name = {name: [task for task in self.tasks if task.name == name] for name in self.names}
         names = [self.names[i] for i in rng.permutation(len(self.names))]
         drawn: list[Task] = []
@@ -97,11 +97,11 @@ class Suite:
 
     Attributes:
         name: as given to `suite`.
-        seed: decides the goals; equal to the seed of Meta-World's own benchmark class.
-        train: what an agent learns from.
-        test: what it is evaluated on; None in the multi-task suites, which hold nothing out.
-        max_episode_steps: what `metarl train --max-episode-steps` is where it is not given; None: 500.
-        again: the suite of another seed, for suites that are not Meta-World's; None: there is no other.
+        seed: determines the goals; the same as the seed of Meta-World's own benchmark class.
+        train: the tasks for training.
+        test: the tasks for evaluation; None for multi-task suites, which hold nothing out.
+        max_episode_steps: default of `metarl train --max-episode-steps`; None: 500.
+        again: makes the suite for another seed, for suites other than Meta-World's; None: impossible.
     """
 
     name: str
@@ -112,14 +112,14 @@ class Suite:
     again: Callable[[int], "Suite"] | None = field(default=None, compare=False)
 
     def validation(self, goals: int) -> TaskDistribution:
-        """Other goals of the train tasks, neither trained on nor in `test`: for choices that are made during training.
+        """Return other goals of the train tasks, neither in `train` nor in `test`, for decisions during training.
 
         Args:
-            goals: in all; each train task gets equally many (to within one). A suite of one's own gives those of its
-                train tasks under another seed, up to so many.
+            goals: total number; each train task gets the same number (within one). A user-defined suite returns those of its
+                train tasks under another seed, up to this number.
 
         Raises:
-            UserError: a suite of one's own that has no other tasks.
+            UserError: a user-defined suite has no other tasks.
         """
         used = {*self.train.tasks, *(self.test.tasks if self.test else ())}
         seed = (self.seed + _VALIDATION) % (2**32 - 1)
@@ -134,11 +134,11 @@ class Suite:
 
 
 _VALIDATION = 2**31
-"""How far the seed of validation goals lies from the suite's; Meta-World itself uses the suite's and the next."""
+"""Offset from the suite's seed to that of the validation goals; Meta-World itself uses the suite's seed and the next."""
 
 
 def some_of(tasks: Sequence[Task], count: int) -> list[Task]:
-    """The first tasks of each name, equally many, `count` in all (to within one a name)."""
+    """Return the first tasks of each name, the same number per name (within one), `count` in total."""
     names = list(dict.fromkeys(task.name for task in tasks))
     taken: list[Task] = []
     for i, name in enumerate(names):
@@ -149,21 +149,21 @@ def some_of(tasks: Sequence[Task], count: int) -> list[Task]:
 
 @lru_cache(maxsize=32)
 def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> Suite:
-    """A suite of Meta-World with the goals that Meta-World itself draws for this seed.
+    """Return a suite of Meta-World with the goals that Meta-World itself draws for this seed.
 
-    Equal to Meta-World's benchmark classes (its registered gymnasium ids serve the test goals under the name of train
-    goals), without their minute of resets. Note that Meta-World draws the test goals of ML1 with `seed + 1`: the test
-    goals of seed 1 are the train goals of seed 2.
+    It equals Meta-World's benchmark classes (whose registered gymnasium ids serve the test goals as train goals), without
+    their minute of resets. Note that Meta-World draws the test goals of ML1 with `seed + 1`: the test goals of seed 1 are the
+    train goals of seed 2.
 
     Args:
         name: see `SUITES`.
-        seed: at least 0. It decides the goals and has nothing to do with the seed of a run.
-        goals: of each task. Where it is not Meta-World's 50, the goals are those that it would draw then: the first task's
-            are the first of the 50, later tasks' are others.
-        task_id: whether observations end with the task as one-hot; only where train and test share their tasks.
+        seed: at least 0. It determines the goals and is independent of the seed of a run.
+        goals: goals per task. For a number other than Meta-World's 50, they are those that Meta-World would then draw: the
+            first task's goals begin like the 50, later tasks' goals differ.
+        task_id: append the task as one-hot to observations; only if every test task is also a train task.
 
     Raises:
-        UserError: no such suite or task, a negative seed, no goals, or lists that are empty or overlap.
+        UserError: unknown suite or task, negative seed, no goals, or lists that are empty or overlap.
     """
     kind, _, rest = name.partition(":")
     if kind not in {key.partition(":")[0] for key in SUITES}:
@@ -192,14 +192,14 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
         tasks = tuple(Task(task, tuple(params)) for task, params in draw_goals(names, goals, seed))
         return TaskDistribution(tasks, goal_visible=kind.startswith("mt"), task_ids=train if task_id else ())
 
-    # a task on both sides would get equal goals from equal seeds
+    # equal seeds would give equal goals to a task on both sides
     shared = kind == "ml1" or (kind == "custom" and not set(train).isdisjoint(test))
     held_out = None if kind.startswith("mt") else drawn(test, seed + 1 if shared else seed)
     return Suite(name, seed, drawn(train, seed), held_out)
 
 
 def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The lists of `custom:train=a,b;test=c`."""
+    """Parse the lists in `custom:train=a,b;test=c`."""
     form = "custom:train=reach-v3,push-v3;test=pick-place-v3"
     given: dict[str, str] = {}
     for part in text.split(";"):

@@ -1,4 +1,4 @@
-"""Suites of the user's own: what a name in a Python file gives, checked before anything is trained on it."""
+"""Load user-defined suites from Python files and check them before training."""
 
 import inspect
 from dataclasses import replace
@@ -16,24 +16,24 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def find_suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> Suite:
-    """A suite of Meta-World's (see `metarl.envs.suite`), or of a file that the user named (see `own_suite`)."""
+    """Return a Meta-World suite (see `metarl.envs.suite`) or one from a file that the user named (see `own_suite`)."""
     return own_suite(lookup(name), seed, goals) if is_named(name) else suite(name, seed, goals, task_id)
 
 
 def own_suite(file: UserFile, seed: int = 1, goals: int = 50) -> Suite:
-    """The suite that a name in a Python file stands for: a `Suite`, or a function that gives one.
+    """Return the suite that a name in a Python file refers to: a `Suite`, or a function that returns one.
 
     Args:
-        file: as `metarl.system.user_code.run_file` found it.
-        seed: given to a function that has a parameter `seed`.
-        goals: given to a function that has a parameter `goals`.
+        file: the result of `metarl.system.user_code.run_file`.
+        seed: passed to a function that has a parameter `seed`.
+        goals: passed to a function that has a parameter `goals`.
 
     Returns:
-        The suite, with the file's label for its name. Two environments of each name were made, and took a step: where
-        their info says nothing of success, so do the suite's distributions.
+        The suite, named by the file's label. As a check, two environments of each name are made and stepped once: if an
+        info does not report success, the distributions get `success=False`.
 
     Raises:
-        UserError: it is no suite, or its tasks or environments cannot be trained on.
+        UserError: the object is not a suite, or its tasks or environments cannot be used for training.
     """
     key = (file.path, file.sha256, file.label, seed, goals)
     if key not in _made:
@@ -82,7 +82,7 @@ def _given(file: UserFile, seed: int, goals: int) -> Suite:
 
 
 def _checked(label: str, tasks: TaskDistribution) -> TaskDistribution:
-    """The distribution with tasks whose parameters a file can hold: numbers as Python's own."""
+    """Convert the tasks' parameters to plain Python numbers, which files can store, and check them."""
     plain = tuple(Task(str(task.name), _plain(label, task.params)) for task in tasks.tasks)
     if len(set(plain)) < len(plain):
         raise UserError(f"{label}: {len(plain) - len(set(plain))} of {len(plain)} tasks are there more than once")
@@ -103,12 +103,12 @@ def _plain(label: str, params: Any) -> Any:
 
 
 class _Tried(NamedTuple):
-    """What a step in each kind of environment showed.
+    """Results of one step in each kind of environment.
 
     Attributes:
-        longest: the environment's own longest episode; None: unknown.
-        success: whether every info told success.
-        spaces: what all tasks share.
+        longest: the environment's own episode limit; None: unknown.
+        success: whether every info reported success.
+        spaces: observation shape and action space of all tasks.
     """
 
     longest: int | None
@@ -117,13 +117,13 @@ class _Tried(NamedTuple):
 
 
 def _is_new(tasks: TaskDistribution, train: TaskDistribution) -> bool:
-    """Whether these environments of the user's are to be tried: the train side's, and others than those."""
+    """Whether to try these user-defined environments: those of the train side, and those that differ from them."""
     others = tasks.make is not train.make or not set(tasks.names) <= set(train.names)
     return tasks.make is not None and (tasks is train or others)
 
 
 def _tried(label: str, tasks: TaskDistribution) -> _Tried:
-    """Take one step in one task of each name, in two environments side by side."""
+    """Take one step in one task of each name, in two environments at a time."""
     try:
         engine = PythonEngine(tasks.make, tasks.names, 2)
         try:

@@ -1,4 +1,4 @@
-"""An environment of the user's own, held to what gymnasium says of environments: checked once, and at every step."""
+"""Check that a user's environment follows the gymnasium interface: once when it is made, and at every step."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,21 +11,21 @@ from gymnasium.spaces.utils import flatten_space
 from metarl.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
-"""Agents compute in float32: what is larger is infinite to them."""
+"""Largest float32: agents treat larger values as infinite."""
 
 
 class OwnEnv:
-    """One environment of the user's, whose answers are plain: nothing that it keeps and changes later is in them.
+    """Wrap a user's environment and return plain values that the environment cannot change later.
 
-    Observations are new arrays of the space's dtype, finite in float32; a reward is a float, ends of episodes are bools;
-    info is a dict of its own. Its "success" is a bool where the environment tells it, or `is_success`, SB3's name for it.
+    Observations are new arrays of the space's dtype, finite in float32; rewards are floats, ends of episodes are bools; info is
+    a new dict. Its "success" is a bool if the environment reports it, or `is_success`, SB3's name for it.
 
     Args:
-        name: of its tasks, which errors begin with.
-        env: with `set_task(params)`, its own or one within its wrappers.
+        name: name of its tasks, with which error messages begin.
+        env: has `set_task(params)`, itself or inside its wrappers.
 
     Raises:
-        UserError: agents could not play it.
+        UserError: agents cannot use the environment.
     """
 
     def __init__(self, name: str, env: Any) -> None:
@@ -45,14 +45,14 @@ class OwnEnv:
 
     @property
     def innermost(self) -> Any:
-        """The environment within all wrappers."""
+        """The environment inside all wrappers."""
         env = self.env
         while hasattr(env, "env"):
             env = env.env
         return env
 
     def _set_task_of(self) -> Callable[[Any], Any]:
-        """The environment's `set_task`, or that of one that it wraps."""
+        """Return `set_task` of the environment or of one that it wraps."""
         env = self.env
         while not hasattr(env, "set_task"):
             if not hasattr(env, "env"):
@@ -61,14 +61,14 @@ class OwnEnv:
         return env.set_task
 
     def set_task(self, params: Any) -> None:
-        """Give it a task, from the next reset on."""
+        """Set the task, effective at the next reset."""
         self._set_task_of()(params)
 
     def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """The first observation of an episode.
+        """Reset and return the first observation.
 
         Raises:
-            UserError: what it gives is not what its space and gymnasium say.
+            UserError: the result does not match the space or gymnasium's interface.
         """
         given = self.env.reset(seed=seed)
         if not isinstance(given, tuple | list) or len(given) != 2 or not isinstance(given[1], Mapping):
@@ -77,7 +77,7 @@ class OwnEnv:
         return self._observation(given[0]), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """See `reset`; the action is the environment's to change."""
+        """Step; see `reset` for errors. The environment receives a copy of the action, which it may modify."""
         result = self.env.step(action.copy())
         if not isinstance(result, tuple | list) or len(result) != 5 or not isinstance(result[4], Mapping):
             raise UserError(
@@ -95,7 +95,7 @@ class OwnEnv:
         return self._observation(result[0]), reward, terminated, truncated, info
 
     def _observation(self, given: Any) -> np.ndarray:
-        """The observation as an array of the space's shape and dtype, finite in float32."""
+        """Convert to an array of the space's shape and dtype, finite in float32."""
         space = self.observation_space
         array = _array(given)
         if array is None or array.shape != space.shape:
@@ -120,21 +120,21 @@ class OwnEnv:
         return bool(number)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.env, name)  # its pictures, what its registration says, and whatever else it has
+        return getattr(self.env, name)  # rendering, registration data, and other attributes
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release its resources."""
         if hasattr(self.env, "close"):
             self.env.close()
 
 
 def fits(function: Callable[..., Any], *args: Any, says: str, **kwargs: Any) -> None:
-    """Raise UserError where a function cannot be called so."""
+    """Raise UserError if a function cannot be called with these arguments."""
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError:
         raise UserError(says) from None
-    except ValueError:  # a signature that Python does not know
+    except ValueError:  # Python cannot determine the signature
         pass
 
 
@@ -145,7 +145,7 @@ def _check_observations(name: str, space: Any) -> None:
     if isinstance(space, gymnasium.Space):
         try:
             flat = flatten_space(space)
-        except (NotImplementedError, TypeError, ValueError):  # of kinds that have no flat form
+        except (NotImplementedError, TypeError, ValueError):  # kinds of spaces without a flat form
             flat = None
     able = isinstance(flat, gymnasium.spaces.Box) and flat.shape != (0,)
     raise UserError(
@@ -171,32 +171,32 @@ def _check_actions(name: str, space: Any) -> None:
 
 
 def _package(space: Any) -> str:
-    """Whose space it is, where it looks like gymnasium's own and is not."""
+    """Note that a space belongs to gym if it only looks like gymnasium's."""
     return " of gym, not of gymnasium" if type(space).__module__.partition(".")[0] == "gym" else ""
 
 
 def _array(value: Any) -> np.ndarray | None:
-    """Numbers as an array; None: they are none."""
+    """Convert numbers to an array; None: not numbers."""
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors that carry a gradient or lie elsewhere
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors with gradients or on other devices
         return None
     return array if array.dtype.kind in "biuf" else None
 
 
 def _number(value: Any) -> float | None:
-    """The number that this is, or that an array of one entry holds; None: it is none."""
+    """Convert a number or an array with one entry to float; None: not a number."""
     array = _array(value)
     return float(array.item()) if array is not None and array.size == 1 else None
 
 
 def _own(info: Mapping[Any, Any]) -> dict[str, Any]:
-    """A copy that stays as it is."""
+    """Copy info, so that later changes by the environment do not affect it."""
     return {str(key): value.copy() if isinstance(value, np.ndarray) else value for key, value in info.items()}
 
 
 def brief(value: Any) -> str:
-    """What something is, in a few words."""
+    """Describe a value in a few words."""
     if isinstance(value, tuple | list):
         wrong_info = value and len(value) in (2, 5) and not isinstance(value[-1], Mapping)
         return f"{len(value)} values" + (f" that end with {_a(value[-1])}" if wrong_info else "")
@@ -208,7 +208,7 @@ def _a(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is read, in one short line."""
+    """Format a value in one short line."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     text = " ".join(repr(value).split())

@@ -1,4 +1,4 @@
-"""`MetaVectorEnv`: many slots, each on its own task, as one `gymnasium.vector.VectorEnv`."""
+"""`MetaVectorEnv`: many slots, each with its own task, as one `gymnasium.vector.VectorEnv`; made by `make_vec`."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -30,24 +30,24 @@ ENGINES = {
 
 
 class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """Slots that are stepped together, each on its own task.
+    """Slots that are stepped together, each with its own task.
 
-    An episode ends after `max_episode_steps` steps (`truncated`), or when the environment ends it (`terminated`). A slot whose
-    episode ended is reset within the same step (`AutoresetMode.SAME_STEP`): `obs` then shows the new episode's first
-    observation and `info["final_obs"][slot]`, `info["final_info"]` the end of the old one. `info["success"]` always
-    belongs to the step just taken. Arrays that were returned are never written to again.
+    An episode ends after `max_episode_steps` steps (`truncated`), or when the environment ends it (`terminated`). The slot is
+    then reset within the same step (`AutoresetMode.SAME_STEP`): `obs` contains the new episode's first observation, and
+    `info["final_obs"][slot]` and `info["final_info"]` the end of the old one. `info["success"]` always refers to the step just
+    taken. Returned arrays are never modified later.
 
-    With `autoreset="next_step"`, gymnasium's other way, the observation is the end of the old episode, and the slot's next
-    step, whatever its action, is the reset: the new episode's first observation, reward 0.
+    With `autoreset="next_step"`, gymnasium's other mode, the observation is the end of the old episode, and the slot's next
+    step is the reset, whatever its action: it returns the new episode's first observation and reward 0.
 
-    Where MuJoCo found a slot's simulation unstable, its episode ends there (`truncated`), and `info["unstable"]` names it.
+    If MuJoCo finds a slot's simulation unstable, the episode ends (`truncated`), and `info["unstable"]` marks the slot.
 
-    Use `make_vec` to make one. Pickling it pickles how it was made: the copy is a new environment, not reset.
+    Create it with `make_vec`. Pickling stores only the arguments: the copy is a new environment that has not been reset.
 
     Attributes:
-        tasks: the task that each slot is on (None before the first reset).
-        engine: what steps the slots.
-        input_scale: how a network should scale observations and rewards; None: it must find out.
+        tasks: the current task of each slot (None before the first reset).
+        engine: steps the slots.
+        input_scale: constants for scaling observations and rewards; None: unknown, networks use running statistics.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             metaworld_scale(distribution.names, distribution.goal_visible, len(self._ids)) if meta_world else None
         )
         self.tasks: list[Task | None] = [None] * num_envs
-        self._pending: list[Task | None] = [None] * num_envs  # set, in force from the slot's next reset on
+        self._pending: list[Task | None] = [None] * num_envs  # set, effective at the slot's next reset
         self._ready = np.zeros(num_envs, bool)
         self._steps = np.zeros(num_envs, np.int64)
-        self._over = np.zeros(num_envs, bool)  # whose next step is a reset
+        self._over = np.zeros(num_envs, bool)  # slots whose next step is a reset
         self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
-        self._chosen = np.zeros(num_envs, bool)  # whose tasks were set by hand: they are not redrawn
+        self._chosen = np.zeros(num_envs, bool)  # slots whose tasks were set by `set_tasks` and are not redrawn
         self._seed(seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -108,16 +108,16 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._np_random_seed = seed
 
     def set_tasks(self, tasks: Sequence[Task], slots: Sequence[int] | None = None) -> None:
-        """Give slots their tasks, from their next reset on; stepping them before it raises `ResetNeeded`.
+        """Set slots' tasks, effective at their next reset; stepping before that raises `ResetNeeded`.
 
         Args:
-            tasks: one a slot.
-            slots: None: all.
+            tasks: one per slot.
+            slots: indices of the slots; None: all.
 
-        The tasks need not be of the distribution that the environment was made for.
+        The tasks need not belong to the environment's distribution.
 
         Raises:
-            UserError: as many tasks as slots are needed; or a task that Meta-World does not have.
+            UserError: the numbers of tasks and slots differ, or Meta-World has no such task.
         """
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
@@ -127,7 +127,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
 
     def _with_ids(self, obs: np.ndarray, slots: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Observations of these slots, and each slot's task as one-hot where that is shown."""
+        """Append each slot's task as one-hot to its observation, if task ids are shown."""
         if not self._ids:
             return obs
         which = np.array([self._ids[self.tasks[slot].name] for slot in slots])  # type: ignore[union-attr]
@@ -138,13 +138,13 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start new episodes.
 
-        The first reset draws a task for every slot that none was set for; later ones keep the tasks
-        (`resample="never"`) or draw new ones (`resample="episode"`). A seed starts all random numbers anew and draws the
-        tasks again, unless they were set by `set_tasks`.
+        The first reset draws a task for every slot that has none; later resets keep the tasks (`resample="never"`) or draw
+        new ones (`resample="episode"`). A seed restarts all random numbers and redraws the tasks, except those set by
+        `set_tasks`.
 
         Args:
             seed: an int, not a list: slots share one stream.
-            options: `{"reset_mask": mask}`, mask (num_envs,) bool: only these slots.
+            options: `{"reset_mask": mask}` with mask (num_envs,) bool resets only these slots.
 
         Returns:
             Observations of all slots, (num_envs, ...), and an empty dict.
@@ -178,17 +178,17 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return obs
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of all slots.
+        """Step all slots once.
 
         Args:
-            actions: (num_envs, ...) of the action space; Box actions are taken as its dtype (Meta-World: float32).
+            actions: (num_envs, ...) of the action space; Box actions are converted to its dtype (Meta-World: float32).
 
         Returns:
             obs (num_envs, ...), reward (num_envs,) float64, terminated, truncated (num_envs,) bool, info.
 
         Raises:
-            UserError: actions of another shape, or not finite.
-            gymnasium.error.ResetNeeded: a slot was not reset since it was made or given a task.
+            UserError: the actions have the wrong shape or are not finite.
+            gymnasium.error.ResetNeeded: a slot has not been reset since its creation or since its task was set.
         """
         self._check_open()
         if not self._ready.all():
@@ -228,7 +228,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise gymnasium.error.ClosedEnvironmentError("this environment was closed")
 
     def _checked(self, given: np.ndarray) -> np.ndarray:
-        """The actions in the space's dtype."""
+        """Convert the actions to the space's dtype and check them."""
         given = np.asarray(given)
         if given.shape != self.action_space.shape:
             raise UserError(f"actions have shape {given.shape}, not {self.action_space.shape}")
@@ -247,16 +247,16 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return actions
 
     def render(self, slots: Sequence[int] | None = None) -> tuple[np.ndarray, ...] | None:
-        """Pictures of slots as they are now, upright; None without a `render_mode`.
+        """Render the current state of slots, upright; None without a `render_mode`.
 
         Args:
-            slots: None: all.
+            slots: indices of the slots; None: all.
 
         Returns:
-            One a slot: (height, width, 3) uint8, or with "depth_array" (height, width) float32, metres.
+            One picture per slot: (height, width, 3) uint8, or with "depth_array" (height, width) float32, metres.
 
         Raises:
-            UserError: no OpenGL works here, see `metarl doctor`.
+            UserError: OpenGL does not work here, see `metarl doctor`.
         """
         self._check_open()
         if self.render_mode is None:
@@ -276,17 +276,17 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def environments(num_envs: int) -> str:
-    """What takes the memory of `slots_bytes`."""
+    """Describe the memory of `slots_bytes` in messages."""
     return f"{num_envs:,} environments"
 
 
 def slots_bytes(tasks: TaskDistribution, num_envs: int, engine: str = "auto") -> float:
-    """Bytes that so many slots take at least, as measured on reach; of environments of the user's own next to nothing."""
+    """Return a lower bound of the slots' memory in bytes, measured on reach; nearly 0 for user-defined environments."""
     return num_envs * (1e4 if tasks.make else 2e7 if engine == "python" else 7e5)
 
 
 def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
-    """Refuse tasks that cannot stand beside the distribution's."""
+    """Refuse tasks that are incompatible with the distribution."""
     for name in sorted(names):
         if distribution.make is None and name not in NATIVE:
             raise unknown("task of Meta-World", name, NATIVE)
@@ -312,25 +312,25 @@ def make_vec(
     height: int = 240,
     num_threads: int | None = None,
 ) -> MetaVectorEnv:
-    """Make a vector environment over a task distribution.
+    """Make a vector environment for a task distribution.
 
     Args:
-        tasks: such as `suite("ml1:reach-v3").train`.
+        tasks: the distribution, such as `suite("ml1:reach-v3").train`.
         num_envs: number of slots.
         engine: see `ENGINES`.
-        seed: of the draw of tasks; `reset(seed=...)` starts it anew.
-        max_episode_steps: steps of an episode.
-        resample: "never": a slot keeps its task until `set_tasks` gives another (trials); "episode": a new one for
+        seed: seed of the random draws of tasks; `reset(seed=...)` restarts it.
+        max_episode_steps: steps per episode.
+        resample: "never": a slot keeps its task until `set_tasks` changes it (trials); "episode": it gets a new one for
             every episode.
-        reward: "v2", or "v1": the reward of figures published before 2021.
-        terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and go
-            on collecting reward.
-        autoreset: "same_step", or "next_step", which some of gymnasium's vector wrappers ask for.
+        reward: "v2", or "v1": the reward behind results published before 2021.
+        terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and keep
+            collecting reward.
+        autoreset: "same_step", or "next_step", which some of gymnasium's vector wrappers require.
         info: "success", or "full": every entry of stock's info.
         render_mode: None, "rgb_array" or "depth_array".
         camera: one of `metarl.envs.rendering.painter.CAMERAS`.
-        width, height: of pictures, pixels.
-        num_threads: of the native engine; None: one a usable core.
+        width, height: size of pictures, pixels.
+        num_threads: threads of the native engine; None: one per usable core.
 
     Raises:
         UserError: unknown engine or option, or an engine that cannot step these tasks.

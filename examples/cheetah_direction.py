@@ -1,4 +1,4 @@
-"""HalfCheetah-direction of the MAML paper: run forward or backward, whichever is paid; two tasks and nothing held out.
+"""HalfCheetah-direction of the MAML paper: run in whichever direction is rewarded; two tasks, nothing held out.
 
 metarl train rl2 examples/cheetah_direction.py:directions --episodes-per-trial 2 --num-envs 40 --gamma 0.97 --steps 6e6
 """
@@ -10,7 +10,7 @@ from metarl.envs import Suite, Task, TaskDistribution
 
 
 class Direction(gymnasium.Wrapper):
-    """Pays for the speed in the task's direction, and tells success where the episode went more than 10 m that way."""
+    """Rewards speed in the task's direction; success means having moved more than 10 m that way."""
 
     def set_task(self, direction):
         self.direction = direction

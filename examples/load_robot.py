@@ -1,4 +1,4 @@
-"""A trained RL² agent on a stock Meta-World environment, loaded with `metarl.load`.
+"""Load a trained RL² agent with `metarl.load` and run it on a stock Meta-World environment.
 
 python examples/load_robot.py RUN
 """
@@ -14,7 +14,7 @@ from metarl.learner import PolicyInput
 
 @torch.no_grad()
 def main(run: str, episodes: int = 10, steps: int = 500) -> None:
-    """Play a trial on a goal that the agent never saw: it adapts from episode to episode."""
+    """Play a trial on a goal unseen in training; the agent adapts from episode to episode."""
     agent, tasks = metarl.load(run, device="cpu"), metaworld.ML1("reach-v3", seed=1)
     env = tasks.test_classes["reach-v3"]()
     env.set_task(tasks.test_tasks[0])

@@ -1,4 +1,4 @@
-"""An agent of one's own in one file: policy gradients for a memory that lives through the trial, as RL²'s does.
+"""A custom agent in one file: policy gradients for a recurrent policy whose memory lasts through the trial, as in RL².
 
 metarl train examples/my_agent.py:MyAgent ml1:reach-v3
 metarl train examples/my_agent.py:MyAgent examples/point_robot.py:point_robot
@@ -17,10 +17,10 @@ from metarl.optim.advantages import discounted_returns
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings, each an option of `metarl train`: all need a default."""
+    """Settings, each an option of `metarl train`; all need defaults."""
 
     hidden: int = 64
-    """Size of the memory."""
+    """Size of the hidden state."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     gamma: float = 0.9
@@ -28,13 +28,13 @@ class Settings:
     entropy: float = 1e-3
     """Weight of the entropy bonus."""
     updates: int = 8
-    """Steps of Adam an iteration, all on the same trials."""
+    """Adam steps per iteration, all on the same trials."""
     clip: float = 0.2
-    """How far the probability of an action may move from what it was, as a ratio, before nothing is gained any more."""
+    """Change of an action's probability ratio beyond which the objective no longer improves."""
 
 
 class MyAgent(Agent):
-    """A memory trained by clipped policy gradients: it adapts by remembering the trial."""
+    """A recurrent policy trained by clipped policy gradients; it adapts through its hidden state."""
 
     Settings = Settings
     options = {"episodes_per_trial": 4}  # noqa: RUF012 - what differs from the defaults of `metarl train`
@@ -56,27 +56,27 @@ class MyAgent(Agent):
 
     @cached_property
     def optimizer(self):
-        """Made when it is first needed; `moments` and `load_moments` of `Agent` keep it in checkpoints."""
+        """Created at first use; `moments` and `load_moments` of `Agent` save and restore its state."""
         return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate)
 
     def begin(self, num_tasks):
-        """What is known before any experience: an empty memory for every task."""
+        """Return the state before any experience: a zero hidden state for every task."""
         return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
 
     def predict(self, state, query):
-        """One step of all tasks: a distribution over actions, and the memory after it. `adapt` has nothing left to do."""
+        """Step all tasks: return a distribution over actions and the next hidden state. `adapt` need not do anything."""
         prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
         return prediction, {"hidden": hidden}
 
     def update(self, batches, iteration):
-        """Learn from a rollout of whole trials, tensors (time, task, ...)."""
+        """Learn from a rollout of whole trials with tensors (time, task, ...)."""
         (rollout,), s = batches, self.settings
-        valid = rollout.valid  # false where a task had played all its episodes, and waited for others
+        valid = rollout.valid  # False where a task has finished its episodes and waits for the others
         reward = torch.where(valid, rollout.reward, 0.0).double()
-        # The return of the rest of the trial, later episodes too: what is worth finding out is paid for later.
+        # The return includes later episodes of the trial, so that exploration is rewarded by what it makes possible.
         returns = discounted_returns(reward, s.gamma).float()
         count = valid.sum(1, keepdim=True).clamp(min=1)
-        advantage = returns - (returns * valid).sum(1, keepdim=True) / count  # better than the other tasks at this time
+        advantage = returns - (returns * valid).sum(1, keepdim=True) / count  # relative to the mean over tasks at this time
         advantage = advantage / (advantage[valid].std() + 1e-8)
         x, start = self.policy.scaler(rollout.query), self.begin(valid.shape[1])["hidden"]
         for _ in range(s.updates):
@@ -95,10 +95,10 @@ class MyAgent(Agent):
         return {"loss": float(loss.detach()), "entropy": float(entropy.detach())}
 
     def state_dict(self):
-        """All that going on needs."""
+        """Return all state needed to resume."""
         return {"policy": self.policy.state_dict(), "optimizer": self.moments()}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.policy.load_state_dict(state["policy"])
         self.load_moments(state.get("optimizer", {}))

@@ -1,4 +1,4 @@
-"""An exported RL² agent on a stock Meta-World environment, with nothing but onnxruntime, numpy and metaworld.
+"""Run an exported RL² agent on a stock Meta-World environment, with only onnxruntime, numpy and metaworld.
 
 metarl export RUN --out agent.onnx && python examples/onnx_robot.py agent.onnx
 """
@@ -11,7 +11,7 @@ import onnxruntime
 
 
 def main(path: str, episodes: int = 10, steps: int = 500) -> None:
-    """Play a trial on a goal that the agent never saw: it adapts from episode to episode."""
+    """Play a trial on a goal unseen in training; the agent adapts from episode to episode."""
     agent, rng, tasks = onnxruntime.InferenceSession(path), np.random.default_rng(0), metaworld.ML1("reach-v3", seed=1)
     env = tasks.test_classes["reach-v3"]()
     env.set_task(tasks.test_tasks[0])

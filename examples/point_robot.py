@@ -1,4 +1,4 @@
-"""The 2-D point robot of the MAML and RL² papers: go to a hidden goal, whose distance is all that it is told.
+"""The 2-D point robot of the MAML and RL² papers: go to a hidden goal; only the distance to it is rewarded.
 
 metarl train rl2 examples/point_robot.py:point_robot          goals all over a square, as in MAML
 metarl train maml-trpo examples/point_robot.py:circle         goals on a half circle; the other half is held out
@@ -11,7 +11,7 @@ from metarl.envs import Suite, Task, TaskDistribution
 
 
 class PointRobot(gymnasium.Env):
-    """Position in a plane; an action moves it by at most 0.1 in x and y; reward is minus the distance to the goal."""
+    """A point in the plane; an action moves it by at most 0.1 in x and y; the reward is minus the distance to the goal."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)

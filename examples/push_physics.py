@@ -1,4 +1,4 @@
-"""A task of Meta-World under other physics: push-v3 with pucks of other mass and friction, at one place with one goal.
+"""Meta-World's push-v3 with different physics: the puck's mass and friction vary, its position and goal are fixed.
 
 metarl train rl2 examples/push_physics.py:pucks
 """
@@ -11,7 +11,7 @@ from metarl.envs.engines.python import StockEnv
 
 
 class Puck(StockEnv):
-    """Stock push-v3, but that a task is (factor of the puck's mass, factor of its friction)."""
+    """Stock push-v3 whose task is (factor of the puck's mass, factor of its friction)."""
 
     def __init__(self):
         super().__init__("push-v3", goal_visible=True)
@@ -26,7 +26,7 @@ class Puck(StockEnv):
         model, (stock_mass, inertia, frictions) = self.env.model, self.stock
         model.body_mass[self.body], model.body_inertia[self.body] = mass * stock_mass, mass * inertia
         model.geom_friction[self.geoms] = frictions * (friction, 1, 1)
-        mujoco.mj_setConst(model, mujoco.MjData(model))  # what MuJoCo derives from masses
+        mujoco.mj_setConst(model, mujoco.MjData(model))  # updates quantities that MuJoCo derives from masses
 
 
 def pucks(seed):

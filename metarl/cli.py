@@ -1,4 +1,4 @@
-"""The command line: `metarl COMMAND`, see `COMMANDS`. A command's module is imported only when it is used."""
+"""Command line entry point: dispatch `metarl COMMAND` (see `COMMANDS`), importing only the module of that command."""
 
 import errno
 import logging
@@ -39,15 +39,15 @@ REFUSALS = {
     errno.ENFILE,
     errno.ENOTSUP,
 }
-"""Errors of the system that are of its state, not a fault of this program, also where they name no file."""
+"""System errors caused by the machine's state, reported without a traceback even if they name no file."""
 
 
 RENAMED = {"--horizon": "--max-episode-steps", "--slots": "--num-envs"}
-"""Options of version 0.2, and what they are called now."""
+"""Options of version 0.2 and their current names."""
 
 
 def usage() -> str:
-    """The help of `metarl` itself."""
+    """Return the help text of `metarl` itself."""
     commands = "\n".join(f"  {name:9s} {text}" for name, (_, _, text) in COMMANDS.items())
     return (
         "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well\n"
@@ -58,7 +58,7 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 2 wrong input or a system that refuses, 130 interrupted."""
+    """Run the command line. Exit status: 0 done, 2 invalid input or refused by the system, 130 interrupted."""
     signal.signal(signal.SIGTERM, interrupt)  # ends as cleanly as Ctrl-C does
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's job in the background ignores it
         signal.signal(signal.SIGINT, interrupt)
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command and return the exit status."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("metarl").setLevel(logging.WARNING if "--quiet" in args else logging.INFO)
     try:
@@ -117,7 +117,7 @@ def run(args: list[str]) -> int:
 
 
 def _of_the_system(error: Exception) -> str | None:
-    """What the system refused, in a line; None: it was something else."""
+    """Describe a system error in one line; None for other errors."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{str(error.filename)[:100]}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in REFUSALS:

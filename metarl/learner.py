@@ -1,4 +1,4 @@
-"""The contracts: what learns (`Learner`, `Agent`), what it learns from (`Source`), and what passes between them."""
+"""Define the interfaces of agents: `Learner`, `Agent`, `Source`, and the data that passes between them."""
 
 import warnings
 from collections.abc import Callable
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 State = Any
-"""What a learner knows of its tasks: a tensor, or a dict or tuple of states; the first axis of every tensor is the task."""
+"""A learner's knowledge of its tasks: a tensor, or a dict or tuple of states; the first axis of every tensor is the task."""
 
 Metrics = dict[str, float]
 
 
 class PolicyInput(NamedTuple):
-    """What an agent is asked: the observation, and what became of its previous action (zeros at a trial's start).
+    """A policy's input: the observation and the result of the previous action (zeros at the start of a trial).
 
-    The previous action, reward and done are the true ones, across the borders of episodes too.
+    The previous action, reward and done carry over between the episodes of a trial.
 
     Attributes:
         obs: (..., observation) float32.
@@ -32,44 +32,43 @@ class PolicyInput(NamedTuple):
 
 
 class Learner(Protocol):
-    """What adapts to tasks. Row i of state, query, prediction and support is task i; rows never mix."""
+    """An object that adapts to tasks. Row i of state, query, prediction and support is task i; rows never mix."""
 
     def begin(self, num_tasks: int) -> State:
-        """The state before anything is known of the tasks."""
+        """Return the state before any experience."""
 
     def predict(self, state: State, query: Any) -> tuple[Any, State]:
-        """Answer a query; robots: `query` is a `PolicyInput` and the answer a distribution over actions."""
+        """Answer a query; for robots, `query` is a `PolicyInput` and the answer a distribution over actions."""
 
     def adapt(self, state: State, support: Any) -> State:
-        """Learn from the support (robots: a `Rollout`) of each task."""
+        """Learn from each task's support (for robots, a `Rollout`)."""
 
 
 class Source(Protocol):
-    """Where batches come from; the only thing that touches data or environments."""
+    """Produces training batches; the only part of training that accesses data or environments."""
 
     num_tasks: int
     progress: Callable[[float], None]
 
     def begin(self, iteration: int) -> None:
-        """Draw the tasks of an iteration, a function of its number alone."""
+        """Draw the tasks of an iteration; they depend on its number only."""
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Any, State]:
-        """Collect one batch; the learner's state may change while it is collected (RL²)."""
+        """Collect one batch; the learner's state may change during collection (RL²)."""
 
     def report(self) -> Metrics:
-        """What is worth logging of the iteration just collected, and its `steps`."""
+        """Return the metrics of the last collected iteration, and its `steps`."""
 
 
 class Agent:
-    """A learner that is trained: an outer step over batches of tasks. Subclasses give the verbs.
+    """A trainable learner with an outer step over batches of tasks; subclasses implement the methods.
 
     Attributes:
-        phases: collections an iteration. RL²: 1; gradient-based adaptation: inner steps + 1.
-        adapt_every: episodes of experience after which `adapt` is called where the agent is evaluated or filmed; None: as
-            many as a phase has in training.
-        resample: "never": a slot keeps its task for a whole trial; "episode": in training it gets another for every episode.
-        keep_states: a rollout for training holds the state before every k-th step, for this k; 0: none.
-        first_std: standard deviation of the first Box actions, drawn around 0; None: they are spread over the space.
+        phases: collections per iteration. RL²: 1; gradient-based adaptation: inner steps + 1.
+        adapt_every: episodes between calls of `adapt` in evaluation and videos; None: the episodes of a training phase.
+        resample: "never": a slot keeps its task for a whole trial; "episode": in training it gets a new task every episode.
+        keep_states: training rollouts contain the state before every k-th step, for this k; 0: none.
+        first_std: standard deviation of the first Box actions, with mean 0; None: they are spread over the space.
     """
 
     phases = 1
@@ -79,10 +78,10 @@ class Agent:
     first_std: float | None = None
 
     def meet(self, env: Any) -> None:
-        """Look at the environment before it is played: only for agents that are shown more than observations."""
+        """Receive the environment before play; only for agents that may see more than observations."""
 
     def accept(self, source: Any) -> None:
-        """Raise a `UserError` where the source's iterations are none that the agent can train on."""
+        """Raise `UserError` if this source cannot train the agent."""
 
     def begin(self, num_tasks: int) -> State:
         """See `Learner`."""
@@ -97,7 +96,7 @@ class Agent:
         return state
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
-        """The outer step.
+        """Perform the outer step.
 
         Raises:
             NonFiniteError: the loss is not finite.
@@ -105,7 +104,7 @@ class Agent:
         raise NotImplementedError
 
     def iterate(self, source: Source, iteration: int) -> Metrics:
-        """One iteration of training; an agent with a loop of its own overrides it."""
+        """Run one training iteration; agents with their own loop override this."""
         source.begin(iteration)
         state = self.begin(source.num_tasks)
         batches = []
@@ -118,26 +117,26 @@ class Agent:
         return self.update(batches, iteration)
 
     optimizer: Any
-    """A cached property of agents that have one: it is made when it is first needed."""
+    """A cached property of agents that have an optimiser, created at first use."""
 
     def moments(self) -> dict[str, Any]:
-        """The optimiser's, by the number of the parameter; nothing where it was not needed yet."""
+        """Return the optimiser's state by parameter number; empty if the optimiser has not been used yet."""
         made = "optimizer" in vars(self)
         return {str(i): value for i, value in self.optimizer.state_dict()["state"].items()} if made else {}
 
     def load_moments(self, moments: dict[str, Any]) -> None:
-        """Give a new optimiser what `moments` gave."""
+        """Create a new optimiser and load the result of `moments` into it."""
         vars(self).pop("optimizer", None)
         if moments:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": {int(i): v for i, v in moments.items()}, "param_groups": groups})
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resume needs: nested dicts of tensors and of what JSON can hold."""
+        """Return all state needed to resume: nested dicts of tensors and JSON values."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         raise NotImplementedError
 
 
@@ -150,7 +149,7 @@ class NonFiniteError(ArithmeticError):
 
 
 def where(mask: Tensor, new: State, old: State) -> State:
-    """Rows of `new` where the mask (num_tasks,) is True, of `old` elsewhere."""
+    """Select rows of `new` where the mask (num_tasks,) is True, of `old` elsewhere."""
     if new is old:
         return old
     if isinstance(new, Tensor):
@@ -162,7 +161,7 @@ def where(mask: Tensor, new: State, old: State) -> State:
 
 
 def distance(a: State, b: State) -> Any:
-    """Euclidean distance between two states of the same tasks, (num_tasks,); 0.0 where they are one object."""
+    """Return the Euclidean distance between two states of the same tasks, (num_tasks,); 0.0 if they are one object."""
 
     def squares(a: State, b: State) -> Any:
         if a is b:

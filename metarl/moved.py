@@ -1,4 +1,4 @@
-"""Modules under their names of version 0.2, for one more version: importing one warns and names the new place."""
+"""Keep the module names of version 0.2 importable for one more version; each import warns and names the new module."""
 
 import sys
 import warnings
@@ -23,7 +23,7 @@ MOVED = {
     "rollout": ("rollouts.rollout", "rollouts.playing", "rollouts.trials", "rollouts.random_streams"),
     "trpo": ("optim.trust_region",),
 }
-"""Old module to the modules that hold its names now, within this package."""
+"""Maps each old module to the modules that now define its names, within this package."""
 
 
 class _Finder(MetaPathFinder):
@@ -50,5 +50,5 @@ class _Loader(Loader):
 
 
 def install() -> None:
-    """Let `import` find the modules of `MOVED`."""
+    """Register the import finder for the modules in `MOVED`."""
     sys.meta_path.append(_Finder())

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: makes .venv and installs the project with its tested versions, once.
+# Sourced by the other scripts: creates .venv and installs the project with its tested versions, once.
 VENV="${METARL_VENV:-.venv}"
 
 find_python() {
@@ -14,7 +14,7 @@ find_python() {
     return 1
 }
 
-# ensure_environment [EXTRA]: installs again whenever the lists of packages changed.
+# ensure_environment [EXTRA]: reinstalls when the package lists have changed.
 ensure_environment() {
     if [ "$(uname -s)" != Linux ]; then
         echo "metarl runs on Linux; this is $(uname -s). A Linux container or WSL will do." >&2

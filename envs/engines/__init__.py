@@ -1,1 +1,1 @@
-"""The engines that step environments."""
+"""Engines that step the slots of a `MetaVectorEnv`: native (compiled) and python (reference)."""

@@ -1,7 +1,7 @@
-"""The compiled loop of the native engine: it steps slots of a batch in one thread, without the interpreter.
+"""Compiled inner loop of the native engine: steps a batch's slots in one thread, without the interpreter.
 
-Everything is handed over as numbers and addresses, so that numba can keep the compiled code on disk. The order of
-operations is `SawyerXYZEnv.step`'s; what that does in float32 is done in float32 here.
+All arguments are numbers and addresses, so that numba can cache the compiled code on disk. The order of operations follows
+`SawyerXYZEnv.step`; what it computes in float32 is computed in float32 here.
 """
 
 from functools import partial
@@ -25,12 +25,12 @@ from metarl.envs.tasks.primitives import (
     TOUCHING,
 )
 
-# columns of `addresses`, a row a slot: mjModel and MjData of the slot, some arrays of that MjData, what the slot remembers
+# columns of `addresses`, one row per slot: mjModel and MjData of the slot, arrays of that MjData, the slot's memory
 MODEL, DATA, QPOS, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, XQUAT, XMAT, GEOM_XMAT, SITE_XMAT, MEMORY = range(
     14
 )
 
-# columns of `layouts`, a row a class of task: ids, where the observation and the readings come from, and its formula
+# columns of `layouts`, one row per task class: ids, sources of the observation and the readings, and the formula
 HAND_ID, LEFT_ID, RIGHT_ID, LEFT_CLAW, RIGHT_CLAW, LEFT_TIP, RIGHT_TIP, FORMULA = range(8)
 OBJECTS, SEEN_SIZE = 8, 6  # two objects of six columns each, as follows; a kind of -1: no such object
 SEEN_COLUMN, SEEN_ID, SEEN_TURN, SEEN_TURN_COLUMN, SEEN_TURN_ID, SEEN_HINGE = range(6)
@@ -41,7 +41,7 @@ LEFT_GEOM, RIGHT_GEOM, TOUCHED_GEOM, TOUCH_DECIDES = range(
 LAYOUT_SIZE = TOUCH_DECIDES + 1
 NO_TURN, IDENTITY_TURN, QUATERNION_TURN, MATRIX_TURN = range(4)  # values of SEEN_TURN
 
-# entries of `offsets`: where things are within MuJoCo's own structs, bytes
+# entries of `offsets`: byte offsets in MuJoCo's structs
 NCON, CONTACT, EFC_FORCE, CONTACT_SIZE, CONTACT_GEOM, CONTACT_EFC, BAD_QPOS, WARNING_SIZE = range(8)
 
 DIAL_RADIUS = 0.05
@@ -49,7 +49,7 @@ DIAL_RADIUS = 0.05
 
 @jit
 def quaternion_of(matrix, out):
-    """scipy's `Rotation.from_matrix(matrix).as_quat()`: x, y, z, w, by the largest of the four candidates."""
+    """Compute scipy's `Rotation.from_matrix(matrix).as_quat()`: x, y, z, w, by the largest of the four candidates."""
     trace = matrix[0] + matrix[4] + matrix[8]
     choice, best = 0, matrix[0]
     for i in (1, 2):
@@ -73,13 +73,13 @@ def quaternion_of(matrix, out):
 
 @jit
 def numbers(row, column, index, size):
-    """The `size` numbers of entry `index` of one of the slot's arrays."""
+    """View entry `index` of one of the slot's arrays, `size` numbers."""
     return nb.carray(doubles(row[column] + 8 * size * index), size)
 
 
 @jit
 def look_at(row, seen, offset, out):
-    """Position and quaternion of an object, as the observation shows them: seven numbers."""
+    """Compute an object's position and quaternion as observed: seven numbers."""
     position = numbers(row, seen[SEEN_COLUMN], seen[SEEN_ID], 3)
     for i in range(3):
         out[i] = position[i] + offset[i]
@@ -100,7 +100,7 @@ def look_at(row, seen, offset, out):
 
 @jit
 def touching(data, ids, offsets):
-    """`SawyerXYZEnv.touching_object`: each pad presses the geom with a force above 0."""
+    """`SawyerXYZEnv.touching_object`: whether each pad presses the geom with a force above 0."""
     contacts, forces = read_pointer(data + offsets[CONTACT]), read_pointer(data + offsets[EFC_FORCE])
     left, right, thing = 0.0, 0.0, ids[TOUCHED_GEOM]
     for i in range(read_int(data + offsets[NCON])):
@@ -110,11 +110,11 @@ def touching(data, ids, offsets):
             other = second if first == thing else first
             if other == ids[LEFT_GEOM] or other == ids[RIGHT_GEOM]:
                 row = read_int(contact + offsets[CONTACT_EFC])
-                if row < 0:  # a contact without a constraint has -1, which stock's Python takes for the last row of all
+                if row < 0:  # a contact without a constraint has -1, which stock's Python takes as the last row
                     row += read_int(data + offsets[NCON] + 4)
                 if row < 0:  # there are no rows: stock fails
                     continue
-                # the elliptic cone: the first force of a contact is the normal one
+                # elliptic cone: the first force of a contact is the normal force
                 force = nb.carray(doubles(forces + 8 * row), 1)[0]
                 if other == ids[LEFT_GEOM]:
                     left += force
@@ -125,7 +125,7 @@ def touching(data, ids, offsets):
 
 @jit
 def clipped_hand(source, low, high, out):
-    """Copy 18 observed numbers; the hand's position, the first three, is clipped to the observation space."""
+    """Copy 18 observed numbers, clipping the hand's position (the first three) to the observation space."""
     for i in range(3):
         out[i] = min(max(source[i], low[i]), high[i])
     for i in range(3, OBSERVED):
@@ -134,7 +134,7 @@ def clipped_hand(source, low, high, out):
 
 @jit
 def observe(row, ids, seen_offsets, out):
-    """`SawyerXYZEnv._get_curr_obs_combined_no_goal`: hand, opening of the gripper, objects; 18 numbers."""
+    """`SawyerXYZEnv._get_curr_obs_combined_no_goal`: hand, gripper opening, objects; 18 numbers."""
     out[0:3] = numbers(row, XPOS, ids[HAND_ID], 3)
     left, right = numbers(row, XPOS, ids[LEFT_CLAW], 3), numbers(row, XPOS, ids[RIGHT_CLAW], 3)
     x, y, z = right[0] - left[0], right[1] - left[1], right[2] - left[2]
@@ -170,23 +170,23 @@ def step_slots(
     info,
     unstable,
 ):
-    """One control step (12.5 ms) of slots, one after the other, until none is left.
+    """Take one control step (12.5 ms) in slot after slot, until no slot is left.
 
     Args:
-        counter: (2,) index into `order` of the next slot, all threads draw from it; then whether a slot went unstable.
-        order: (num_envs,) the slots, those that take longest first.
-        classes: (num_envs,) index of each slot's class of task.
-        addresses, layouts, offsets: see the columns above; a row a slot, a row a class, one row.
+        counter: (2,) index into `order` of the next slot, shared by all threads; then whether any slot became unstable.
+        order: (num_envs,) the slots, slowest first.
+        classes: (num_envs,) index of each slot's task class.
+        addresses, layouts, offsets: see the columns above; one row per slot, one row per class, one row.
         seen_offsets: (classes, 2, 3) added to the objects' positions, metres.
-        limits: (classes, 4, 3) lowest and highest positions of the hand's target, and of the goal that is shown.
-        hand_low, hand_high: (3,) the hand's bounds in the observation space.
+        limits: (classes, 4, 3) lower and upper bounds of the hand's target, then of the visible goal.
+        hand_low, hand_high: (3,) bounds of the hand in the observation space.
         mj_step, mj_forward: addresses of MuJoCo's functions.
         actions: (num_envs, 4) float32.
         previous: (num_envs, 18) the last observation, not clipped; updated.
-        show_goal: whether the last three observed numbers are the goal; else zeros.
-        all_info: whether `info` is wanted beyond success.
+        show_goal: whether the last three observed numbers are the goal; otherwise zeros.
+        all_info: whether to fill `info` beyond success.
         obs, reward, success, info, unstable: results, (num_envs, 39), (num_envs,), (num_envs,), (6, num_envs) as in
-            `INFO`, (num_envs,): MuJoCo found the simulation unstable and put it back to its model's default.
+            `INFO`, (num_envs,): MuJoCo found the simulation unstable and reset it to its model's default.
     """
     now, out = np.zeros(NOW_SIZE), np.zeros(OUT_SIZE)
     while True:

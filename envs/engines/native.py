@@ -1,7 +1,7 @@
-"""The native engine: many MjData stepped by compiled code through libmujoco, in several threads.
+"""Native engine: steps many MjData through libmujoco by compiled code, in several threads.
 
-A slot owns its MjData. Of the model it owns the struct and the two arrays in which tasks of one class differ; all else,
-20 MB, belongs to the class.
+Each slot has its own MjData and its own model struct, which points to the task's two arrays in which tasks of one class
+differ. The rest of the model, 20 MB, is shared within the class.
 """
 
 import ctypes
@@ -36,12 +36,12 @@ from metarl.system.machine import return_memory, worker_count
 mujoco = import_mujoco()
 
 MEMORY_SIZE = 32
-"""Room for what a slot remembers of its reset, numbers."""
+"""Numbers reserved for a slot's memory of its reset."""
 
 
 @lru_cache(maxsize=1)
 def _mujoco_functions() -> tuple[int, int]:
-    """Addresses of mj_step and mj_forward in the library that the `mujoco` package uses."""
+    """Return the addresses of mj_step and mj_forward in the library that the `mujoco` package uses."""
     folder = Path(mujoco.__file__).parent
     files = sorted(folder.glob("libmujoco.so*"))
     if not files:
@@ -54,7 +54,7 @@ def _mujoco_functions() -> tuple[int, int]:
 
 
 def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
-    """A row of `layouts` and one of `seen_offsets`, see `kernel`."""
+    """Build a row of `layouts` and one of `seen_offsets`, see `kernel`."""
     columns = {"body": k.XPOS, "geom": k.GEOM_XPOS, "site": k.SITE_XPOS}
     turns = {"body": k.XMAT, "geom": k.GEOM_XMAT, "site": k.SITE_XMAT}
     row, offsets = np.full(k.LAYOUT_SIZE, -1, np.int64), np.zeros((2, 3))
@@ -86,15 +86,15 @@ def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
 
 
 class NativeEngine:
-    """Steps Meta-World's tasks, equal to stock number for number.
+    """Steps Meta-World's tasks with results that equal stock number for number.
 
     Args:
-        tasks: the tasks that will be asked for: their snapshots are made ready. Others may be asked for too.
+        tasks: tasks whose snapshots are prepared in advance; other tasks are allowed too.
         num_envs: number of slots.
-        num_threads: None: one a usable core. Results do not depend on it.
+        num_threads: None: one per usable core. Results do not depend on it.
         reward: Meta-World's version of the reward.
-        goal_visible: whether observations end with the goal; else with zeros.
-        all_info: fill stock's whole info, not success alone.
+        goal_visible: whether observations end with the goal; otherwise with zeros.
+        all_info: fill stock's whole info, not only success.
     """
 
     name = "native"
@@ -118,9 +118,9 @@ class NativeEngine:
         self.functions, self.offsets = _mujoco_functions(), data_offsets()
         snapshots.prepare(tasks, reward)
         self.snapshots: dict[Task, snapshots.Snapshot] = {}
-        self.names: list[str] = []  # classes of tasks met so far
-        self.models: dict[str, Any] = {}  # by file: some classes share one
-        self.spare: dict[int, list[Any]] = defaultdict(list)  # MjData by class, not in use
+        self.names: list[str] = []  # task classes seen so far
+        self.models: dict[str, Any] = {}  # by file: some classes share a model
+        self.spare: dict[int, list[Any]] = defaultdict(list)  # unused MjData by class
         self.held: list[Any] = [None] * num_envs  # each slot's MjData
         self.scenes: list[Any] = [None] * num_envs  # each slot's snapshot
 
@@ -138,7 +138,7 @@ class NativeEngine:
         self._process = os.getpid()
 
     def _class_of(self, task: Task, snap: snapshots.Snapshot) -> int:
-        """Index of the task's class; a new one is added."""
+        """Return the index of the task's class, adding the class if it is new."""
         if task.name in self.names:
             return self.names.index(task.name)
         c = len(self.names)
@@ -149,7 +149,7 @@ class NativeEngine:
         mujoco.mj_setState(model, data, snap.state, STATE)
         began = time.perf_counter()
         mujoco.mj_step(model, data, nstep=10)
-        self.costs = np.append(self.costs, time.perf_counter() - began)  # decides the order of work, not its results
+        self.costs = np.append(self.costs, time.perf_counter() - began)  # determines the order of work, not its results
         self.layouts = np.vstack([self.layouts, row])
         self.seen_offsets = np.concatenate([self.seen_offsets, offsets[None]])
         self.limits = np.concatenate([self.limits, np.array(limits)[None]])
@@ -163,7 +163,7 @@ class NativeEngine:
         return self.snapshots[task]
 
     def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
-        """See `Engine.reset`. Resets are deterministic: the seeds are not used."""
+        """See `Engine.reset`. Resets are deterministic; the seeds are ignored."""
         obs, snaps = np.empty((len(slots), 39)), [self._snapshot(task) for task in tasks]
         new = {snap.model_file for snap in snaps} - self.models.keys()
         if new:
@@ -172,7 +172,7 @@ class NativeEngine:
         for row, (slot, task, snap) in enumerate(zip(slots, tasks, snaps)):
             if self.scenes[slot] is not snap:
                 self._set_scene(slot, self._class_of(task, snap), snap)
-            # no mj_forward: stock calls none between a reset and the first step, and it would change the warm start
+            # no mj_forward: stock does not call it between a reset and the first step, and it would change the warm start
             mujoco.mj_setState(self.models[snap.model_file], self.held[slot], snap.state, STATE)
             self.memory[slot, : len(snap.memory)] = snap.memory
             self.previous[slot], obs[row] = snap.previous, snap.obs
@@ -185,7 +185,7 @@ class NativeEngine:
             if self.held[slot] is not None:
                 self.spare[int(self.classes[slot])].append(self.held[slot])
                 most = max(self.spare.values(), key=len)
-                if sum(map(len, self.spare.values())) > len(self.held):  # else they would grow with the classes met
+                if sum(map(len, self.spare.values())) > len(self.held):  # else it would grow with the classes seen
                     most.pop()
             data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
             self.held[slot], self.classes[slot], self.order = data, c, None
@@ -207,9 +207,9 @@ class NativeEngine:
         self.scenes[slot] = snap
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """See `Engine.step`. Actions are float32, as stock's action space says."""
+        """See `Engine.step`. Actions are float32, like stock's action space."""
         n = len(self.classes)
-        if self.order is None:  # what takes longest first, so that the threads end together
+        if self.order is None:  # slowest first, so that the threads finish together
             self.order = np.argsort(-self.costs[self.classes], kind="stable")
         obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
         figures = np.empty((len(INFO), n if self.all_info else 0))
@@ -268,7 +268,7 @@ class NativeEngine:
         return painter.draw(self.scene(slot))
 
     def close(self) -> None:
-        """Stop the threads and let go of the simulator's memory."""
+        """Stop the threads and release the simulator's memory."""
         if self._pool and self._process == os.getpid():
             self._pool.shutdown()
         self.held = [None] * len(self.held)

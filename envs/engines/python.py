@@ -1,4 +1,4 @@
-"""The reference engine: stock Meta-World objects, or any gymnasium environment with a task parameter."""
+"""Reference engine: steps stock Meta-World objects, or any gymnasium environments with a task parameter."""
 
 import importlib
 import os
@@ -21,11 +21,11 @@ from metarl.errors import UserError, unknown
 mujoco = import_mujoco()
 
 UNSTABLE = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("POS", "VEL", "ACC")]
-"""MuJoCo's warnings that a simulation went unstable: it then puts the state back to its model's default."""
+"""MuJoCo's warnings of an unstable simulation, upon which it resets the state to its model's default."""
 
 
 class StepResult(NamedTuple):
-    """One step of all slots; every array is (num_envs, ...) and new."""
+    """Result of one step of all slots; every array is (num_envs, ...) and new."""
 
     obs: np.ndarray
     reward: np.ndarray
@@ -35,44 +35,44 @@ class StepResult(NamedTuple):
 
 
 class Engine(Protocol):
-    """What steps the slots of a `MetaVectorEnv`; it knows neither lengths of episodes nor autoreset."""
+    """Steps the slots of a `MetaVectorEnv`; episode limits and autoreset are not its concern."""
 
     name: str
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
-        """Of one slot."""
+        """Observation space of one slot."""
 
     @property
     def action_space(self) -> gymnasium.Space[Any]:
-        """Of one slot."""
+        """Action space of one slot."""
 
     def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
-        """Put slots at the start of their tasks; returns their observations, (len(slots), ...)."""
+        """Put slots at the start of their tasks and return their observations, (len(slots), ...)."""
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """PolicyInput all slots."""
+        """Step all slots."""
 
     def scene(self, slot: int) -> Scene:
-        """The slot as it is now."""
+        """Return the current state of a slot."""
 
     def render(self, slot: int, painter: Painter | None) -> np.ndarray:
-        """A picture of the slot as it is now, by the painter; environments without a scene draw themselves."""
+        """Draw the current state of a slot with the painter; environments without a scene draw themselves."""
 
     def close(self) -> None:
-        """Release what the engine holds."""
+        """Release the engine's resources."""
 
 
 class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A stock Meta-World environment whose task is set by its parameters instead of a pickle.
+    """A stock Meta-World environment whose task is set by parameters instead of a pickle.
 
     Args:
         name: one of `metarl.envs.TASKS`.
-        reward: "v2", or "v1" (figures published before 2021).
-        goal_visible: whether observations end with the goal; else with zeros.
+        reward: "v2", or "v1" (results published before 2021).
+        goal_visible: whether observations end with the goal; otherwise with zeros.
 
     Raises:
-        UserError: no such environment.
+        UserError: unknown environment.
     """
 
     def __init__(self, name: str, reward: str = "v2", goal_visible: bool = False) -> None:
@@ -81,7 +81,7 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             raise unknown("task of Meta-World", name, table)
         self.name, self.env = name, table[name](reward_function_version=reward)
         self.env.max_path_length = np.inf  # MetaVectorEnv ends episodes
-        if goal_visible:  # what stock's `set_task` does, which has its bounds computed anew
+        if goal_visible:  # as in stock's `set_task`; the bounds are then recomputed
             self.env._partially_observable = False
             del self.env.sawyer_observation_space
         self.observation_space = observation_space(goal_visible)
@@ -89,14 +89,14 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     @property
     def model_file(self) -> str:
-        """Path of the model below Meta-World's folder of assets."""
+        """Path of the model relative to Meta-World's asset folder."""
         return os.path.relpath(self.env.model_name, assets())
 
     def set_task(self, params: Any) -> None:
-        """What stock's `set_task` does with the content of its pickle; takes effect at the next reset.
+        """Set the task as stock's `set_task` does from its pickle; effective at the next reset.
 
         Raises:
-            UserError: not as many finite numbers as the task has.
+            UserError: `params` are not finite numbers, as many as the task needs.
         """
         size = self.env._random_reset_space.shape[0]
         try:
@@ -110,10 +110,10 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.env._last_rand_vec = vector
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Stock's reset: a function of the task alone (7-12 ms).
+        """Stock's reset, determined by the task alone (7-12 ms).
 
         Raises:
-            UserError: a goal that stock draws again, and would for ever: its object and target are too near each other.
+            UserError: stock would reject and redraw this goal forever, because object and target are too close.
         """
         draws = 0
 
@@ -139,7 +139,7 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return obs, float(reward), terminated, truncated, info
 
     def scene(self) -> Scene:
-        """The environment as it is now."""
+        """Return the current state of the environment."""
         model, data = self.env.model, self.env.data
         goal = np.array(self.env._target_pos)
         return Scene(self.model_file, get_state(model, data), model.body_pos.copy(), model.site_pos.copy(), goal)
@@ -150,7 +150,7 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Every entry as an array over slots, and under `_key` whose entry it is: gymnasium's convention."""
+    """Collect every entry as an array over slots, with a mask of the slots that have it in `_key` (gymnasium's convention)."""
     out: dict[str, np.ndarray] = {}
     for key in dict.fromkeys(key for info in infos for key in info):
         mine = np.array([key in info for info in infos])
@@ -165,21 +165,21 @@ def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 class PythonEngine:
     """Steps environment objects one after the other.
 
-    Environments other than Meta-World's are checked: see `OwnEnv`.
+    Environments other than Meta-World's are checked, see `OwnEnv`.
 
     Args:
-        make: makes an environment of a name, with a method `set_task(params)`, its own or one within its wrappers; None:
-            stock Meta-World.
-        names: all names that may be asked for.
+        make: returns an environment for a name; it has `set_task(params)`, itself or inside its wrappers. None: stock
+            Meta-World.
+        names: all names that may be used.
         num_envs: number of slots.
         reward: Meta-World's version of the reward.
         info: "success", or "full": every entry of stock's info.
         goal_visible: whether Meta-World's observations end with the goal.
 
     Attributes:
-        longest: steps after which an environment ends its own episodes, as gymnasium's registration has it; None: unknown.
-        steps_per_second: of control, as the environment's metadata has it, for pictures in real time.
-        tells_success: whether the info of every step so far told `success`.
+        longest: the environment's own episode limit from gymnasium's registration; None: unknown.
+        steps_per_second: control frequency from the environment's metadata, for videos in real time.
+        tells_success: whether the info of every step so far reported `success`.
     """
 
     name = "python"
@@ -195,7 +195,7 @@ class PythonEngine:
     ) -> None:
         self.own = make is not None
         self.make = make or partial(StockEnv, reward=reward, goal_visible=goal_visible)
-        self.made: set[int] = set()  # ids of the user's environments, each within its wrappers
+        self.made: set[int] = set()  # ids of the user's innermost environments
         self.names, self.full_info, self.tells_success = list(names), info == "full", True
         self.spare: dict[str, list[Any]] = defaultdict(list)
         self.slots: list[tuple[str, Any] | None] = [None] * num_envs
@@ -276,7 +276,7 @@ class PythonEngine:
         )
 
     def scene(self, slot: int) -> Scene:
-        """See `Engine.scene`. Only Meta-World's environments have one."""
+        """See `Engine.scene`. Only Meta-World's environments have scenes."""
         return self._env(slot).scene()
 
     def render(self, slot: int, painter: Painter | None) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Exact states after a reset, kept on disk, so that a reset copies numbers instead of simulating 100 control steps.
+"""Store exact states after resets on disk, so that a reset copies numbers instead of simulating 100 control steps.
 
-For a fixed task a stock reset is deterministic, so its outcome can be stored: the simulator's integration state, the
-two arrays of the model in which tasks of one class differ, the observation that stock returned (in seven tasks it is
-older than the state), and what the reward remembers.
+For a fixed task a stock reset is deterministic, so its result can be stored: the simulator's integration state, the two
+model arrays in which tasks of one class differ, the observation that stock returned (in seven tasks it is older than the
+state), and the variables that the reward remembers.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ log = logging.getLogger("metarl")
 
 _FORMAT = 3
 _CHUNK = 50
-"""Tasks that a process builds before it asks for more: a class's first costs 0.2 s more than the others."""
+"""Tasks that a process builds per request: the first of a class costs 0.2 s more than the others."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Snapshot:
     """A task's state right after its reset.
 
     Attributes:
-        model_file: path of the model below Meta-World's folder of assets.
-        state: integration state of MuJoCo.
+        model_file: path of the model relative to Meta-World's asset folder.
+        state: MuJoCo's integration state.
         body_pos, site_pos: (bodies, 3), (sites, 3) of the model, metres.
-        obs: (39,) the observation that the reset returned, the goal hidden.
-        previous: (18,) the previous observation that the next step will show.
-        memory: target, object's start, hand's start, initial hand position, and what the task's reward remembers besides
-            (`metarl.envs.tasks.primitives`).
-        mocap_low, mocap_high: (3,) where the hand's target may go.
-        goal_low, goal_high: (3,) bounds of a goal that is shown.
+        obs: (39,) the observation that the reset returned, without the goal.
+        previous: (18,) the previous observation that the next step will contain.
+        memory: target, object's start, hand's start, initial hand position, and other variables that the task's reward
+            remembers (`metarl.envs.tasks.primitives`).
+        mocap_low, mocap_high: (3,) bounds of the hand's target.
+        goal_low, goal_high: (3,) bounds of a visible goal.
     """
 
     model_file: str
@@ -71,15 +71,15 @@ class Snapshot:
 
 
 def prepare(tasks: Iterable[Task], reward: str = "v2") -> None:
-    """Build the snapshots that are missing on disk: about 6 ms each and 0.3 s a class of task, in several processes.
+    """Build snapshots missing on disk: about 6 ms each plus 0.3 s per task class, in several processes.
 
     Args:
         tasks: tasks of Meta-World.
-        reward: whose formulas are to find in them what they remember.
+        reward: version of the reward, which determines the variables to remember.
     """
     if cache.refusal(_folder("")) is not None:
-        return  # each will be built when it is asked for, and kept in memory
-    missing: dict[str, list[Task]] = defaultdict(list)  # by class: a process makes a stock environment of each
+        return  # each snapshot will be built on demand and kept in memory
+    missing: dict[str, list[Task]] = defaultdict(list)  # by class: a process makes one stock environment per class
     for task in dict.fromkeys(tasks):
         if isinstance(task.params, tuple) and not _path(task, reward).exists():
             missing[task.name].append(task)
@@ -100,7 +100,7 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
 
     def feed() -> None:
         nonlocal done, said
-        # a process of its own, not multiprocessing: that would import the user's script again
+        # a subprocess, not multiprocessing, which would import the user's script again
         search = os.pathsep.join(path for path in sys.path if path)
         with subprocess.Popen(
             [sys.executable, "-c", "from metarl.envs.engines.snapshots import work; work()"],
@@ -121,14 +121,14 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
                     process.stdin.write(line + "\n")
                     process.stdin.flush()
                     if not process.stdout.readline():
-                        break  # it died; what it left is built when it is asked for, and says then what was wrong
+                        break  # it died; the rest is built on demand, which then reports the error
                     with lock:
                         done += len(chunk)
                         if time.monotonic() - said > 5:
                             said = time.monotonic()
                             log.info("%d of %d snapshots", done, total)
             except BrokenPipeError:
-                pass  # it died before
+                pass  # it died earlier
             finally:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
@@ -139,25 +139,25 @@ def _build_in_processes(chunks: list[list[Task]], reward: str, workers: int, tot
             thread.start()
         for thread in threads:
             thread.join()
-    except BaseException:  # an interrupt: the processes end after their chunk, and what was built stays
+    except BaseException:  # an interrupt: the processes end after their chunk, and finished snapshots stay
         interrupted = True
         raise
 
 
 def work() -> None:
-    """A process of `prepare`: builds a line of tasks from stdin, stores them, says so, and waits for the next line."""
+    """Main function of a process of `prepare`: build and store the tasks in a line of stdin, confirm, read the next line."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides
     for line in sys.stdin:
         reward, tasks = json.loads(line)
-        with contextlib.suppress(UserError):  # said when the task is asked for
+        with contextlib.suppress(UserError):  # reported when the task is used
             _build_all([Task(name, tuple(params)) for name, params in tasks], reward)
         print("done", flush=True)
 
 
 def snapshot(task: Task, reward: str = "v2") -> Snapshot:
-    """The snapshot of a task: from disk; where nothing whole is there, built anew."""
+    """Return the snapshot of a task, from disk, or newly built if missing or damaged."""
     content = cache.load(_path(task, reward))
     if content is None:
         [content] = _build_all([task], reward)
@@ -165,8 +165,8 @@ def snapshot(task: Task, reward: str = "v2") -> Snapshot:
 
 
 def _path(task: Task, reward: str = "v2") -> Path:
-    # what the task remembers is part of the name: a formula that asks for more must not find less. In nothing else do the
-    # rewards' snapshots differ
+    # the remembered variables are part of the name, since a formula that needs more must not find fewer; otherwise
+    # snapshots do not depend on the reward
     text = f"{task.params!r} {' '.join(BY_REWARD[reward][task.name].remembers)}"
     return _folder(task.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.snapshot"
 
@@ -185,7 +185,7 @@ def _stock(name: str, reward: str) -> "StockEnv":
 
 
 def _build_all(tasks: Iterable[Task], reward: str) -> list[bytes]:
-    """Build, and keep on disk."""
+    """Build snapshots and store them on disk."""
     contents = []
     for task in tasks:
         contents.append(_encode(_build(_stock(task.name, reward), task)))
@@ -196,8 +196,8 @@ def _build_all(tasks: Iterable[Task], reward: str) -> list[bytes]:
 def _build(env: "StockEnv", task: Task) -> Snapshot:
     env.set_task(task.params)
     stock = env.env
-    # A reset sets the model up, clears the data, and sets up again. Of the first pass only the model's edits remain,
-    # which do not depend on where the hand is: so the hand moves in the second pass only (checked for all tasks).
+    # A reset sets up the model, clears the data, and sets up again. Only the model edits of the first pass remain, and they
+    # do not depend on the hand's position, so the hand moves in the second pass only (checked for all tasks).
     moves = iter((lambda: type(stock)._reset_hand(stock, steps=0), lambda: type(stock)._reset_hand(stock)))
     stock._reset_hand = lambda: next(moves)()
     try:
@@ -222,7 +222,7 @@ def _build(env: "StockEnv", task: Task) -> Snapshot:
 
 
 def _encode(snap: Snapshot) -> bytes:
-    """A line of JSON, then the numbers: numpy's archives take 30 times as long to read."""
+    """Encode as a line of JSON followed by the numbers; numpy's archives take 30 times as long to read."""
     arrays = {name: value for name, value in vars(snap).items() if name != "model_file"}
     head = {"model_file": snap.model_file, "shapes": {name: array.shape for name, array in arrays.items()}}
     return json.dumps(head).encode() + b"\n" + b"".join(array.tobytes() for array in arrays.values())

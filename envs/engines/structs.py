@@ -1,8 +1,8 @@
-"""Where things are within MuJoCo's own structs: looked up in a living model and its data, not copied from a header.
+"""Locate fields in MuJoCo's structs by inspecting a live model and its data, not by copying a header.
 
-MuJoCo's Python package shows arrays, but compiled code needs to know where the struct keeps their addresses: the arena's
-arrays move from step to step. And an `mjModel` of its own for each slot, sharing all arrays with its class's model but
-those in which tasks of one class differ, takes 5 kB instead of 20 MB.
+MuJoCo's Python package exposes arrays, but compiled code needs the place where the struct stores their addresses, since
+the arena's arrays move from step to step. Also, a separate `mjModel` per slot that shares all arrays with its class's
+model, except those in which tasks of one class differ, takes 5 kB instead of 20 MB.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ def _strange() -> UserError:
 
 
 def _find(base: int, start: int, end: int, address: int) -> int:
-    """Offset from `base`, between `start` and `end`, of a pointer to `address`."""
+    """Return the offset from `base`, between `start` and `end`, of a pointer to `address`."""
     words = np.ctypeslib.as_array((ctypes.c_int64 * ((end - start) // 8)).from_address(base + start))
     found = np.flatnonzero(words == address)
     if len(found) != 1:
@@ -35,7 +35,7 @@ def _find(base: int, start: int, end: int, address: int) -> int:
 
 
 def _size(address: int) -> int:
-    """How many bytes were allocated there, at least as many as asked for."""
+    """Return the number of bytes allocated at an address; at least the number requested."""
     usable = ctypes.CDLL(None).malloc_usable_size
     usable.restype, usable.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
     return int(usable(address)) // 8 * 8
@@ -43,10 +43,10 @@ def _size(address: int) -> int:
 
 @lru_cache(maxsize=1)
 def data_offsets() -> np.ndarray:
-    """Where `mjData` keeps its contacts, their forces and its warnings; the columns are `kernel.NCON` and following.
+    """Return the offsets of contacts, contact forces and warnings in `mjData`, in the order of `kernel.NCON` and following.
 
     Raises:
-        UserError: this version of MuJoCo is another one than this code understands.
+        UserError: this code does not support the installed version of MuJoCo.
     """
     model = mujoco.MjModel.from_xml_string(_TOUCHING)
     data = mujoco.MjData(model)
@@ -54,9 +54,9 @@ def data_offsets() -> np.ndarray:
     base, contact, warning = data._address, data.contact, data.warning.number
     energy, end = data.energy.ctypes.data - base, _size(base)
     first = contact.dist.ctypes.data
-    inputs = _find(base, energy, end, data.qvel.ctypes.data)  # before it stands the arena, which begins with the contacts
+    inputs = _find(base, energy, end, data.qvel.ctypes.data)  # the arena precedes it and begins with the contacts
     offsets = np.zeros(8, np.int64)
-    # eight counts, ncon the first of them, then the time, stand before the energy
+    # the energy is preceded by eight counts, ncon first, and the time
     offsets[NCON] = energy - 8 - 8 * 4
     offsets[CONTACT] = _find(base, inputs, end, first)
     offsets[EFC_FORCE] = _find(base, inputs, end, data.efc_force.ctypes.data)
@@ -72,7 +72,7 @@ def data_offsets() -> np.ndarray:
 
 
 class OwnModels:
-    """For each slot an `mjModel` that shares its class's arrays, but for `body_pos` and `site_pos`."""
+    """One `mjModel` per slot that shares its class's arrays except `body_pos` and `site_pos`."""
 
     def __init__(self, num_envs: int) -> None:
         model = mujoco.MjModel.from_xml_string(_TOUCHING)
@@ -83,7 +83,7 @@ class OwnModels:
         self.structs = np.zeros((num_envs, size // 8), np.int64)
 
     def put(self, slot: int, model: Any, body_pos: np.ndarray, site_pos: np.ndarray) -> int:
-        """Give the slot a model with these arrays, which must outlive it; returns the model's address."""
+        """Give the slot a model with these arrays, which must outlive it; return the model's address."""
         address = self.structs[slot].ctypes.data
         ctypes.memmove(address, model._address, self.size)
         self.structs[slot, self.body_pos // 8] = body_pos.ctypes.data

@@ -1,1 +1,1 @@
-"""Pictures of scenes."""
+"""Draw pictures of scenes."""

@@ -1,4 +1,4 @@
-"""OpenGL on machines without a display: which backend draws here."""
+"""Find an OpenGL backend that works, also on machines without a display."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
-"""The backends that need no display, in the order in which they are tried, and the Debian package of each."""
+"""Backends that need no display, in the order of trial, with their Debian packages."""
 _OFF = ("disable", "disabled", "off", "false", "0")
 _DISPLAY = ("enable", "enabled", "on", "true", "1", "glx", "glfw")  # mujoco's names for the display's own OpenGL
 
@@ -35,14 +35,14 @@ _COUNT_DEVICES = "from mujoco.egl import egl_ext; print(len(egl_ext.eglQueryDevi
 
 @lru_cache(maxsize=1)
 def find_backend() -> str:
-    """The OpenGL backend that draws here: "egl", "osmesa" or, only where `MUJOCO_GL` asks for it, "glfw".
+    """Find an OpenGL backend that works: "egl", "osmesa" or, only if `MUJOCO_GL` asks for it, "glfw".
 
-    `MUJOCO_GL` decides where it is set; else the first of EGL and OSMesa that draws a picture. Each is tried in a
-    process of its own (about a second), for an OpenGL that fails can end or spoil the process that tried it.
+    If `MUJOCO_GL` is set, it decides; else the first of EGL and OSMesa that draws a picture. Each is tried in a separate
+    process (about a second), because a failing OpenGL can terminate or corrupt the process that tries it.
 
     Raises:
-        UserError: none works, `MUJOCO_GL` names one that does not, or there is no GPU `MUJOCO_EGL_DEVICE_ID`. The
-            message is one line and says what to install or set.
+        UserError: no backend works, `MUJOCO_GL` names one that does not, or the GPU `MUJOCO_EGL_DEVICE_ID` does not exist.
+            The message is one line and says what to install or set.
     """
     wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
     if not wanted:
@@ -72,7 +72,7 @@ def find_backend() -> str:
 
 
 def _draws(backend: str) -> bool:
-    """Whether the backend draws a picture that is not black, tried in another process."""
+    """Try the backend in another process; return whether it draws a picture that is not black."""
     if _try(_PROBE, backend) == "drawn":
         return True
     device = os.environ.get("MUJOCO_EGL_DEVICE_ID")
@@ -85,7 +85,7 @@ def _draws(backend: str) -> bool:
 
 
 def _try(code: str, backend: str) -> str:
-    """What the code prints in a Python with this backend; "" where it fails."""
+    """Return the output of the code in a Python process with this backend; "" if it fails."""
     command = [sys.executable, "-P", "-c", code]
     environment = os.environ | _variables(backend)
     try:
@@ -96,21 +96,21 @@ def _try(code: str, backend: str) -> str:
 
 
 def _variables(backend: str) -> dict[str, str]:
-    # mujoco refuses EGL and OSMesa where PYOPENGL_PLATFORM names something else, whoever set it.
+    # mujoco refuses EGL and OSMesa if PYOPENGL_PLATFORM names something else, whoever set it.
     return {"MUJOCO_GL": backend} | ({"PYOPENGL_PLATFORM": backend} if backend in PACKAGES else {})
 
 
 def use_backend(backend: str | None = None) -> type[Any]:
-    """Make mujoco draw with this backend in this process, `mujoco.Renderer` included, imported already or not.
+    """Make mujoco draw with this backend in this process, also in `mujoco.Renderer` and if already imported.
 
     Args:
-        backend: what `find_backend` found, in this process or in its parent; None: find it.
+        backend: result of `find_backend`, in this process or its parent; None: find it.
 
     Returns:
-        The class of OpenGL contexts, made by `(width, height)` in pixels.
+        The class of OpenGL contexts, constructed with `(width, height)` in pixels.
 
     Raises:
-        UserError: no backend works (see `find_backend`), or this process has loaded another OpenGL before.
+        UserError: no backend works (see `find_backend`), or this process has already loaded another OpenGL.
     """
     backend = backend or find_backend()
     os.environ.update(_variables(backend))
@@ -120,19 +120,19 @@ def use_backend(backend: str | None = None) -> type[Any]:
 
         context: type[Any] = importlib.import_module(f"mujoco.{backend}").GLContext
     except (ImportError, AttributeError) as error:
-        # The probe passed, so what stands in the way is in this process.
+        # The probe passed, so the obstacle is in this process.
         raise UserError(f"this process has loaded an OpenGL other than {backend}: set MUJOCO_GL={backend}") from error
-    # Both names are bound when mujoco is imported; mujoco.Renderer looks up the first when it is made.
+    # Both names are bound when mujoco is imported; mujoco.Renderer looks up the first when it is constructed.
     gl_context.GLContext = mujoco.GLContext = context
     return context
 
 
 def import_mujoco() -> Any:
-    """The module mujoco, imported even where `MUJOCO_GL` names an OpenGL that is missing: only drawing needs one."""
+    """Import mujoco even if `MUJOCO_GL` names a missing OpenGL, which only drawing needs."""
     try:
         import mujoco
     except Exception:
-        # mujoco.gl_context fails while it is imported, in as many ways as there are libraries to miss.
+        # mujoco.gl_context fails at import, in as many ways as there are libraries to miss.
         wanted = os.environ.get("MUJOCO_GL")
         os.environ["MUJOCO_GL"] = "disabled"
         try:
@@ -147,7 +147,7 @@ def import_mujoco() -> Any:
 
 @contextmanager
 def inherited(backend: str) -> Iterator[None]:
-    """Within it, processes that are started get the environment of this backend; afterwards ours is as it was."""
+    """Start processes with this backend's environment inside the block; restore the environment afterwards."""
     variables = _variables(backend)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

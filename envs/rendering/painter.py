@@ -1,7 +1,7 @@
-"""Pictures of scenes on machines without a display: which OpenGL to use, and the painter that uses it.
+"""Draw pictures of scenes offscreen; `Painter` is used for rendering environments and videos.
 
-Only this module sets `MUJOCO_GL`. It imports mujoco inside functions, because mujoco decides at its import which OpenGL
-it uses, and fails there where that one is missing.
+This module imports mujoco inside functions, because mujoco chooses its OpenGL at import and fails if that OpenGL is
+missing.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -16,11 +16,11 @@ from metarl.envs.rendering.opengl import use_backend
 
 DEFAULT_CAMERA = "side"
 CAMERAS = (DEFAULT_CAMERA, "topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
-"""Cameras offered. "side" is metarl's own: robot, hand and objects large, seen from the robot's right. The others are
-in all models of Meta-World."""
+"""Available cameras. "side" is metarl's own: robot, hand and objects large, seen from the robot's right. The others exist in
+all models of Meta-World."""
 
 GOAL_RADIUS = 0.05
-"""Radius of the sphere drawn at the goal, metres: within it reach counts as solved."""
+"""Radius of the sphere drawn at the goal, metres; reach counts as solved within it."""
 GOAL_COLOUR = (0.1, 0.95, 0.25, 0.45)
 
 MAX_PIXELS = 4096
@@ -28,7 +28,7 @@ _MAX_GEOMS = 2000  # the largest model has about 120, and the goal is one more
 
 
 def check_view(width: int, height: int, camera: str) -> None:
-    """Raise a `UserError` where a painter could not be made with these arguments."""
+    """Raise `UserError` for arguments with which a painter cannot be made."""
     if camera not in CAMERAS:
         raise UserError(f"unknown camera {camera!r}. There are: {', '.join(CAMERAS)}")
     if not (16 <= width <= MAX_PIXELS and 16 <= height <= MAX_PIXELS):
@@ -36,7 +36,7 @@ def check_view(width: int, height: int, camera: str) -> None:
 
 
 class _Stage(NamedTuple):
-    """What MuJoCo needs to draw one model: its drawing context lives in the painter's OpenGL context."""
+    """MuJoCo objects for drawing one model; the drawing context lives in the painter's OpenGL context."""
 
     model_file: str
     model: Any
@@ -46,12 +46,11 @@ class _Stage(NamedTuple):
 
 
 class Painter:
-    """Draws scenes, whatever their models. Use it in one thread, and close it or use it as a context manager.
+    """Draws scenes of any models. Use it in one thread, and close it or use it as a context manager.
 
-    Drawing model A, then B, then A gives the first picture again: there is one OpenGL context, made current before each
-    use, and one drawing context in it, that of the current model, freed while the OpenGL context is current. (MuJoCo's
-    own Renderer frees its textures and meshes in whichever context happens to be current, and so spoils another
-    renderer's.)
+    Pictures do not depend on what was drawn before: there is one OpenGL context, made current before each use, and in it one
+    drawing context, for the current model, freed while the OpenGL context is current. (MuJoCo's own Renderer frees its
+    textures and meshes in whichever context is current, and so corrupts other renderers.)
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class Painter:
         """Open an OpenGL context.
 
         Args:
-            width: of the pictures, pixels.
-            height: of the pictures, pixels.
+            width: width of the pictures, pixels.
+            height: height of the pictures, pixels.
             camera: one of `CAMERAS`.
             depth: draw distances instead of colours.
-            backend: as in `use_backend`.
+            backend: see `use_backend`.
 
         Raises:
-            UserError: an unknown camera, a size out of range, or no backend that works.
+            UserError: unknown camera, size out of range, or no working backend.
         """
         check_view(width, height, camera)
         self.width, self.height, self.camera, self.depth = width, height, camera, depth
@@ -88,7 +87,7 @@ class Painter:
         self.close()
 
     def close(self) -> None:
-        """Free the OpenGL context; closing twice is no error."""
+        """Free the OpenGL context; repeated calls are allowed."""
         if self._gl is not None:
             self._gl.make_current()
             self._leave_stage()
@@ -96,11 +95,11 @@ class Painter:
             self._gl = None
 
     def draw(self, scene: "Scene") -> np.ndarray:
-        """A picture of the scene, upright, with a green half-transparent sphere at the goal.
+        """Draw the scene, upright, with a green translucent sphere at the goal.
 
         Returns:
-            A new array: uint8 (height, width, 3), or with `depth` float32 (height, width), metres along the camera's
-            axis, without the sphere.
+            A new array: uint8 (height, width, 3), or with `depth` float32 (height, width): metres along the camera's axis,
+            without the sphere.
 
         Raises:
             ValueError: the painter is closed.
@@ -129,13 +128,13 @@ class Painter:
         else:
             picture = np.empty((self.height, self.width, 3), np.uint8)
             mujoco.mjr_readPixels(picture, None, view, stage.context)
-        # OpenGL hands out the lowest row first. A camera that is upside down (its y axis points down: Meta-World's
-        # corner cameras) needs half a turn, both axes flipped, which leaves only the columns to flip.
+        # OpenGL returns the lowest row first. An upside-down camera (its y axis points down: Meta-World's corner cameras)
+        # needs half a turn, both axes flipped, so only the columns remain to be flipped.
         upside_down = camera.fixedcamid >= 0 and data.cam_xmat[camera.fixedcamid].reshape(3, 3)[2, 1] < -1e-6
         return np.ascontiguousarray(picture[:, ::-1] if upside_down else picture[::-1])
 
     def _enter_stage(self, model_file: str) -> _Stage:
-        """Make the model the current one (about 0.4 s for another model, 0.15 s more when it is new)."""
+        """Make the model current (about 0.4 s for another model, 0.15 s more on first use)."""
         if self._stage is not None and self._stage.model_file == model_file:
             return self._stage
         import mujoco
@@ -146,7 +145,7 @@ class Painter:
         if model_file not in self._models:
             model = load_model(model_file)
             model.vis.global_.offwidth, model.vis.global_.offheight = self.width, self.height
-            # A quarter of the pixels of the model's own shadow map: a third faster on a CPU, with the same look.
+            # A quarter of the pixels of the model's shadow map: a third faster on a CPU, and it looks the same.
             model.vis.quality.shadowsize = 2048
             self._models[model_file] = model, mujoco.MjData(model)
         model, data = self._models[model_file]
@@ -163,7 +162,7 @@ class Painter:
 
 
 def _camera(model: Any, name: str) -> Any:
-    """The camera of this name: the model's, or metarl's own "side" (lengths in metres, angles in degrees)."""
+    """Return the camera of this name: the model's, or metarl's own "side" (lengths in metres, angles in degrees)."""
     import mujoco
 
     camera = mujoco.MjvCamera()
@@ -178,7 +177,7 @@ def _camera(model: Any, name: str) -> Any:
 
 
 def _add_sphere(geoms: Any, centre: np.ndarray) -> None:
-    """Add the goal's sphere, slightly glowing so that it shows in a shadow too."""
+    """Add the goal's sphere, with some emission so that it is visible in shadow."""
     import mujoco
 
     size, turn, colour = np.array([GOAL_RADIUS, 0.0, 0.0]), np.eye(3).ravel(), np.array(GOAL_COLOUR)
@@ -189,7 +188,7 @@ def _add_sphere(geoms: Any, centre: np.ndarray) -> None:
 
 
 def _metres(depth: np.ndarray, camera: Any) -> np.ndarray:
-    """Distances from the depth buffer, in which the far plane is 0 and the near plane 1."""
+    """Convert the depth buffer, in which the far plane is 0 and the near plane 1, to distances."""
     # z = n f / (n + d (f - n))
     near, far = camera.frustum_near, camera.frustum_far
     return (near * far / (near + depth.astype(np.float64) * (far - near))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What MuJoCo needs to know of one slot at one moment: its model, its state, and how to make a picture's input of it."""
+"""Capture one slot's model and state at one moment, for drawing it or continuing from it; load Meta-World's models."""
 
 import contextlib
 import hashlib
@@ -20,18 +20,18 @@ mujoco = import_mujoco()
 log = logging.getLogger("metarl")
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-"""All that decides what the next steps do: positions, velocities, controls, mocap pose, warm start."""
+"""State that determines the following steps: positions, velocities, controls, mocap pose, warm start."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A slot at one moment, enough to draw it or to go on from it.
+    """A slot at one moment, sufficient to draw it or to continue from it.
 
     Attributes:
-        model_file: path of the model below Meta-World's folder of assets.
+        model_file: path of the model relative to Meta-World's asset folder.
         state: MuJoCo's integration state (`STATE`).
-        body_pos, site_pos: the two arrays of the model in which tasks of one class differ, metres.
-        goal: where the task wants the object or the hand to be, (3,), metres; hidden from the agent.
+        body_pos, site_pos: the two model arrays in which tasks of one class differ, metres.
+        goal: target position of the object or hand, (3,), metres; hidden from the agent.
     """
 
     model_file: str
@@ -43,12 +43,12 @@ class Scene:
 
 @lru_cache(maxsize=1)
 def stock_versions() -> str:
-    """What results depend on: the versions of Meta-World and MuJoCo."""
+    """Return the versions of Meta-World and MuJoCo, on which results depend."""
     return f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}"
 
 
 def assets() -> Path:
-    """Meta-World's folder of assets, found without importing Meta-World."""
+    """Return Meta-World's asset folder, without importing Meta-World."""
     spec = find_spec("metaworld")
     if spec is None or spec.origin is None:
         raise UserError("metaworld is not installed: pip install metaworld==3.1.1")
@@ -56,7 +56,7 @@ def assets() -> Path:
 
 
 def load_model(model_file: str) -> Any:
-    """The model as Meta-World's environment objects hold it: from the cache (0.03 s), or from its XML files (0.15 s)."""
+    """Load a model as Meta-World's environments hold it: from the cache (0.03 s), or from its XML files (0.15 s)."""
     path = _kept(model_file)
     with contextlib.suppress(OSError, ValueError):
         with path.open("rb") as file:
@@ -73,7 +73,7 @@ def load_model(model_file: str) -> Any:
 
 
 def keep_model(model_file: str, model: Any) -> None:
-    """Keep a stock environment's model, before its first reset, for `load_model` to find."""
+    """Cache a stock environment's model, before its first reset, for `load_model`."""
     if not _kept(model_file).exists():
         _keep(model_file, model)
 
@@ -93,7 +93,7 @@ def _kept(model_file: str) -> Path:
 
 
 def get_state(model: Any, data: Any) -> np.ndarray:
-    """A copy of the integration state."""
+    """Return a copy of the integration state."""
     state = np.empty(mujoco.mj_stateSize(model, STATE))
     mujoco.mj_getState(model, data, state, STATE)
     return state

@@ -1,4 +1,4 @@
-"""Observation and reward of every task of Meta-World: a task is one formula and one entry here."""
+"""Describe every Meta-World task for the native engine: its observation, reward formula and info."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,19 +7,19 @@ from typing import Any
 from metarl.envs.tasks import buttons, doors, handles, pegs, pick_place, push, reach, v1_lift, v1_move, wrench
 
 Formula = Callable[[Any, Any, Any], None]
-"""Reward and info, a function of three vectors (see `primitives`)."""
+"""Computes reward and info from three vectors (see `primitives`)."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An object of the observation: seven numbers, its position and its quaternion.
+    """An object in the observation: seven numbers, its position and quaternion.
 
     Attributes:
         position: ("body" | "geom" | "site", name).
-        quaternion: ("xquat", body) in the order w, x, y, z; ("body" | "geom" | "site", name) in scipy's, x, y, z, w;
+        quaternion: ("xquat", body) in the order w, x, y, z; ("body" | "geom" | "site", name) in scipy's order x, y, z, w;
             ("identity", "") 1, 0, 0, 0; ("none", "") zeros.
         offset: added to the position, metres.
-        hinge: a joint around which the point turns, 5 cm away (the dial); "": none.
+        hinge: a joint around which the point rotates at 5 cm distance (the dial); "": none.
     """
 
     position: tuple[str, str]
@@ -30,16 +30,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class NativeTask:
-    """What the native engine needs to know of a task.
+    """The native engine's description of a task.
 
     Attributes:
-        formula: reward and info.
-        objects: what the observation shows, one or two.
-        readings: what the formula reads besides, at most five: ("body" | "geom" | "site" | "joint", name).
+        formula: computes reward and info.
+        objects: the one or two objects in the observation.
+        readings: further inputs of the formula, at most five: ("body" | "geom" | "site" | "joint", name).
         remembers: attributes of the stock environment after its reset that the formula reads, in this order. None
-            among them becomes NaN.
-        touched: the geom that both pads must press for stock to count it as touched; "": it does not ask.
-        touch_decides: whether success depends on that, and not grasp_success alone.
+            becomes NaN.
+        touched: the geom that stock checks for contact with both pads; "": it checks none.
+        touch_decides: whether success, and not only grasp_success, depends on that contact.
     """
 
     formula: Formula
@@ -155,7 +155,7 @@ NATIVE = {
 
 
 def table(native: dict[str, NativeTask]) -> dict[str, NativeTask]:
-    """The same tasks with reward v1: they show the same objects, and no success of v1 asks what the pads touch."""
+    """Return the tasks with reward v1: observations are the same, and success in v1 does not depend on pad contacts."""
     return {
         name: replace(native[name], formula=formula, readings=readings, remembers=remembers, touched="", touch_decides=False)
         for name, (formula, readings, remembers) in (v1_move.TABLE | v1_lift.TABLE).items()
@@ -163,4 +163,4 @@ def table(native: dict[str, NativeTask]) -> dict[str, NativeTask]:
 
 
 BY_REWARD = {"v2": NATIVE, "v1": table(NATIVE)}
-"""Tables of all tasks by version of the reward: v1 is that of figures published before 2021."""
+"""All tasks by version of the reward; results published before 2021 use v1."""

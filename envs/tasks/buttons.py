@@ -1,4 +1,4 @@
-"""Buttons: button-press and its three variants, coffee-button. Reach the button, then press it along one axis."""
+"""Rewards of the button tasks, button-press and its variants and coffee-button: reach a button and press it along one axis."""
 
 from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
@@ -20,12 +20,12 @@ Y, Z = 1, 2
 
 @jit
 def _pressing(now, memory, axis, radius, travel):
-    """Distances of the hand and of the goal, and the terms of reaching and of pressing.
+    """Compute the distances to hand and goal, and the terms of reaching and of pressing.
 
     Args:
-        axis: along which the button moves.
-        radius: within it the button is reached.
-        travel: how far the button was from the goal after the reset.
+        axis: axis of the button's motion.
+        radius: distance within which the button counts as reached.
+        travel: distance between button and goal after the reset.
     """
     obj = point(now, OBJECT)
     to_tcp, to_target = distance(obj, point(now, TCP)), abs(memory[TARGET + axis] - obj[axis])
@@ -53,7 +53,7 @@ def coffee_button(now, memory, out):
 
 
 def button_press_wall(now, memory, out):
-    """`SawyerButtonPressWallEnvV3`: closed around the wall, open at the button."""
+    """`SawyerButtonPressWallEnvV3`: gripper closed around the wall, open at the button."""
     to_tcp, to_target, near, pressed = _pressing(now, memory, Y, 0.01, memory[REMEMBERED])
     if to_tcp > 0.07:
         reward = 2.0 * hamacher((1.0 - now[OPEN]) / 2.0, near)

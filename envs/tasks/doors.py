@@ -1,4 +1,4 @@
-"""Doors, their locks, and the box: door-open, door-close, door-lock, door-unlock, box-close."""
+"""Rewards of the doors, their locks and the box: door-open, door-close, door-lock, door-unlock, box-close."""
 
 import numpy as np
 
@@ -34,13 +34,13 @@ from metarl.envs.tasks.wrench import LAID_DOWN, upright
 
 @jit
 def _effort(grip):
-    """The action's last entry, a float32, from [-1, 1] to [0, 1]."""
+    """Map the action's last entry, a float32, from [-1, 1] to [0, 1]."""
     return rounded(rounded(min(max(grip, -1.0), 1.0) + 1.0, True) / 2.0, True)
 
 
 @jit
 def _above_floor(hand, centre, threshold):
-    """A funnel: away from the centre the hand should be high."""
+    """Reward height by a funnel: the hand should be higher the farther it is from the centre."""
     floor = funnel(distance_xy(hand, centre), threshold, 0.04, 0.4)
     return above(floor, hand[2], floor / 2.0)
 
@@ -83,7 +83,7 @@ def door_close(now, memory, out):
 
 
 def door_lock(now, memory, out):
-    """`SawyerDoorLockEnvV3`: the margin is the pad's "initial" distance, in stock a live view: the current one."""
+    """`SawyerDoorLockEnvV3`: the margin is the pad's "initial" distance, in stock a live view of the current one."""
     obj = point(now, OBJECT)
     to_pad = scaled_distance(obj, point(now, LEFT_PAD), (0.25, 1.0, 0.5))
     to_target = abs(memory[TARGET + 2] - obj[2])

@@ -1,7 +1,7 @@
-"""Things that turn or slide and need no grasp: handles, windows, faucets, drawers, the dial, the lever, the plates.
+"""Rewards of objects moved without a grasp: handles, windows, faucets, drawers, the dial, the lever, the plates.
 
-Reach the thing, then bring it to its goal. `reach` and `in_place` of a task have their margins at what the reset left,
-less the radius, so that both begin at 0.1.
+Reach the object, then bring it to its goal. The margins of `reach` and `in_place` are the distances after the reset minus
+the radius, so that both start at 0.1.
 """
 
 import numpy as np
@@ -36,10 +36,10 @@ from metarl.envs.tasks.primitives import (
 
 @jit
 def _sliding(now, memory, axis, start, radius):
-    """Of a handle that slides along one axis and remembers where it was.
+    """Compute the terms of a handle that slides along one axis and whose start is remembered.
 
     Returns:
-        Its distances from the hand and from the goal, the term of bringing it there, and the margin of reaching it.
+        The distances to hand and goal, the term of bringing it there, and the margin of reaching it.
     """
     to_target = abs(now[OBJECT + axis] - memory[TARGET + axis])
     in_place = tolerance(to_target, radius, abs(abs(start - memory[TARGET + axis]) - radius))
@@ -62,7 +62,7 @@ def handle_pull(now, memory, out):
     in_place = tolerance(to_target, 0.05, abs(memory[TARGET + 2] - start[2]))
     grasp, single = caged_grasp(now, memory, obj, 0.022, 0.05, 0.01)
     reward = hamacher(grasp, in_place, single)
-    if to_tcp < 0.035 and now[OPEN] > 0.0 and obj[1] - 0.01 > start[2]:  # y against z, as stock has it
+    if to_tcp < 0.035 and now[OPEN] > 0.0 and obj[1] - 0.01 > start[2]:  # compares y with z, as stock does
         reward = total(reward, 1.0 + 5.0 * in_place, single)
     if to_target < 0.05:
         reward = 10.0
@@ -99,7 +99,7 @@ def window_close(now, memory, out):
 
 @jit
 def _moving(now, memory, obj, start, reach_radius, radius):
-    """Distances of the hand and of the goal, and the terms of reaching and of bringing there."""
+    """Compute the distances to hand and goal, and the terms of reaching and of bringing it there."""
     target, tcp_start = point(memory, TARGET), point(memory, TCP_START)
     to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
     in_place = tolerance(to_target, radius, abs(distance(start, target) - radius))
@@ -115,7 +115,7 @@ def _faucet(now, memory, out, obj):
 
 
 def faucet_open(now, memory, out):
-    """`SawyerFaucetOpenEnvV3`: a point beside the handle."""
+    """`SawyerFaucetOpenEnvV3`: reach a point next to the handle."""
     _faucet(now, memory, out, plus(point(now, OBJECT), (-0.04, 0.0, 0.03)))
 
 
@@ -146,7 +146,7 @@ def drawer_open(now, memory, out):
 
 
 def dial_turn(now, memory, out):
-    """`SawyerDialTurnEnvV3`: push beside the dial with a closed gripper; remembers where to push first."""
+    """`SawyerDialTurnEnvV3`: push next to the dial with a closed gripper; remembers the first push position."""
     obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, REMEMBERED)
     to_target, to_tcp = distance(obj, target), distance(plus(obj, (0.05, 0.02, 0.09)), point(now, TCP))
     in_place = tolerance(to_target, 0.07, abs(distance(start, target) - 0.07))
@@ -158,11 +158,11 @@ def dial_turn(now, memory, out):
 
 
 SHOULDER = (0.0, 0.055, 0.07)
-"""From the hand to the part of the arm that pushes the lever or the lock, metres."""
+"""Offset from the hand to the part of the arm that pushes the lever or the lock, metres."""
 
 
 def lever_pull(now, memory, out):
-    """`SawyerLeverPullEnvV3`: lift the lever with the shoulder; reading: its angle; remembers where it was."""
+    """`SawyerLeverPullEnvV3`: lift the lever with the shoulder; reading: its angle; remembers its start position."""
     lever, target, start, scale = point(now, OBJECT), point(memory, TARGET), point(memory, REMEMBERED), (4.0, 1.0, 4.0)
     shoulder = scaled_distance(plus(point(now, HAND), SHOULDER), lever, scale)
     ready = tolerance(shoulder, 0.02, scaled_distance(plus(point(memory, TCP_START), SHOULDER), start, scale))
@@ -175,7 +175,7 @@ def lever_pull(now, memory, out):
 
 @jit
 def _plate(now, memory, inset):
-    """Distances of the hand and of the goal, and the terms of reaching and of bringing there, margins less `inset`."""
+    """Compute the distances to hand and goal, and the terms of reaching and of bringing it there, margins less `inset`."""
     obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
     to_tcp, to_target = distance(point(now, TCP), obj), distance(obj, target)
     reach = tolerance(to_tcp, 0.05, distance(point(memory, TCP_START), start) - inset)

@@ -1,4 +1,4 @@
-"""Pegs and sticks: peg-insert-side, peg-unplug-side, stick-push, stick-pull."""
+"""Rewards of pegs and sticks: peg-insert-side, peg-unplug-side, stick-push, stick-pull."""
 
 from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
@@ -30,7 +30,7 @@ from metarl.envs.tasks.primitives import (
 
 @jit
 def _prism(p, zero, one):
-    """`reward_utils.rect_prism_tolerance`, and whether p lies in the prism."""
+    """Compute `reward_utils.rect_prism_tolerance`, and whether p lies in the prism."""
     for i in range(3):
         if not min(zero[i], one[i]) <= p[i] <= max(zero[i], one[i]):
             return 1.0, False
@@ -52,7 +52,7 @@ def peg_insert_side(now, memory, out):
     if to_tcp < 0.08 and lifted:
         grasp = 1.0
         reward = hamacher(grasp, in_place) + (1.0 + 5.0 * in_place)
-    else:  # within a prism in_place is numpy's float64, which is not weak
+    else:  # within a prism, in_place is numpy's float64, which is not weak
         reward = hamacher(grasp, in_place, single and not (in_first or in_second))
     if to_target <= 0.07:
         reward = 10.0
@@ -74,7 +74,7 @@ def peg_unplug_side(now, memory, out):
 
 
 def stick_push(now, memory, out):
-    """`SawyerStickPushEnvV3`: push a container with a stick; it remembers where the stick was."""
+    """`SawyerStickPushEnvV3`: push a container with a stick; remembers the stick's start position."""
     target, start, stick_start = point(memory, TARGET), point(memory, OBJECT_START), point(memory, REMEMBERED)
     stick, container = plus(point(now, OBJECT), (0.015, 0.0, 0.0)), point(now, SECOND)
     to_tcp, to_target = distance(stick, point(now, TCP)), distance(container, target)

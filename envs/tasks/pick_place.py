@@ -1,7 +1,7 @@
-"""Grasp an object and bring it to the goal.
+"""Rewards of grasping an object and bringing it to the goal.
 
 Pick-place, pick-place-wall, hand-insert, shelf-place, basketball, coffee-pull, coffee-push, bin-picking,
-pick-out-of-hole. Most are hamacher(grasp, in place), more once the object is held, and 10 at the goal.
+pick-out-of-hole. Most are hamacher(grasp, in place), with a bonus while the object is held, and 10 at the goal.
 """
 
 import numpy as np
@@ -81,7 +81,7 @@ def pick_place_wall(now, memory, out):
 
 
 def shelf_place(now, memory, out):
-    """`SawyerShelfPlaceEnvV3`: under the shelf's board, in_place falls off."""
+    """`SawyerShelfPlaceEnvV3`: in_place decreases under the shelf's board."""
     obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     target = point(memory, TARGET)
     grasp, single = gripping(caging(now, memory, obj, start, 0.02, 0.05, 0.01), now[GRIP], 1.0)
@@ -137,13 +137,13 @@ def coffee(now, memory, out):
 
 
 def bin_picking(now, memory, out):
-    """`SawyerBinPickingEnvV3`; the margin is the first distance that the episode showed, remembered from then on."""
+    """`SawyerBinPickingEnvV3`; the margin is the first distance in the episode, remembered from then on."""
     obj, target, start, hand = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), point(now, HAND)
     to_target = distance(obj, target)
     if np.isnan(memory[REMEMBERED]):
         memory[REMEMBERED] = to_target
     in_place = tolerance(to_target, 0.05, memory[REMEMBERED])
-    # above both bins the hand may be low, elsewhere it should be high
+    # the hand may be low above either bin; elsewhere it should be high
     floor = min(funnel(distance_xy(hand, start), 0.03, 0.02, 0.2), funnel(distance_xy(hand, target), 0.03, 0.02, 0.2))
     high = above(floor, hand[2], 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.01, 0.7)

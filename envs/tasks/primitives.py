@@ -1,22 +1,22 @@
-"""What the rewards of Meta-World are made of, written beside its `reward_utils` and `SawyerXYZEnv`.
+"""Building blocks of Meta-World's rewards, equivalent to its `reward_utils` and `SawyerXYZEnv`.
 
-A formula is a function of three vectors of float64: what the simulator shows `now`, what the slot remembers of its
-reset (`memory`), and where the results go (`out`). The constants below say where each quantity stands. Points are
-tuples of three numbers, metres.
+A formula takes three vectors of float64: the simulator's current quantities (`now`), the slot's quantities from its reset
+(`memory`), and the results (`out`). The constants below are the index of each quantity. Points are tuples of three
+numbers, metres.
 """
 
 import numpy as np
 
 from metarl.envs.jit import jit
 
-# now: the observation as the reward sees it (clipped), then what it reads from the simulator itself (not clipped)
+# now: the observation as the reward receives it (clipped), then values read directly from the simulator (not clipped)
 HAND, OPEN, OBJECT, QUATERNION, SECOND, OBSERVED = 0, 3, 4, 7, 11, 18
-TCP, LEFT_PAD, RIGHT_PAD, ACTION, GRIP, TOUCHING = 18, 21, 24, 27, 30, 31  # the action not clipped, GRIP its last entry
-READINGS, MAX_READINGS = 32, 5  # three numbers each, as `NativeTask.readings` says; of a joint only the first
+TCP, LEFT_PAD, RIGHT_PAD, ACTION, GRIP, TOUCHING = 18, 21, 24, 27, 30, 31  # the action is not clipped; GRIP is its last entry
+READINGS, MAX_READINGS = 32, 5  # three numbers each, as listed in `NativeTask.readings`; joints use only the first
 NOW_SIZE = READINGS + 3 * MAX_READINGS
 
-# memory: `_target_pos`, `obj_init_pos`, `init_tcp`, `hand_init_pos` of the stock environment after its reset, then what
-# `NativeTask.remembers` names
+# memory: `_target_pos`, `obj_init_pos`, `init_tcp`, `hand_init_pos` of the stock environment after its reset, then the
+# attributes in `NativeTask.remembers`
 TARGET, OBJECT_START, TCP_START, HAND_START, REMEMBERED = 0, 3, 6, 9, 12
 
 # out: the reward, then the entries of stock's info
@@ -40,7 +40,7 @@ def report(out, reward, success, near_object, grasp_success, grasp_reward, in_pl
 
 @jit
 def point(vector, i):
-    """The three numbers from i on."""
+    """The three numbers starting at i."""
     return vector[i], vector[i + 1], vector[i + 2]
 
 
@@ -72,14 +72,14 @@ def scaled_distance(p, q, scale):
 
 @jit
 def distance_xy(p, q):
-    """Distance in the plane of x and y."""
+    """Distance in the xy plane."""
     x, y = p[0] - q[0], p[1] - q[1]
     return np.sqrt(x * x + y * y)
 
 
 @jit
 def distance_xz(p, q):
-    """Distance in the plane of x and z."""
+    """Distance in the xz plane."""
     x, z = p[0] - q[0], p[2] - q[2]
     return np.sqrt(x * x + z * z)
 
@@ -97,13 +97,13 @@ def tolerance_between(x, lower, upper, margin):
 
 @jit
 def tolerance(x, radius, margin):
-    """The same with the bounds 0 and `radius`."""
+    """`tolerance_between` with the bounds 0 and `radius`."""
     return tolerance_between(x, 0.0, radius, margin)
 
 
 @jit
 def gaussian(x, radius, margin):
-    """The same with the Gaussian sigmoid."""
+    """`reward_utils.tolerance` with the Gaussian sigmoid and the bounds 0 and `radius`."""
     if 0.0 <= x <= radius:
         return 1.0
     if margin == 0.0:
@@ -114,17 +114,17 @@ def gaussian(x, radius, margin):
 
 @jit
 def rounded(x, single):
-    """x in the precision in which stock holds it.
+    """Round x to the precision that stock uses for it.
 
-    Stock computes with float32 once a float32 action has entered (numpy's rules of promotion: a Python float is
-    weak). Rounding the float64 result of +, -, * and / of two float32 numbers gives just what float32 gives.
+    Stock computes in float32 once a float32 action is involved (numpy's promotion rules: a Python float is weak). Rounding
+    the float64 result of +, -, * and / of two float32 numbers gives exactly the float32 result.
     """
     return np.float64(np.float32(x)) if single else x
 
 
 @jit
 def hamacher(a, b, single=False):
-    """`reward_utils.hamacher_product`: ab / (a + b - ab), in float32 where `single`."""
+    """`reward_utils.hamacher_product`: ab / (a + b - ab), in float32 if `single`."""
     a, b = rounded(a, single), rounded(b, single)
     product = rounded(a * b, single)
     denominator = rounded(rounded(a + b, single) - product, single)
@@ -133,16 +133,16 @@ def hamacher(a, b, single=False):
 
 @jit
 def total(a, b, single):
-    """a + b in the precision in which stock holds it."""
+    """a + b in the precision that stock uses."""
     return rounded(rounded(a, single) + rounded(b, single), single)
 
 
 @jit
 def closing(grip, effort):
-    """How far the action's last entry, a float32, closes the gripper: min(max(0, grip), effort) / effort.
+    """Compute how far the action's last entry, a float32, closes the gripper: min(max(0, grip), effort) / effort.
 
     Returns:
-        The closing term, and whether stock holds it as float32: where it is the action itself, not one of the bounds.
+        The closing term, and whether stock stores it as float32: true for the action itself, false at the bounds.
     """
     if grip <= 0.0:
         return 0.0, False
@@ -153,10 +153,10 @@ def closing(grip, effort):
 
 @jit
 def gripping(caged, grip, effort):
-    """The end of every caging reward: the gripper counts as closing once it cages the object.
+    """Finish a caging reward: the gripper's closing counts once it cages the object.
 
     Returns:
-        hamacher(caged, closing), and whether stock holds it as float32.
+        hamacher(caged, closing), and whether stock stores it as float32.
     """
     if caged > 0.97:
         closed, single = closing(grip, effort)
@@ -166,18 +166,18 @@ def gripping(caged, grip, effort):
 
 @jit
 def grasping(caged, other, grip, effort):
-    """Dense caging rewards: (gripping + other) / 2; other is `caged` itself (high density) or the reach (medium)."""
+    """Compute a dense caging reward, (gripping + other) / 2; other is `caged` (high density) or the reach term (medium)."""
     grasp, single = gripping(caged, grip, effort)
     return rounded(total(grasp, other, single) / 2.0, single), single
 
 
 @jit
 def caging(now, memory, obj, start, object_radius, pad_threshold, xz_threshold):
-    """`SawyerXYZEnv._gripper_caging_reward` up to its closing term: the pads beside the object, the hand at its x, z.
+    """`SawyerXYZEnv._gripper_caging_reward` without its closing term: pads next to the object, hand at its x and z.
 
     Args:
         obj: the point to grasp.
-        start: where it was after the reset.
+        start: position of that point after the reset.
     """
     left, right = now[LEFT_PAD + 1], now[RIGHT_PAD + 1]
     in_y = hamacher(
@@ -190,17 +190,17 @@ def caging(now, memory, obj, start, object_radius, pad_threshold, xz_threshold):
 
 @jit
 def caged_grasp(now, memory, obj, object_radius, pad_threshold, xz_threshold, effort=1.0):
-    """The base's caging reward of high density: its value, and whether stock holds it as float32."""
+    """Compute the base class's high-density caging reward, and whether stock stores it as float32."""
     caged = caging(now, memory, obj, point(memory, OBJECT_START), object_radius, pad_threshold, xz_threshold)
     return grasping(caged, caged, now[GRIP], effort)
 
 
 @jit
 def beside_in_y(now, obj, lower, upper):
-    """The pads' signed distances from the object in y, both within the bounds.
+    """Compute whether the pads' signed distances from the object in y are within the bounds.
 
-    Their margins come from the pads' "initial" positions, which stock holds as live views of the simulator's arrays:
-    they are the current positions, always.
+    The margins use the pads' "initial" positions, which stock holds as live views of the simulator's arrays, so they are
+    always the current positions.
     """
     y, left, right = obj[1], now[LEFT_PAD + 1], now[RIGHT_PAD + 1]
     return hamacher(
@@ -211,7 +211,7 @@ def beside_in_y(now, obj, lower, upper):
 
 @jit
 def signed_caging(now, memory, obj, object_radius, xz_threshold):
-    """The caging of pick-place, push-back, sweep, sweep-into and soccer, up to its closing term."""
+    """Caging of pick-place, push-back, sweep, sweep-into and soccer, without its closing term."""
     margin = distance_xz(point(memory, OBJECT_START), point(memory, TCP_START)) - xz_threshold
     in_xz = tolerance(distance_xz(point(now, TCP), obj), xz_threshold, margin)
     return hamacher(beside_in_y(now, obj, object_radius, 0.05), in_xz)
@@ -219,7 +219,7 @@ def signed_caging(now, memory, obj, object_radius, xz_threshold):
 
 @jit
 def pinching(now, memory, obj, object_radius, extra, xz_threshold):
-    """The caging reward of push-back, sweep, sweep-into and soccer: the pads close to the object instead of closing."""
+    """Caging reward of push-back, sweep, sweep-into and soccer: pads close to the object replace the closing term."""
     caged = signed_caging(now, memory, obj, object_radius, xz_threshold)
     pinched = beside_in_y(now, obj, object_radius, object_radius + extra) if caged > 0.95 else 0.0
     return (caged + pinched) / 2.0
@@ -227,7 +227,7 @@ def pinching(now, memory, obj, object_radius, extra, xz_threshold):
 
 @jit
 def bringing(now, memory, radius):
-    """The object, its start, its distances from the hand and from the goal, and the term of bringing it there."""
+    """Return the object, its start, its distances to hand and goal, and the term of bringing it there."""
     obj, start, target = point(now, OBJECT), point(memory, OBJECT_START), point(memory, TARGET)
     to_target = distance(obj, target)
     in_place = tolerance(to_target, radius, distance(start, target))
@@ -236,7 +236,7 @@ def bringing(now, memory, radius):
 
 @jit
 def past_wall(reward, obj, at_wall, in_place, single):
-    """The bonus of push-wall and pick-place-wall: in front of the wall for being at it, behind it for being in place."""
+    """Add the bonus of push-wall and pick-place-wall: for being at the wall in front of it, for being in place behind it."""
     if obj[1] > 0.75:
         return total(total(total(reward, 1.0, single), 4.0, single), 3.0 * in_place, single)
     return total(total(reward, 1.0, single), 4.0 * at_wall, single)
@@ -244,19 +244,19 @@ def past_wall(reward, obj, at_wall, in_place, single):
 
 @jit
 def funnel(radius, threshold, steepness, height):
-    """The height below which something should not be, this far from the centre."""
+    """Height below which an object should not be at this distance from the centre."""
     return steepness * np.log(radius - threshold) + height if radius > threshold else 0.0
 
 
 @jit
 def above(floor, z, margin):
-    """1 above the floor, less below it."""
+    """1 above the floor, decreasing below it."""
     return 1.0 if z >= floor else tolerance(floor - z, 0.01, margin)
 
 
 @jit
 def touched(now):
-    """Both pads press the object."""
+    """Whether both pads press the object."""
     return now[TOUCHING] > 0.0 and now[OPEN] > 0.0
 
 

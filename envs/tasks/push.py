@@ -1,4 +1,4 @@
-"""Push an object to the goal: push, push-back, push-wall, sweep, sweep-into, soccer."""
+"""Rewards of pushing an object to the goal: push, push-back, push-wall, sweep, sweep-into, soccer."""
 
 from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
@@ -53,7 +53,7 @@ def push_back(now, memory, out):
 
 
 def push_wall(now, memory, out):
-    """`SawyerPushWallEnvV3`: first beside the wall, then to the goal."""
+    """`SawyerPushWallEnvV3`: first next to the wall, then to the goal."""
     obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
     wall, scale = (-0.05, 0.77, obj[2]), (3.0, 1.0, 1.0)
     at_wall = tolerance(scaled_distance(obj, wall, scale), 0.05, scaled_distance(start, wall, scale))
@@ -83,12 +83,12 @@ def sweep(now, memory, out):
 
 
 def sweep_into(now, memory, out):
-    """`SawyerSweepIntoGoalEnvV3`: the goal is at the object's own height."""
+    """`SawyerSweepIntoGoalEnvV3`: the goal has the object's current height."""
     _sweeping(now, memory, out, (memory[TARGET], memory[TARGET + 1], now[OBJECT + 2]), 0.005, 0.01)
 
 
 def soccer(now, memory, out):
-    """`SawyerSoccerEnvV3`: the margin is how far the ball moved; beside the goal, in_place falls off."""
+    """`SawyerSoccerEnvV3`: the margin is the distance the ball has moved; in_place decreases next to the goal."""
     obj, target, start, scale = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), (3.0, 1.0, 1.0)
     scaled = scaled_distance(obj, target, scale)
     in_place = tolerance(scaled, 0.07, scaled_distance(obj, start, scale))

@@ -1,4 +1,4 @@
-"""Reach and reach-wall: bring the hand to the goal."""
+"""Rewards of reach and reach-wall: bring the hand to the goal."""
 
 from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import HAND_START, TARGET, TCP, distance, point, report, tolerance

@@ -1,9 +1,9 @@
-"""The old reward, v1, of tasks that lift and place: picking, the ring, the hammer, pegs and sticks.
+"""Reward v1 of tasks that lift and place: picking, the ring, the hammer, pegs and sticks.
 
-Minus the distance from the hand to the object, metres; a hundred for every metre of height, and thousands for bringing
-it to the goal once it is lifted. Stock sets its flags (`reachCompleted`, `pickCompleted`, `placeCompleted`) anew in every
-step before they are read, and its `objDropped`, at most 5 mm above the start, is never true of what is high enough to be
-picked up: what v1 remembers is distances and heights at the reset.
+The reward is minus the distance from hand to object in metres, plus 100 per metre of height, plus thousands for bringing
+the object to the goal once it is lifted. Stock recomputes its flags (`reachCompleted`, `pickCompleted`, `placeCompleted`)
+in every step before reading them, and its `objDropped`, at most 5 mm above the start, is never true of an object high
+enough to be picked up. So v1 only needs to remember distances and heights from the reset.
 """
 
 from metarl.envs.jit import jit
@@ -27,14 +27,14 @@ from metarl.envs.tasks.primitives import (
 from metarl.envs.tasks.v1_move import coming, progress, report_near
 
 HEIGHT, HIGH, FARTHEST = REMEMBERED, REMEMBERED + 1, REMEMBERED + 2
-"""In memory: the object's height at the reset, the height to lift it to, the longest way (`maxPlacingDist`)."""
+"""Indices in memory: the object's height at the reset, the height to lift it to, the longest path (`maxPlacingDist`)."""
 
 
 @jit
 def _reaching(now, near):
-    """How far the hand is from the object, and the term of reaching; as near as this the fingers should close.
+    """Compute the hand's distance from the object, and the term of reaching; within `near` the fingers should close.
 
-    Closing is max(action's last entry, 0) / 50, a float32.
+    The closing term is max(action's last entry, 0) / 50, a float32.
     """
     reach = distance(point(now, OBJECT), point(now, TCP))
     return reach, -reach + (rounded(max(now[GRIP], 0.0) / 50.0, True) if reach < near else 0.0)
@@ -42,12 +42,12 @@ def _reaching(now, near):
 
 @jit
 def _descending(now, height, near, radius, weight):
-    """The same, from above.
+    """Compute the same, approaching from above.
 
     Args:
-        height: that the reset gave the hand, which it should keep outside a cylinder above the object.
-        radius: of that cylinder, at least `near`.
-        weight: of that height.
+        height: the hand's height after the reset, to be kept outside a cylinder above the object.
+        radius: radius of that cylinder, at least `near`.
+        weight: weight of the deviation from that height.
     """
     tcp = point(now, TCP)
     reach, reaching = _reaching(now, near)
@@ -57,7 +57,7 @@ def _descending(now, height, near, radius, weight):
 
 @jit
 def _raising(memory, z, picked, near, floor):
-    """100 for every metre above the floor: the whole once the object is picked up, before that what it has while `near`."""
+    """Give 100 per metre above the floor: the full lift once the object is picked up, before that its height while `near`."""
     if picked:
         return 100.0 * (memory[HIGH] - floor)
     return 100.0 * (min(memory[HIGH], z) - floor) if near and z > memory[HEIGHT] + 0.005 else 0.0
@@ -65,7 +65,7 @@ def _raising(memory, z, picked, near, floor):
 
 @jit
 def _lifting(now, memory, reach, reaching, earned, floor=0.0):
-    """The reward: `earned` counts with the object lifted and within 10 cm of the hand."""
+    """Compute the reward; `earned` counts only with the object lifted and within 10 cm of the hand."""
     z, near = now[OBJECT + 2], reach < 0.1
     picked = z >= memory[HIGH] - 0.01
     return reaching + _raising(memory, z, picked, near, floor) + (earned if picked and near else 0.0)
@@ -73,7 +73,7 @@ def _lifting(now, memory, reach, reaching, earned, floor=0.0):
 
 @jit
 def _placing(now, memory, floor=0.0):
-    """The usual reward, and how far the object is from the goal."""
+    """Compute the usual reward, and the object's distance from the goal."""
     left = distance(point(now, OBJECT), point(memory, TARGET))
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.05, 0.05, 2.0)
     return _lifting(now, memory, reach, reaching, coming(left, memory[FARTHEST]), floor), left
@@ -86,7 +86,7 @@ def pick_place_v1(now, memory, out):
 
 
 def pick_out_of_hole_v1(now, memory, out):
-    """`SawyerPickOutOfHoleEnvV3`: heights count from 2 cm below the start."""
+    """`SawyerPickOutOfHoleEnvV3`: heights are measured from 2 cm below the start."""
     reward, left = _placing(now, memory, memory[HEIGHT] - 0.02)
     report_near(out, reward, left <= 0.07, 0.0, left)
 
@@ -120,7 +120,7 @@ def bin_picking_v1(now, memory, out):
 
 
 def assembly_v1(now, memory, out):
-    """`SawyerNutAssemblyEnvV3`: lift the ring, bring it over the peg, let it down again; reading: the ring."""
+    """`SawyerNutAssemblyEnvV3`: lift the ring, bring it over the peg, lower it; reading: the ring."""
     ring, target = point(now, READINGS), point(memory, TARGET)
     left, above = distance_xy(ring, target), abs(ring[2] - memory[HEIGHT])
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.04, 0.04, 1.0)
@@ -136,7 +136,7 @@ def assembly_v1(now, memory, out):
 
 
 def disassemble_v1(now, memory, out):
-    """`SawyerNutDisassembleEnvV3`; reading: the ring. Once that is beside the peg, reaching and picking count as done."""
+    """`SawyerNutDisassembleEnvV3`; reading: the ring. Once it is next to the peg, reaching and picking count as done."""
     obj, ring, peg = point(now, OBJECT), point(now, READINGS), point(memory, OBJECT_START)
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.04, 0.04, 2.0)
     picked = obj[2] >= memory[HIGH] - 0.01 and reach < 0.04
@@ -150,7 +150,7 @@ def disassemble_v1(now, memory, out):
 
 
 def hammer_v1(now, memory, out):
-    """`SawyerHammerEnvV3`; readings: the hammer's head, the nail's, how far the nail is in."""
+    """`SawyerHammerEnvV3`; readings: the hammer's head, the nail's head, the nail's depth."""
     head, nail = point(now, READINGS), point(now, READINGS + 3)
     left = distance(nail, head) + abs(nail[1] - memory[TARGET + 1])
     reach, reaching = _reaching(now, 0.05)
@@ -168,7 +168,7 @@ def peg_insert_side_v1(now, memory, out):
 
 
 def peg_unplug_side_v1(now, memory, out):
-    """`SawyerPegUnplugSideEnvV3`: no height; remembers the longest way."""
+    """`SawyerPegUnplugSideEnvV3`: no height term; remembers the longest path."""
     left = distance_xy(point(now, OBJECT), point(memory, TARGET))
     reach, reaching = _descending(now, memory[HAND_START + 2], 0.05, 0.05, 2.0)
     reward = reaching + (coming(left, memory[REMEMBERED]) if reach < 0.05 else 0.0)
@@ -177,10 +177,10 @@ def peg_unplug_side_v1(now, memory, out):
 
 @jit
 def _stick(now, memory, wide, narrow):
-    """Both sticks: the reward, and the "container's" distance from the goal in x and y.
+    """Compute the reward of both stick tasks, and the "container's" distance from the goal in x and y.
 
-    They remember the longest way of the container besides. Stock takes for the container what the observation shows from
-    its seventh number on: the stick's height and the first two numbers of its quaternion.
+    They also remember the container's longest path. As the container's position, stock takes the observation from its seventh
+    number on: the stick's height and the first two numbers of its quaternion.
     """
     container = point(now, OBJECT + 2)
     to_container, left = distance(point(now, OBJECT), container), distance_xy(container, point(memory, TARGET))
@@ -192,13 +192,13 @@ def _stick(now, memory, wide, narrow):
 
 
 def stick_push_v1(now, memory, out):
-    """`SawyerStickPushEnvV3`; success asks for a grasp, which v1 never sees."""
+    """`SawyerStickPushEnvV3`; success requires a grasp, which v1 never detects."""
     reward, left = _stick(now, memory, 0.001, 0.0001)
     report_near(out, reward, 0.0, 0.0, left)
 
 
 def stick_pull_v1(now, memory, out):
-    """`SawyerStickPullEnvV3`; reading: the stick's end; success is v2's."""
+    """`SawyerStickPullEnvV3`; reading: the stick's end; success is as in v2."""
     reward, left = _stick(now, memory, 0.01, 0.001)
     handle, end = point(now, SECOND), point(now, READINGS)
     inserted = end[0] >= handle[0] and abs(end[1] - handle[1]) <= 0.04 and abs(end[2] - handle[2]) <= 0.06
@@ -226,4 +226,4 @@ TABLE = {
     "stick-pull-v3": (stick_pull_v1, (("site", "stick_end"),), (*STICK, "maxPullDist")),
     "stick-push-v3": (stick_push_v1, (), (*STICK, "maxPushDist")),
 }
-"""Of every task here: formula, readings, what it remembers."""
+"""For each task: formula, readings, remembered attributes."""

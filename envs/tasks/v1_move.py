@@ -1,8 +1,8 @@
-"""The old reward, v1, of tasks without lifting: reach, press, push, pull, turn, slide.
+"""Reward v1 of tasks without lifting: reach, press, push, pull, turn, slide.
 
-Minus the distance from the hand to the object, metres, and thousands for bringing the object nearer to its goal, counted
-only with the hand beside it. Stock sets its flag `reachCompleted` anew in every step before it is read: what v1 remembers
-is distances at the reset.
+The reward is minus the distance from hand to object in metres, plus thousands for bringing the object closer to its goal,
+counted only with the hand next to it. Stock recomputes its flag `reachCompleted` in every step before reading it, so v1
+only needs to remember distances from the reset.
 """
 
 import numpy as np
@@ -27,39 +27,39 @@ X, Y, Z = 0, 1, 2
 
 @jit
 def progress(left, start, wide=0.01, narrow=0.001, scale=1000.0, bonus=1000.0):
-    """Of a distance that was `start` and of which this much is left: what is gained, and two bells around 0."""
+    """Reward reducing a distance from `start` to `left`: the difference, and two bell curves around 0."""
     square = left * left
     return scale * (start - left) + bonus * (np.exp(-square / wide) + np.exp(-square / narrow))
 
 
 @jit
 def coming(left, start):
-    """The usual such term, at least 0."""
+    """The usual progress term, at least 0."""
     return max(progress(left, start), 0.0)
 
 
 @jit
 def report_near(out, reward, success, grasp_success, to_target):
-    """Most tasks report the hand at a distance of 0, hence as near the object, and terms of 0."""
+    """Report as most tasks do: a hand distance of 0, hence near the object, and terms of 0."""
     report(out, reward, success, 1.0, grasp_success, 0.0, 0.0, to_target)
 
 
 @jit
 def _touching(now, hand, earned):
-    """The reward: `earned` counts with the hand within 5 cm of the object."""
+    """Compute the reward; `earned` counts only with the hand within 5 cm of the object."""
     reach = distance(point(now, OBJECT), hand)
     return -reach + (earned if reach < 0.05 else 0.0)
 
 
 @jit
 def _moving(now, out, hand, left, earned, radius, grasp_success):
-    """Success is the object within this radius of the goal, from which it is `left` away."""
+    """Report; success means that the object's distance from the goal, `left`, is at most `radius`."""
     report_near(out, _touching(now, hand, earned), left <= radius, grasp_success, left)
 
 
 @jit
 def _bringing(now, memory, out, hand, left, radius, grasp_success):
-    """The same for a task that remembers how far the goal was."""
+    """The same for a task that remembers its initial distance from the goal."""
     _moving(now, out, hand, left, coming(left, memory[REMEMBERED]), radius, grasp_success)
 
 
@@ -71,7 +71,7 @@ def _along(now, memory, axis):
 
 @jit
 def _aside(now, memory):
-    """Distance to the goal in the plane of x and y."""
+    """Distance to the goal in the xy plane."""
     return distance_xy(point(now, OBJECT), point(memory, TARGET))
 
 
@@ -88,13 +88,13 @@ def reach_v1(now, memory, out):
 
 
 def reach_wall_v1(now, memory, out):
-    """`SawyerReachWallEnvV3`; remembers the same."""
+    """`SawyerReachWallEnvV3`; remembers the hand's distance at the reset."""
     left = distance(point(now, TCP), point(memory, TARGET))
     report(out, coming(left, memory[REMEMBERED]), left <= 0.05, 0.0, 0.0, 0.0, 0.0, left)
 
 
 def hand_insert_v1(now, memory, out):
-    """`SawyerHandInsertEnvV3`: the hand alone goes to the goal; "success" is about the object's start, and does not change."""
+    """`SawyerHandInsertEnvV3`: only the hand moves to the goal; "success" depends on the object's start and never changes."""
     tcp, target = point(now, TCP), point(memory, TARGET)
     reach = distance_xy(tcp, target)
     reward = -reach + (coming(abs(tcp[2] - target[2]), memory[REMEMBERED]) if reach < 0.05 else 0.0)
@@ -108,7 +108,7 @@ def button_press_v1(now, memory, out):
 
 
 def button_press_wall_v1(now, memory, out):
-    """`SawyerButtonPressWallEnvV3`; reading: the left finger. Stock's `maxDist` is along z, the pressing along y."""
+    """`SawyerButtonPressWallEnvV3`; reading: the left finger. Stock's `maxDist` is along z, but pressing is along y."""
     _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Y), 0.03, 0.0)
 
 
@@ -145,13 +145,13 @@ def drawer_open_v1(now, memory, out):
 
 
 def window_v1(now, memory, out):
-    """`SawyerWindowOpenEnvV3` and `SawyerWindowCloseEnvV3`: the progress may be negative."""
+    """`SawyerWindowOpenEnvV3` and `SawyerWindowCloseEnvV3`: the progress term may be negative."""
     left = _along(now, memory, X)
     _moving(now, out, point(now, TCP), left, progress(left, memory[REMEMBERED]), 0.05, 1.0)
 
 
 def dial_turn_v1(now, memory, out):
-    """`SawyerDialTurnEnvV3`: narrower bells."""
+    """`SawyerDialTurnEnvV3`: narrower bell curves."""
     left = _along(now, memory, Y)
     _moving(now, out, point(now, TCP), left, max(progress(left, memory[REMEMBERED], 0.001, 0.0001), 0.0), 0.07, 1.0)
 
@@ -174,13 +174,13 @@ def door_close_v1(now, memory, out):
 
 
 def door_open_v1(now, memory, out):
-    """`SawyerDoorEnvV3`: success is in x alone."""
+    """`SawyerDoorEnvV3`: success depends on x only."""
     reward = _touching(now, point(now, TCP), coming(_aside(now, memory), memory[REMEMBERED]))
     report(out, reward, _along(now, memory, X) <= 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def lever_pull_v1(now, memory, out):
-    """`SawyerLeverPullEnvV3`: stock takes the distance for the angle that decides success."""
+    """`SawyerLeverPullEnvV3`: stock uses the distance as the angle that decides success."""
     left = _away(now, memory)
     reward = _touching(now, point(now, TCP), coming(left, memory[REMEMBERED]))
     report(out, reward, left <= np.pi / 24.0, 1.0, 0.0, 0.0, 0.0, 0.0)
@@ -206,7 +206,7 @@ def coffee_push_v1(now, memory, out):
 def coffee_pull_v1(now, memory, out):
     """`SawyerCoffeePullEnvV3`.
 
-    Stock takes the length of (object's x, y, hand's initial z) for the reach, which is never within its 5 cm.
+    Stock uses the length of (object's x, y, hand's initial z) as the reach distance, which is never within its 5 cm.
     """
     obj = point(now, OBJECT)
     reward = -distance((obj[0], obj[1], memory[TCP_START + 2]), (0.0, 0.0, 0.0))
@@ -218,7 +218,7 @@ def coffee_pull_v1(now, memory, out):
 
 @jit
 def _sweeping(now, memory, out, fallen):
-    """What has fallen is at the goal, the hand at it; but whether the hand is there, stock asks before."""
+    """Treat a fallen object as at the goal, with the hand at it; but stock tests the hand's distance before that."""
     reach = distance(point(now, OBJECT), point(now, TCP))
     left = 0.0 if fallen else _aside(now, memory)
     reward = (0.0 if fallen else -reach) + (coming(left, memory[REMEMBERED]) if reach < 0.05 else 0.0)
@@ -232,17 +232,17 @@ def _below(now, memory):
 
 
 def sweep_v1(now, memory, out):
-    """`SawyerSweepEnvV3`: fallen is below the table."""
+    """`SawyerSweepEnvV3`: fallen means below the table."""
     _sweeping(now, memory, out, _below(now, memory))
 
 
 def sweep_into_v1(now, memory, out):
-    """`SawyerSweepIntoGoalEnvV3`: fallen is below the table, but not beyond it."""
+    """`SawyerSweepIntoGoalEnvV3`: fallen means below the table, but not beyond it."""
     _sweeping(now, memory, out, _below(now, memory) and 0.4 < now[OBJECT + 1] < 1.0)
 
 
 FINGER = (("site", "leftEndEffector"),)
-"""The reading that stands for the hand where stock measures from the left finger."""
+"""Reading used as the hand's position if stock measures from the left finger."""
 REACH, PRESS, PUSH, PULL = ("maxReachDist",), ("maxDist",), ("maxPushDist",), ("maxPullDist",)
 
 TABLE = {
@@ -283,4 +283,4 @@ TABLE = {
     "window-close-v3": (window_v1, (), PULL),
     "window-open-v3": (window_v1, (), PULL),
 }
-"""Of every task here: formula, readings, what it remembers: how far the goal was at the reset, or the longest way there."""
+"""For each task: formula, readings, remembered attributes (the initial distance from the goal, or the longest path)."""

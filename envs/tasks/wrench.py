@@ -1,4 +1,4 @@
-"""Long tools: assembly and disassemble (a wrench on a peg), hammer."""
+"""Rewards of long tools: assembly and disassemble (a wrench on a peg), hammer."""
 
 import numpy as np
 
@@ -29,12 +29,12 @@ from metarl.envs.tasks.primitives import (
 )
 
 LAID_DOWN = (0.707, 0.0, 0.0, 0.707)
-"""Orientation of a wrench, and of the lid in box-close, that is held as it lay, w, x, y, z."""
+"""Orientation, w, x, y, z, of a wrench, or of the lid in box-close, held as it originally lay."""
 
 
 @jit
 def upright(now, ideal, tolerated):
-    """1 where the object is turned as in the ideal, 0 where its quaternion is `tolerated` away from that or more."""
+    """1 at the ideal orientation, falling to 0 where the quaternion differs from it by `tolerated` or more."""
     error = 0.0
     for i in range(4):
         error += (now[QUATERNION + i] - ideal[i]) * (now[QUATERNION + i] - ideal[i])
@@ -43,7 +43,7 @@ def upright(now, ideal, tolerated):
 
 @jit
 def _handle(now, half_length):
-    """The point of the handle to grasp: beside the hand where that is over the handle."""
+    """Return the point of the handle to grasp: next to the hand if the hand is over the handle."""
     x = now[HAND] if abs(now[OBJECT] - now[HAND]) < half_length else now[OBJECT]
     return x, now[OBJECT + 1], now[OBJECT + 2]
 
@@ -64,7 +64,7 @@ def assembly(now, memory, out):
     radius = distance_xy(target, centre)
     success = radius < 0.02 and target[2] - centre[2] > 0.0
     threshold = 0.02 if success else 0.01
-    # a funnel around the peg: the ring should be above it until it is over it
+    # a funnel around the peg: outside the peg's radius, the ring should be above it
     height = funnel(radius, threshold, 0.02, 0.2)
     error = scaled_distance((target[0], target[1], height), centre, (1.0, 1.0, 3.0))
     lifted = 1.0 if centre[2] > 0.02 or radius < threshold else 0.0

@@ -1,1 +1,1 @@
-"""Data sets for few-shot learning: images, texts and curves, drawn as episodes."""
+"""Load data sets for few-shot learning (images, texts and curves) and draw episodes from them."""

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""Load data sets by name."""
 
 from pathlib import Path
 
@@ -31,18 +31,18 @@ def data_set(
     sentence_encoder: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Data:
-    """A data set, loaded into memory; its files are fetched first where they are missing.
+    """Load a data set into memory; missing files are downloaded first.
 
     Args:
         name: one of `DATA_SETS`.
-        rotations: Omniglot: characters turned by 90, 180 and 270 degrees are classes of their own, in every part.
+        rotations: Omniglot: treat characters rotated by 90, 180 and 270 degrees as separate classes, in every part.
         seed: of the split into classes for training, validation and test. Not the run's seed: all runs share the split.
         image_size: height and width of images in pixels.
-        sentence_encoder: what embeds texts: see `metarl.datasets.sentences.embedding`.
-        device: where it does so.
+        sentence_encoder: encoder for texts, see `metarl.datasets.sentences.embedding`.
+        device: device of the encoder.
 
     Raises:
-        UserError: there is no such data set, or it cannot be had or used.
+        UserError: the data set does not exist, is not available or cannot be used.
     """
     if image_size < 1:
         raise UserError(f"image_size must be at least 1, not {image_size}")

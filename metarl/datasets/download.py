@@ -1,7 +1,6 @@
-"""The files of data sets: read from the user's folder, fetched there from their official source where they are missing.
+"""Read the files of data sets from the user's folder, downloading missing ones from their official source.
 
-The folder is `$METARL_DATA`, or `data` in metarl's cache. What is not what was expected is kept apart as a `.wrong` file and
-never used.
+The folder is `$METARL_DATA`, or `data` in metarl's cache. Unexpected content is saved as a `.wrong` file and never used.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ from metarl.system.console import say
 T = TypeVar("T")
 
 TIMEOUT = 30
-"""Seconds without a byte after which a source counts as silent."""
+"""Seconds without data before a download is abandoned."""
 
 
 def folder() -> Path:
-    """Where the files are."""
+    """Return the folder of the files."""
     root = os.environ.get("METARL_DATA")
     return Path(root).expanduser() if root else cache.directory("data")
 
@@ -35,10 +34,10 @@ class File(Generic[T]):
     """A file of a data set.
 
     Attributes:
-        name: its path within the folder.
+        name: path within the folder.
         url: the official source.
-        read: from its content to what it stands for. ValueError: the content is not the expected one; it says how.
-        convert: from what the source gives to the content that is kept.
+        read: converts the content to its value; raises ValueError, with an explanation, if the content is not as expected.
+        convert: converts the downloaded data to the content that is stored.
     """
 
     name: str
@@ -48,10 +47,10 @@ class File(Generic[T]):
 
 
 def checked(content: bytes, sha256: str) -> bytes:
-    """The content, where its SHA-256 is this one.
+    """Return the content if its SHA-256 matches.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not match.
     """
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
@@ -60,14 +59,14 @@ def checked(content: bytes, sha256: str) -> bytes:
 
 
 class _NotThereError(Exception):
-    """A file is missing (no message), or is not what it should be."""
+    """A file is missing (no message) or invalid."""
 
 
 def obtain(file: File[T]) -> T:
-    """What a file stands for: from the folder; where it is missing or damaged, from its source.
+    """Return the value of a file, from the folder, or from its source if it is missing or damaged.
 
     Raises:
-        UserError: it is not there and cannot be fetched, or the source gave something else.
+        UserError: the file is missing and cannot be downloaded, or the source returned something else.
     """
     path, damage = folder() / file.name, ""
     try:
@@ -115,7 +114,7 @@ def _fetch(file: File[T], path: Path) -> T:
     try:
         content = file.convert(fetched.getvalue())
         value = file.read(content)
-    except Exception as error:  # a source that answers with something else makes the readers raise anything
+    except Exception as error:  # readers may raise any error if the source returns something else
         wrong = _wrong(path)
         cache.write_atomically(wrong, fetched.getvalue())
         raise UserError(
@@ -132,7 +131,7 @@ def _wrong(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from fetching to the same folder meanwhile."""
+    """Lock the folder, so that no other process downloads to it at the same time."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         cache.lock(handle, fcntl.LOCK_EX)

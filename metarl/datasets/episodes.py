@@ -1,6 +1,6 @@
-"""Episodes: a few examples of some classes to learn from (the support), and others of the same classes to answer (the query).
+"""Draw episodes: examples of some classes to learn from (the support), and others of the same classes to predict (the query).
 
-Everything is resident in memory, and an episode is a few array operations: no loop over classes or images.
+All data is in memory, and an episode takes a few array operations, without a loop over classes or images.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from metarl.system.counts import plural
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
-"""Parts of a data set; no class is in two of them."""
+"""Parts of a data set; each class is in only one."""
 
 
 class Examples(NamedTuple):
     """n examples of each of some tasks.
 
     Attributes:
-        x: (tasks, n, *shape). Images: float32 in [0, 1], (channels, height, width); texts: int64 feature ids, 0 for none,
+        x: (tasks, n, *shape). Images: float32 in [0, 1], (channels, height, width); texts: int64 feature ids padded with 0,
             or float32 vectors; regression: float32, (1,).
         y: (tasks, n) int64, the class within the episode, 0 ... ways - 1; regression: (tasks, n, 1) float32.
     """
@@ -35,12 +35,12 @@ class Examples(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What some tasks learn from and what they are asked; the examples of a task are in a random order.
+    """Support and query of some tasks; the examples of a task are in random order.
 
     Attributes:
-        support: ways * shots examples a task.
-        query: ways * queries examples a task, none of which is in its support.
-        classes: (tasks, ways) int64, which class of the part each class of the episode is; None for regression.
+        support: ways * shots examples per task.
+        query: ways * queries examples per task, none of which is in its support.
+        classes: (tasks, ways) int64, index within the part of each class of the episode; None for regression.
     """
 
     support: Examples
@@ -48,12 +48,12 @@ class Episode(NamedTuple):
     classes: Tensor | None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Episode":
-        """The function applied to every tensor."""
+        """Apply the function to every tensor."""
         support, query = (Examples(function(half.x), function(half.y)) for half in (self.support, self.query))
         return Episode(support, query, None if self.classes is None else function(self.classes))
 
     def split(self, parts: int) -> list["Episode"]:
-        """The tasks in so many parts, as equal as can be."""
+        """Split the tasks into parts whose sizes differ by at most one."""
         borders = [len(self.support.x) * i // parts for i in range(parts + 1)]
         return [self.map(partial(_between, first, last)) for first, last in pairwise(borders)]
 
@@ -63,11 +63,11 @@ def _between(first: int, last: int, tensor: Tensor) -> Tensor:
 
 
 class Data(Protocol):
-    """A data set resident in memory."""
+    """A data set held in memory."""
 
     @property
     def name(self) -> str:
-        """As `metarl.datasets.catalog.data_set` takes it."""
+        """The name, as `metarl.datasets.catalog.data_set` takes it."""
 
     @property
     def kind(self) -> str:
@@ -75,17 +75,17 @@ class Data(Protocol):
 
     @property
     def split(self) -> str:
-        """How the classes are split into parts: a sentence."""
+        """A sentence that describes how the classes are split into parts."""
 
     @property
     def example_shape(self) -> tuple[int, ...]:
-        """Shape of the x of one example."""
+        """Shape of one example's x."""
 
     def classes(self, part: Part) -> Sequence[str]:
-        """Names of the classes of a part; none for regression."""
+        """Return the names of a part's classes; empty for regression."""
 
     def draw(self, part: Part, rng: np.random.Generator, *, tasks: int, ways: int, shots: int, queries: int) -> Episode:
-        """Draw an episode of `tasks` tasks; regression has no classes and takes no notice of `ways`.
+        """Draw an episode of `tasks` tasks; regression has no classes and ignores `ways`.
 
         Raises:
             UserError: the part has too few classes or examples.
@@ -94,12 +94,12 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """All examples of one part, class by class.
+    """All examples of one part, ordered by class.
 
     Attributes:
-        names: of the classes.
-        values: (examples, *shape), those of a class one after the other.
-        counts: (classes,) int64, how many examples each class has.
+        names: names of the classes.
+        values: (examples, *shape), grouped by class.
+        counts: (classes,) int64, number of examples per class.
     """
 
     names: Sequence[str]
@@ -108,18 +108,18 @@ class Pool:
 
     @staticmethod
     def of(classes: dict[str, np.ndarray], like: np.ndarray) -> "Pool":
-        """From the examples (n, *shape) of each class; `like` has the shape and type where there are no classes."""
+        """Build a pool from the examples (n, *shape) of each class; `like` sets shape and type if there are no classes."""
         values = np.concatenate([like[:0], *classes.values()])
         return Pool(tuple(classes), values, np.array([len(v) for v in classes.values()], np.int64))
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A data set of classes, all of it in memory: see `Data`.
+    """A data set of classes, held in memory: see `Data`.
 
     Attributes:
-        parts: the examples of each part: uint8 for images, whole numbers or float32 vectors for texts.
-        examples, group: what examples and classes are called when something is said of them.
+        parts: the examples of each part: uint8 for images, integers or float32 vectors for texts.
+        examples, group: words for examples and classes in messages.
     """
 
     name: str
@@ -145,13 +145,13 @@ class Resident:
         classes = some(rng.random((tasks, len(pool.counts))), ways)
         counts, starts = pool.counts[classes], (pool.counts.cumsum() - pool.counts)[classes]
         keys = rng.random((tasks, ways, int(counts.max())))
-        keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 2  # the places of examples that a class does not have
+        keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 2  # padding, for classes with fewer examples
         rows = starts[:, :, None] + some(keys, shots + queries)
         support, query = (self._examples(pool, half, rng) for half in (rows[:, :, :shots], rows[:, :, shots:]))
         return Episode(support, query, torch.from_numpy(classes))
 
     def first(self, part: Part, classes: Sequence[int]) -> Tensor:
-        """The first example of each of these classes, as the x of `Examples`: (classes, *shape)."""
+        """Return the first example of each of these classes, as the x of `Examples`: (classes, *shape)."""
         pool = self.parts[part]
         return self._x(pool.values[(pool.counts.cumsum() - pool.counts)[list(classes)]])
 
@@ -160,7 +160,7 @@ class Resident:
         return x.float().div_(255) if self.kind == "image" else x if x.is_floating_point() else x.long()
 
     def _examples(self, pool: Pool, rows: np.ndarray, rng: np.random.Generator) -> Examples:
-        """The rows (tasks, ways, n) of the pool as (tasks, ways * n) examples in a random order."""
+        """Gather the rows (tasks, ways, n) of the pool as (tasks, ways * n) examples in random order."""
         tasks, ways, n = rows.shape
         order = rng.random((tasks, ways * n)).argsort(1)
         values = pool.values.take(np.take_along_axis(rows.reshape(tasks, -1), order, 1), 0)
@@ -182,9 +182,9 @@ class Resident:
 
 
 def some(keys: np.ndarray, n: int) -> np.ndarray:
-    """n places of each row (..., places), all different: where the random keys are smallest, in the order of the keys.
+    """Choose n distinct indices per row (..., indices): those with the smallest random keys, in order of the keys.
 
-    Sorted by their keys, since the order that a partition leaves is not random: places of an episode are its labels.
+    They are sorted because the order that a partition leaves is not random, and positions in an episode are its labels.
     """
     found = np.argpartition(keys, n - 1, axis=-1)[..., :n]
     return np.take_along_axis(found, np.take_along_axis(keys, found, -1).argsort(-1), -1)

@@ -1,6 +1,6 @@
-"""Features of texts, which data sets and networks must agree on."""
+"""Constants of text features, shared by data sets and networks."""
 
 BUCKETS = 2**15
-"""Feature ids of texts are below this; 0 stands for nothing."""
+"""Exclusive upper bound of text feature ids; id 0 is padding."""
 TEXTS = ("text", "vector")
 """Kinds of examples that are texts."""

@@ -1,4 +1,4 @@
-"""The user's own images: a folder of class/image files, of any size and kind."""
+"""Load the user's own images from a folder of class/image files, of any size and format."""
 
 import os
 import unicodedata
@@ -21,25 +21,25 @@ SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""Names of folders that make a split; `eval` and `evaluation` are for validation where another folder is for test."""
+"""Folder names that define a split; `eval` and `evaluation` mean validation if another folder is the test set."""
 _DROPPINGS = (".DS_Store", ".gitkeep", ".gitignore", ".git", ".ipynb_checkpoints")
-"""What programs leave in folders. Other hidden files and folders are left out too, and that is said."""
+"""Files that programs leave in folders. Other hidden files and folders are also skipped, but with a message."""
 
 
 class Depth(NamedTuple):
-    """What deep grey images (16 or 32 bits) are taken to go from and to: black and white."""
+    """Pixel values of deep grey images (16 or 32 bits) that are mapped to black and white."""
 
     black: int
     white: int
 
 
 def folder_images(path: Path, seed: int, image_size: int) -> Resident:
-    """The user's own images: PATH/class/image files, or PATH/train/class/image, PATH/validation/..., PATH/test/...
+    """Load PATH/class/image files, or PATH/train/class/image, PATH/validation/..., PATH/test/...
 
-    Images have one channel where all of them are grey, else three.
+    Images have one channel if all of them are grey, else three.
 
     Raises:
-        UserError: there are no images, too few classes to split, or a class is in two parts.
+        UserError: there are no images, too few classes to split, or a class in two parts.
     """
     name = f"folder:{path}"
     folders, depth = _split_folders(path), depth_of(path)
@@ -51,7 +51,7 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
         homes: dict[str, str] = {}
         for folder, part in folders.items():
             for label, images in read_classes(folder, image_size, depth).items():
-                same = unicodedata.normalize("NFC", label).casefold()  # Cat and cat are one
+                same = unicodedata.normalize("NFC", label).casefold()  # Cat and cat are the same class
                 if same in homes:
                     raise UserError(f"{path}: class {label!r} is in both {homes[same]} and {folder.name}")
                 classes[label], parts[label], homes[same] = images, part, folder.name
@@ -69,7 +69,7 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
 
 
 def _split_folders(path: Path) -> dict[Path, Part]:
-    """The folders that decide the split, and the part of each: one for training, another, and folders of classes in each."""
+    """Return the folders that define the split with their parts, or none: needs training, another part, classes in each."""
     found = {
         folder: part for folder in subfolders(path) for part, names in SPLIT_FOLDERS.items() if folder.name.lower() in names
     }
@@ -82,17 +82,17 @@ def _split_folders(path: Path) -> dict[Path, Part]:
 
 
 def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, np.ndarray]:
-    """The images of each class of a folder of class/image files, uint8 (n, 3, image_size, image_size).
+    """Read the images of each class in a folder of class/image files, uint8 (n, 3, image_size, image_size).
 
-    A class's images may lie in folders of its folder. What is left out is counted, named and said.
+    A class folder may contain subfolders. Skipped files are counted and named in a message.
 
     Args:
         path: the folder.
         image_size: height and width, pixels.
-        depth: of deep grey images: see `depth_of`.
+        depth: range of deep grey images, see `depth_of`.
 
     Raises:
-        UserError: there is no image at all, or there are folders of folders alone, as of an unknown split.
+        UserError: there are no images, or all images are in subfolders of class folders, as in a split with unknown names.
     """
     classes: dict[str, np.ndarray] = {}
     bad, empty, nested = list[str](), list[str](), list[str]()
@@ -135,22 +135,22 @@ def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, 
 def read_images(
     root: Path, some: Sequence[Path], image_size: int, depth: Depth | None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Images by their path below `root`, see `read_image`; and of what is none the path and the reason."""
+    """Read images, by path below `root`, see `read_image`; for unreadable files, return their path and the reason."""
     images, bad = {}, []
     for file in some:
         name = str(file.relative_to(root))
         try:
             images[name] = read_image(file, image_size, depth)
-        except Exception as error:  # PIL raises many kinds; whatever it is, the file is no image to learn from
+        except Exception as error:  # PIL raises many kinds of errors; the file is unusable in any case
             bad.append(f"{name} ({error})")
     return images, bad
 
 
 def read_folder(folder: Path, image_size: int, depth: Depth | None) -> dict[str, np.ndarray]:
-    """Images in a folder and in its folders, by their path below it; what cannot be read is left out and said.
+    """Read the images in a folder and its subfolders, by path below it; unreadable files are skipped with a message.
 
     Raises:
-        UserError: there are none.
+        UserError: there are no images.
     """
     some = files(folder)
     found, bad = read_images(folder, some, image_size, depth)
@@ -162,15 +162,15 @@ def read_folder(folder: Path, image_size: int, depth: Depth | None) -> dict[str,
 
 
 def read_image(file: Path, image_size: int, depth: Depth | None = None) -> np.ndarray:
-    """An image as uint8 (3, image_size, image_size), whatever its shape was; what is transparent is white.
+    """Read an image as uint8 (3, image_size, image_size), ignoring its aspect ratio; transparency becomes white.
 
     Args:
-        file: the image; of several in one file the first.
+        file: the image file; if it contains several images, the first is used.
         image_size: height and width, pixels.
-        depth: what is black and white in a deep grey image.
+        depth: black and white levels of a deep grey image; None: derived from this image alone.
 
     Raises:
-        Exception: of many kinds, where the file is no image.
+        Exception: of many kinds, if the file is not an image.
     """
     with Image.open(file) as opened:
         image = ImageOps.exif_transpose(opened)
@@ -188,10 +188,10 @@ def read_image(file: Path, image_size: int, depth: Depth | None = None) -> np.nd
 
 
 def depth_of(*folders: Path) -> Depth | None:
-    """What is black and white in the deep grey images of some folders, one range for all of them; None: there are none.
+    """Find one common black and white level for the deep grey images of some folders; None: there are no such images.
 
-    Files do not say how many of their 16 or 32 bits are used. White is the highest number of as many bits as the largest
-    value takes, 8 or more: 255, 1,023, 4,095, ... That, and files of several images, are said.
+    Files do not state how many of their 16 or 32 bits are used. White is the highest value with as many bits as the largest
+    pixel, at least 8: 255, 1,023, 4,095, ... This choice and files with several images are reported in messages.
     """
     ends, several = list[tuple[int, int]](), list[str]()
     for folder in folders:
@@ -200,7 +200,7 @@ def depth_of(*folders: Path) -> Depth | None:
                 with Image.open(file) as image:
                     several += [str(file.relative_to(folder))] if getattr(image, "n_frames", 1) > 1 else []
                     ends += [_ends(image)] if image.mode.startswith("I") else []
-            except Exception:  # whoever reads the images says so
+            except Exception:  # reported when the images are read
                 continue
     where = " and ".join(map(str, folders))
     if several:
@@ -229,22 +229,22 @@ def is_grey(images: np.ndarray) -> bool:
 
 
 def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder, by name, but for hidden ones.
+    """Return the visible folders in a folder, sorted by name.
 
     Raises:
-        UserError: it is no folder, or cannot be read.
+        UserError: the path is not a folder or is unreadable.
     """
     return [entry for entry in _entries(path) if entry.is_dir()]
 
 
 def files(path: Path) -> list[Path]:
-    """The files in a folder and in its folders, by name, but for hidden ones.
+    """Return the visible files in a folder and its visible subfolders, sorted by name.
 
     Raises:
-        UserError: it is no folder, or cannot be read.
+        UserError: the path is not a folder or is unreadable.
     """
     found = _entries(path)
-    folders = [entry for entry in found if entry.is_dir() and not path.resolve().is_relative_to(entry.resolve())]  # no circles
+    folders = [entry for entry in found if entry.is_dir() and not path.resolve().is_relative_to(entry.resolve())]  # no cycles
     inner = [file for folder in folders for file in files(folder)]
     return [*(entry for entry in found if entry.is_file()), *inner]
 
@@ -257,7 +257,7 @@ def _entries(path: Path) -> list[Path]:
 
 
 def hidden(path: Path) -> list[str]:
-    """Hidden files and folders in a folder and its folders, by their path below it, but for what programs leave there."""
+    """Return hidden files and folders below a folder, by relative path, except those that programs commonly leave there."""
     found = []
     for place, folders, names in os.walk(path):
         mine = [name for name in (*folders, *names) if name.startswith(".")]
@@ -281,6 +281,6 @@ def _say_unreadable(path: Path, bad: Sequence[str], total: int) -> None:
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first three, and whether there are more."""
+    """List the first three names, with an ellipsis if there are more."""
     first, *more = [", ".join(list(names)[:3]), *list(names)[3:4]]
     return first + (", ..." if more else "")

@@ -1,7 +1,7 @@
-"""Omniglot (Lake et al. 2015): 1,623 handwritten characters of 50 alphabets, 20 drawings each.
+"""Load Omniglot (Lake et al. 2015): 1,623 handwritten characters of 50 alphabets, 20 drawings each.
 
-The data set is kept as numpy arrays of the drawings as they are, 105 x 105, made from the archives of its repository.
-Learners see them as the field does: strokes are 1 on a ground of 0, resized to 28 x 28 (PIL, Lanczos).
+The original 105 x 105 drawings are stored as numpy arrays, made from the archives of the data set's repository. Learners
+receive them as is usual in the field: strokes are 1 on a background of 0, resized to 28 x 28 (PIL, Lanczos).
 """
 
 import hashlib
@@ -38,7 +38,7 @@ EVALUATION = {
     "Old_Church_Slavonic_(Cyrillic)": 45, "Oriya": 46, "Syriac_(Serto)": 23, "Sylheti": 28, "Tengwar": 25, "Tibetan": 42,
     "ULOG": 26,
 }  # fmt: skip
-"""The alphabets, in the order of the arrays, and how many characters each has."""
+"""Number of characters per alphabet, in the order of the arrays."""
 
 ALPHABETS = {"background": BACKGROUND, "evaluation": EVALUATION}
 
@@ -46,27 +46,27 @@ DIGESTS = {
     "background": "37f4ebe6d0e6c1c1b2b9f943ed2e484ef7323211ab452bb92891ab31e9db252f",
     "evaluation": "3109670f55c43eb21c94414785084249e08fd6780ca8a625cb403a2c996f4ecf",
 }
-"""`digest` of the drawings."""
+"""`digest` of the drawings of each set."""
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises, and zipfile beneath it, at a file that is not a whole npz file."""
+"""Errors that numpy, and zipfile below it, raise for a damaged npz file."""
 
 SOURCE = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 
 
 def omniglot(*, background: bool, rotations: bool, seed: int, image_size: int) -> Resident:
-    """Omniglot; a data set of images (1, image_size, image_size), strokes 1.
+    """Load Omniglot as images (1, image_size, image_size) with strokes 1.
 
     Args:
-        background: only characters of the background set are trained on and validated with, and those of the evaluation set
-            are for test, as the data set's authors mean it. Otherwise the split of the papers on few-shot learning: all
-            characters together in a random order (Vinyals et al. 2016; numbers of parts as in the code of Finn et al. 2017).
-        rotations: characters turned by 90, 180 and 270 degrees are classes of their own, in every part, as in both papers.
+        background: train and validate on the background set and test on the evaluation set, as the data set's authors intended.
+            Otherwise use the split of the papers on few-shot learning: all characters together in a random order (Vinyals et
+            al. 2016; sizes of the parts as in the code of Finn et al. 2017).
+        rotations: treat characters rotated by 90, 180 and 270 degrees as separate classes, in every part, as in both papers.
         seed: of the order of characters, or of alphabets.
         image_size: pixels.
 
     Raises:
-        UserError: the files are not there and cannot be fetched.
+        UserError: the files are missing and cannot be downloaded.
     """
     count = sum(sum(alphabets.values()) for alphabets in ALPHABETS.values()) * DRAWINGS
     needs = {f"{count:,} images of {image_size} x {image_size} pixels": (6.0 if rotations else 3.0) * count * image_size**2}
@@ -103,24 +103,24 @@ def _pool(images: np.ndarray, names: list[str], wanted: list[bool], rotations: b
 
 
 def characters(half: str) -> list[str]:
-    """Names of the characters of the background or evaluation set, such as Greek/character01."""
+    """Return the names of the characters in the background or evaluation set, such as Greek/character01."""
     return [f"{alphabet}/character{i + 1:02d}" for alphabet, count in ALPHABETS[half].items() for i in range(count)]
 
 
 def archive(half: str, image_size: int) -> File[np.ndarray]:
-    """The file of the background or evaluation set; it stands for uint8 (characters, 20, image_size, image_size)."""
+    """Return the file of the background or evaluation set; its value is uint8 (characters, 20, image_size, image_size)."""
     return File(
         f"omniglot/images_{half}.npz", f"{SOURCE}images_{half}.zip", partial(_resized, half, image_size), partial(arrays, half)
     )
 
 
 def arrays(half: str, archived: bytes) -> bytes:
-    """The arrays, as an npz file, of an archive with the members images_<half>/<alphabet>/<character>/<drawing>.png.
+    """Convert an archive with members images_<half>/<alphabet>/<character>/<drawing>.png to an npz file of arrays.
 
-    Nothing is unpacked to the disk, and members of other names are not looked at.
+    Nothing is unpacked to disk, and members with other names are ignored.
 
     Raises:
-        ValueError: a character has not the drawings that it should have.
+        ValueError: a character has the wrong number of drawings.
     """
     with zipfile.ZipFile(io.BytesIO(archived)) as members:
         drawings: dict[str, list[str]] = {}
@@ -139,12 +139,12 @@ def arrays(half: str, archived: bytes) -> bytes:
 
 
 def drawing(png: bytes) -> np.ndarray:
-    """Paper is True, strokes are False."""
+    """Decode a drawing: paper is True, strokes are False."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("1"))
 
 
 def digest(images: np.ndarray) -> str:
-    """SHA-256 of a set of drawings by character, whatever their order."""
+    """Compute the SHA-256 of a set of drawings grouped by character, independent of their order."""
     return _together(
         _together(hashlib.sha256(drawing.tobytes()).digest() for drawing in c).digest() for c in images
     ).hexdigest()
@@ -155,7 +155,7 @@ def _together(digests: Iterable[bytes]) -> "hashlib._Hash":
 
 
 def _resized(half: str, image_size: int, content: bytes) -> np.ndarray:
-    """From an npz file; checked and resized once, then kept under the file's own hash."""
+    """Check and resize the drawings of an npz file once, then cache them under the file's hash."""
     shape = (len(characters(half)), DRAWINGS, image_size, image_size)
     path = cache.directory("omniglot", f"{hashlib.sha256(content).hexdigest()}-{image_size}")
     if (kept := cache.load(path)) is None:
@@ -172,6 +172,6 @@ def _resized(half: str, image_size: int, content: bytes) -> np.ndarray:
 
 
 def resize(strokes: np.ndarray, image_size: int) -> np.ndarray:
-    """bool (height, width) to uint8 (image_size, image_size), smoothed."""
+    """Resize bool (height, width) to uint8 (image_size, image_size), with antialiasing."""
     image = Image.fromarray(strokes.astype(np.uint8) * 255)
     return np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""Texts as vectors of a frozen sentence encoder that the user has, by the library sentence-transformers."""
+"""Embed texts by a frozen sentence encoder that the user provides, with the library sentence-transformers."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,19 +13,19 @@ from metarl.datasets.text import Embed, feature_ids
 from metarl.errors import UserError
 
 _SINCE = 6
-"""Version of the library. Earlier ones run code that lies in an encoder's folder, whether it is trusted or not; and which
-encoder is loaded, a run directory says, which may come from someone else."""
+"""Oldest accepted major version. Earlier ones run code from an encoder's folder even if it is not trusted, and the encoder's
+name may come from someone else's run directory."""
 
 
 def embedding(encoder: str | None, device: torch.device | str) -> Embed:
-    """How texts become examples: feature ids (texts, LENGTH) int16, or vectors (texts, size) float32 of a sentence encoder.
+    """Return the embedding of texts: feature ids (texts, LENGTH) int16, or sentence vectors (texts, size) float32.
 
     Args:
-        encoder: a name that sentence-transformers knows, or a folder of its; None: feature ids. It is loaded at each call.
-        device: where it computes.
+        encoder: a name known to sentence-transformers, or a folder with its files; None: feature ids. Loaded at each call.
+        device: device of the encoder.
 
     Raises:
-        UserError: sentence-transformers is not installed, or is too old; in a call: the encoder cannot be loaded.
+        UserError: sentence-transformers is missing or too old; when called: the encoder cannot be loaded.
     """
     if encoder is None:
         return feature_ids
@@ -41,20 +41,20 @@ def _encoded(encoder: str, device: str, texts: Sequence[str]) -> np.ndarray:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        here = Path(encoder).expanduser()  # of a folder nothing is asked of the hub
+        here = Path(encoder).expanduser()  # a local folder is loaded without contacting the hub
         name, local = (str(here), True) if here.is_dir() else (encoder, False)
         model = SentenceTransformer(name, device=device, trust_remote_code=False, local_files_only=local)
-    except Exception as error:  # the library's loaders raise whatever they meet
+    except Exception as error:  # the library's loaders raise many kinds of errors
         reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise UserError(f"the sentence encoder {encoder!r} cannot be loaded: {reason}") from None
     return np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
 
 
 def check_size(encoder: str | None, found: Sequence[int], wanted: Sequence[int]) -> None:
-    """That an encoder's vectors are as long as those that a run was trained with.
+    """Check that an encoder's vectors have the size that a run was trained with.
 
     Raises:
-        UserError: they are not.
+        UserError: the sizes differ.
     """
     if list(found) != list(wanted):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Sinusoid regression, the first experiment of MAML (Finn et al. 2017, section 5.1)."""
+"""Draw tasks of sinusoid regression, the first experiment of MAML (Finn et al. 2017, section 5.1)."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ class Sinusoid:
     example_shape: tuple[int, ...] = (1,)
 
     def classes(self, part: Part) -> tuple[str, ...]:
-        """None: a task is a curve."""
+        """Return no names: a task is a curve."""
         return ()
 
     def draw(self, part: Part, rng: np.random.Generator, *, tasks: int, ways: int = 0, shots: int, queries: int) -> Episode:
-        """A curve a task, `shots` points of it to learn from and `queries` to answer."""
+        """Draw a curve per task, with `shots` points to learn from and `queries` points to predict."""
         amplitude, phase = rng.uniform(0.1, 5, (tasks, 1, 1)), rng.uniform(0, np.pi, (tasks, 1, 1))
         points = rng.uniform(-5, 5, (tasks, shots + queries, 1))
         # y = A sin(x - phase)
@@ -31,7 +31,7 @@ class Sinusoid:
 
 
 def through(points: Examples, x: np.ndarray) -> np.ndarray:
-    """The sine curves through the points (tasks, n, 1) of each task, n at least 2, at x (m,): (tasks, m)."""
+    """Evaluate the sine curves through the points (tasks, n, 1) of each task, n at least 2, at x (m,): (tasks, m)."""
     # A sin(x - phase) = a sin x + b cos x
     basis = np.concatenate([np.sin(points.x.numpy()), np.cos(points.x.numpy())], -1)
     ab = np.linalg.pinv(basis) @ points.y.numpy()

@@ -1,4 +1,4 @@
-"""Which classes are trained on: splits that depend on the names of the classes and a seed, and on nothing else."""
+"""Split classes into training, validation and test, depending only on the names of the classes and a seed."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -9,22 +9,22 @@ from metarl.system.counts import plural
 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
-    """The names in the order of SHA-256 of "seed name": the same on every machine and with every version of numpy."""
+    """Order the names by the SHA-256 of "seed name": the same on every machine and with every version of numpy."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogatepass")).digest())
 
 
 def cut(names: Sequence[str], train: int, validation: int) -> dict[str, Part]:
-    """The first names are for training, the next for validation, all others for test."""
+    """Assign the first names to training, the next to validation, all others to test."""
     return {name: "train" if i < train else "validation" if i < train + validation else "test" for i, name in enumerate(names)}
 
 
 def held_out(classes: int) -> int:
-    """How many of so many classes are for the test, and as many for validation."""
+    """Return how many classes are for test; the same number is for validation."""
     return max(1, round(classes / 5))
 
 
 def by_share(names: Sequence[str], seed: int, what: str) -> tuple[dict[str, Part], str]:
-    """60 % of the classes for training, 20 % each for validation and test; and a sentence that says so.
+    """Assign 60 % of the classes to training and 20 % each to validation and test; also return a sentence about the split.
 
     Raises:
         UserError: fewer than three classes.

@@ -1,7 +1,7 @@
-"""Texts as feature ids, and the data sets of texts: CLINC150's intents, and the user's own CSV files.
+"""Turn texts into feature ids, and load data sets of texts: CLINC150's intents and the user's own CSV files.
 
-A text becomes the hashes of its words and of their character n-grams, so that words never seen in training still share
-parts with words that were (Bojanowski et al. 2017). CRC-32 is the hash: the same in every process, unlike Python's own.
+A text becomes hashes of its words and of their character n-grams, so that words unseen in training still share parts with
+known words (Bojanowski et al. 2017). The hash is CRC-32, which is the same in every process, unlike Python's hash.
 """
 
 import csv
@@ -27,10 +27,10 @@ from metarl.system.console import say
 from metarl.system.counts import plural
 
 LENGTH = 128
-"""Feature ids of a text; of a longer one the first are taken, its words before their n-grams."""
+"""Feature ids per text; longer texts are cut, with words before their n-grams."""
 
 Embed = Callable[[Sequence[str]], np.ndarray]
-"""Texts to what learners are given: `feature_ids`, or vectors of a sentence encoder."""
+"""Converts texts to a learner's input: `feature_ids`, or vectors of a sentence encoder."""
 
 DOMAINS: dict[str, str] = {
     "banking": "freeze_account routing pin_change bill_due pay_bill account_blocked interest_rate min_payment bill_balance "
@@ -60,7 +60,7 @@ DOMAINS: dict[str, str] = {
 """CLINC150's ten domains of fifteen intents each (Larson et al. 2019; domains.json of its repository)."""
 
 HELD_OUT: dict[Part, tuple[str, ...]] = {"validation": ("utility", "meta"), "test": ("travel", "work")}
-"""Domains that are not trained on. Banking and credit cards, which are about the same things, are on one side."""
+"""Domains excluded from training. Banking and credit cards overlap in content, so they are in the same part."""
 
 CLINC150 = File(
     "clinc150/data_full.json",
@@ -74,15 +74,15 @@ class Texts(Resident):
     """A data set of texts: see `Resident`."""
 
     written: dict[bytes, str] = field(default_factory=dict, repr=False)
-    """The texts by the bytes of their feature ids or vectors; of texts with the same ones, one."""
+    """Maps the bytes of feature ids or vectors to one text that has them."""
 
     def texts(self, x: Tensor) -> list[str]:
-        """The texts behind the x (texts, LENGTH or a vector's) of examples drawn from here, as they were written."""
+        """Return the original texts for the x (texts, LENGTH or vector size) of examples drawn from this data set."""
         return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(self.parts["train"].values.dtype)]
 
 
 def features(text: str) -> np.ndarray:
-    """The feature ids of a text, (LENGTH,) int16: its words, then their 3- to 5-grams, each once; then zeros."""
+    """Return the feature ids of a text, (LENGTH,) int16: its words, then their 3- to 5-grams, without repeats, then zeros."""
     words, grams = pieces(text)
     ids = [*words, *grams]
     found = np.zeros(LENGTH, np.int16)
@@ -91,14 +91,14 @@ def features(text: str) -> np.ndarray:
 
 
 def pieces(text: str) -> tuple[list[int], list[int]]:
-    """The ids of the words of a text, and those of their n-grams that are not among them; each once."""
+    """Return the ids of a text's words, and those of their n-grams that are not among them; without repeats."""
     words = [f"<{word}>" for word in re.findall(r"\w+|[^\w\s]", text.casefold())]
     ids = dict.fromkeys(_id(word) for word in words)
     return list(ids), list(dict.fromkeys(i for word in words for i in _grams(word) if i not in ids))
 
 
 def feature_ids(texts: Sequence[str]) -> np.ndarray:
-    """`features` of each text, (texts, LENGTH)."""
+    """Compute `features` of each text, (texts, LENGTH)."""
     return np.stack([features(text) for text in texts])
 
 
@@ -112,12 +112,12 @@ def _grams(word: str) -> list[int]:
 
 
 def clinc150(embed: Embed = feature_ids) -> Texts:
-    """CLINC150: 150 intents, 150 texts each over the three sections of its file; what is out of scope is left out.
+    """Load CLINC150: 150 intents with 150 texts each from the three sections of its file, without out-of-scope texts.
 
-    Twelve texts with just the words of another one of their intent, in the same order, are left out too.
+    Twelve texts whose words repeat those of another text of the same intent, in the same order, are dropped.
 
     Raises:
-        UserError: the file is not there and cannot be fetched.
+        UserError: the file is missing and cannot be downloaded.
     """
     rows = [(text, label) for section in json.loads(obtain(CLINC150)).values() for text, label in section if label != "oos"]
     part_of = {domain: part for part, domains in HELD_OUT.items() for domain in domains}
@@ -128,10 +128,10 @@ def clinc150(embed: Embed = feature_ids) -> Texts:
 
 
 def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
-    """The user's own texts: a CSV file with the columns text and label.
+    """Load the user's own texts from a CSV file with the columns text and label.
 
     Raises:
-        UserError: as `read_csv`; or there are too few labels to split.
+        UserError: see `read_csv`; or there are too few labels to split.
     """
     rows = [(text, label) for text, label in read_csv(path, ("text", "label"))]
     name = f"csv:{path}"
@@ -152,7 +152,7 @@ def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
 
 
 def say_cut(name: str, texts: Sequence[str]) -> None:
-    """Say how many of the texts have more features than `LENGTH`, and how many more words than that, which are not seen."""
+    """Report how many texts have more features than `LENGTH`, and how many have more words, the rest of which are ignored."""
     counts = [[len(found) for found in pieces(text)] for text in texts]
     parts = sum(words + grams > LENGTH for words, grams in counts)
     longer = sum(words > LENGTH for words, _ in counts)
@@ -167,7 +167,7 @@ def say_cut(name: str, texts: Sequence[str]) -> None:
 def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split: str, group: str, embed: Embed) -> Texts:
     ids = {text: features(text) for text, _ in rows}
     values = ids if embed is feature_ids else dict(zip(ids, embed(list(ids))))
-    # the same text twice in a class could be in the support and in the query
+    # a text repeated within a class could be in both support and query
     once = {(ids[text].tobytes(), label): text for text, label in reversed(rows)}
     classes: dict[str, list[np.ndarray]] = {label: [] for label in parts}
     for (_, label), text in reversed(once.items()):
@@ -181,11 +181,11 @@ def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The values of some columns of a CSV file in UTF-8, without the spaces around them, row by row.
+    """Read the values of some columns of a UTF-8 CSV file, row by row, without surrounding spaces.
 
     Raises:
-        UserError: the file cannot be read, a column is missing or there twice, a row is not like the others, a value is
-            empty; with the number of the line.
+        UserError: the file cannot be read, a column is missing or repeated, a row has the wrong length, or a value is
+            empty; with the line number.
     """
     try:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Distributions over actions, and the head that gives them."""
+"""Distributions over actions, and the head that maps features to them; used by policies and agents."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from metarl.nn.spaces import action_size
 
 
 class _Tensors:
-    """What the distributions share: they are a few tensors with the same leading axes."""
+    """Shared methods of the distributions: each consists of a few tensors with the same leading axes."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The parameters of the distribution, in the order in which it is made of them."""
+        """The distribution's parameters, in the order of its constructor."""
         return tuple(vars(self).values())
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The distribution with the function applied to each tensor."""
+        """Apply the function to each tensor and return the new distribution."""
         return type(self)(*map(function, self.tensors))
 
     @classmethod
     def stack(cls, items: Sequence[Self]) -> Self:
-        """Distributions of several steps as one, time first."""
+        """Stack the distributions of several steps into one, time first."""
         return cls(*(torch.stack(tensors) for tensors in zip(*(item.tensors for item in items))))
 
     @classmethod
     def cat(cls, items: Sequence[Self], dim: int = 0) -> Self:
-        """One after the other along an axis, by default the first, time."""
+        """Concatenate distributions along an axis, by default the first, time."""
         return cls(*(torch.cat(tensors, dim) for tensors in zip(*(item.tensors for item in items))))
 
 
@@ -53,7 +53,7 @@ class Gaussian(_Tensors):
         return self.log_std.exp()
 
     def sample(self, noise: Tensor) -> Tensor:
-        """An action from standard normal noise (..., action)."""
+        """Transform standard normal noise (..., action) into an action."""
         return self.mean + self.std * noise
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ class Gaussian(_Tensors):
         return (other.log_std - self.log_std + spread - 0.5).sum(-1)
 
     def fisher(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
-        """The Fisher information times a change of (mean, log_std): the Hessian of KL(self || .) at self."""
+        """Multiply a change of (mean, log_std) by the Fisher information, the Hessian of KL(self || .) at self."""
         # F = diag(1 / std^2, 2)
         return mean * (-2 * self.log_std).exp(), 2 * log_std
 
 
 @dataclass(frozen=True)
 class Categorical(_Tensors):
-    """A distribution over n actions. Attributes: logits (..., n)."""
+    """Categorical distribution over n actions. Attributes: logits (..., n)."""
 
     logits: Tensor
 
@@ -91,7 +91,7 @@ class Categorical(_Tensors):
         return self.logits.argmax(-1)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """An action (...,) int64 from uniform noise (..., 1), by the inverse of the cumulative distribution."""
+        """Transform uniform noise (..., 1) into an action (...,) int64, by the inverse cumulative distribution."""
         edges = self.logits.softmax(-1).cumsum(-1)[..., :-1]
         return (noise >= edges).sum(-1)
 
@@ -110,7 +110,7 @@ class Categorical(_Tensors):
         return (log_p.exp() * (log_p - other.logits.log_softmax(-1))).sum(-1)
 
     def fisher(self, logits: Tensor) -> tuple[Tensor]:
-        """The Fisher information times a change of the logits: the Hessian of KL(self || .) at self."""
+        """Multiply a change of the logits by the Fisher information, the Hessian of KL(self || .) at self."""
         p = self.logits.softmax(-1)
         # F = diag(p) - p p'
         return (p * (logits - (p * logits).sum(-1, keepdim=True)),)
@@ -125,11 +125,11 @@ class Uniform(_Tensors):
 
     @property
     def mode(self) -> Tensor:
-        """All actions are as probable: the middle, (..., action)."""
+        """The midpoint, (..., action): all actions within the bounds are equally probable."""
         return (self.low + self.high) / 2
 
     def sample(self, noise: Tensor) -> Tensor:
-        """An action from standard normal noise (..., action), through its cumulative distribution."""
+        """Transform standard normal noise (..., action) into an action, through the normal cumulative distribution."""
         return self.low + (self.high - self.low) * torch.special.ndtr(noise)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Uniform(_Tensors):
 
 @dataclass(frozen=True)
 class SquashedGaussian(_Tensors):
-    """A normal distribution through tanh, onto the range of the actions (SAC). Attributes: all (..., action)."""
+    """A normal distribution squashed by tanh to the action range (SAC). Attributes: all (..., action)."""
 
     mean: Tensor
     log_std: Tensor
@@ -151,11 +151,11 @@ class SquashedGaussian(_Tensors):
 
     @property
     def mode(self) -> Tensor:
-        """What the mean becomes, (..., action): SAC's deterministic action."""
+        """The squashed mean, (..., action): SAC's deterministic action."""
         return self._squashed(self.mean)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """An action from standard normal noise (..., action)."""
+        """Transform standard normal noise (..., action) into an action."""
         return self._squashed(self.mean + self.log_std.exp() * noise)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -167,17 +167,17 @@ class SquashedGaussian(_Tensors):
 
 
 Distribution = Gaussian | Categorical
-"""What a policy can learn."""
+"""The distributions a policy can learn."""
 
 
 class ActionHead(nn.Module):
-    """Features to a distribution over actions: Gaussian for a Box, categorical for Discrete.
+    """Map features to a distribution over actions: Gaussian for a Box, categorical for Discrete.
 
     Args:
         features: size of the input.
         space: the action space.
         std: initial standard deviation (Box).
-        state_std: whether the standard deviation depends on the features, or is one parameter an entry.
+        state_std: True: the standard deviation depends on the features; False: it is one parameter per action entry.
         min_std: lower bound of the standard deviation.
     """
 
@@ -200,11 +200,11 @@ class ActionHead(nn.Module):
                 self.log_std = nn.Parameter(torch.full((size,), float(np.log(std))))
 
     def forward(self, features: Tensor) -> Distribution:
-        """(..., features) to a distribution with shape (...,)."""
+        """Map (..., features) to a distribution of shape (...,)."""
         return self.distribution(self.linear(features), self.log_std)
 
     def distribution(self, out: Tensor, log_std: Tensor | None) -> Distribution:
-        """What the linear layer's output (..., out) stands for, and where it is no part of that the logarithm of std."""
+        """Return the distribution for the linear layer's output (..., out); `log_std` if it is a separate parameter."""
         if self.discrete:
             return Categorical(out)
         mean, log_std = (out, log_std.expand_as(out)) if log_std is not None else out.chunk(2, -1)
@@ -212,15 +212,15 @@ class ActionHead(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Bring a standard deviation that is a parameter back to its nearest bound: call it after the parameter was moved."""
+        """Clamp `log_std` to its bounds if it is a parameter; call this after each update of the parameters."""
         if self.log_std is not None:
             self.log_std.copy_(_clamped(self.log_std, self.min_log_std, self.max_log_std))
 
 
 def bounded(x: Tensor, low: float, high: Tensor) -> Tensor:
-    """The nearest of the numbers from low to high, with the derivative 1 everywhere (straight-through).
+    """Clamp to [low, high], with derivative 1 everywhere (straight-through).
 
-    The derivative of a clamp is 0 beyond its bounds: what was once pushed past one would never come back.
+    The derivative of a plain clamp is 0 beyond its bounds, so a value pushed past a bound would never return.
     """
     return _clamped(x.detach(), low, high) + (x - x.detach())
 

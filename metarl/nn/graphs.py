@@ -1,4 +1,4 @@
-"""What of an agent can be exported: a graph of tensors with named inputs and outputs, and what these mean."""
+"""Describe a policy as a graph of named input and output tensors with their meanings; `metarl export` writes it."""
 
 import copy
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy
 
 
 class Input(NamedTuple):
-    """An input of a graph.
+    """One input of a graph.
 
     Attributes:
-        example: a tensor that fits.
-        axes: names of its first axes, whose lengths are free; inputs share the length of a name.
-        meaning: in words.
-        below: integers lie below this.
+        example: a tensor of valid shape and dtype.
+        axes: names of the leading axes, whose lengths are free; inputs with the same name share the length.
+        meaning: description in words.
+        below: exclusive upper bound of integers.
     """
 
     example: Tensor
@@ -29,14 +29,14 @@ class Input(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """What an agent's method `graph` gives, and `metarl export` writes.
+    """The result of an agent's method `graph`, which `metarl export` writes.
 
     Attributes:
-        module: its forward takes the inputs in order and returns a tuple of the outputs in order.
+        module: its forward takes the inputs in order and returns the outputs in order, as a tuple.
         inputs: by name.
         outputs: meanings by name.
-        use: what the caller has to do, in words.
-        carried: inputs by the output whose value they take at the next step.
+        use: instructions for the caller, in words.
+        carried: maps an output to the input that takes its value at the next step.
     """
 
     module: nn.Module
@@ -47,7 +47,7 @@ class Graph(NamedTuple):
 
 
 _BATCH = 3
-"""Rows of examples: torch takes lengths of 0 and 1 for special."""
+"""Rows of examples: torch treats lengths 0 and 1 as special."""
 _OBS = "observations as the environment gives them, float32; they are scaled inside"
 _GAUSSIAN = {
     "mean": "mean of the action, before it is clipped to the action space",
@@ -62,7 +62,7 @@ _ACT_CATEGORICAL = "To act as evaluated with mean actions, take the largest logi
 
 
 def _outputs(policy: FeedForwardPolicy | RecurrentPolicy) -> tuple[dict[str, str], str]:
-    """Meanings of the outputs that describe the action, and what to do with them."""
+    """Return the meanings of the outputs that describe the action, and instructions for their use."""
     return (_LOGITS, _ACT_CATEGORICAL) if policy.head.discrete else (_GAUSSIAN, _ACT_GAUSSIAN)
 
 
@@ -82,7 +82,7 @@ class _Recurrent(nn.Module):
 
 
 def recurrent(policy: RecurrentPolicy) -> Graph:
-    """A step of a recurrent policy, its hidden state an input and an output."""
+    """Build the graph of one step of a recurrent policy; its hidden state is an input and an output."""
     outputs, act = _outputs(policy)
     entries = policy.scaler.mean.numel() - 1
     actions = policy.scaler.output_size - entries - 2
@@ -116,7 +116,7 @@ class _FeedForward(nn.Module):
 
 
 def feed_forward(policy: FeedForwardPolicy, params: Mapping[str, Tensor]) -> Graph:
-    """A policy without memory, with these weights in the place of its own."""
+    """Build the graph of a policy without memory, with `params` in place of its weights."""
     own = copy.deepcopy(policy)
     own.load_state_dict({**policy.state_dict(), **params})
     outputs, act = _outputs(policy)

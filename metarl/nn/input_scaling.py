@@ -1,4 +1,4 @@
-"""Scaling of inputs: by a fixed table, or by running statistics."""
+"""Scale the inputs of policies, by fixed constants or by running statistics."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from metarl.learner import PolicyInput
 
 _CLAMP = 10.0
-"""Scaled inputs are clamped to this."""
+"""Bound of the absolute value of scaled inputs."""
 
 
 @dataclass(frozen=True)
 class InputScale:
-    """A network sees (value - center) / unit.
+    """Constants for scaling inputs: a network sees (value - center) / unit.
 
     Attributes:
-        center, unit: one entry an observed number, in the observation's units.
-        reward_center, reward_unit: of the reward.
+        center, unit: one entry per observation entry, in the observation's units.
+        reward_center, reward_unit: the same for the reward.
     """
 
     center: tuple[float, ...]
@@ -27,10 +27,10 @@ class InputScale:
 
 
 class InputScaler(nn.Module):
-    """A `PolicyInput` to one vector (..., observation + action + 2) of entries around 1 in size.
+    """Turn a `PolicyInput` into one vector (..., observation + action + 2) of entries of magnitude about 1.
 
-    With a scale of the task's own the constants are fixed. Without one they are running statistics of the observation
-    and the reward, buffers that are moved by `observe` alone, once an iteration.
+    A scale given by the task fixes the constants. Without one, they are running statistics of the observation and the
+    reward, stored in buffers; only `observe` updates them, once per iteration.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class InputScaler(nn.Module):
     def __init__(self, observation_size: int, action_size: int, scale: InputScale | None) -> None:
         super().__init__()
         self.running = scale is None
-        n = observation_size + 1  # the reward is the last
+        n = observation_size + 1  # the last entry is for the reward
         mean, variance = torch.zeros(n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
         if scale is not None:
             mean = torch.tensor([*scale.center, scale.reward_center], dtype=torch.float64)
@@ -55,17 +55,17 @@ class InputScaler(nn.Module):
         return ((x - center) / unit).clamp(-_CLAMP, _CLAMP)
 
     def observation(self, obs: Tensor) -> Tensor:
-        """Scale observations (..., observation) alone."""
+        """Scale observations (..., observation) only."""
         return self._scaled(obs, slice(-1))
 
     def forward(self, step: PolicyInput) -> Tensor:
-        """Scale and join; the action and the done are taken as they are."""
+        """Scale and concatenate; action and done are not scaled."""
         reward = self._scaled(step.previous_reward, -1).unsqueeze(-1)
         return torch.cat([self.observation(step.obs), step.previous_action, reward, step.previous_done.unsqueeze(-1)], -1)
 
     @torch.no_grad()
     def observe(self, obs: Tensor, reward: Tensor) -> None:
-        """Move the running statistics by (n, observation) and (n,): Chan et al.'s formula for joining two sets."""
+        """Update the running statistics with (n, observation) and (n,), by Chan et al.'s formula for merging two sets."""
         if not self.running:
             return
         x = torch.cat([obs, reward.unsqueeze(-1)], -1).double()

@@ -1,4 +1,4 @@
-"""The spaces that agents play: how many numbers an observation and an action are, and between which bounds."""
+"""Check the observation and action spaces that policies support, and return their sizes and bounds."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from metarl.errors import UserError
 
 
 def action_size(space: gymnasium.Space[Any]) -> int:
-    """Entries of an action as a network sees it: a Box's own, or one a choice.
+    """Return the entries of an action as a network sees it: the entries of a Box, or one per choice of Discrete.
 
     Raises:
         UserError: the space is neither a flat Box nor Discrete.
@@ -22,14 +22,14 @@ def action_size(space: gymnasium.Space[Any]) -> int:
 
 
 def box_bounds(space: gymnasium.spaces.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Low, high and their distance in float32, infinite where there are none that it holds."""
+    """Return low, high and their difference in float32, infinite where float32 cannot represent them."""
     with np.errstate(over="ignore"):
         low, high = space.low.astype(np.float32), space.high.astype(np.float32)
         return low, high, high - low
 
 
 def observation_size(space: gymnasium.Space[Any]) -> int:
-    """Entries of an observation.
+    """Return the number of entries of an observation.
 
     Raises:
         UserError: the space is not a flat Box.

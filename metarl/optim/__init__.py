@@ -1,4 +1,4 @@
-"""How weights move: the inner loop of adaptation, advantages, trust-region steps."""
+"""Optimisation: the inner loop, advantage estimation, trust-region steps and gradients in parallel parts."""
 
 from metarl.optim.advantages import discounted_returns, fit_linear, fit_pooled, gae, standardise
 from metarl.optim.inner_loop import adapt

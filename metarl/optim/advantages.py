@@ -1,4 +1,4 @@
-"""Advantages: linear baselines, generalised advantage estimation, standardisation."""
+"""Estimate advantages: linear baselines, generalised advantage estimation, standardisation."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def discounted_returns(reward: Tensor, gamma: float, end: Tensor | None = None) -> Tensor:
-    """G_t = r_t + gamma G_{t+1}, with nothing after the last row, nor after rows where `end` is True; all (T, N)."""
+    """Compute G_t = r_t + gamma G_{t+1}, with G = 0 after the last row and after rows where `end` is True; all (T, N)."""
     keep = torch.full_like(reward, gamma) if end is None else gamma * (~end).to(reward.dtype)
     returns = torch.empty_like(reward)
     following = torch.zeros_like(reward[0])
@@ -22,10 +22,10 @@ def gae(reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, 
 
     Args:
         reward: (T, N).
-        value: (T + 1, N); the row after a column's last valid one stands for what comes after.
+        value: (T + 1, N); the row after a column's last valid one is its bootstrap value.
         gamma, lam: discount and lambda.
-        valid: (T, N) bool: the other rows get 0, and nothing flows from them into valid ones.
-        end: (T, N) bool: an episode ends here and nothing comes after it; None: never cut.
+        valid: (T, N) bool: invalid rows have delta 0 and contribute nothing to valid ones.
+        end: (T, N) bool: an episode ends at this step, without bootstrap; None: nowhere.
     """
     following = value[1:] if end is None else torch.where(end, torch.zeros_like(reward), value[1:])
     # delta_t = r_t + gamma V_{t+1} - V_t
@@ -35,25 +35,25 @@ def gae(reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, 
 
 
 def standardise(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 over the entries where the mask is True; 0 elsewhere."""
+    """Scale to mean 0 and standard deviation 1 over the entries where the mask is True; set the others to 0."""
     mean, std = x[mask].mean(), x[mask].std(unbiased=False)
     return torch.where(mask, (x - mean) / (std + 1e-8), torch.zeros_like(x))
 
 
 def standardise_by_task(x: Tensor, mask: Tensor) -> Tensor:
-    """As `standardise`, for each column of (T, N) by itself; a column without variance, or without entries, becomes 0."""
+    """Apply `standardise` to each column of (T, N) separately; a column without variance or without entries becomes 0."""
     count = mask.sum(0).clamp(min=1)
     centred = torch.where(mask, x - torch.where(mask, x, 0.0).sum(0) / count, 0.0)
     return centred / ((centred.square().sum(0) / count).sqrt() + 1e-8)
 
 
 def fit_linear(features: Tensor, target: Tensor, weight: Tensor, ridge: float = 1e-5) -> Tensor:
-    """Least squares with a ridge, each column for itself (the linear feature baseline of Duan et al. 2016).
+    """Fit each column separately by ridge regression (the linear feature baseline of Duan et al. 2016).
 
     Args:
         features: (T, N, F) float64.
         target: (T, N) float64.
-        weight: (T, N), 0 for rows to leave out.
+        weight: (T, N), 0 excludes a row.
         ridge: relative to the number of rows.
 
     Returns:
@@ -68,8 +68,8 @@ class PooledFit(NamedTuple):
     """Coefficients of `fit_pooled`, (N, F) each: prediction = (features * coefficients).sum(-1).
 
     Attributes:
-        own: each column's.
-        others: fitted to the other columns alone; 0 where there are none.
+        own: coefficients of each column.
+        others: coefficients fitted to the other columns only; 0 if there are none.
     """
 
     own: Tensor
@@ -77,15 +77,15 @@ class PooledFit(NamedTuple):
 
 
 def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ridge: float = 1e-5) -> PooledFit:
-    """Least squares with partial pooling: a column's coefficients are pulled towards those of all other columns.
+    """Fit by least squares with partial pooling: each column's coefficients are pulled towards those of all other columns.
 
-    A column with few rows, alone, would be fitted to them exactly, and no advantage would be left. This is the posterior
-    mean of a hierarchical linear model (Gelman & Hill 2007, chapter 12).
+    Fitted alone, a column with few rows would be matched exactly, leaving no advantage. This is the posterior mean of a
+    hierarchical linear model (Gelman & Hill 2007, chapter 12).
 
     Args:
         features, target, weight: see `fit_linear`.
         pull: strength of the pull, in rows with features of size 1.
-        ridge: of the other columns' fit, relative to the number of rows.
+        ridge: ridge of the other columns' fit, relative to the number of rows.
     """
     gram, moment = _normal_equations(features, target, weight)
     rows = weight.sum(0)
@@ -96,13 +96,13 @@ def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ri
 
 
 def _normal_equations(features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """X' W X (N, F, F) and X' W y (N, F) of each column."""
+    """Return X' W X (N, F, F) and X' W y (N, F) of each column."""
     x = features.transpose(0, 1)  # (N, T, F)
     transposed = (x * weight.T.unsqueeze(-1)).transpose(1, 2)
     return transposed @ x, (transposed @ target.T.unsqueeze(-1)).squeeze(-1)
 
 
 def _solve(gram: Tensor, moment: Tensor, ridge: Tensor) -> Tensor:
-    """(gram + ridge I) c = moment for each column: (N, F, F), (N, F), (N,) to (N, F)."""
+    """Solve (gram + ridge I) c = moment for each column: (N, F, F), (N, F), (N,) to (N, F)."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     return torch.linalg.solve(gram + ridge[:, None, None] * eye, moment.unsqueeze(-1)).squeeze(-1)

@@ -1,10 +1,10 @@
-"""The one inner loop: adaptation by gradient descent on a task's own loss, for robots, images and text alike.
+"""Adapt parameters by gradient descent on a task's own loss; the inner loop for robots, images and text.
 
-MAML (Finn et al. 2017, section 2.2) and its kin: first order (FOMAML, the same paper), learned rates (Meta-SGD, Li et al.
-2017), a part of the parameters (ANIL, Raghu et al. 2020: the head; BOIL, Oh et al. 2021: all but the head).
+MAML (Finn et al. 2017, section 2.2) and its variants: first order (FOMAML, the same paper), learned rates (Meta-SGD, Li et
+al. 2017), partial adaptation (ANIL, Raghu et al. 2020: the head only; BOIL, Oh et al. 2021: all but the head).
 
-Parameters are plain dicts of tensors, never a module's own. With one more axis in front, the task, the same code adapts
-many tasks at once.
+Parameters are plain dicts of tensors, never those stored in a module. With an additional leading task axis, the same code
+adapts many tasks at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from metarl.errors import UserError
 from metarl.system.ranges import check
 
 Params = dict[str, Tensor]
-"""Parameters by name; where several tasks are adapted together, the first axis of each is the task."""
+"""Parameters by name; if several tasks are adapted together, the first axis of each tensor is the task."""
 
 RATES = ("fixed", "layer", "weight")
 
@@ -29,15 +29,15 @@ class InnerSettings:
     """Settings of the inner loop."""
 
     inner_lr: float = 0.05
-    """Learning rate alpha of the inner steps. A wider network wants a smaller one, about as 1 / width."""
+    """Learning rate alpha of the inner steps. Wider networks need a smaller one, roughly proportional to 1 / width."""
     inner_steps: int = 1
-    """Inner steps in training; at test time there may be more."""
+    """Inner steps in training; evaluation may take more."""
     rates: str = "fixed"
-    """fixed, or learned from `inner_lr` on: one rate a parameter tensor (layer), or one a weight (Meta-SGD)."""
+    """fixed, or learned starting at `inner_lr`: layer (one rate per parameter tensor) or weight (one per weight, Meta-SGD)."""
     first_order: bool = False
     """Leave out second derivatives (FOMAML)."""
     adapt_part: str = "all"
-    """What adapts: all, head (ANIL), body (all but the head: BOIL), or the beginnings of parameters' names, with commas."""
+    """Parameters to adapt: all, head (ANIL), body (all but the head, BOIL), or comma-separated prefixes of parameter names."""
 
     def __post_init__(self) -> None:
         check(self, inner_lr="[0, 1e30)", inner_steps="[0, 10000]")
@@ -46,26 +46,26 @@ class InnerSettings:
 
 
 def adapt(params: Params, loss: Callable[[Params], Tensor], rates: Sequence[Params], *, first_order: bool = False) -> Params:
-    """theta' = theta - alpha * grad L(theta), once for each entry of `rates`.
+    """Apply theta' = theta - alpha * grad L(theta) once for each entry of `rates`.
 
-    The gradient is taken whatever the grad mode; where grad mode is on, the result can be differentiated by `params`, by
-    `rates`, and by whatever else the loss depends on.
+    The gradient is computed regardless of grad mode; if grad mode is on, the result is differentiable with respect to
+    `params`, `rates`, and everything else the loss depends on.
 
     Args:
-        params: where to start; not changed.
-        loss: of such parameters. A scalar, or (num_tasks,) where row i depends on row i of the parameters alone: then
-            each task moves by the gradient of its own loss, as if it were by itself.
-        rates: for each step the learning rates alpha of the parameters that adapt, such as `initial_rates` gives. They
-            broadcast against the parameters; a parameter without one stays as it is.
+        params: starting point; not modified.
+        loss: function of such parameters. It returns a scalar, or (num_tasks,) where row i depends only on row i of the
+            parameters: each task then moves by the gradient of its own loss, as if adapted alone.
+        rates: for each step, the learning rates alpha of the parameters to adapt, as `initial_rates` returns them. They
+            broadcast against the parameters; parameters without a rate do not change.
         first_order: treat the gradient as a constant.
 
     Returns:
-        All parameters. Those that the loss does not depend on are as they were.
+        All parameters. Those that the loss does not depend on are unchanged.
     """
     exact, current = torch.is_grad_enabled() and not first_order, dict(params)
     for alpha in rates:
         with torch.enable_grad():
-            # where second derivatives are wanted, the gradient has to hang on the very tensors of the step before
+            # second derivatives need the gradient with respect to the very tensors that the previous step produced
             moving = {
                 k: current[k] if exact and current[k].requires_grad else current[k].detach().requires_grad_() for k in alpha
             }
@@ -79,7 +79,7 @@ def adapt(params: Params, loss: Callable[[Params], Tensor], rates: Sequence[Para
 
 
 def initial_rates(params: Mapping[str, Tensor], settings: InnerSettings) -> Params:
-    """The learning rates that training starts with, of the parameters that adapt: numbers, or as large as the parameters.
+    """Return the initial learning rates of the parameters to adapt: scalars, or tensors in the parameters' shapes.
 
     Raises:
         UserError: `adapt_part` names parameters that do not exist.
@@ -102,15 +102,15 @@ def _chosen(names: list[str], part: str) -> list[str]:
 
 
 def stacked(params: Mapping[str, Tensor], num_tasks: int) -> Params:
-    """The same parameters for every task: a task axis in front, without copying."""
+    """Add a leading task axis with the same parameters for every task, without copying."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}
 
 
 def functional(module: nn.Module) -> Callable[..., Any]:
-    """A module's forward as a function of (parameters, *inputs).
+    """Return a module's forward as a function of (parameters, *inputs).
 
-    Buffers are copied for every call: what the module writes to them while it runs (running means) is dropped, so that
-    neither the module nor the order of calls matters.
+    Buffers are copied for every call and discarded afterwards, so running means written by a call affect neither the module
+    nor later calls.
     """
     buffers = dict(module.named_buffers())
 
@@ -121,17 +121,17 @@ def functional(module: nn.Module) -> Callable[..., Any]:
 
 
 def finite(params: Mapping[str, Tensor]) -> Tensor:
-    """Of which tasks all parameters are finite, (num_tasks,) bool."""
+    """Return which tasks have only finite parameters, (num_tasks,) bool."""
     rows = [value.detach().flatten(1).isfinite().all(1) for value in params.values()]
     return torch.stack(rows).all(0)
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """All entries in one vector."""
+    """Concatenate all entries into one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def unflatten(vector: Tensor, like: Mapping[str, Tensor]) -> Params:
-    """The vector's entries in the shapes of `like`."""
+    """Split the vector into tensors with the shapes of `like`."""
     parts = vector.split([value.numel() for value in like.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(like.items(), parts)}

@@ -1,6 +1,6 @@
-"""The gradient of a loss in parts that are computed side by side, one core each.
+"""Compute a gradient in parts, in parallel, one core per part.
 
-How many parts there are decides how sums round, so it is a setting and never follows the machine's cores.
+The number of parts determines how sums round, so it is a setting and does not depend on the machine's cores.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,14 +13,14 @@ from metarl.system.devices import Workers
 
 
 class Shards:
-    """Computes gradients in parts.
+    """Computes gradients in parallel parts.
 
     Args:
-        count: how many parts, on a CPU; elsewhere there is one.
-        device: where they are computed.
+        count: number of parts on a CPU; on other devices there is one.
+        device: device of the computation.
 
     Attributes:
-        count: how many parts there are.
+        count: actual number of parts.
     """
 
     def __init__(self, count: int, device: torch.device) -> None:
@@ -30,15 +30,15 @@ class Shards:
     def gradients(
         self, loss: Callable[..., tuple[Tensor, Any]], parameters: Sequence[Tensor], *items: Iterable[Any]
     ) -> tuple[list[tuple[Tensor, ...]], list[Any]]:
-        """Of each part, in order: the gradient by each parameter, zeros where the loss does not depend on it.
+        """Compute each part's gradient with respect to the parameters, zero where the loss does not depend on one.
 
         Args:
-            loss: from the items of a part to its loss and whatever else is found.
-            parameters: by which the gradients are.
-            items: of the parts.
+            loss: maps the items of a part to its loss and any other result.
+            parameters: tensors to differentiate with respect to.
+            items: one iterable per argument of `loss`, with one item per part.
 
         Returns:
-            The gradients, and whatever else was found.
+            The gradients and the other results, both in order of the parts.
         """
 
         def part(*item: Any) -> tuple[tuple[Tensor, ...], Any]:

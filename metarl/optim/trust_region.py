@@ -1,4 +1,4 @@
-"""Trust-region steps (Schulman et al. 2015): products with a linearised function, conjugate gradient, line search."""
+"""Compute trust-region steps (Schulman et al. 2015): Jacobian products, conjugate gradient, line search."""
 
 from collections.abc import Callable, Sequence
 from math import isfinite
@@ -11,12 +11,12 @@ Product = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def linearise(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Product, Product]:
-    """Products with the Jacobian J of `outputs` by `inputs`: v -> J v and u -> J' u, by reverse mode alone.
+    """Return products with the Jacobian J of `outputs` with respect to `inputs`: v -> J v, u -> J' u, by reverse mode only.
 
-    The graph of `outputs` is kept as long as the products are. Inputs that the outputs do not depend on count as zeros.
+    The graph of `outputs` lives as long as the products. Inputs that the outputs do not depend on have zero derivatives.
     """
     dummies = [torch.zeros_like(output).requires_grad_() for output in outputs]
-    # J' w is linear in w, so its derivative by w is J, wherever w is
+    # J' w is linear in w, so its derivative with respect to w is J for every w
     pulled = torch.autograd.grad(outputs, inputs, dummies, create_graph=True, allow_unused=True, materialize_grads=True)
 
     def forward(v: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -34,7 +34,7 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
     Args:
         product: v -> A v.
         b: (n,).
-        iterations: at most; it ends earlier where the residual vanishes or A turns out not to be positive definite.
+        iterations: maximum; stops earlier if the residual vanishes or A proves not to be positive definite.
 
     Returns:
         x and the residual b - A x.
@@ -58,19 +58,19 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
 
 
 class Candidate(NamedTuple):
-    """What a line search measures at a candidate: the surrogate to be raised, and the KL from the old policy."""
+    """Measurements at a candidate: the surrogate to maximise, and the KL from the old policy."""
 
     surrogate: float
     kl: float
 
 
 class LineSearchResult(NamedTuple):
-    """What a line search found.
+    """Result of a line search.
 
     Attributes:
-        point: the accepted candidate; None: there is none.
-        measured: there, or of the last candidate tried.
-        tried: how many candidates were measured.
+        point: the accepted candidate; None: none was accepted.
+        measured: measurements at the accepted candidate, or at the last one tried.
+        tried: number of candidates measured.
     """
 
     point: Tensor | None
@@ -88,15 +88,15 @@ def line_search(
     backtrack: float,
     tries: int,
 ) -> LineSearchResult:
-    """The first of start + step, start + backtrack * step, ... that raises the surrogate within the KL limit.
+    """Return the first of start + step, start + backtrack * step, ... that raises the surrogate within the KL limit.
 
     Args:
         start, step: (n,).
-        measure: surrogate and KL of a candidate; not finite: it is refused.
+        measure: computes surrogate and KL of a candidate; candidates with non-finite values are rejected.
         surrogate: its value at the start.
         max_kl: largest KL.
         backtrack: factor from one candidate to the next.
-        tries: candidates at most.
+        tries: maximum number of candidates.
     """
     measured = Candidate(surrogate, 0.0)
     for k in range(tries):

@@ -1,4 +1,4 @@
-"""Experience: playing episodes and trials, and the record of them."""
+"""Collect experience: play episodes and trials in the environments and record them as a `Rollout`."""
 
 from metarl.rollouts.random_streams import generator
 from metarl.rollouts.rollout import Rollout

@@ -1,4 +1,4 @@
-"""Playing whole episodes in every environment."""
+"""Play whole episodes in every environment slot; called by `Trials` in training and by `play_trial` in evaluation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,14 @@ def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
-    """Noise to sample actions with, (steps, slots, entries) float32: normal for a Box, uniform for Discrete."""
+    """Draw noise for sampling actions, (steps, slots, entries) float32: normal for a Box, uniform for Discrete."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return np.stack([g.random((steps, 1), np.float32) for g in generators], 1)
     return np.stack([g.standard_normal((steps, action_size(space)), np.float32) for g in generators], 1)
 
 
 def within(space: gymnasium.Space[Any], chosen: np.ndarray) -> np.ndarray:
-    """Actions (N, ...) as the environment takes them: clipped to its Box, in its dtype; its own numbers of discrete ones."""
+    """Convert actions (N, ...) for the environment: clip to a Box and cast to its dtype, or add the start of Discrete."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return chosen + space.start
     assert isinstance(space, gymnasium.spaces.Box)
@@ -60,21 +60,21 @@ def play(
 ) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Play whole episodes in every slot.
 
-    A learner with a method `meet` is shown the environment first; the scripted expert is the one that needs it.
+    If the learner has a method `meet`, it receives the environment first; only the scripted expert needs this.
 
     Args:
-        env: just reset, or at the border of an episode.
-        learner, state: what acts, and what it knows.
+        env: just reset, or between two episodes.
+        learner, state: the learner that chooses actions, and its state.
         obs: (N, ...) the current observations.
-        previous: action, reward and done of the step before, see `nothing_before`.
-        episodes: how many.
-        noise: (episodes * max_episode_steps, N, entries) to sample actions with; None: the distribution's mode.
-        device: where the learner's tensors are.
-        keep_states: keep the learner's state before every k-th step, for this k; 0: never.
+        previous: action, reward and done of the previous step, see `nothing_before`.
+        episodes: episodes per slot.
+        noise: (episodes * max_episode_steps, N, entries) noise for sampling actions; None: take the distribution's mode.
+        device: device of the learner's tensors.
+        keep_states: record the learner's state before every k-th step, for this k; 0: never.
         watch: see `Watch`.
 
     Returns:
-        The rollout; the learner's state, the observations and `previous` after it.
+        The rollout, then the learner's state, the observations and `previous` at its end.
     """
     if hasattr(learner, "meet"):
         learner.meet(env)

@@ -1,4 +1,4 @@
-"""Streams of random numbers, each a function of a seed, a purpose, an iteration and an environment."""
+"""Create random generators, each determined by the run's seed, a purpose, an iteration and a slot."""
 
 from typing import TYPE_CHECKING
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 TASKS, RESETS, ACTIONS, SHUFFLE, WEIGHTS, EVALUATION = range(6)
-"""Streams of random numbers."""
+"""Purposes of random streams."""
 
 
 def generator(seed: int, stream: int, *where: int) -> np.random.Generator:
-    """The stream (seed, stream, iteration, slot): independent of everything drawn elsewhere."""
+    """Return the generator of (seed, stream, iteration, slot); it is independent of all other generators."""
     return np.random.default_rng(np.random.SeedSequence((seed, stream, *where)))

@@ -1,4 +1,4 @@
-"""`Rollout`: the record of some episodes in every environment."""
+"""`Rollout`: the record of some episodes in every slot; agents learn from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What happened in some episodes of every slot. T steps, N slots; tensors are (T, N, ...), on one device.
+    """The record of some episodes in every slot: T steps, N slots; tensors are (T, N, ...), on one device.
 
     Attributes:
-        query: what the learner was asked, a `PolicyInput` of (T, N, ...).
-        action: as sampled, before it was clipped to the action space; discrete: int64.
+        query: the learner's inputs, a `PolicyInput` of (T, N, ...).
+        action: as sampled, before clipping to the action space; discrete: int64.
         log_prob: of the action, (T, N).
         reward, done, success: (T, N); done: the step ended an episode.
-        terminated: (T, N) bool; the environment itself ended it, not the number of steps.
-        ends: where episodes ended, (K, 2) int64 of step and slot, and the observations that they ended with, (K, ...).
+        terminated: (T, N) bool; the environment itself ended the episode, not the step limit.
+        ends: step and slot of each episode's end, (K, 2) int64, and the last observations of these episodes, (K, ...).
         episode: index of the episode within this rollout, (T, N) int64.
         step: index of the step within its episode, (T, N) int64.
-        valid: (T, N) bool; False: the slot had finished its episodes and waited for the others.
-        prediction: the distributions that the actions came from.
+        valid: (T, N) bool; False: the slot has finished its episodes and waits for the others.
+        prediction: the distributions from which the actions were sampled.
         states: the learner's state before steps 0, k, 2k, ...: see `play`.
-        final: what the learner would be asked next, a `PolicyInput` of (N, ...).
+        final: the learner's next input, a `PolicyInput` of (N, ...).
     """
 
     query: PolicyInput
@@ -51,14 +51,14 @@ class Rollout:
 
     @property
     def next_obs(self) -> Tensor:
-        """(T, N, ...) the observation that each step led to, before any reset."""
+        """The observation after each step, before any reset, (T, N, ...)."""
         index, observations = self.ends
         following = torch.cat([self.query.obs[1:], self.final.obs[None]])
         following[index[:, 0], index[:, 1]] = observations
         return following
 
     def by_episode(self, episodes: int) -> dict[str, np.ndarray]:
-        """Return, success at any step and at the last step of each episode, each (episodes, N)."""
+        """Compute each episode's return, success at any step and success at the last step, each (episodes, N)."""
         n = self.reward.shape[1]
         out = {key: np.zeros((episodes, n)) for key in ("return", "success", "last_success")}
         episode, valid = self.episode.cpu().numpy(), self.valid.cpu().numpy()
@@ -72,7 +72,7 @@ class Rollout:
 
 
 def joined(rollouts: Sequence[Rollout]) -> Rollout:
-    """Rollouts of the same slots that follow each other, as one."""
+    """Join consecutive rollouts of the same slots into one."""
     if len(rollouts) == 1:
         return rollouts[0]
     fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The arrays of a rollout while it is played."""
+"""Fill the arrays of a rollout while `play` runs, then build the `Rollout`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class Storage:
-    """Arrays for all steps of some episodes, made once and filled in place.
+    """Arrays for all steps of some episodes, allocated once and filled in place.
 
-    Row t of `obs` and of the previous action, reward and done is what the learner sees before step t; row t + 1 is what step t
-    led to. Observations are kept once: of those that a reset replaced, only the last ones of episodes are kept as well.
+    Row t of `obs` and of the previous action, reward and done holds the learner's input before step t; row t + 1 holds the
+    result of step t. Observations are stored once; the last ones of episodes, which resets replace, are stored separately.
 
     Args:
-        env: what is played: N slots.
-        episodes: how many each slot plays.
+        env: the environment, with N slots.
+        episodes: episodes per slot.
         obs: (N, ...) the first observations.
-        previous: action, reward and done of the step before.
-        device: where the learner's tensors are.
+        previous: action, reward and done of the previous step.
+        device: device of the learner's tensors.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Storage:
         self.predictions: list[Any] = []
 
     def query(self) -> PolicyInput:
-        """What the learner is asked before the next step; on a CPU it shares memory with the arrays."""
+        """Return the learner's input for the next step; on a CPU it shares memory with the arrays."""
         return PolicyInput(*(torch.from_numpy(rows[self.steps]).to(self.device) for rows in self.seen))
 
     def previous(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Action, reward and done of the step before the next one."""
+        """Return action, reward and done of the last step."""
         _, action, reward, done = (rows[self.steps] for rows in self.seen)
         return action, reward, done
 
@@ -66,7 +66,7 @@ class Storage:
         executed: np.ndarray,
         outcome: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]],
     ) -> None:
-        """Take a step down: the distribution, the action drawn from it and as it was executed, and what `env.step` gave."""
+        """Record a step: the distribution, the action drawn from it, the action as executed, and the result of `env.step`."""
         t, (obs, reward, terminated, truncated, info) = self.steps, outcome
         if not self.predictions:
             dtype = np.float32 if chosen.dtype == np.float64 else chosen.dtype
@@ -88,7 +88,7 @@ class Storage:
         self.active = self.active & (self.episode[self.steps] < self.episodes)
 
     def rollout(self, states: list[State]) -> Rollout:
-        """The record of the steps so far, with the learner's states that were kept."""
+        """Build the rollout of the steps so far; `states` are the recorded states of the learner."""
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array[: self.steps]).to(self.device)

@@ -1,4 +1,4 @@
-"""Trials: several episodes in a row on one task, and `Trials`, the source that collects them for training."""
+"""Play trials, several consecutive episodes on one task: `Trials` for training, `play_trial` for evaluation and videos."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -18,12 +18,12 @@ from metarl.rollouts.rollout import Rollout, joined
 
 
 class Played(NamedTuple):
-    """An episode of a trial, in every slot.
+    """One episode of a trial, in every slot.
 
     Attributes:
-        support: the trial's own.
-        branch: the same by mean actions, then dropped.
-        adapted: how often `adapt` had changed the learner's state before.
+        support: the episode of the trial itself.
+        branch: the same episode played by mean actions; it does not affect the trial.
+        adapted: how many times `adapt` has changed the learner's state so far.
     """
 
     support: Rollout
@@ -45,21 +45,21 @@ def play_trial(
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
     keep_states: int = 0,
 ) -> Generator[Played, None, State]:
-    """Play a trial in every slot, episode by episode, as evaluation and pictures see it.
+    """Play a trial in every slot, episode by episode, for evaluation and videos.
 
-    The generator's return value is what the learner knows in the end.
+    The generator returns the learner's final state.
 
     Args:
-        env: as many slots as there are tasks.
-        learner: what adapts: while it plays (RL²), and by `adapt` after every `adapt_every` episodes.
-        tasks: one a slot.
-        generators: of each slot's actions.
-        episodes: of the trial.
-        adapt_every: episodes of experience that `adapt` is given at a time.
-        resets: seed of the reset before each episode.
-        device: where the learner's tensors are.
-        branch: before which episodes a copy of the learner also plays one by its mean actions.
-        watch: what watches an episode, or its branch: see `play`.
+        env: an environment with one slot per task.
+        learner: adapts while it plays (RL²), and by `adapt` after every `adapt_every` episodes.
+        tasks: one per slot.
+        generators: each slot's generator of action noise.
+        episodes: episodes per trial.
+        adapt_every: episodes passed to each call of `adapt`.
+        resets: returns the seed of the reset before an episode.
+        device: device of the learner's tensors.
+        branch: returns whether to also play an episode by mean actions, from a copy of the state, before an episode.
+        watch: returns the observer of an episode or of its branch, see `play`.
         keep_states: see `play`.
     """
     state, previous = learner.begin(len(tasks)), nothing_before(env)
@@ -96,20 +96,20 @@ def play_trial(
 
 
 class Trials:
-    """The source for robots: an iteration is one trial in every slot, on freshly drawn tasks; a phase of it `episodes` long.
+    """Collect trials for training robots: per iteration one trial in every slot, on new tasks; a phase has `episodes` episodes.
 
-    Where the environment draws a task for every episode (`resample="episode"`), an iteration's reset draws the first ones.
+    If the environment draws a task for every episode (`resample="episode"`), the reset of an iteration draws the first ones.
 
     Args:
-        env: where to play; its `max_episode_steps` is the length of an episode.
-        tasks: what to draw tasks from.
-        episodes: episodes of a phase.
+        env: the environment; its `max_episode_steps` is the length of an episode.
+        tasks: the distribution of tasks.
+        episodes: episodes per phase.
         seed: the run's seed.
-        device: where the learner's tensors are.
+        device: device of the learner's tensors.
 
     Attributes:
-        num_tasks: tasks an iteration, one a slot.
-        progress: called with the share (0 to 1) of the current collection that is done.
+        num_tasks: tasks per iteration, one per slot.
+        progress: called with the completed share (0 to 1) of the current collection.
     """
 
     def __init__(self, env: "MetaVectorEnv", tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
@@ -118,7 +118,7 @@ class Trials:
         self.progress: Callable[[float], None] = lambda share: None
 
     def begin(self, iteration: int) -> None:
-        """Draw a task a slot and reset."""
+        """Draw a task per slot and reset."""
         self.iteration = iteration
         self._steps, self._seconds = 0, 0.0
         self._played: list[dict[str, np.ndarray]] = []
@@ -155,11 +155,11 @@ class Trials:
         return rollout, state
 
     def record(self, steps: int, seconds: float, played: dict[str, np.ndarray]) -> None:
-        """Take note of what was played: `collect` does, and agents that step `env` in a loop of their own.
+        """Record played episodes; called by `collect`, and by agents that step `env` in their own loop.
 
         Args:
-            steps: of all slots.
-            seconds: that they took.
+            steps: total over all slots.
+            seconds: time they took.
             played: see `Rollout.by_episode`.
         """
         self._steps += steps
@@ -167,7 +167,7 @@ class Trials:
         self._played.append(played)
 
     def report(self) -> Metrics:
-        """What the iteration's episodes were like: means over all of them, the first and the last of the trial; steps."""
+        """Return means over the iteration's episodes, over the first and the last of each trial, and the number of steps."""
         found = {key: np.concatenate([played[key] for played in self._played]) for key in self._played[0]}
         names = {"return": "return"} | (
             {"success": "success", "last_success": "last_step_success"} if self.tasks.success else {}

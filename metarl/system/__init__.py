@@ -1,1 +1,1 @@
-"""What metarl needs of the machine and of its user: files, processes, the console, user code."""
+"""Interface to the machine and the user: files, processes, the console, user code."""

@@ -1,4 +1,4 @@
-"""Paths in a folder that may come from someone else, such as a run directory or a packed model: they stay in that folder."""
+"""Keep paths inside a folder that may come from someone else, such as a run directory or a packed model."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from metarl.errors import UserError
 
 
 def leads_out(folder: Path, path: Path) -> bool:
-    """Whether a path in a folder ends outside of it: by "..", as an absolute path, or through a symbolic link."""
+    """Whether a path in a folder ends outside it: through "..", an absolute path or a symbolic link."""
     try:
         return not path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # links in a circle
@@ -17,10 +17,10 @@ def leads_out(folder: Path, path: Path) -> bool:
 
 
 def confined(folder: Path, name: str) -> Path:
-    """The path of something in a folder, by a name that may come from a file.
+    """Return a path in a folder for a name that may come from a file.
 
     Raises:
-        UserError: it leads out of the folder.
+        UserError: the path leads out of the folder.
     """
     if leads_out(folder, folder / name):
         raise UserError(f"{folder / name} leads out of {folder}, and nothing outside of it is read or written in its place")
@@ -28,27 +28,27 @@ def confined(folder: Path, name: str) -> Path:
 
 
 def strangers(folder: Path, home: Path | None = None) -> Iterator[Path]:
-    """What lies in a folder, or in a folder of it, and is not its own: links that lead out of it, pipes and devices.
+    """Find entries in a folder or its subfolders that do not belong there: links that lead out of it, pipes and devices.
 
     Args:
-        folder: which is looked through; it need not exist.
-        home: a folder above it in which links may lead, too.
+        folder: the folder to search; it need not exist.
+        home: a parent folder into which links may also lead.
     """
-    for place, folders, files in os.walk(folder):  # which follows no link
+    for place, folders, files in os.walk(folder):  # does not follow links
         for path in (Path(place, name) for name in sorted([*folders, *files])):
             try:
                 mode = path.lstat().st_mode
-            except OSError:  # gone meanwhile: the run may be training
+            except OSError:  # deleted meanwhile: the run may be training
                 continue
             if leads_out(home or folder, path) if stat.S_ISLNK(mode) else not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 yield path
 
 
 def check_own(folder: Path, home: Path | None = None) -> None:
-    """Refuse a folder with anything in it that is not its own: see `strangers`.
+    """Refuse a folder that contains foreign entries, see `strangers`.
 
     Raises:
-        UserError: there is something, which is named.
+        UserError: there is one; the message names it.
     """
     for path in strangers(folder, home):
         raise UserError(
@@ -58,17 +58,17 @@ def check_own(folder: Path, home: Path | None = None) -> None:
 
 
 def run_of(path: Path) -> tuple[Path, str | None]:
-    """The run directory that a path names, with links followed; and the name of its checkpoint, where the path is of one.
+    """Return the run directory of a path, with links followed, and the checkpoint's name if the path is a checkpoint.
 
     Raises:
-        UserError: there is nothing, or the path is of a checkpoint and leads out of its run.
+        UserError: the path does not exist, or is a checkpoint that leads out of its run.
     """
     if not path.exists():
         raise UserError(f"there is no run {path}")
-    if path.absolute().parent.name == "checkpoints":  # `latest` is a link, too
+    if path.absolute().parent.name == "checkpoints":  # `latest` may be a link too
         confined(path.absolute().parents[1], f"checkpoints/{path.name}")
     root = path.resolve()
-    if root.name == "latest" and root.is_file():  # with the name in it, where there are no links
+    if root.name == "latest" and root.is_file():  # contains the name, on file systems without links
         name = root.read_text(errors="replace").strip()
         if not name.isdecimal():
             raise UserError(f"{path} is damaged: it names no checkpoint")

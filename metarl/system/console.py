@@ -1,4 +1,4 @@
-"""What the commands show while they work: a bar with time left where someone watches, plain lines elsewhere."""
+"""Print the progress of commands: a bar with the time left on a terminal, plain lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -17,12 +17,12 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Progress of something that is counted in environment steps.
+    """Progress of work measured in environment steps.
 
     Args:
-        total: steps in all.
+        total: total number of steps.
         done: steps done before.
-        what: what is counted.
+        what: unit of the count.
         quiet: show nothing.
     """
 
@@ -52,23 +52,23 @@ class Progress:
             self.bar.stop()
 
     def within(self, done: float) -> None:
-        """Move the bar."""
+        """Move the bar to `done` steps."""
         if self.live:
             self.bar.update(self.task, completed=int(done))
 
     def line(self, done: int, metrics: dict[str, Any], speed: float) -> None:
-        """Print what an iteration of training gave.
+        """Print the metrics of a training iteration.
 
         Args:
-            done: steps of all iterations so far, had no episode ended early.
-            metrics: of the iteration; `step`: steps that were taken.
+            done: steps of all iterations so far, counted as if no episode had ended early.
+            metrics: of the iteration; `step` is the number of steps actually taken.
             speed: steps per second.
         """
         self.within(done)
         if self.quiet:
             return
         left = (time.perf_counter() - self.began) / max(1, done - self.first) * (self.total - done)
-        trial = "success" if "success" in metrics else "return"  # environments need not tell success
+        trial = "success" if "success" in metrics else "return"  # environments need not report success
         form_of_trial = "4.2f" if trial == "success" else "7.1f"
         shown = " ".join(
             f"{label} {metrics[key]:{form}}"
@@ -95,7 +95,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Format seconds as 1:02:03 or 2:03."""
     minutes, s = divmod(int(seconds + 0.5), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

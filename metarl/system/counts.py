@@ -1,4 +1,4 @@
-"""Whole numbers as people write them on a command line, 2e6 or 2_000_000, and as a sentence says them: 1 goal, 2 goals."""
+"""Parse whole numbers from the command line, such as 2e6 or 2_000_000, and format counts with nouns: 1 goal, 2 goals."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
@@ -7,7 +7,7 @@ import tyro
 
 
 def parse(text: str) -> int:
-    """A whole number: 2e6 and 2_000_000 are, 2.5 is not.
+    """Parse a whole number: accepts 2e6 and 2_000_000, rejects 2.5.
 
     Raises:
         ValueError: it is not a whole number.
@@ -33,11 +33,11 @@ Count = Annotated[
         str_from_instance=lambda value: [f"{value:_}"],
     ),
 ]
-"""An int that the command line also takes as 2e6."""
+"""An int that the command line also accepts as 2e6."""
 
 
 def plural(n: int, word: str) -> str:
-    """1 goal, 50 goals, 5 classes, 2 queries"""
+    """Format a count with its noun: 1 goal, 50 goals, 5 classes, 2 queries"""
     if n == 1:
         return f"1 {word}"
     many = f"{word[:-1]}ies" if word.endswith("ry") else f"{word}{'es' if word.endswith('s') else 's'}"

@@ -1,4 +1,4 @@
-"""Which device computes, and with how many threads of a processor."""
+"""Choose the compute device and control the number of torch threads."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,10 +14,10 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name of `DEVICES`; auto: the GPU where there is one.
+    """Return the device for a name of `DEVICES`; auto: the GPU if there is one.
 
     Raises:
-        UserError: unknown name, or cuda where torch finds none.
+        UserError: unknown name, or cuda but torch finds no GPU.
     """
     if name not in DEVICES:
         raise UserError(f"device must be {', '.join(DEVICES)}, not {name!r}")
@@ -29,10 +29,10 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread, and then with as many as before.
+    """Run torch with one thread inside the block, then restore the previous number.
 
-    Acting is many tiny products, which a second thread only slows down. The number is the calling thread's, and what threads
-    begin with that compute for the first time.
+    Acting consists of many tiny products, which a second thread only slows down. The setting applies to the calling thread
+    and to threads that use torch for the first time inside the block.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,18 +43,18 @@ def one_thread() -> Iterator[None]:
 
 
 class Workers:
-    """Threads that compute parts side by side, each with one of torch's own: two would stall each other on a busy machine.
+    """Threads that compute parts in parallel, each with one torch thread: two would stall each other on a busy machine.
 
     Args:
-        count: how many.
-        name: what their names begin with.
+        count: number of threads.
+        name: prefix of their names.
     """
 
     def __init__(self, count: int, name: str) -> None:
         self.pool = ThreadPoolExecutor(count, name)
 
     def map(self, function: Callable[..., Any], *items: Iterable[Any]) -> list[Any]:
-        """The function of each of the items, in order; the caller's own number of threads stays."""
+        """Apply the function to the items in parallel; return results in order. The caller's thread setting is kept."""
 
         def alone(*item: Any) -> Any:
             torch.set_num_threads(1)
@@ -64,7 +64,7 @@ class Workers:
             with held():
                 futures = [self.pool.submit(alone, *item) for item in zip(*items)]
             waiting = set(futures)
-            while waiting:  # an interrupt waits for no longer than this
+            while waiting:  # an interrupt waits at most this long
                 with held():
                     waiting = wait(futures, 0.2).not_done
             with held():

@@ -1,4 +1,4 @@
-"""Names of files and folders made from texts of the user's: visible, and never the same for two different texts."""
+"""Make file and folder names from user-supplied texts: never hidden, and distinct for distinct texts."""
 
 import hashlib
 import re
@@ -7,14 +7,14 @@ from dataclasses import fields
 from typing import Any
 
 _MOST = 80
-"""Characters of a name before its digest; a file system takes 255 bytes, and other parts come beside it."""
+"""Characters of a name before its digest; file systems allow 255 bytes, and other parts are added to the name."""
 
 
 def file_name(*parts: str) -> str:
-    """A name for a file or a folder: the same for the same parts, another one for others.
+    """Return a file or folder name that is the same for the same parts and differs for others.
 
-    Parts such as ml1:reach-v3 and still.py:Still stay as they are, but for the colon. Where more has to be replaced or cut, or
-    the name would be hidden or look like an option, the beginning of a SHA-256 follows.
+    Parts such as ml1:reach-v3 and still.py:Still are unchanged except for the colon. If more must be replaced or cut, or the
+    name would be hidden or look like an option, the start of a SHA-256 is appended.
     """
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "_".join(parts))[:_MOST].lstrip("-._")
     if plain == "_".join(part.replace(":", "-", 1) for part in parts):
@@ -24,11 +24,11 @@ def file_name(*parts: str) -> str:
 
 
 def suffix(plan: Any, letters: Mapping[str, str]) -> str:
-    """What a file's name says of settings that are not the default: "_t4" of 4 trials with {"trials": "t"}.
+    """Return the file-name suffix for settings that differ from their defaults: "_t4" for 4 trials with {"trials": "t"}.
 
     Args:
-        plan: an object of a dataclass.
-        letters: what stands before the value of each of its fields that count.
+        plan: an instance of a dataclass.
+        letters: maps each relevant field to the prefix of its value.
     """
     values = {field.name: getattr(plan, field.name) for field in fields(plan) if getattr(plan, field.name) != field.default}
     return "".join(f"_{letter}{file_name(str(values[name]))}" for name, letter in letters.items() if name in values)

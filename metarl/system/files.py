@@ -1,10 +1,10 @@
-"""Files that are made once and read ever after: written atomically, checked when read, rebuilt when damaged.
+"""Write files atomically, and cache data under checksums: cached files are checked when read and rebuilt if damaged.
 
-The cache lies in `$METARL_CACHE`, or `$XDG_CACHE_HOME/metarl`, or `~/.cache/metarl`. Several processes may write the
-same file at once: each writes its own temporary file and renames it, and all of them write the same content.
+The cache is in `$METARL_CACHE`, `$XDG_CACHE_HOME/metarl` or `~/.cache/metarl`. Several processes may write the same file
+at once: each writes its own temporary file and renames it, and all write the same content.
 
-File systems of clusters, network disks and object stores lack some of what a local disk has: locks, modes, `fsync`, renamed
-folders. Each is asked for in one place, here; what refuses is done without.
+File systems of clusters, network disks and object stores lack some features of a local disk: locks, modes, `fsync`,
+renaming folders. This module works without those that are refused.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from metarl.errors import UserError
 log = logging.getLogger("metarl")
 
 ROOM = 2**20
-"""Bytes that must fit into a folder of the cache: a little more than the engine's compiled code takes."""
+"""Bytes that must fit into a cache folder: slightly more than the engine's compiled code takes."""
 _UNKNOWN_HERE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
-"""How a file system answers to what it does not know."""
+"""Error numbers with which a file system rejects an operation it does not support."""
 
 
 def directory(*parts: str) -> Path:
-    """The path of a folder of the cache (not created)."""
+    """Return the path of a cache folder, without creating it."""
     root = os.environ.get("METARL_CACHE")
     if not root:
         home = os.path.expanduser("~")
-        if home == "~":  # a user without a home folder, as containers have them: nothing is kept
+        if home == "~":  # a user without a home folder, as in containers: nothing is cached
             home = "/nonexistent"
         root = os.path.join(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache", "metarl")
     return Path(root, *parts)
@@ -43,7 +43,7 @@ def directory(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Turn the system's refusal to write into a message."""
+    """Turn a system error while writing into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -51,15 +51,15 @@ def writing(what: str) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file so that readers see the old content or the new one, never a part.
+    """Write a file so that readers see either the old or the new content, never a part.
 
     Args:
-        path: its folder is made where it is missing.
-        content: of the file.
-        durable: also after a power cut, which costs milliseconds.
+        path: its folder is created if missing.
+        content: the file's content.
+        durable: also survive a power cut, at a cost of milliseconds.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the file is then as it was.
+        OSError: the disk is full or the folder is not writable; the file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -85,16 +85,16 @@ def _synchronise(handle: int) -> None:
 
 
 def put(temporary: Path, path: Path) -> None:
-    """Give a file that is complete its place, readable for all where the file system has modes."""
+    """Move a complete file to its path, readable by all if the file system has modes."""
     with contextlib.suppress(OSError):
         temporary.chmod(0o644)
     os.replace(temporary, path)
 
 
 def put_folder(temporary: Path, path: Path) -> None:
-    """Give a folder of files its place, where there is none; as copies where folders cannot be renamed (object stores).
+    """Move a folder of files to its path, which must not exist; copy it if folders cannot be renamed (object stores).
 
-    Copies come one after the other: what reads such a folder must see by itself whether it is whole.
+    Files are copied one by one, so readers of such a folder must check that it is complete.
     """
     try:
         os.rename(temporary, path)
@@ -111,10 +111,10 @@ def put_folder(temporary: Path, path: Path) -> None:
 
 
 def lock(file: Any, how: int) -> None:
-    """`fcntl.flock`; where the file system has no locks, it goes on without, and says so once.
+    """Call `fcntl.flock`; if the file system has no locks, continue without and warn once.
 
     Raises:
-        BlockingIOError: another process has the lock, and `how` says not to wait.
+        BlockingIOError: another process holds the lock, and `how` says not to wait.
     """
     try:
         fcntl.flock(file, how)
@@ -126,12 +126,12 @@ def lock(file: Any, how: int) -> None:
 
 @lru_cache
 def without(what: str) -> None:
-    """Say, once, what is done without."""
+    """Warn once that a feature is missing."""
     log.warning("%s", what)
 
 
 def refusal(folder: Path) -> str | None:
-    """Why files cannot be kept in a folder, which is made where it is missing; None: they can."""
+    """Return why files cannot be stored in a folder, which is created if missing; None: they can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -142,13 +142,13 @@ def refusal(folder: Path) -> str | None:
 
 
 def store(path: Path, content: bytes) -> None:
-    """Keep `content` under a checksum. A cache that cannot be written is no error: the next start builds again."""
-    with contextlib.suppress(OSError):  # what a power cut damaged, its checksum will show
+    """Store `content` with its checksum. An unwritable cache is not an error: the next start rebuilds the content."""
+    with contextlib.suppress(OSError):  # damage by a power cut is found by the checksum
         write_atomically(path, hashlib.sha256(content).digest() + content, durable=False)
 
 
 def load(path: Path) -> bytes | None:
-    """What `store` kept, or None where nothing whole is there."""
+    """Return what `store` saved, or None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
-"""Interrupts, by Ctrl-C or SIGTERM, that wait until what must not be cut in two is done.
+"""Handle Ctrl-C and SIGTERM so that code that must not be interrupted defers the signal.
 
-KeyboardInterrupt can be raised between any two instructions of the main thread. Raised while it holds a lock of a pool of
-threads, it leaves the lock held for ever, and closing the pool hangs.
+KeyboardInterrupt can be raised between any two instructions of the main thread. If the thread holds a lock of a thread pool
+at that moment, the lock is never released and closing the pool hangs.
 """
 
 import signal
@@ -15,7 +15,7 @@ _pending = False
 
 
 def interrupt(number: int, frame: Any) -> None:
-    """A handler of signals: raise KeyboardInterrupt, now or where the outermost `held` ends."""
+    """Signal handler: raise KeyboardInterrupt at once, or at the end of the outermost `held` block."""
     global _pending
     if not _depth:
         raise KeyboardInterrupt
@@ -24,15 +24,15 @@ def interrupt(number: int, frame: Any) -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let interrupts wait meanwhile, where `interrupt` handles them: keep it short.
+    """Defer interrupts that `interrupt` handles until the end of the block; keep the block short.
 
-    A mask of signals would not do: another thread would take the signal, and Python hand it to the main thread.
+    Masking the signal would not work: another thread would receive it, and Python would pass it to the main thread.
 
     Raises:
-        KeyboardInterrupt: when it ends, if one came.
+        KeyboardInterrupt: at the end of the block, if an interrupt arrived.
     """
     global _depth, _pending
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
         yield
         return
     _depth += 1
@@ -47,7 +47,7 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM interrupt what can then be saved; a second one ends the process at once."""
+    """Let the first SIGINT or SIGTERM interrupt work that can then be saved; a second one ends the process at once."""
     global _pending
 
     def first(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a long piece of work has done so far, in a file, so that an interruption loses no more than the part at hand."""
+"""Record the finished parts of long work in a file, so that an interruption loses only the current part."""
 
 import json
 from hashlib import sha256
@@ -10,21 +10,21 @@ from metarl.system.files import writing
 
 
 class Journal:
-    """Parts of some work that are done, by name; the file is appended to and may end in a line that was cut.
+    """Finished parts of some work, by name; the file is appended to and may end in an incomplete line.
 
-    A line is a part's name, the part, and the SHA-256 of both and of what the work is. A line that is not so is damaged: what
-    it kept is done again, and that is said.
+    Each line holds a part's name, the part, and the SHA-256 of both and of the description of the work. Lines that do not match
+    are damaged: their parts are redone, which is printed.
 
     Args:
-        path: the file; what it keeps of any other work is dropped.
-        work: all that decides what the parts are; JSON.
+        path: the file; parts that it holds of other work are dropped.
+        work: everything that determines the parts; JSON.
     """
 
     def __init__(self, path: Path, work: dict[str, Any]) -> None:
         self.path, self.parts, self._head = path, dict[str, Any](), json.dumps(work)
         lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
         damaged = 0
-        for line in lines[1:-1] if lines[:1] == [self._head] else []:  # after the last end of a line is what was being written
+        for line in lines[1:-1] if lines[:1] == [self._head] else []:  # the last, incomplete line was being written
             try:
                 name, part, _ = json.loads(line)
                 whole = self._line(name, part) == line
@@ -40,13 +40,13 @@ class Journal:
             path.write_text("".join(f"{line}\n" for line in [self._head, *map(self._line, self.parts, self.parts.values())]))
 
     def put(self, name: str, part: Any) -> None:
-        """Keep a part, JSON."""
+        """Add a finished part, JSON."""
         self.parts[name] = part
         with writing(str(self.path)), self.path.open("a") as file:
             file.write(self._line(name, part) + "\n")
 
     def finish(self) -> None:
-        """The work is done and written elsewhere."""
+        """Delete the file, once the work is complete and written elsewhere."""
         self.path.unlink(missing_ok=True)
 
     def _line(self, name: str, part: Any) -> str:

@@ -1,4 +1,4 @@
-"""What of the machine this process may use."""
+"""Measure the resources that this process may use: cores, memory, energy, package versions."""
 
 import ctypes
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 def usable_cores() -> float:
-    """Cores that this process may use: its affinity, or the quota of its control groups where that is less."""
+    """Return the cores that this process may use: its affinity, or the quota of its control groups if lower."""
     try:
         cores: float = len(os.sched_getaffinity(0))
-    except OSError:  # a sandbox that does not tell
+    except OSError:  # a sandbox that does not report it
         cores = os.cpu_count() or 1
     for text in cgroup_files("cpu.max"):
         quota, period = text.split()
@@ -24,7 +24,7 @@ def usable_cores() -> float:
 
 
 def cgroup_files(name: str) -> list[str]:
-    """Contents of this file in the process's control group (version 2) and in all above it."""
+    """Return the contents of this file in the process's control group (version 2) and its ancestors."""
     try:
         line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
     except (OSError, StopIteration):
@@ -34,13 +34,13 @@ def cgroup_files(name: str) -> list[str]:
     files = [place / name for place in (folder, *folder.parents) if place.is_relative_to(root)]
     contents = []
     for file in files:
-        with suppress(OSError):  # of a group that has no such limit, or may not be read
+        with suppress(OSError):  # the group has no such limit, or is unreadable
             contents.append(file.read_text().strip())
     return contents
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: what the machine has available, or its control groups where that is less."""
+    """Return the bytes that this process may still allocate: the machine's available memory, or less by control groups."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     limits = [*zip(cgroup_files("memory.max"), cgroup_files("memory.current")), *_first_version_memory()]
@@ -48,7 +48,7 @@ def available_memory() -> int:
 
 
 def _first_version_memory() -> list[tuple[str, str]]:
-    """Limit and use of memory of the control group, in version 1 of control groups, as a container sees its own."""
+    """Return limit and usage of memory by control groups version 1, as seen inside a container."""
     files = [Path("/sys/fs/cgroup/memory", f"memory.{name}_in_bytes") for name in ("limit", "usage")]
     try:
         limit, used = (file.read_text().strip() for file in files)
@@ -58,7 +58,7 @@ def _first_version_memory() -> list[tuple[str, str]]:
 
 
 def processor() -> str:
-    """The processor's name, as it gives it itself."""
+    """Return the processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -68,36 +68,36 @@ def processor() -> str:
 
 
 class EnergyMeter:
-    """Energy that the processor packages took, by their own counters (RAPL), where the system lets them be read.
+    """Measure the energy used by the processor packages, from their RAPL counters, if the system allows reading them.
 
-    It is the whole machine's, whatever else runs on it.
+    The counters cover the whole machine, including other processes.
     """
 
     def __init__(self, root: Path = Path("/sys/class/powercap")) -> None:
-        self.counters = sorted(root.glob("intel-rapl:?"))  # a domain a package; AMD's have the same name
+        self.counters = sorted(root.glob("intel-rapl:?"))  # one domain per package; AMD's have the same name
         self.last = self._read()
 
     def _read(self) -> list[int] | None:
-        """Microjoules of each package; None: there are none to read."""
+        """Return microjoules of each package; None: not readable."""
         try:
             return [int((counter / "energy_uj").read_text()) for counter in self.counters] or None
         except (OSError, ValueError):
             return None
 
     def joules(self) -> float | None:
-        """Since the last call, or the start."""
+        """Return the energy since the last call or the start; None: not readable."""
         before, self.last = self.last, self._read()
         if before is None or self.last is None:
             return None
         total = 0
         for counter, was, now in zip(self.counters, before, self.last):
-            # a counter starts anew at its end
+            # a counter wraps around at its maximum
             total += now - was if now >= was else now - was + int((counter / "max_energy_range_uj").read_text())
         return total / 1e6
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of each of these packages that is installed."""
+    """Return the installed versions of these packages; packages that are not installed are omitted."""
     found = {}
     for name in packages:
         with suppress(PackageNotFoundError):
@@ -106,17 +106,17 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has in use."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps what hundreds of MjData took, for allocations that never come."""
+    """Return freed memory to the system; glibc would otherwise hold on to the memory of hundreds of freed MjData."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def worker_count() -> int:
-    """How many threads or processes keep the usable cores busy, at least 1."""
+    """Return the number of threads or processes that keeps the usable cores busy, at least 1."""
     return max(1, round(usable_cores()))

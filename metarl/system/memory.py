@@ -1,4 +1,4 @@
-"""What would take more memory than there is, refused before it is made."""
+"""Estimate the memory that work needs, and refuse it before allocation if it does not fit."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from metarl.system.machine import available_memory
 
 
 def refuse_beyond(needs: Mapping[str, float], advice: str) -> None:
-    """Refuse what does not fit into the memory that is available.
+    """Raise `UserError` if the needs exceed the available memory.
 
     Args:
-        needs: bytes that are taken at least, by what takes them.
-        advice: what makes it less.
+        needs: lower bounds in bytes, by what needs them.
+        advice: how to reduce the need.
 
     Raises:
-        UserError: it does not fit.
+        UserError: the memory does not suffice.
     """
     total, there = sum(needs.values()), available_memory()
     if total > there:
@@ -24,29 +24,29 @@ def refuse_beyond(needs: Mapping[str, float], advice: str) -> None:
 
 
 def weights(make: Callable[[Any], Any]) -> int:
-    """Bytes of the tensors of the agent that this makes on a device; nothing is allocated. 0: it has to be, to be known.
+    """Return the bytes of the tensors of the agent that `make` builds on a device, without allocating; 0: unknown.
 
     Raises:
-        UserError: a tensor would be larger than can be counted.
+        UserError: a tensor is too large for torch to represent.
     """
-    import torch  # environments alone do without
+    import torch  # environments do not need torch
 
     try:
         with torch.device("meta"):
             return _bytes(make(torch.device("meta")).state_dict())
-    except NotImplementedError:  # stable-baselines3 insists on memory
+    except NotImplementedError:  # stable-baselines3 needs real memory
         return 0
     except RuntimeError as error:
         raise UserError(f"such a network cannot be made: {str(error).splitlines()[0]}") from None
 
 
 def of_a_network(make: Callable[[Any], Any], adapted: int, least: float = 0) -> dict[str, float]:
-    """What training takes for an agent's weights: they, their gradient and two moments, and weights of adapted tasks.
+    """Return the memory for an agent's weights in training: weights, gradient, two moments, and weights of adapted tasks.
 
     Args:
         make: see `weights`.
-        adapted: tasks that have weights of their own at a time.
-        least: bytes of the weights at least, where they cannot be known.
+        adapted: number of tasks that have their own weights at a time.
+        least: lower bound of the weights in bytes, in case they are unknown.
     """
     copies = 4 + adapted
     return {f"{copies:,} times the network's weights": copies * max(least, weights(make))}
@@ -59,7 +59,7 @@ def _bytes(state: Any) -> int:
 
 
 def size(count: float) -> str:
-    """Bytes in words, in powers of 1000 as disks are sold."""
+    """Format bytes with decimal units (powers of 1000)."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.{int(unit == 'GB')}f} {unit}"

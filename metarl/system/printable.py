@@ -1,24 +1,22 @@
-"""Texts from files and names of folders, as a report or a terminal may show them."""
+"""Make texts from files and folder names safe to show in reports and terminals."""
 
 import unicodedata
 
 
 def printable(text: str) -> str:
-    """Without what XML, fonts or terminals choke on."""
+    """Replace characters that XML, fonts or terminals cannot handle."""
     if text.isprintable():
         return text
     whole = text.encode("utf-8", "replace").decode()
-    shown = (
-        c.isprintable() or unicodedata.category(c) == "Zs" for c in whole
-    )  # spaces that are not ASCII's are none to Python
+    shown = (c.isprintable() or unicodedata.category(c) == "Zs" for c in whole)  # Python counts non-ASCII spaces as unprintable
     return "".join(c if can else "\N{REPLACEMENT CHARACTER}" for c, can in zip(whole, shown))
 
 
 def short(text: str, most: int = 40) -> str:
-    """With its end cut off where it is long."""
+    """Truncate a long text, ending it with an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def legend(label: str) -> str:
-    """For a legend, which leaves out names that begin with an underscore."""
+    """Prepare a label for a legend; matplotlib omits labels that begin with an underscore."""
     return " " + short(label)

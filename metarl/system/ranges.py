@@ -1,4 +1,4 @@
-"""Which values settings and options may have: intervals, written as such, checked in one place."""
+"""Check that the numbers in settings and options lie within intervals such as "[0, 1)"."""
 
 import math
 import re
@@ -8,24 +8,24 @@ from typing import Any, get_args
 from metarl.errors import UserError
 
 _MOST = 10**15
-"""Of whole numbers without a bound of their own: more than any of them can count, and exact as a float."""
+"""Bound of whole numbers without an interval: larger than any count in use, and exact as a float."""
 SIZES = "[1, 1000000]"
-"""Of layers: a larger one has more weights than any memory holds."""
+"""Interval of layer sizes: a larger layer has more weights than fit in any memory."""
 _LARGEST = 1e30
-"""Of other numbers: what is computed in float32 ends at 3e38."""
+"""Bound of other numbers: float32 ends at 3e38."""
 _FORM = re.compile(r"([\[(])(\S+), (\S+)([\])])")
 
 
 def check(settings: Any, **intervals: str) -> None:
-    """Check the numbers of a dataclass.
+    """Check the numbers in a dataclass.
 
     Args:
-        settings: an object of a dataclass. Whatever else it holds, its numbers must be finite; so must those in its tuples.
-        intervals: by field such as gamma="[0, 1)"; "inf" is no bound. None is in any where the field may be None.
+        settings: an instance of a dataclass. All of its numbers must be finite, including those in tuples.
+        intervals: by field, such as gamma="[0, 1)"; "inf" means no bound. Fields that may be None accept None.
 
     Raises:
-        UserError: one lies outside; NaN lies in no interval.
-        TypeError: a field with an interval holds no number.
+        UserError: a number lies outside its interval; NaN lies outside every interval.
+        TypeError: a field with an interval is not a number.
     """
     by_name = {field.name: field for field in fields(settings)}
     if not intervals.keys() <= by_name.keys():
@@ -40,10 +40,10 @@ def check(settings: Any, **intervals: str) -> None:
 
 
 def within(name: str, value: float, interval: str) -> None:
-    """Check a number; see `check`.
+    """Check one number, see `check`.
 
     Raises:
-        UserError: it lies outside.
+        UserError: the number lies outside.
     """
     found = _FORM.fullmatch(interval)
     assert found, interval

@@ -1,7 +1,7 @@
-"""Standard output and error, such that no command ends because something cannot be shown.
+"""Wrap standard output and error so that no command fails because something cannot be shown.
 
-A terminal may know few characters (replaced), be narrower than any table (widened), or be gone: a pipe whose reader left, a
-disk that is full, a stream that was closed. What cannot be written is dropped; the work goes on.
+A terminal may support few characters (they are replaced), be narrower than any table (it is widened), or be gone: a closed
+pipe or stream, a full disk. Output that cannot be written is dropped, and the work continues.
 """
 
 import errno
@@ -13,22 +13,22 @@ import sys
 from typing import Any
 
 NARROWEST = 40
-"""Columns below which help and tables are laid out as if there were so many: tyro never ends with one."""
+"""Minimum columns for the layout of help and tables: below this, tyro does not terminate."""
 
 
 class _Dropping(io.FileIO):
-    """A file that drops what the system refuses to write.
+    """A file that drops output the system refuses to write.
 
     Attributes:
-        refused: the first refusal.
+        refused: the first error.
     """
 
     refused: OSError | None = None
 
     def write(self, content: Any) -> int:
-        """Write all or a part, as every raw file does."""
+        """Write all or part of the content, as raw files do."""
         try:
-            while (written := super().write(content)) is None:  # not ready for more: another process made it non-blocking
+            while (written := super().write(content)) is None:  # not ready: another process made it non-blocking
                 select.select([], [self], [])
             return written
         except OSError as error:
@@ -40,11 +40,11 @@ _streams: dict[str, _Dropping] = {}
 
 
 def prepare() -> None:
-    """Replace `sys.stdout` and `sys.stderr`; of a process that is a command's own."""
+    """Replace `sys.stdout` and `sys.stderr`; only for processes that run a command."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # closed: the next file that is opened would get its number, and whatever is printed
+        except OSError:  # closed: the next opened file would get this number and receive all printed output
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for number, name, errors in ((1, "stdout", "replace"), (2, "stderr", "backslashreplace")):
         before = getattr(sys, name)
@@ -64,7 +64,7 @@ def prepare() -> None:
 
 
 def finish(status: int) -> int:
-    """The exit status: 2 where something was to be shown and could not be, unless its reader has left."""
+    """Return the exit status: 2 if output could not be written, unless its reader has closed the pipe."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     refused = _streams["stdout"].refused

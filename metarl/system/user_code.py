@@ -1,7 +1,7 @@
-"""Python files of the user's own: agents and suites named as PATH.py:NAME.
+"""Run the user's own Python files: agents and suites named as PATH.py:NAME.
 
-A file is run only where the user names it on the command line. A run directory says which file it was trained with and its
-SHA-256, and nothing runs that file on its word: a run may come from someone else.
+A file runs only if the user names it on the command line. A run directory records the file it was trained with and its
+SHA-256, but that never causes the file to run: a run may come from someone else.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ _OURS = Path(__file__).parents[1]
 
 
 class UserFile(NamedTuple):
-    """Something in a Python file that the user named.
+    """An object defined in a Python file that the user named.
 
     Attributes:
-        label: the file's name and the name in it, such as "point_robot.py:point_robot".
-        path: of the file, absolute.
-        sha256: of its content.
-        value: what has the name.
+        label: file name and object name, such as "point_robot.py:point_robot".
+        path: absolute path of the file.
+        sha256: digest of its content.
+        value: the object.
     """
 
     label: str
@@ -45,26 +45,26 @@ _modules: dict[tuple[Path, str], ModuleType] = {}
 
 
 def is_named(text: str | None) -> bool:
-    """Whether this names something in a Python file, or is meant to."""
+    """Whether the text names an object in a Python file, or is meant to."""
     return text is not None and (text.endswith(".py") or _FORM.fullmatch(text) is not None)
 
 
 def label_of(text: str) -> str:
-    """The name under which `run_file` keeps what PATH.py:NAME is."""
+    """Return the label that `run_file` gives to PATH.py:NAME."""
     path, _, name = text.rpartition(":")
     return f"{Path(path).name}:{name}"
 
 
 def run_file(text: str) -> UserFile:
-    """Run the Python file that the user named, once, and find the name in it.
+    """Run the Python file that the user named, once, and look up the name in it.
 
-    Its folder is where it may import its neighbours from, after all that is installed.
+    The file can import modules from its folder, which comes last in the search path.
 
     Args:
         text: PATH.py:NAME.
 
     Raises:
-        UserError: no such file or name, or the file raises an error: then its traceback is shown, from the file on.
+        UserError: there is no such file or name, or the file raises an error; its traceback is shown, from the file on.
     """
     found = _FORM.fullmatch(text)
     file, name = (Path(found[1]), found[2]) if found else (Path(text), "")
@@ -86,10 +86,10 @@ def run_file(text: str) -> UserFile:
 
 
 def lookup(label: str) -> UserFile:
-    """What was named before in this process.
+    """Return the object that was named earlier in this process.
 
     Raises:
-        UserError: it was not.
+        UserError: it was not named.
     """
     if label not in _named:
         raise UserError(f"{label} is the user's Python code: it is run only where you name the file on the command line")
@@ -97,7 +97,7 @@ def lookup(label: str) -> UserFile:
 
 
 def notes(*labels: str) -> dict[str, Any]:
-    """What config.json says of those of the labels that are files: under "files" path and SHA-256 of each; else nothing."""
+    """Return the entry "files" of config.json: path and SHA-256 of each label that is a file; empty without files."""
     files = [lookup(label) for label in labels if is_named(label)]
     return {"files": {file.label: {"path": str(file.path), "sha256": file.sha256} for file in files}} if files else {}
 
@@ -108,16 +108,16 @@ def name_again(
     """Run the files that a run was trained with, as the user names them again.
 
     Args:
-        config: as in config.json.
-        texts: PATH.py:NAME of what the user named; another NAME of the same file will do.
-        how: the command that names them, for the error.
-        needed: which of "agent" and "suite" must be named where they are files.
+        config: the content of config.json.
+        texts: PATH.py:NAME arguments of the user; another NAME in the same file is enough.
+        how: the command that names them, for the error message.
+        needed: which of "agent" and "suite" the user must name if they are files.
 
     Returns:
-        A sentence for each file that is no longer what the run was trained with.
+        One sentence for each file that has changed since the run was trained.
 
     Raises:
-        UserError: one is not named.
+        UserError: a needed file is not named.
     """
     given = {label_of(text).partition(":")[0]: text.rpartition(":")[0] for text in texts if text and is_named(text)}
     changed = []
@@ -140,10 +140,10 @@ def name_again(
 
 
 def arguments(config: Mapping[str, Any], form: str = "{agent} {suite}") -> str:
-    """Agent and suite of a run as a command line names them, files by their paths.
+    """Return agent and suite of a run as command-line arguments, files by their paths.
 
     Args:
-        form: of what is named; "" gives the options of the commands that take a run.
+        form: template of the arguments; "" returns the options of commands that take a run.
     """
     paths = {label: f"{note['path']}:{label.partition(':')[2]}" for label, note in _files(config).items()}
     shown = {key: shlex.quote(printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
@@ -153,23 +153,23 @@ def arguments(config: Mapping[str, Any], form: str = "{agent} {suite}") -> str:
 
 
 def resume_command(config: Mapping[str, Any], path: Path) -> str:
-    """The command that goes on with a run."""
+    """Return the command that resumes a run."""
     named = f"{arguments(config)} " if _files(config) else ""
     return f"metarl train {named}--resume {path}"
 
 
 def told(error: BaseException) -> str | None:
-    """The traceback of an error within the user's files, without what is not theirs; None: it was not within them."""
+    """Return the traceback of an error in the user's files, without other frames; None: it was raised elsewhere."""
     theirs = _theirs(error)
     return None if theirs is None else "".join(theirs.format()).rstrip()
 
 
 @contextmanager
 def telling(what: str) -> Iterator[None]:
-    """Around a call of the user's code.
+    """Wrap a call of the user's code.
 
     Raises:
-        UserError: it raised an error; with their frames of the traceback, or none where it could not even be called so.
+        UserError: the call raised an error; with the user's frames of the traceback, or none if the call itself failed.
     """
     try:
         yield
@@ -181,10 +181,10 @@ def telling(what: str) -> Iterator[None]:
 
 
 def run_module(name: str) -> ModuleType:
-    """Import a module that the user named, from the working directory too, as python -m does.
+    """Import a module that the user named, also from the working directory, as python -m does.
 
     Raises:
-        UserError: there is none, or it raises an error.
+        UserError: there is no such module, or it raises an error.
     """
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -211,10 +211,10 @@ def _files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _imported(path: Path, content: bytes, digest: str) -> ModuleType:
-    """The module, under a name of its own: a file named rl2.py or random.py takes no one's place."""
+    """Load the module under a unique name, so that a file named rl2.py or random.py does not shadow another module."""
     module = ModuleType(f"metarl_user_{path.stem}_{digest[:12]}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    sys.modules[module.__name__] = module  # dataclasses look up their module there
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     try:
@@ -228,9 +228,9 @@ def _imported(path: Path, content: bytes, digest: str) -> ModuleType:
 
 
 def _theirs(error: BaseException, path: Path | None = None) -> traceback.TracebackException | None:
-    """The error as a traceback of frames in the user's files (or in this one) and beside them.
+    """Return the traceback of an error with only the frames in folders of the user's files or of `path`.
 
-    Where only an error before it was raised there (libraries wrap what they caught), that one; None: none was.
+    If only an earlier error in the chain was raised there (libraries wrap errors), return that one; None: neither was.
     """
     folders = {file.parent for file, _ in _modules} | ({path.parent} if path else set())
 
@@ -251,7 +251,7 @@ def _theirs(error: BaseException, path: Path | None = None) -> traceback.Traceba
 
 
 def _names(module: ModuleType) -> list[str]:
-    """Public names that the file gives to something of its own, or to an object of metarl's."""
+    """Return the file's public names of objects defined in it or belonging to metarl."""
 
     def own(value: Any) -> bool:
         return getattr(value, "__module__", None) == module.__name__ or type(value).__module__.startswith("metarl")
