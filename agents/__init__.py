@@ -1,4 +1,4 @@
-"""Agents, by name. Their modules are imported only where one is used."""
+"""The table of agents by name. An agent's module is imported only when that agent is used."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,11 +9,11 @@ from metarl.errors import unknown
 from metarl.system.user_code import is_named, lookup
 
 CONTROL, FEW_SHOT = "control", "few-shot"
-"""The two kinds of training: on environments, and on data sets. See `metarl.training.setup`."""
+"""The two kinds of training: on environments and on data sets. See `metarl.training.setup`."""
 
 
 class AgentEntry(NamedTuple):
-    """Where an agent is found, what it is, how it is trained, and what a step of its adaptation is called."""
+    """An agent's module, class name, one-line help, kind of training, and the name of one step of its adaptation."""
 
     module: str
     name: str
@@ -23,11 +23,11 @@ class AgentEntry(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """Settings under a name.
+    """A named set of settings.
 
     Attributes:
-        settings: the agent's.
-        options: what differs from the defaults of its training's options.
+        settings: the agent's settings.
+        options: training options that replace the defaults.
     """
 
     settings: Any
@@ -58,7 +58,7 @@ AGENTS = {
 
 
 def entry(name: str) -> AgentEntry:
-    """What is known of an agent: of `AGENTS`, or in a Python file that the user named.
+    """The entry of an agent in `AGENTS`, or one made for an agent in a user's Python file.
 
     Raises:
         UserError: no such agent.
@@ -71,12 +71,12 @@ def entry(name: str) -> AgentEntry:
 
 
 def adaptation_step(agent: str) -> str:
-    """What a step of this agent's adaptation is called: gradient step, fine-tuning step."""
+    """The name of one step of this agent's adaptation: gradient step or fine-tuning step."""
     return AGENTS[agent].adapts if agent in AGENTS else AgentEntry._field_defaults["adapts"]
 
 
 def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
-    """The agent's class and its presets; "default" is this project's own.
+    """The agent's class and its presets by name; "default" holds this project's settings.
 
     Raises:
         UserError: no such agent.

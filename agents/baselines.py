@@ -1,4 +1,4 @@
-"""Baselines that learn nothing: random actions, a hand that hovers blind to the goal, Meta-World's scripted experts."""
+"""Baselines that learn nothing: random actions, a goal-blind hovering hand, and Meta-World's scripted experts."""
 
 import importlib
 import warnings
@@ -34,7 +34,7 @@ class ScriptedSettings:
     """Settings of the scripted expert."""
 
     std: float = 0.0
-    """Standard deviation of the noise on its actions."""
+    """Standard deviation of the noise added to its actions."""
 
     def __post_init__(self) -> None:
         check(self, std="[0, inf)")
@@ -45,11 +45,11 @@ PRESETS = {
     "random": {"default": Preset(RandomSettings(), _ONCE)},
     "scripted": {"default": Preset(ScriptedSettings(), _ONCE)},
 }
-"""Settings by agent and name."""
+"""Presets by agent and name."""
 
 
 class _Fixed(Agent):
-    """An agent that has nothing to learn; its runs are there to be evaluated and seen like any other's."""
+    """An agent without parameters; its runs can be evaluated and filmed like any other's."""
 
     def __init__(
         self,
@@ -66,26 +66,26 @@ class _Fixed(Agent):
         self.size = action_size(action_space)
 
     def begin(self, num_tasks: int) -> State:
-        """Nothing to know."""
+        """An empty state."""
         return {}
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
-        """Nothing to learn."""
+        """Do nothing."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """An empty dict."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
+        """Do nothing."""
 
 
 class Random(_Fixed):
-    """Each action as likely as any other.
+    """Uniformly random actions.
 
     Raises:
-        UserError: a Box without bounds, where there is no such thing.
+        UserError: the action space is a Box without finite bounds.
     """
 
     def __init__(self, settings: Any, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
@@ -97,7 +97,7 @@ class Random(_Fixed):
             self.bounds = low, high
 
     def predict(self, state: State, query: PolicyInput) -> tuple[Uniform | Categorical, State]:
-        """The same whatever is asked."""
+        """The uniform distribution over actions, whatever the query."""
         if isinstance(self.space, gymnasium.spaces.Discrete):
             return Categorical(torch.zeros(*query.previous_reward.shape, self.size, device=self.device)), state
         bounds = [torch.from_numpy(bound).to(self.device) for bound in self.bounds]
@@ -105,7 +105,7 @@ class Random(_Fixed):
 
 
 class Scripted(_Fixed):
-    """Meta-World's expert of each task (`metaworld.policies`), which is shown the goal that it hides from agents."""
+    """Meta-World's scripted expert for each task (`metaworld.policies`). It observes the goal, which agents do not."""
 
     _SMALL = 1e-6
 
@@ -124,7 +124,7 @@ class Scripted(_Fixed):
         self.goals = np.array([env.engine.scene(slot).goal for slot in range(env.num_envs)])
 
     def predict(self, state: State, query: PolicyInput) -> tuple[Gaussian, State]:
-        """What each slot's expert does."""
+        """A Gaussian around the action of each slot's expert."""
         obs = query.obs.cpu().numpy().astype(np.float64)[:, :39]
         obs[:, 36:39] = self.goals
         with warnings.catch_warnings():
@@ -145,41 +145,41 @@ def _expert(name: str) -> Any:
 
 
 class Hover:
-    """Hold the hand at one place, with noise: blind to the goal, yet successful wherever the noise strays into it.
+    """Hold the hand at one place, with noise. It ignores the goal and succeeds when noise carries the hand into it.
 
     Args:
-        place: (3,) where the hand is held, metres.
-        std: (4,) standard deviation of the actions: that of the agent it is compared with.
-        device: where its tensors are.
+        place: (3,) position of the hand, metres.
+        std: (4,) standard deviation of the actions, taken from the agent that it is compared with.
+        device: device of its tensors.
     """
 
     _GAIN = 20.0
-    """Actions per metre: full speed, 1 cm a step, from 5 cm away."""
+    """Action per metre of distance: full speed, 1 cm per step, from 5 cm away."""
 
     def __init__(self, place: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
         self.place = torch.tensor(place, device=device)
         self.log_std = torch.tensor(std, device=device).clamp(min=1e-6).log()
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
-        """Nothing to know."""
+        """An empty state."""
         return {}
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Gaussian, dict[str, Tensor]]:
-        """Towards the place, at most full speed."""
+        """Move towards the place, at most at full speed."""
         toward = ((self.place - query.obs[:, :3]) * self._GAIN).clamp(-1, 1)
         mean = torch.cat([toward, torch.zeros_like(toward[:, :1])], -1)
         return Gaussian(mean, self.log_std.expand_as(mean)), state
 
     def adapt(self, state: dict[str, Tensor], support: object) -> dict[str, Tensor]:
-        """Nothing to learn."""
+        """The state, unchanged."""
         return state
 
 
 def goal_blind(train: TaskDistribution, std: tuple[float, ...], device: torch.device) -> Hover | None:
-    """The best-known agent that ignores the goal, or None where none is known.
+    """The strongest known agent that ignores the goal, or None if none is known for these tasks.
 
-    Known for reach: hover at the centre of the train goals. The hand's centre stands 4.5 cm above the point between the
-    fingertips that has to reach the goal.
+    For reach it hovers at the centre of the train goals. The hand's centre is 4.5 cm above the point between the fingertips,
+    which has to reach the goal.
     """
     if train.make is not None or train.names != ("reach-v3",):
         return None

@@ -1,7 +1,7 @@
-"""RL²: a recurrent policy that adapts within a trial by remembering it (Duan et al. 2016; Wang et al. 2016).
+"""RL²: a recurrent policy that adapts within a trial through its hidden state (Duan et al. 2016; Wang et al. 2016).
 
-The hidden state lives through all episodes of a trial; PPO (Schulman et al. 2017) trains it on the return of the whole
-trial by truncated back-propagation over chunks that start from the hidden states stored while acting.
+The hidden state persists across all episodes of a trial. PPO (Schulman et al. 2017) maximises the return of the whole
+trial, with truncated back-propagation over chunks that start from the hidden states stored while acting.
 """
 
 from dataclasses import dataclass
@@ -32,52 +32,51 @@ class RL2Settings:
     """Settings of RL²."""
 
     layers: tuple[int, ...] = (128,)
-    """Sizes of the tanh layers before the GRU."""
+    """Widths of the tanh layers before the GRU."""
     hidden: int = 128
-    """Size of the GRU."""
+    """Size of the GRU's hidden state."""
     std: float = 1.0
-    """Initial standard deviation of the actions (Box actions)."""
+    """Initial standard deviation of Box actions."""
     state_std: bool = False
-    """Whether the standard deviation depends on the state, or is one parameter for each entry of the action."""
+    """Let the standard deviation depend on the state; otherwise it is one parameter per entry of the action."""
     min_std: float = 0.05
     """Lower bound of the standard deviation."""
     max_std_final: float | None = None
-    """Where set: an upper bound of the standard deviation that falls from `std` to this (see `anneal_from`)."""
+    """Bound the standard deviation from above by a value annealed from `std` to this (see `anneal_from`); None: no bound."""
     learning_rate: float = 5e-4
     """Learning rate of Adam."""
     learning_rate_final: float | None = 5e-5
-    """Where set: the learning rate goes to this (see `anneal_from`)."""
+    """Final learning rate (see `anneal_from`); None: constant."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
     max_grad_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are shortened."""
+    """Clip the norm of the gradient to this."""
     clip: float = 0.2
-    """PPO: how far the probability ratio may move from 1."""
+    """PPO's clipping range of the probability ratio around 1."""
     epochs: int = 8
     """Passes over an iteration's data."""
     chunk: int = 100
-    """Steps of back-propagation through time."""
+    """Length of truncated back-propagation through time, steps."""
     minibatch: int = 50
-    """Chunks in a minibatch."""
+    """Chunks per minibatch."""
     shards: int = 2
-    """Parts of a minibatch that are computed side by side on a CPU. They decide how sums round, so they do not follow the
-    machine's number of cores."""
+    """Parts of a minibatch computed in parallel on a CPU. The number affects rounding, so it does not depend on the cores."""
     gamma: float = 0.95
-    """Discount."""
+    """Discount factor."""
     lam: float = 0.7
     """Lambda of generalised advantage estimation."""
     entropy: float = 5e-3
     """Weight of the entropy bonus."""
     entropy_final: float | None = 0.0
-    """Where set: the weight of the entropy bonus goes to this (see `anneal_from`)."""
+    """Final weight of the entropy bonus (see `anneal_from`); None: constant."""
     anneal_from: float = 0.5
-    """Share of training after which what is annealed starts to move, linearly, to reach its end with the last iteration."""
+    """Fraction of training after which linear annealing starts; it ends with the last iteration."""
     pull: float = 100.0
-    """How strongly the baseline of a trial is drawn to that of the others, in steps of the trial that weigh as much."""
+    """Strength with which a trial's baseline is pulled towards the other trials' baseline, as an equivalent number of steps."""
     advantage_scale: str = "batch"
-    """batch: advantages have mean 0 and standard deviation 1 over the iteration; none: they stay as they are."""
+    """batch: standardise advantages over the iteration; none: leave them unscaled."""
     bootstrap: bool = True
-    """Whether the baseline stands in for what would come after a trial; False: nothing comes after it."""
+    """Estimate the return after the end of a trial with the baseline; otherwise it counts as 0."""
 
     def __post_init__(self) -> None:
         check(
@@ -108,7 +107,7 @@ class RL2Settings:
 
 
 class Chunks(NamedTuple):
-    """An iteration's steps cut into chunks; (chunk, chunks of all slots, ...), `hidden` (chunks, hidden) before each."""
+    """An iteration's steps in chunks, (chunk, chunks of all slots, ...); `hidden` (chunks, hidden) is the state before each."""
 
     x: Tensor
     hidden: Tensor
@@ -139,19 +138,19 @@ _METAWORLD_PLUS = RL2Settings(
     entropy_final=None,
 )
 PRESETS = {"rl2": {"default": Preset(RL2Settings()), "metaworld-plus": Preset(_METAWORLD_PLUS)}}
-"""Settings by agent and name: this project's own, and published ones."""
+"""Presets by agent and name: this project's settings and published ones."""
 
 
 class RL2(Agent):
-    """The agent.
+    """The RL² agent.
 
     Args:
         settings: see `RL2Settings`.
-        observation_space, action_space: of one slot.
-        scale: input scale of the task; None: running statistics.
-        seed: of the initial weights and of the minibatches.
-        device: where everything is computed.
-        total_iterations: length of training, for what is annealed.
+        observation_space, action_space: spaces of one slot.
+        scale: the tasks' fixed input scale; None: running statistics.
+        seed: seed of the initial weights and of the minibatches.
+        device: device of the computation.
+        total_iterations: length of training, for annealing.
     """
 
     def __init__(
@@ -185,20 +184,20 @@ class RL2(Agent):
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
-        """Adam, made when it is first needed: what torch imports with it takes two seconds."""
+        """Adam, made on first use: importing it takes torch two seconds."""
         return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate, eps=self.settings.adam_eps)
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
-        """A hidden state of zeros a task."""
+        """A hidden state of zeros for each task."""
         return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:
-        """One step of the recurrent policy: this is where RL² adapts."""
+        """One step of the recurrent policy. RL² adapts here, by updating its hidden state."""
         prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
         return prediction, {"hidden": hidden}
 
     def graph(self, state: dict[str, Tensor]) -> Graph:
-        """What is exported: one step; what was adapted to stays outside, in the hidden state."""
+        """One step of the policy, for export; the hidden state, which holds the adaptation, is an input and an output."""
         return recurrent(self.policy)
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
@@ -210,7 +209,7 @@ class RL2(Agent):
         advantage, explained = self.advantages(rollout, x)
         metrics = self._optimise(rollout, x, advantage, iteration)
         self.policy.scaler.observe(rollout.query.obs[rollout.valid], rollout.reward[rollout.valid])
-        self._anneal(iteration + 1)  # what the next rollout acts with
+        self._anneal(iteration + 1)  # for the next rollout
         return metrics | {"explained_variance": explained}
 
     def _anneal(self, iteration: int) -> None:
@@ -232,10 +231,10 @@ class RL2(Agent):
         return torch.cat([self.policy.scaler(rollout.query), self.policy.scaler(rollout.final)[None]])
 
     def advantages(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, float]:
-        """Advantages (T, N) across the episodes of each trial, scaled, and the share of the returns' variance explained.
+        """Scaled advantages (T, N) across the episodes of each trial, and the fraction of the returns' variance explained.
 
         Args:
-            rollout: one trial in every slot.
+            rollout: one trial per slot.
             x: see `scaled`.
         """
         s = self.settings
@@ -246,15 +245,15 @@ class RL2(Agent):
         return advantage.float(), explained
 
     def baseline(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, float]:
-        """The baseline (T + 1, N), and the share of the returns' variance that it explains out of sample.
+        """The baseline (T + 1, N), and the fraction of the returns' variance that it explains out of sample.
 
-        The share is that of the other trials' fit, which has not seen the trial's own returns.
+        The fraction is measured with the fit to the other trials, which has not seen the trial's own returns.
         """
         s, valid = self.settings, rollout.valid
         length = valid.sum(0)
         t = torch.arange(len(valid) + 1, device=self.device)[:, None]
         returns = discounted_returns(torch.where(valid, rollout.reward, 0.0).double(), s.gamma)
-        # Returns near the end of a trial miss more than 5 % of what would come: the baseline is not fitted to them.
+        # Returns near the end of a trial lack more than 5 % of the future reward, so the baseline is not fitted to them.
         missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
         features = self._features(rollout, x)
         fit = fit_pooled(features[:-1], returns, (t[:-1] < length - missing).double(), s.pull)
@@ -264,9 +263,9 @@ class RL2(Agent):
         return value, float(1 - left / returns[valid].var().clamp(min=1e-12))
 
     def _features(self, rollout: Rollout, x: Tensor) -> Tensor:
-        """What the baseline sees, (T + 1, N, features) float64: scaled inputs, their squares, time in episode and trial."""
+        """The baseline's features, (T + 1, N, features) float64: scaled inputs, their squares, time in episode and trial."""
         steps, x = len(rollout.reward), x.double()
-        # The reward carried into a new episode is no property of the state that it starts in.
+        # The previous reward at the start of an episode says nothing about the state, so it is zeroed.
         x[..., -2] *= 1 - torch.cat([rollout.query.previous_done, rollout.final.previous_done[None]])
         episode_length = rollout.step.max() + 1
         step = torch.cat([rollout.step, torch.zeros_like(rollout.step[:1])]).double() / episode_length
@@ -275,7 +274,7 @@ class RL2(Agent):
         return torch.cat([x, x.square(), torch.stack(time, -1)], -1)
 
     def _chunks(self, x: Tensor) -> Tensor:
-        """(T, N, ...) to (chunk, chunks of all slots, ...); the last chunk of a slot is filled up with zeros."""
+        """(T, N, ...) to (chunk, chunks of all slots, ...); zeros pad the last chunk of a slot."""
         size = self.settings.chunk
         filled = torch.cat([x, x.new_zeros(-len(x) % size, *x.shape[1:])])
         return filled.view(-1, size, *x.shape[1:]).transpose(1, 2).flatten(0, 1).transpose(0, 1).contiguous()
@@ -300,7 +299,7 @@ class RL2(Agent):
         return metrics
 
     def _step(self, data: "Chunks", minibatch: Tensor) -> Metrics:
-        """One step of Adam on a minibatch of chunks."""
+        """One Adam step on a minibatch of chunks."""
         count = data.valid[:, minibatch].sum().clamp(min=1)
         parameters, parts = list(self.policy.parameters()), minibatch.tensor_split(self.shards.count)
         gradients, figures = self.shards.gradients(partial(self._loss, data, count), parameters, parts)
@@ -315,7 +314,7 @@ class RL2(Agent):
         return {"loss": loss, "entropy": entropy, "kl": kl, "clip_fraction": clip_fraction, "grad_norm": norm}
 
     def _loss(self, data: "Chunks", count: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
-        """A part's share of the minibatch's loss, and of its loss, entropy, KL and clip fraction (4,)."""
+        """A part's contribution to the minibatch's loss, and to its loss, entropy, KL and clip fraction (4,)."""
         eps, mask = self.settings.clip, data.valid[:, part]
         prediction = self.policy.sequence(data.x[:, part], data.hidden[part])
         log_ratio = (prediction.log_prob(data.action[:, part]) - data.log_prob[:, part])[mask]
@@ -330,7 +329,7 @@ class RL2(Agent):
             return loss, torch.stack([loss, entropy, kl, clipped])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and statistics, Adam's moments."""
+        """Weights, running statistics and Adam's moments."""
         return {"policy": self.policy.state_dict(), "optimizer": self.moments()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

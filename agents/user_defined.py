@@ -1,4 +1,4 @@
-"""Agents of the user's own: a class in a Python file, checked before anything is trained."""
+"""Load an agent class from a user's Python file and check it before training starts."""
 
 import inspect
 import json
@@ -23,9 +23,9 @@ VERBS = {
     "state_dict": "state_dict()",
     "load_state_dict": "load_state_dict(state)",
 }
-"""What an agent must be able to do; what else it may do has a default in `metarl.learner.Agent`."""
+"""Methods that an agent must define; all others have a default in `metarl.learner.Agent`."""
 _DISTRIBUTION = ("sample", "mode", "log_prob", "stack")
-"""What a distribution over actions has."""
+"""Methods of a distribution over actions."""
 _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "robots": (
         "(settings, observation_space, action_space, scale, *, seed, device, total_iterations)",
@@ -41,21 +41,21 @@ _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
 
 
 def own_entry(file: UserFile) -> AgentEntry:
-    """What `metarl.agents.AGENTS` would say of it."""
+    """The agent's entry, as `metarl.agents.AGENTS` would hold it."""
     agent, _ = own_agent(file)
     help_of = (inspect.getdoc(agent) or "an agent of your own").splitlines()[0].rstrip(".")
     return AgentEntry(str(file.path), agent.__name__, help_of, TRAININGS[getattr(agent, "training", "robots")])
 
 
 def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
-    """The class that a name in a Python file stands for, and its presets.
+    """The agent class that the user named in a Python file, and its presets.
 
-    The class is an `Agent` with an attribute `Settings`, a frozen dataclass whose fields have defaults, or `PRESETS`, a dict
-    of `Preset`s with one called "default". It may have `options`, what differs from the defaults of its training's options,
-    and `training`: "robots" (the default) or "examples" (few-shot).
+    The class is a subclass of `Agent` with an attribute `Settings`, a frozen dataclass whose fields have defaults, or
+    `PRESETS`, a dict of `Preset`s with one called "default". It may define `options`, training options that replace the
+    defaults, and `training`: "robots" (the default) or "examples" (few-shot).
 
     Raises:
-        UserError: something of this is missing, and what.
+        UserError: the class does not meet these requirements; the message says which.
     """
     label, agent = file.label, file.value
     if not inspect.isclass(agent):
@@ -70,7 +70,7 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
         given = [None] * (form.count(",") + (not form.endswith("()")) + inspect.isfunction(function))  # and self
         try:
             inspect.signature(getattr(agent, verb)).bind(*given)
-        except ValueError:  # a signature that Python does not know
+        except ValueError:  # Python cannot read the signature
             pass
         except TypeError as error:
             raise UserError(f"{label}: it is called as {form}: {error}") from None
@@ -93,7 +93,7 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
 
 
 def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
-    """The class with its answers checked: what is none is named, and does not fail in whatever would take it."""
+    """A subclass that checks return values, so that a wrong one is reported by name instead of failing in its caller."""
 
     class Checked(agent):
         def predict(self, state: State, query: Any) -> tuple[Any, State]:
@@ -122,7 +122,7 @@ def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
 
 
 def _number(what: str, value: Any) -> int | float:
-    """A number as Python's own, also where it is a tensor or an array of one entry."""
+    """The value as a Python number; it may be a tensor or an array of one entry."""
     entries = value.numel() if isinstance(value, Tensor) else np.size(value)
     plain = value.item() if entries == 1 and hasattr(value, "item") else value
     if not isinstance(plain, int | float):
@@ -131,7 +131,7 @@ def _number(what: str, value: Any) -> int | float:
 
 
 def _check_state(what: str, state: Any) -> None:
-    """Raise UserError where a checkpoint could not hold this."""
+    """Raise UserError if a checkpoint cannot hold this state."""
     if isinstance(state, dict):
         for key, value in state.items():
             if not isinstance(key, str) or "/" in key:
@@ -149,7 +149,7 @@ def _check_state(what: str, state: Any) -> None:
 def _lacks(agent: type, verb: str) -> bool:
     own = getattr(agent, verb, None)
     if verb == "update" and getattr(agent, "iterate", Agent.iterate) is not Agent.iterate:
-        return False  # a loop of its own updates as it likes
+        return False  # it overrides `iterate` and need not call `update`
     return own is None or own is getattr(Agent, verb)
 
 

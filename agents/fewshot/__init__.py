@@ -1,1 +1,1 @@
-"""Few-shot learners: agents that learn from data sets."""
+"""Few-shot learners: agents trained on data sets."""

@@ -1,4 +1,4 @@
-"""What the learners of few-shot learning share: an outer step of Adam over episodes, and how answers are scored."""
+"""Base classes of the few-shot learners: an Adam outer step over episodes, and the loss and score of predictions."""
 
 import math
 from collections import deque
@@ -23,7 +23,7 @@ from metarl.rollouts.random_streams import WEIGHTS, generator
 from metarl.system.ranges import check
 
 OBSERVED = 8
-"""Last outer updates of an iteration whose episodes give the statistics that are used outside training."""
+"""Number of last outer updates of an iteration whose episodes give the normalisation statistics used outside training."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -32,15 +32,15 @@ class OuterSettings:
     """Settings of the outer step."""
 
     channels: int = 64
-    """Channels of each block of the network (texts and numbers: width of the layers; with a sentence encoder: of the hidden
-    layer)."""
+    """Channels of each convolutional block; for texts and numbers, width of the layers (with a sentence encoder: of the
+    hidden layer)."""
     learning_rate: float = 1e-3
-    """Of Adam, at the start."""
+    """Initial learning rate of Adam."""
     anneal: bool = True
-    """The learning rate falls over training, as half a cosine, to 0 at its end."""
+    """Decay the learning rate to 0 over training, as half a cosine."""
     shards: int = 2
-    """Parts of an update's episodes that are computed side by side on a CPU, one core each. It decides how sums are rounded
-    and, where batches are normalised, which examples are normalised together."""
+    """Parts of an update's episodes computed in parallel on a CPU, one core each. The number affects rounding and, with batch
+    normalisation, which examples are normalised together."""
 
     def __post_init__(self) -> None:
         check(self, channels="[1, 100000]", shards="[1, 1024]", learning_rate="(0, inf)")
@@ -48,12 +48,12 @@ class OuterSettings:
 
 @dataclass(frozen=True)
 class EncoderSettings(OuterSettings):
-    """Settings of learners with an encoder that all tasks share."""
+    """Settings of learners with one encoder for all tasks."""
 
     precision: str = "auto"
-    """Of convolutions in training: float32; bfloat16, sums still in float32; or auto: bfloat16 on processors with matrix
-    units for it (AMX), where it is measured to help; there alone. A run keeps what it began with, as config.json names it.
-    Answers outside training are always in float32."""
+    """Precision of convolutions in training: float32, bfloat16 (sums stay in float32), or auto: bfloat16 on CPUs with AMX,
+    where it is measured to be faster, float32 elsewhere. A resumed run keeps the precision in its config.json. Outside
+    training it is always float32."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,41 +61,41 @@ class EncoderSettings(OuterSettings):
             raise UserError(f"precision must be {', '.join(PRECISIONS)}, not {self.precision!r}")
 
     def resolved(self, device: str) -> Self:
-        """The same with the precision that `auto` stands for on this kind of device here."""
+        """These settings with `auto` replaced by the precision for this kind of device on this machine."""
         chosen = "bfloat16" if device in _narrow("auto") else "float32"
         return replace(self, precision=chosen) if self.precision == "auto" else self
 
     def encoder(self, kind: Kind) -> nn.Module:
-        """The encoder of these settings, with initial weights."""
+        """An encoder with initial weights."""
         return encoder(kind, self.channels, _narrow(self.precision))
 
 
 def _narrow(precision: str) -> tuple[str, ...]:
-    """Kinds of device on which convolutions are computed in bfloat16."""
-    capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch have it not
+    """The kinds of device that compute convolutions in bfloat16."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # missing in older versions of torch
     amx = capabilities is not None and capabilities().get("amx_bf16", False)
     return {"float32": (), "bfloat16": ("cpu", "cuda"), "auto": ("cpu",) if amx else ()}[precision]
 
 
 class FewShot(Agent):
-    """A learner that is trained on episodes: adapt to the support, answer the query, and follow the loss of the answers.
+    """A learner trained on episodes: adapt to the support, predict the query, and descend the loss of the predictions.
 
-    Predictions are logits (tasks, queries, ways); of regression values (tasks, queries, 1). Subclasses give the network and
-    the verbs of `Learner`; an iteration is as many outer steps as the source says.
+    Predictions are logits (tasks, queries, ways), or values (tasks, queries, 1) in regression. Subclasses define the network
+    and the methods of `Learner`. The source sets the number of outer steps per iteration.
 
     Args:
-        settings: the learner's own.
-        kind: of the examples.
-        seed: of the initial weights.
-        device: where everything is computed.
-        classes: how many classes there are to train on (0: regression).
-        total_updates: length of training, over which the learning rate falls.
+        settings: settings of the learner.
+        kind: kind of the examples.
+        seed: seed of the initial weights.
+        device: device of the computation.
+        classes: number of training classes (0: regression).
+        total_updates: length of training, over which the learning rate decays.
 
     Attributes:
         net: the network.
         updates: outer steps taken.
-        any_ways: whether the learner takes episodes of other ways than it was trained with.
-        regression: whether it can answer with numbers.
+        any_ways: whether the learner accepts episodes with another number of ways than in training.
+        regression: whether it supports regression.
     """
 
     any_ways = True
@@ -115,17 +115,17 @@ class FewShot(Agent):
         raise NotImplementedError
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What the outer step moves."""
+        """The parameters that the outer step updates."""
         return dict(self.net.named_parameters())
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
-        """Adam, made when it is first needed: what torch imports with it takes two seconds."""
+        """Adam, made on first use: importing it takes torch two seconds."""
         return torch.optim.Adam(self.parameters().values(), self.settings.learning_rate)
 
     @cached_property
     def shards(self) -> Shards:
-        """What computes gradients."""
+        """Computes the gradients of the parts of an update in parallel."""
         return Shards(self.settings.shards, self.device)
 
     def answer(self, episode: Episode) -> Tensor:
@@ -134,13 +134,13 @@ class FewShot(Agent):
         return self.predict(state, episode.query.x)[0]
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
-        """What the outer step makes smaller, a mean over tasks, and what is worth logging."""
+        """The loss of the outer step, a mean over tasks, and metrics to log."""
         prediction = self.answer(episode)
         scored = by_task(prediction.detach(), episode.query.y).mean()
         return mean_loss(prediction, episode.query.y).mean(), {self.kind.measure: float(scored)}
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
-        """A step of Adam. See `Agent.update`."""
+        """One Adam step. See `Agent.update`."""
         (episode,) = batches
         moved, parts = self.parameters(), episode.split(min(self.shards.count, len(episode.query.x)))
         shares = [len(part.query.x) / len(episode.query.x) for part in parts]
@@ -160,7 +160,7 @@ class FewShot(Agent):
         return {name: sum(metrics[name] for metrics in found) for name in found[0]}
 
     def _share(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
-        """The loss times `share`, and what is worth logging, likewise."""
+        """The loss and the metrics, both times `share`."""
         loss, metrics = self.loss(episode)
         return loss * share, {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
 
@@ -170,11 +170,11 @@ class FewShot(Agent):
         return self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def observe(self, episodes: Sequence[Episode]) -> None:
-        """Measure the statistics that outside training stand in for those of whole batches, by the weights as they are."""
+        """Measure, with the current weights, the statistics that replace batch statistics outside training."""
         measure_statistics(self.net, [torch.cat([e.support.x, e.query.x], 1).flatten(0, 1) for e in episodes])
 
     def iterate(self, source: Source, iteration: int) -> Metrics:
-        """As many outer steps as the source has batches; the metrics are their means."""
+        """One outer step per batch of the source; returns the means of their metrics."""
         source.begin(iteration)
         found: list[Metrics] = []
         last: deque[Episode] = deque(maxlen=OBSERVED)
@@ -186,18 +186,18 @@ class FewShot(Agent):
         return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, statistics, Adam's moments and the count of outer steps."""
+        """Weights, running statistics, Adam's moments and the number of outer steps."""
         return {"net": self.net.state_dict(), "optimizer": self.moments(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
-        self.net.load_state_dict(state.get("net", {}))  # what is empty is not in a checkpoint
+        self.net.load_state_dict(state.get("net", {}))  # checkpoints omit empty dicts
         self.load_moments(state.get("optimizer", {}))
         self.updates = state["updates"]
 
 
 class Comparing(FewShot):
-    """A learner whose state is the support's features and targets: more support makes it longer."""
+    """A learner that compares queries with the support; its state holds the support's features and targets."""
 
     regression = False
 
@@ -206,29 +206,29 @@ class Comparing(FewShot):
         return self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def compare(self, state: State, features: Tensor) -> Tensor:
-        """Predictions by the features (tasks, queries, size) of a query, where there is a support."""
+        """Predictions from the features (tasks, queries, size) of a query; the support is not empty."""
         raise NotImplementedError
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
-        """See `FewShot`; every class alike where there is no support."""
+        """See `FewShot`; without a support all logits are 0."""
         if state["targets"].shape[1] == 0:
             return torch.zeros(*query.shape[:2], self.ways, device=self.device), state
         return self.compare(state, self.features(query)), state
 
     def answer(self, episode: Episode) -> Tensor:
-        """See `FewShot`; support and query go through the network together: one batch, with one set of statistics."""
+        """See `FewShot`; support and query pass through the network as one batch, with one set of statistics."""
         support, query = episode.support, episode.query
         features = self.features(torch.cat([support.x, query.x], 1))
         n = support.x.shape[1]
         return self.compare({"features": features[:, :n], "targets": support.y}, features[:, n:])
 
     def begin(self, num_tasks: int) -> State:
-        """Nothing known yet."""
+        """A state with an empty support."""
         nothing = torch.zeros(num_tasks, 0, device=self.device)
         return {"features": nothing.unsqueeze(-1), "targets": nothing.long()}
 
     def adapt(self, state: State, support: Examples) -> State:
-        """Remember the support's features and targets."""
+        """Append the support's features and targets to the state."""
         features = self.features(support.x)
         if state["targets"].shape[1] == 0:
             return {"features": features, "targets": support.y}
@@ -238,7 +238,7 @@ class Comparing(FewShot):
         }
 
     def graph(self, state: State) -> Graph:
-        """What is exported: a support and queries to the answers."""
+        """The learner as a function of support and queries, for export."""
         x = torch.zeros(2, 3, *self.kind.shape, dtype=torch.int64 if self.kind.name == "text" else torch.float32)
         labels = torch.zeros(2, 3, dtype=torch.int64)
         form = _EXAMPLES[self.kind.name]
@@ -260,7 +260,7 @@ _EXAMPLES = {
 
 
 class _Answers(nn.Module):
-    """A comparing learner as one module."""
+    """A comparing learner as one module, for export."""
 
     def __init__(self, learner: Comparing) -> None:
         super().__init__()
@@ -272,14 +272,14 @@ class _Answers(nn.Module):
 
 
 def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy, or squared error, of each task: the mean over its queries, (tasks,)."""
+    """Mean cross-entropy or squared error over each task's queries, (tasks,)."""
     if target.is_floating_point():
         return (prediction - target).square().mean((1, 2))
     return functional.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none").view_as(target).mean(1)
 
 
 def by_task(prediction: Tensor, target: Tensor) -> Tensor:
-    """Accuracy, or mean squared error, of each task, (tasks,)."""
+    """Accuracy or mean squared error of each task, (tasks,)."""
     if target.is_floating_point():
         return (prediction - target).square().mean((1, 2))
     return (prediction.argmax(-1) == target).float().mean(1)

@@ -1,7 +1,7 @@
-"""Baselines of few-shot learning: transfer from all training classes at once, and the nearest neighbour.
+"""Few-shot baselines without meta-learning: transfer learning, and the nearest neighbour.
 
-Transfer trains one classifier over all training classes (or one regressor over all training tasks), as one would without
-meta-learning, and fits a new head, or all weights, to each support.
+Transfer trains one classifier over all training classes (or one regressor over all training tasks), then fits a new head
+or all weights to each support.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class TransferSettings(EncoderSettings):
     """Settings of the transfer baseline."""
 
     fit: str = "head"
-    """What is fitted to a support: head (a linear one on the features, from zero), or all weights (fine-tuning)."""
+    """Weights fitted to a support: head (a new linear head, from zero) or all (fine-tuning)."""
     fit_steps: int = 100
-    """Steps of gradient descent."""
+    """Gradient-descent steps on a support."""
     fit_lr: float = 1.0
-    """Their learning rate."""
+    """Learning rate of these steps."""
     decay: float = 0.01
-    """Weight of the head's squared size in the loss that is fitted."""
+    """Weight of the squared norm of the head's weights in the loss of these steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
 
 
 class Transfer(FewShot):
-    """The learner. Its state: what is fitted to each task, by name."""
+    """The transfer baseline. Its state holds the weights fitted to each task, by name."""
 
     settings: TransferSettings
     net: Classifier
@@ -88,7 +88,7 @@ class Transfer(FewShot):
         return Classifier(self.settings.encoder(self.kind), self.classes or 1)
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
-        """Of telling all training classes apart, with all examples of the episodes at once."""
+        """The loss of classifying the episodes' examples among all training classes; in regression the squared error."""
         x = torch.cat([episode.support.x, episode.query.x], 1).flatten(0, 1)
         y = torch.cat([episode.support.y, episode.query.y], 1)
         prediction = self.net(x)
@@ -99,7 +99,7 @@ class Transfer(FewShot):
         return functional.cross_entropy(prediction, target), {"training_accuracy": accuracy}
 
     def begin(self, num_tasks: int) -> State:
-        """A head of zeros for each task, and with `fit` all a copy of the other weights; regression: the head as trained."""
+        """Per task a zero head (regression: a copy of the trained head) and, with `fit` all, a copy of the other weights."""
         head = {name: value.detach() for name, value in self.net.head.named_parameters(prefix="head")}
         if self.classes:
             head = {name: value.new_zeros(self.ways, *value.shape[1:]) for name, value in head.items()}
@@ -134,21 +134,21 @@ class Transfer(FewShot):
 
 
 def _scaled(features: Tensor, classes: int) -> Tensor:
-    """Features of classifiers at length sqrt(size), entries around 1, so that one learning rate fits all."""
+    """Scale a classifier's features to length sqrt(size), entries around 1, so that one learning rate fits all."""
     return functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5 if classes else features
 
 
 class Nearest(Comparing):
-    """The answer of the nearest example of the support, by raw pixels, bags of features or vectors of texts, or numbers."""
+    """Predicts the target of the nearest support example: distances are between raw inputs, or between texts' vectors."""
 
     regression = True
 
     def build(self) -> nn.Module:
-        """Nothing to learn."""
+        """An identity network, without parameters."""
         return nn.Identity()
 
     def features(self, x: Tensor) -> Tensor:
-        """Examples as vectors (tasks, n, size); texts at length 1."""
+        """Examples as vectors (tasks, n, size); texts, as sentence vectors or bags of features, have length 1."""
         if self.kind.name == "vector":
             return functional.normalize(x, dim=-1)
         if self.kind.name != "text":
@@ -158,7 +158,7 @@ class Nearest(Comparing):
         return functional.normalize(bags, dim=-1)
 
     def compare(self, state: State, features: Tensor) -> Tensor:
-        """Minus the squared distance to the nearest of each class; regression: the value of the nearest."""
+        """Minus the squared distance to the nearest example of each class; regression: the value of the nearest example."""
         support, targets = state["features"], state["targets"]
         distance = squared_distances(features, support)
         if targets.is_floating_point():
@@ -167,5 +167,5 @@ class Nearest(Comparing):
         return -distance.unsqueeze(2).masked_fill(other, torch.inf).amin(-1)
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
-        """Nothing to learn."""
+        """Do nothing."""
         return {}

@@ -1,7 +1,7 @@
-"""MAML for data sets (Finn et al. 2017), with the inner loop that robots adapt by, and MAML++'s additions.
+"""MAML for data sets (Finn et al. 2017), with options from MAML++.
 
-FOMAML, ANIL, BOIL and Meta-SGD are settings of the inner loop (`metarl.optim.inner_loop`); learned rates of each step's own
-and the multi-step loss are those of MAML++ (Antoniou et al. 2019, sections 4.1 and 4.4).
+It shares the inner loop (`metarl.optim.inner_loop`) with MAML for control; FOMAML, ANIL, BOIL and Meta-SGD are settings of
+it. Learned rates per step and the multi-step loss come from MAML++ (Antoniou et al. 2019, sections 4.1 and 4.4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,12 @@ class MAMLSettings(InnerSettings, OuterSettings):
     test_steps: int | None = None
     """Inner steps outside training; default: as in training."""
     rates_by_step: bool = False
-    """Learned rates of each inner step's own (MAML++)."""
+    """Learn separate rates for each inner step (MAML++)."""
     transductive: bool = False
-    """Images: normalise the queries of an episode by their own statistics, not by those of the support, as the paper's code
-    does. It is more accurate; but an answer then depends on what else is asked, and in an evaluation that is every class
-    alike."""
+    """Images: normalise an episode's queries by their own statistics instead of the support's, as the paper's code does. This
+    is more accurate, but a prediction then depends on the other queries, which in an evaluation cover all classes equally."""
     multi_step_loss: int = 0
-    """Outer steps over which the loss moves from the answers after all inner steps to those after the last (MAML++)."""
+    """Outer steps over which the loss shifts from the predictions after every inner step to those after the last (MAML++)."""
 
     def __post_init__(self) -> None:
         InnerSettings.__post_init__(self)
@@ -52,7 +51,7 @@ PRESETS = {
         "default": Preset(MAMLSettings()),
         "omniglot": Preset(MAMLSettings(), {"steps": 7000}),
         "clinc150": Preset(MAMLSettings(channels=256), {"steps": 300}),
-        # as in section 5.1 and appendix A.2, but for the falling learning rate
+        # as in section 5.1 and appendix A.2, except that the learning rate decays
         "sinusoid": Preset(
             MAMLSettings(inner_lr=0.01, channels=40), {"steps": 20_000, "shots": 10, "queries": 10, "meta_batch": 25}
         ),
@@ -61,13 +60,13 @@ PRESETS = {
 
 
 class MAML(FewShot):
-    """The learner.
+    """MAML for few-shot learning.
 
-    Its state: each task's own parameters, and the statistics of its support (None: there was none).
+    Its state holds each task's own parameters and the normalisation statistics of its support (None: not measured).
 
     Attributes:
-        rates: learning rates of each inner step, or of all steps.
-        meta: what the outer step moves: the network's parameters by name, and learned rates as "rate.<step>.<name>".
+        rates: learning rates, one dict per inner step or one for all steps.
+        meta: parameters that the outer step updates: the network's, by name, and learned rates as "rate.<step>.<name>".
     """
 
     any_ways = False
@@ -87,17 +86,17 @@ class MAML(FewShot):
             self.meta |= {f"rate.{i}.{k}": nn.Parameter(v) for i, rates in enumerate(self.rates) for k, v in rates.items()}
 
     def build(self) -> nn.Module:
-        """The network that tasks adapt."""
+        """The network that adapts to each task."""
         return task_network(self.kind, self.settings.channels)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """See `FewShot.parameters`."""
         return self.meta
 
-    # ------------------------------------------------------------------ the verbs
+    # ------------------------------------------------------------------ methods of `Learner`
 
     def begin(self, num_tasks: int) -> State:
-        """The shared weights for every task."""
+        """A copy of the shared weights for each task."""
         detached = {name: value.detach() for name, value in self.meta.items()}
         return {"params": stacked(_own(detached), num_tasks), "statistics": None}
 
@@ -111,22 +110,22 @@ class MAML(FewShot):
         return self.settings.test_steps or self.settings.inner_steps
 
     def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
-        """The states after each of these numbers of inner steps. See `metarl.evaluation.fewshot_diagnostics.Stepwise`."""
+        """The state after each of the given numbers of inner steps. See `metarl.evaluation.fewshot_diagnostics.Stepwise`."""
         found = [state["params"], *self._adapted(self.meta, state["params"], support, max(counts))]
         return [self._state(self.meta, found[n], support) if n else state for n in counts]
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
-        """Each task's own network. See `FewShot`."""
+        """The predictions of each task's own network. See `FewShot`."""
         return self._answers(self.meta, state, query), state
 
     def _state(self, meta: Mapping[str, Tensor], params: Params, support: Examples) -> State:
-        """Parameters, and the statistics of the support by them, where they are used."""
+        """A state: the parameters and, unless transductive, the statistics of the support under them."""
         if self.settings.transductive:
             return {"params": params, "statistics": None}
         return {"params": params, "statistics": self._forward(params, self.net.shared(support.x, meta), None)[1]}
 
     def _adapted(self, meta: Mapping[str, Tensor], params: Params, support: Examples, steps: int) -> list[Params]:
-        """The parameters after each of some inner steps."""
+        """The parameters after each inner step."""
         x, found = self.net.shared(support.x, meta), []
         for i in range(steps):
             params = adapt(
@@ -149,14 +148,14 @@ class MAML(FewShot):
         return vmap(self.net, (0, 0, None if statistics is None else 0))(params, x, statistics)
 
     def _rates(self, meta: Mapping[str, Tensor], step: int) -> Params:
-        """Of an inner step; steps beyond those of training take the last ones."""
+        """The learning rates of an inner step; steps beyond those of training use the last ones."""
         i = min(step, len(self.rates) - 1)
         return {name: meta.get(f"rate.{i}.{name}", rate) for name, rate in self.rates[i].items()}
 
     # ------------------------------------------------------------------ the outer step
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
-        """Of the answers after adaptation."""
+        """The loss of the predictions after adaptation."""
         start = stacked(_own(self.meta), len(episode.support.x))
         adapted = self._adapted(self.meta, start, episode.support, self.settings.inner_steps)
         weights, target = self._loss_weights(), episode.query.y
@@ -166,14 +165,14 @@ class MAML(FewShot):
         return loss, {self.kind.measure: float(by_task(answers[-1].detach(), target).mean())}
 
     def _loss_weights(self) -> list[float]:
-        """Of the answers after each inner step: all on the last, or, at first, shared out (MAML++)."""
+        """Loss weight of the predictions after each inner step: all on the last; MAML++ starts with equal weights."""
         steps, s = self.settings.inner_steps, self.settings
         early = max(0.0, 1 - self.updates / s.multi_step_loss) / steps if s.multi_step_loss else 0.0
         return [*[early] * (steps - 1), 1 - early * (steps - 1)]
 
     @torch.no_grad()
     def observe(self, episodes: Sequence[Episode]) -> None:
-        """What stands in for the statistics of a support: their mean over these supports, by the shared weights."""
+        """Set the statistics used without a support: their mean over these supports, under the shared weights."""
         support = torch.cat([episode.support.x for episode in episodes])
         statistics = self._forward(self.begin(len(support))["params"], self.net.shared(support, self.meta), None)[1]
         for running, found in zip(self.net.running, statistics):
@@ -183,7 +182,7 @@ class MAML(FewShot):
     # ------------------------------------------------------------------ checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """See `FewShot.state_dict`; learned rates too."""
+        """See `FewShot.state_dict`; adds the learned rates."""
         return {**super().state_dict(), "rates": {name: v for name, v in self.meta.items() if name.startswith("rate.")}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -195,5 +194,5 @@ class MAML(FewShot):
 
 
 def _own(params: Mapping[str, Tensor]) -> Params:
-    """The network's parameters that each task has for itself."""
+    """The parameters of which each task has its own copy."""
     return {name: value for name, value in params.items() if name != EMBEDDING and not name.startswith("rate.")}

@@ -1,4 +1,4 @@
-"""Matching networks (Vinyals et al. 2016): a query's label is the support's labels, weighted by attention."""
+"""Matching networks (Vinyals et al. 2016): predict a query's label as an attention-weighted mean of the support's labels."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,12 @@ class MatchingSettings(EncoderSettings):
     """Settings of matching networks."""
 
     context: bool = False
-    """Full context embeddings: features of the support depend on the whole support, those of a query on it too."""
+    """Full context embeddings: the features of support and queries depend on the whole support."""
     reads: int = 5
-    """Steps in which a query's feature reads the support (with context)."""
+    """With context: steps in which a query's features attend to the support."""
     temperature: float = 0.1
-    """Cosines are divided by this before the softmax. The paper has none, that is 1: then the right one of 20 classes gets at
-    most e^2 / (e^2 + 19) = 28 % of the attention."""
+    """Temperature of the softmax over cosines. The paper uses none (1), which gives the right one of 20 classes at most
+    e^2 / (e^2 + 19) = 28 % of the attention."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,7 +44,7 @@ class Context(nn.Module):
     """Full context embeddings (the paper's appendix A).
 
     Args:
-        size: of a feature.
+        size: size of the features.
         reads: steps of the query's attention.
     """
 
@@ -65,7 +65,7 @@ class Context(nn.Module):
         flat = features.flatten(0, 1)
         h = r = c = torch.zeros_like(flat)
         for _ in range(self.reads):
-            # h_k, c_k = LSTM(f'(x), [h_(k-1), r_(k-1)], c_(k-1));  h_k = h_k + f'(x): what is read enters the gates as h does
+            # h_k, c_k = LSTM(f'(x), [h_(k-1), r_(k-1)], c_(k-1));  h_k = h_k + f'(x); r enters the gates as h does
             h, c = self.query_lstm(torch.cat([flat, r], -1), (h, c))
             h = h + flat
             # a(h_k, g(x_i)) = softmax(h_k . g(x_i));  r_k = sum_i a g(x_i)
@@ -75,7 +75,7 @@ class Context(nn.Module):
 
 
 class Network(nn.Module):
-    """The encoder, and the context where it is wanted."""
+    """The encoder, and the context if `reads` is given."""
 
     def __init__(self, encoder: nn.Module, reads: int | None) -> None:
         super().__init__()
@@ -89,13 +89,13 @@ class Network(nn.Module):
 
 
 class Matching(Comparing):
-    """The learner."""
+    """Matching networks."""
 
     settings: MatchingSettings
     net: Network
 
     def build(self) -> nn.Module:
-        """The encoder, and its context."""
+        """The encoder, with context if set."""
         s = self.settings
         return Network(s.encoder(self.kind), s.reads if s.context else None)
 
@@ -103,7 +103,7 @@ class Matching(Comparing):
         """See `Comparing.graph`.
 
         Raises:
-            UserError: with context, whose LSTM torch's exporter writes for one number of examples only.
+            UserError: the learner has context, whose LSTM torch's exporter fixes to one number of examples.
         """
         if self.net.context is not None:
             raise UserError("matching with --context cannot be exported: torch fixes the number of examples there")

@@ -1,4 +1,4 @@
-"""Networks of few-shot learning: examples to features, and the networks that MAML adapts, one set of weights a task."""
+"""Networks of the few-shot learners: shared encoders, and the networks that MAML adapts with one set of weights per task."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -12,16 +12,16 @@ from metarl.datasets.features import BUCKETS, TEXTS
 from metarl.errors import UserError
 
 EMBEDDING = "embedding.weight"
-"""The parameter of a `TaskNetwork` that no task adapts: a copy a task would be too large."""
+"""The parameter of a `TaskNetwork` that all tasks share: one copy per task would be too large."""
 
 
 class Kind(NamedTuple):
-    """What examples and answers are.
+    """The kind of examples and predictions.
 
     Attributes:
-        name: image, text (feature ids), vector (texts, by a sentence encoder) or regression.
-        shape: of an example.
-        outputs: numbers of an answer: classes, or 1 for regression.
+        name: image, text (feature ids), vector (texts embedded by a sentence encoder) or regression.
+        shape: shape of an example.
+        outputs: size of a prediction: the number of classes, or 1 for regression.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Kind(NamedTuple):
 
     @property
     def measure(self) -> str:
-        """What answers are scored by."""
+        """The score of predictions: mse or accuracy."""
         return "mse" if self.name == "regression" else "accuracy"
 
 
 def encoder(kind: Kind, channels: int, bfloat16: Collection[str] = ()) -> "nn.Module":
-    """Examples (n, *shape) to features (n, output_size), for learners that compare them; bfloat16: see `PooledConv`."""
+    """A network from examples (n, *shape) to features (n, output_size), not for MAML; bfloat16: see `PooledConv`."""
     if kind.name == "image":
         return PooledConv(kind.shape, channels, bfloat16)
     if kind.name in TEXTS:
@@ -46,15 +46,15 @@ def encoder(kind: Kind, channels: int, bfloat16: Collection[str] = ()) -> "nn.Mo
 class PooledConv(nn.Module):
     """Four blocks of 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 pooling (Vinyals et al. 2016, section 4.1.1).
 
-    ReLU comes after the pooling, which gives the same numbers from a quarter of the work.
+    ReLU follows the pooling, which gives the same numbers with a quarter of the work.
 
-    In training whole batches of episodes are normalised; outside training what `measure_statistics` found stands in for
-    their statistics, so that no query is seen by another one.
+    In training, whole batches of episodes are normalised together. Outside training the statistics of `measure_statistics`
+    are used, so that queries do not affect each other.
 
     Args:
         shape: (channels, height, width) of an image.
-        channels: of each block.
-        bfloat16: types of devices that compute in it where gradients are wanted.
+        channels: channels of each block.
+        bfloat16: types of devices that compute in bfloat16 when gradients are enabled.
     """
 
     def __init__(self, shape: Sequence[int], channels: int, bfloat16: Collection[str] = ()) -> None:
@@ -71,7 +71,7 @@ class PooledConv(nn.Module):
         )
         self.output_size = channels * (shape[1] // 16) * (shape[2] // 16)
         for norm in _norms(self):
-            norm.track_running_stats = False  # shards are computed at the same time: none of them may write to the others'
+            norm.track_running_stats = False  # parallel shards must not write to shared statistics
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) to (n, output_size)."""
@@ -86,8 +86,8 @@ def _norms(net: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch normalisation the means over these batches as its running statistics."""
-    from torch.optim.swa_utils import update_bn  # it imports torch's compiler: two seconds
+    """Set the running statistics of batch normalisation to their means over these batches."""
+    from torch.optim.swa_utils import update_bn  # imports torch's compiler: two seconds
 
     norms = _norms(net)
     if norms:
@@ -99,13 +99,13 @@ def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class TextEncoder(nn.Module):
-    """A text's bag of features, and what two layers add to it: nothing at first, so that it begins as a bag of words.
+    """A text's bag of features plus the output of two layers, which is 0 at first: training starts from a bag of words.
 
-    Where texts are vectors of a sentence encoder, such a vector is in the bag's place, and no embedding is trained.
+    For texts embedded by a sentence encoder, their vectors replace the bag, and no embedding is trained.
 
     Args:
         kind: text or vector.
-        width: of the embeddings and the layers; of vectors, of the hidden layer alone.
+        width: width of the embeddings and the layers; for vectors, of the hidden layer alone.
     """
 
     def __init__(self, kind: Kind, width: int) -> None:
@@ -141,10 +141,10 @@ class Layers(nn.Module):
 
 
 def bag(x: Tensor, weight: Tensor | None) -> Tensor:
-    """The sum of the embeddings (ids, width) of feature ids (..., n), at the length sqrt(width); 0 stands for no feature.
+    """The sum of the embeddings (ids, width) of feature ids (..., n), scaled to length sqrt(width); id 0 is padding.
 
-    Of random embeddings, the products of such bags are about those of the counts of features. Without embeddings x are
-    vectors (..., width) already, and only their length changes.
+    With random embeddings, inner products of bags approximate those of the feature counts. Without embeddings x holds
+    vectors (..., width), which are only rescaled.
     """
     found = x if weight is None else functional.embedding(x, weight, padding_idx=0).sum(-2)
     return functional.normalize(found, dim=-1) * found.shape[-1] ** 0.5
@@ -155,45 +155,45 @@ def _silence(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-# --- What MAML adapts: a shared input, then layers and a head with each task's own weights
+# --- Networks that MAML adapts: a shared input, then layers and a head with each task's own weights
 
 
 class Statistics(NamedTuple):
-    """Of a layer's inputs over a task's support: mean and variance, (..., channels)."""
+    """Mean and variance of a layer's inputs over a task's support, (..., channels)."""
 
     mean: Tensor
     variance: Tensor
 
 
 Given = tuple[Statistics, ...]
-"""The statistics of all layers that normalise."""
+"""The statistics of all normalisation layers."""
 
 
 class TaskNetwork(nn.Module):
-    """Layers and a head as a function of their parameters; examples enter through `shared`, whose weights no task adapts.
+    """Layers and a head as a function of their parameters; `shared` first maps the examples with weights that do not adapt.
 
-    A module's parameters are only where a task begins: with those of a task put in, `torch.vmap` runs many tasks at once.
+    The module's own parameters are the tasks' initial ones. Given each task's parameters, `torch.vmap` runs many at once.
     """
 
     def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
-        """Examples (tasks, n, *shape) to what the layers take, by parameters that all tasks share."""
+        """Examples (tasks, n, *shape) to inputs of the layers, by parameters that all tasks share."""
         return x
 
     def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
-        """Of one task: inputs (n, ...) to outputs (n, outputs), and the statistics used; given: those of the support."""
+        """One task's inputs (n, ...) to outputs (n, outputs) and the statistics used; given: replaces the inputs' own."""
         raise NotImplementedError
 
     @property
     def running(self) -> Given:
-        """What stands in for the statistics of a support before there is one."""
+        """The statistics used before there is a support."""
         return ()
 
 
 class ConvNetwork(TaskNetwork):
-    """Four blocks of strided 3 x 3 convolution, normalisation and ReLU, their mean over the picture, a head.
+    """Four blocks of strided 3 x 3 convolution, normalisation and ReLU, then the mean over the image and a head.
 
-    As for Omniglot in Finn et al. 2017, section 5.2, but for the statistics: those of the task's support normalise support
-    and query alike, so that the answer to a query depends on the support and on itself, and not on what else is asked.
+    As for Omniglot in Finn et al. 2017, section 5.2, except for the statistics: those of the task's support normalise both
+    support and query, so that a prediction does not depend on the other queries.
     """
 
     mean: Tensor
@@ -220,7 +220,7 @@ class ConvNetwork(TaskNetwork):
         for i in range(4):
             x = functional.conv2d(x, params[f"convolutions.{i}.weight"], stride=2, padding=1)
             if given is None:
-                mean = x.mean((0, 2, 3))  # torch.var_mean is wrong under vmap: it takes the task for one of the dimensions
+                mean = x.mean((0, 2, 3))  # torch.var_mean is wrong under vmap: it counts the task as a dimension
                 statistics = Statistics(mean, (x - mean[:, None, None]).square().mean((0, 2, 3)))
             else:
                 statistics = given[i]
@@ -232,7 +232,7 @@ class ConvNetwork(TaskNetwork):
 
 
 class LayerNetwork(TaskNetwork):
-    """Two linear layers with ReLU and a head, for numbers; for texts as `TextEncoder`, all tasks sharing the embedding."""
+    """Two linear layers with ReLU and a head; for texts, `TextEncoder` and a head, with one embedding for all tasks."""
 
     def __init__(self, kind: Kind, channels: int) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ class LayerNetwork(TaskNetwork):
         return bag(x, params.get(EMBEDDING)) if self.text else x
 
     def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
-        """See `TaskNetwork`; there are no statistics."""
+        """See `TaskNetwork`; returns no statistics."""
         first, second, head = (
             (params[f"{n}.weight"], params[f"{n}.bias"]) for n in ("layers.linear.0", "layers.linear.1", "head")
         )
@@ -259,5 +259,5 @@ class LayerNetwork(TaskNetwork):
 
 
 def task_network(kind: Kind, channels: int) -> TaskNetwork:
-    """What MAML adapts for these examples."""
+    """The network that MAML adapts, for this kind of examples."""
     return ConvNetwork(kind, channels) if kind.name == "image" else LayerNetwork(kind, channels)

@@ -1,4 +1,4 @@
-"""Prototypical networks (Snell et al. 2017): a query is of the class whose mean feature is the nearest."""
+"""Prototypical networks (Snell et al. 2017): assign a query to the class with the nearest mean feature."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ class ProtoSettings(EncoderSettings):
 PRESETS = {
     "proto": {
         "default": Preset(ProtoSettings()),
-        "omniglot": Preset(ProtoSettings(), {"ways": 20, "meta_batch": 1}),  # more ways than it is tested with: section 3.1
+        "omniglot": Preset(ProtoSettings(), {"ways": 20, "meta_batch": 1}),  # more ways than at test time: section 3.1
         "clinc150": Preset(ProtoSettings(channels=256), {"steps": 300}),
     }
 }
 
 
 class Proto(Comparing):
-    """The learner."""
+    """Prototypical networks."""
 
     settings: ProtoSettings
 

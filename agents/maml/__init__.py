@@ -1,1 +1,1 @@
-"""MAML-TRPO and its relatives."""
+"""MAML-TRPO, ProMP, Reptile and multi-task PPO/TRPO: agents with one policy and an optional inner gradient step."""

@@ -1,12 +1,13 @@
-"""MAML for control and its kin: a policy whose weights one gradient step adapts to a task (Finn et al. 2017).
+"""MAML for control and related agents: a policy that adapts to a task by gradient steps (Finn et al. 2017).
 
-An iteration collects support trials with the shared policy, adapts each task's own copy (see `metarl.optim.inner_loop`),
-collects query trials with the copies, and moves the shared weights so that the copies do better. How they move is `outer`:
+An iteration collects support trials with the shared policy, adapts one copy of it per task (see
+`metarl.optim.inner_loop`), collects query trials with the copies, and updates the shared weights so that the copies
+perform better. The setting `outer` selects the update:
 
 trpo      MAML-TRPO: natural gradient through the inner step, within a KL limit (Finn et al. 2017, section 5.3)
 ppo       ProMP: clipped surrogate and a KL penalty on the policies before adaptation (Rothfuss et al. 2019); without
           inner steps it is PPO over all tasks
-reptile   towards the mean of the adapted weights (Nichol et al. 2018)
+reptile   a step towards the mean of the adapted weights (Nichol et al. 2018)
 """
 
 import logging
@@ -42,53 +43,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MAMLSettings(InnerSettings):
-    """Settings of MAML and its kin."""
+    """Settings of MAML and related agents."""
 
     layers: tuple[int, ...] = (128, 128)
-    """Sizes of the tanh layers."""
+    """Widths of the tanh layers."""
     std: float = 1.0
-    """Initial standard deviation of the actions (Box actions)."""
+    """Initial standard deviation of Box actions."""
     state_std: bool = False
-    """Whether the standard deviation depends on the state, or is one parameter for each entry of the action."""
+    """Let the standard deviation depend on the state; otherwise it is one parameter per entry of the action."""
     min_std: float = 0.05
     """Lower bound of the standard deviation."""
     gamma: float = 0.99
-    """Discount."""
+    """Discount factor."""
     lam: float = 0.95
     """Lambda of generalised advantage estimation."""
     inner_loss: str = "ratio"
-    """Form of the inner loss, whose gradients agree and whose second derivatives do not: ratio (of probabilities, times
-    the advantage: the low-variance curvature of ProMP), or log_prob (times the advantage)."""
+    """Inner loss: ratio (probability ratio times advantage, the low-variance curvature of ProMP) or log_prob
+    (log-probability times advantage). Both have the same gradient and different second derivatives."""
     sampling_credit: float = 0.0
-    """Weight of the credit that actions of the support get for the return after adaptation (E-MAML, Stadie et al. 2018)."""
+    """Weight of the credit that support actions get for the return after adaptation (E-MAML, Stadie et al. 2018)."""
     outer: str = "trpo"
-    """How the shared weights move: trpo, ppo (ProMP) or reptile."""
+    """Update of the shared weights: trpo, ppo (ProMP) or reptile."""
     max_kl: float = 0.01
-    """trpo: largest KL, mean over steps and tasks, between the adapted policies before and after the outer step."""
+    """trpo: limit of the KL between the adapted policies before and after the outer step, mean over steps and tasks."""
     cg_iterations: int = 10
     """trpo: iterations of conjugate gradient."""
     fvp_fraction: float = 0.25
-    """trpo: share of the steps, support and query, that Fisher products are computed on. Gradient and line search use all."""
+    """trpo: fraction of the support and query steps used for Fisher products. Gradient and line search use all."""
     backtrack: float = 0.8
-    """trpo: factor from one candidate of the line search to the next."""
+    """trpo: factor by which the line search shrinks the step from one candidate to the next."""
     backtracks: int = 15
-    """trpo: candidates of the line search."""
+    """trpo: number of candidates of the line search."""
     learning_rate: float = 1e-3
-    """ppo: learning rate of Adam; reptile: share of the way to the mean of the adapted weights."""
+    """ppo: learning rate of Adam; reptile: step towards the mean of the adapted weights, as a fraction of the distance."""
     epochs: int = 5
     """ppo: passes over an iteration's data."""
     minibatches: int = 1
-    """ppo: parts of each task's steps, each of which makes a step of Adam."""
+    """ppo: minibatches per epoch; each holds a part of every task's steps."""
     clip: float = 0.3
-    """ppo: how far the probability ratio may move from 1."""
+    """ppo: clipping range of the probability ratio around 1."""
     inner_kl: float = 5e-4
     """ppo: initial weight of the KL penalty on the policies that collected the support."""
     inner_kl_target: float | None = 0.01
-    """ppo: the weight is doubled or halved to keep that KL near this; None: it stays."""
+    """ppo: target of that KL; the penalty's weight doubles or halves to stay near it. None: the weight is constant."""
     entropy: float = 0.0
     """ppo: weight of the entropy bonus."""
     max_grad_norm: float | None = None
-    """ppo: largest norm of the gradient; longer ones are shortened."""
+    """ppo: clip the norm of the gradient to this; None: no clipping."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,23 +140,23 @@ PRESETS = {
     "multitask-ppo": {"default": Preset(_MULTITASK_PPO, {"episodes_per_trial": 2})},
     "multitask-trpo": {"default": Preset(MAMLSettings(inner_steps=0), {"episodes_per_trial": 2})},
 }
-"""Settings by agent and name: this project's own, and published ones."""
+"""Presets by agent and name: this project's settings and published ones."""
 
 
 class MAML(Agent):
-    """The agent.
+    """The MAML agent; its settings also make it ProMP, Reptile or a multi-task agent.
 
     Args:
         settings: see `MAMLSettings`.
-        observation_space, action_space: of one slot.
-        scale: input scale of the task; None: running statistics.
-        seed: of the initial weights and of what is drawn in updates.
-        device: where everything is computed.
-        total_iterations: length of training; nothing here depends on it.
+        observation_space, action_space: spaces of one slot.
+        scale: the tasks' fixed input scale; None: running statistics.
+        seed: seed of the initial weights and of the random draws in updates.
+        device: device of the computation.
+        total_iterations: length of training; unused.
 
     Attributes:
-        meta: what the outer step moves: the policy's parameters by name, and learned rates as "rate.<name>".
-        inner_kl: the present weight of ProMP's penalty.
+        meta: parameters that the outer step updates: the policy's, by name, and learned rates as "rate.<name>".
+        inner_kl: current weight of ProMP's KL penalty.
     """
 
     def __init__(
@@ -187,25 +188,25 @@ class MAML(Agent):
 
     @cached_property
     def optimizer(self) -> torch.optim.Adam:
-        """Adam, made when it is first needed: what torch imports with it takes two seconds."""
+        """Adam, made on first use: importing it takes torch two seconds."""
         return torch.optim.Adam(self.meta.values(), self.settings.learning_rate, eps=1e-5)
 
     def begin(self, num_tasks: int) -> Params:
-        """The shared weights for every task."""
+        """A copy of the shared weights for each task."""
         return stacked({name: value.detach() for name, value in self.policy.named_parameters()}, num_tasks)
 
     def predict(self, state: Params, query: PolicyInput) -> tuple[Distribution, Params]:
-        """Each task's own policy."""
+        """The distribution of each task's own policy over actions."""
         x = self.policy.scaler.observation(query.obs)
         return self.policy(x.unsqueeze(1), state).map(lambda t: t.squeeze(1)), state
 
     def adapt(self, state: Params, support: Rollout) -> Params:
-        """One inner step; a task whose policy would not be finite stays as it was."""
+        """One inner step; a task whose new policy is not finite keeps its old weights."""
         if self.settings.inner_steps == 0:
             return state
         phase = self.phase(support)
         after = self.inner_step(state, phase, self.rates)
-        with torch.no_grad():  # weights may be finite and yet so large that nothing can be computed with them
+        with torch.no_grad():  # finite weights can be so large that the policy's output is not finite
             whole = finite(after) & phase.old.kl(self.policy(phase.x, after)).isfinite().all(1)
         if not whole.all():
             log.warning("the inner step of %d of %d tasks is not finite: they act as before", (~whole).sum(), len(whole))
@@ -213,7 +214,7 @@ class MAML(Agent):
         return after
 
     def graph(self, state: Params) -> Graph:
-        """What is exported: the policy of the state's first task."""
+        """The policy of the state's first task, for export."""
         return feed_forward(self.policy, {name: value[0] for name, value in state.items()})
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
@@ -228,19 +229,19 @@ class MAML(Agent):
         self.policy.scaler.observe(*(torch.cat(parts) for parts in zip(*seen)))
         return metrics
 
-    # ------------------------------------------------------------------ what the outer steps are made of
+    # ------------------------------------------------------------------ parts of the outer steps
 
     def each(self, function: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
-        """The function of every item, side by side on a CPU's cores; in order."""
+        """Apply the function to each item, in parallel on a CPU's cores; results keep the order of the items."""
         return self._workers.map(function, items) if self.device.type == "cpu" else list(map(function, items))
 
     def split(self, meta: Params) -> tuple[Params, Params]:
-        """Policy parameters and learning rates of `meta` or of something in its place."""
+        """Split `meta`, or a dict with the same keys, into policy parameters and learning rates."""
         rates = {name.removeprefix("rate."): value for name, value in meta.items() if name.startswith("rate.")}
         return {name: value for name, value in meta.items() if not name.startswith("rate.")}, rates or self.rates
 
     def chain(self, meta: Params, group: Group, steps: int | None = None) -> list[Params]:
-        """The parameters of each task that collect phase 0, 1, ...: before, and after each inner step."""
+        """Each task's parameters before and after each inner step; entry i collects phase i."""
         policy, rates = self.split(meta)
         chain = [stacked(policy, len(group[0].x))]
         for phase in group[: self.settings.inner_steps if steps is None else steps]:
@@ -252,7 +253,7 @@ class MAML(Agent):
         return adapt(params, partial(self._inner_loss, phase), [rates], first_order=self.settings.first_order)
 
     def _inner_loss(self, phase: Phase, params: Params) -> Tensor:
-        """(G,): the mean over each task's own steps."""
+        """The inner loss of each task, a mean over its own steps, (G,)."""
         log_prob = self.policy(phase.x, params).log_prob(phase.action)
         # L = -E[pi / pi_old A]   or   L = -E[log pi A]
         factor = (log_prob - phase.log_prob).exp() if self.settings.inner_loss == "ratio" else log_prob
@@ -263,7 +264,7 @@ class MAML(Agent):
         return (distribution.log_prob(phase.action) - phase.log_prob).exp()
 
     def credit(self, chain: list[Params], group: Group) -> Tensor:
-        """E-MAML's term, (G,): what the support's actions get for the return after adaptation."""
+        """E-MAML's term, (G,): the credit of the support's actions for the return after adaptation."""
         terms = [
             (self.ratio(self.policy(phase.x, params), phase) * phase.credit * phase.weight).sum(1)
             for phase, params in zip(group[:-1], chain)
@@ -271,7 +272,7 @@ class MAML(Agent):
         return self.settings.sampling_credit * torch.stack(terms).sum(0)
 
     def phase(self, rollout: Rollout) -> Phase:
-        """What a rollout means to the update, the task first."""
+        """A rollout as data of the update; the task is the first axis."""
         with torch.no_grad():
             x = self.policy.scaler.observation(rollout.query.obs)
             weight = rollout.valid / rollout.valid.sum(0).clamp(min=1)
@@ -282,9 +283,10 @@ class MAML(Agent):
             return Phase(x, action, log_prob, old, advantage, weight, credit=torch.zeros_like(advantage))
 
     def advantages(self, rollout: Rollout, x: Tensor) -> Tensor:
-        """Advantages (T, N), standardised within each task; episodes end where they end, nothing comes after.
+        """Advantages (T, N), standardised within each task; the return after the end of an episode counts as 0.
 
-        The baseline is linear in scaled observations x, their squares and the time in the episode, for each task.
+        The baseline is fitted per task and is linear in the scaled observations x, their squares, and powers of the time in
+        the episode.
         """
         s, valid = self.settings, rollout.valid
         reward = torch.where(valid, rollout.reward, 0.0).double()
@@ -299,11 +301,11 @@ class MAML(Agent):
         return standardise_by_task(gae(reward, value, s.gamma, s.lam, valid, rollout.done), valid).float()
 
     def _credited(self, phases: list[Phase], batches: list[Rollout]) -> list[Phase]:
-        """The phases with the credit of their rows, R - b scaled to mean 0 and standard deviation 1 over the support.
+        """Give each row of the phases its credit: R - b, scaled to mean 0 and standard deviation 1 over the support.
 
-        R is the task's mean return of an episode after adaptation. b, the task's own baseline, is that of the phase's *other*
-        episodes: it does not depend on the actions that it judges, and an easy task earns nothing by being easy. A phase of
-        one episode has no others: b is then the mean of R over the tasks.
+        R is the task's mean episode return after adaptation. The baseline b is the task's mean return over the *other*
+        episodes of the phase: it does not depend on the actions that it judges, and easy tasks get no credit for being easy.
+        If a phase has only one episode, b is the mean of R over the tasks.
         """
         if self.settings.inner_steps == 0 or self.settings.sampling_credit == 0:
             return phases
@@ -322,14 +324,14 @@ class MAML(Agent):
         ] + phases[-1:]
 
     def _groups(self, phases: list[Phase]) -> list[Group]:
-        """On a CPU each task by itself, for as many cores as there are; on a GPU all tasks at once."""
+        """Groups of tasks to compute together: one task per group on a CPU, to use all cores; all tasks at once on a GPU."""
         n = len(phases[0].x)
         if self.device.type != "cpu":
             return [tuple(phases)]
         return [tuple(phase.map(lambda t, i=i: t[i : i + 1]) for phase in phases) for i in range(n)]  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and statistics, learned rates, Adam's moments, the penalty's weight."""
+        """Weights, running statistics, learned rates, Adam's moments and the weight of the KL penalty."""
         learned = self.rates if self.settings.rates != "fixed" else {}
         return {"policy": self.policy.state_dict(), "rates": learned, "optimizer": self.moments(), "inner_kl": self.inner_kl}
 

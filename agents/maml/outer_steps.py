@@ -1,7 +1,7 @@
-"""The outer steps of MAML and its kin: how the shared weights move, given every task's support and query.
+"""The outer steps of MAML and related agents: update the shared weights from every task's support and query.
 
-Tasks come in groups that are computed side by side; sums over groups run in their order, so that results do not depend
-on the number of cores.
+`MAML.update` calls them. Groups of tasks are computed in parallel and summed in a fixed order, so results do not depend on
+the number of cores.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from metarl.optim.inner_loop import Params, finite, flatten, unflatten
 from metarl.optim.trust_region import Candidate, conjugate_gradient, line_search, linearise
 
 ROUNDING = 1e-6
-"""A rise of the surrogate, a mean over steps of advantages around 1 in size in float32, that is none."""
+"""Surrogate improvements up to this count as float32 rounding; the surrogate averages advantages of size about 1."""
 
 
 def _leaves(meta: Params) -> Params:
-    """The same values, each the start of a graph of its own."""
+    """The same values as leaves of a new autograd graph."""
     return {name: value.detach().requires_grad_() for name, value in meta.items()}
 
 
@@ -41,7 +41,7 @@ def trpo_surrogate(agent: MetaPolicy, group: Group, chain: list[Params]) -> tupl
 
 
 def ppo_surrogate(agent: MetaPolicy, group: Group, chain: list[Params]) -> tuple[Tensor, Tensor]:
-    """ProMP's objective and KL(old || new) before adaptation of each task, (G,) each (Rothfuss et al. 2019, section 5.2)."""
+    """ProMP's objective and pre-adaptation KL(old || new) of each task, (G,) each (Rothfuss et al. 2019, section 5.2)."""
     s, query, distribution = agent.settings, group[-1], agent.policy(group[-1].x, chain[-1])
     ratio = agent.ratio(distribution, query)
     # E[min(r A, clip(r, 1 - eps, 1 + eps) A)]
@@ -56,9 +56,9 @@ def ppo_surrogate(agent: MetaPolicy, group: Group, chain: list[Params]) -> tuple
 
 
 def _gradient(agent: MetaPolicy, surrogate: Callable[..., tuple[Tensor, Tensor]], group: Group) -> tuple[Any, Tensor, Tensor]:
-    """The tasks of the group that stay finite, the sums of their surrogate and KL (2,), and the surrogate's gradient.
+    """The finite tasks of the group, the sums of their surrogate and KL (2,), and the gradient of the summed surrogate.
 
-    A task whose adapted weights, surrogate or gradient is not finite is left out.
+    Drops tasks whose adapted weights, surrogate, KL or gradient is not finite.
     """
     while True:
         leaves = _leaves(agent.meta)
@@ -79,10 +79,10 @@ def _gradient(agent: MetaPolicy, surrogate: Callable[..., tuple[Tensor, Tensor]]
 def _mean_gradient(
     agent: MetaPolicy, surrogate: Callable[..., tuple[Tensor, Tensor]], groups: list[Group]
 ) -> tuple[list[Group], int, Tensor, Tensor]:
-    """The groups without their failing tasks, how many tasks are left, mean surrogate and KL (2,), and the mean gradient.
+    """The groups without failed tasks, the number of tasks left, mean surrogate and KL (2,), and the mean gradient.
 
     Raises:
-        NonFiniteError: more than half of the tasks failed.
+        NonFiniteError: more than half of the tasks failed, or the mean gradient is not finite.
     """
     found = agent.each(partial(_gradient, agent, surrogate), groups)
     kept = [group for group, _, _ in found if group is not None]
@@ -122,7 +122,7 @@ def trpo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Me
         "cg_residual": float(residual.norm() / gradient.norm().clamp(min=1e-30)),
         "grad_norm": float(gradient.norm()),
     }
-    if not curvature > 0 or not np.isfinite(curvature):  # no gradient, or a Fisher matrix that is none: nothing to follow
+    if not curvature > 0 or not np.isfinite(curvature):  # zero gradient, or a broken Fisher product: no direction to follow
         return metrics
     found = line_search(
         start,
@@ -140,10 +140,10 @@ def trpo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Me
 
 
 def _fisher(agent: MetaPolicy, shift: float, group: Group) -> Callable[[Tensor], Tensor]:
-    """v -> the group's sum of J' F J v: Gauss-Newton, J through the inner steps, F of the query's distributions.
+    """v -> the group's sum of J' F J v (Gauss-Newton): J goes through the inner steps, F is of the query's distributions.
 
-    It equals the Hessian of the KL at the weights that collected the data. Computed on evenly spaced steps, the first at
-    random: `fvp_fraction` of them.
+    The product equals that with the Hessian of the KL at the weights that collected the data. It uses a fraction
+    `fvp_fraction` of the steps, evenly spaced from a random first one.
     """
     some = tuple(_spread(phase, agent.settings.fvp_fraction, shift) for phase in group)
     leaves, query = _leaves(agent.meta), some[-1]
@@ -159,10 +159,10 @@ def _fisher(agent: MetaPolicy, shift: float, group: Group) -> Callable[[Tensor],
 
 
 def _spread(phase: Phase, share: float, shift: float) -> Phase:
-    """A share of the steps, evenly spaced over those that there are: episodes may have ended early."""
+    """A fraction of the steps, evenly spaced over the valid ones: episodes may have ended early."""
     there = phase.weight.any(0).nonzero().squeeze(1)
     if not len(there):
-        return phase.rows(there.new_zeros(1))  # a step without weight
+        return phase.rows(there.new_zeros(1))  # one step of weight 0
     n = len(there)
     taken = max(1, round(share * n))
     rows = ((torch.arange(taken, device=there.device) + shift) * (n / taken)).long().clamp(max=n - 1)
@@ -170,14 +170,14 @@ def _spread(phase: Phase, share: float, shift: float) -> Phase:
 
 
 def _measure(agent: MetaPolicy, point: Tensor, group: Group) -> Tensor:
-    """Sums over the group of surrogate and KL with other shared weights, (2,); it adapts again."""
+    """Sums over the group of surrogate and KL at other shared weights, (2,), with the tasks adapted again."""
     with torch.no_grad():
         surrogate, kl = trpo_surrogate(agent, group, agent.chain(unflatten(point, agent.meta), group))
         return torch.stack([surrogate.sum(), kl.sum()])
 
 
 def ppo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Metrics:
-    """Several steps of Adam on ProMP's objective; without inner steps that is PPO over all tasks."""
+    """Several Adam steps on ProMP's objective; without inner steps this is PPO over all tasks."""
     s, sums, failed, updates = agent.settings, torch.zeros(3), 0, 0
     for _ in range(s.epochs):
         orders = [torch.from_numpy(rng.permutation(phase.x.shape[1])).to(agent.device) for phase in groups[0]]
@@ -195,7 +195,7 @@ def ppo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Met
             sums, updates = sums + torch.stack([*figures, norm]).cpu(), updates + 1
     surrogate, kl, norm = (sums / updates).tolist()
     if s.inner_steps and s.inner_kl_target is not None:
-        # eta doubles where the KL is above 1.5 times its target, and halves where it is below target / 1.5
+        # eta doubles if the KL is above 1.5 times its target, and halves if it is below target / 1.5
         last = float(figures[1])
         agent.inner_kl *= 2.0 if last > 1.5 * s.inner_kl_target else 0.5 if last < s.inner_kl_target / 1.5 else 1.0
     return {
@@ -208,7 +208,7 @@ def ppo(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Met
 
 
 def reptile(agent: MetaPolicy, groups: list[Group], rng: np.random.Generator) -> Metrics:
-    """theta += epsilon * mean(theta_i - theta), theta_i after a step on the query too (Nichol et al. 2018, algorithm 2)."""
+    """theta += epsilon * mean(theta_i - theta); theta_i includes a step on the query (Nichol et al. 2018, algorithm 2)."""
 
     def moved(group: Group) -> Tensor:
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Agents of stable-baselines3."""
+"""PPO and SAC of stable-baselines3 as metarl agents."""

@@ -1,10 +1,10 @@
-"""stable-baselines3's PPO and SAC as agents: transfer learning, to stand beside meta-learning.
+"""stable-baselines3's PPO and SAC as agents, as a transfer-learning baseline.
 
-They train as SB3 trains them, by its own `learn`, on a task drawn anew for every episode. On a new task they are fine-tuned
-(`adapt`): each task gets a copy of all that was learned, the optimiser's moments too, and SB3's own `train` goes on with it on
-the episodes of that task.
+SB3's own `learn` trains them, with a new random task for every episode. On a new task `adapt` fine-tunes them: each task
+gets a copy of the weights and of the optimiser's moments, and SB3's own `train` continues with it on the episodes of that
+task.
 
-Importing this module needs no stable-baselines3; making an agent does.
+Importing this module does not need stable-baselines3; constructing an agent does.
 """
 
 import logging
@@ -36,18 +36,18 @@ log = logging.getLogger("metarl")
 
 @dataclass(frozen=True)
 class SB3Settings:
-    """Settings that the agents of stable-baselines3 share; names are SB3's."""
+    """Settings shared by the agents of stable-baselines3, under SB3's names."""
 
     learning_rate: float = 3e-4
     """Learning rate of Adam."""
     gamma: float = 0.99
-    """Discount."""
+    """Discount factor."""
     net_arch: tuple[int, ...] = (128, 128)
-    """Sizes of the hidden layers of each network."""
+    """Widths of the hidden layers of each network."""
     normalize_reward: bool = True
     """Divide rewards by the running standard deviation of the discounted return (SB3's VecNormalize)."""
     fit_every: int = 1
-    """Fine-tuning: episodes of a new task between updates."""
+    """Fine-tuning: episodes on a new task between updates."""
 
     def __post_init__(self) -> None:
         if not self.net_arch:
@@ -60,29 +60,29 @@ class PPOSettings(SB3Settings):
     """Settings of SB3's PPO."""
 
     n_steps: int | None = None
-    """Steps of each slot between updates; they must divide those of an iteration. None: an episode."""
+    """Steps per slot between updates; must divide a slot's steps per iteration. None: one episode."""
     batch_size: int = 100
-    """Steps in a minibatch."""
+    """Steps per minibatch."""
     n_epochs: int = 10
     """Passes over the data of an update."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     clip_range: float = 0.2
-    """How far the probability ratio may move from 1."""
+    """Clipping range of the probability ratio around 1."""
     normalize_advantage: bool = True
     """Standardise advantages within each minibatch."""
     ent_coef: float = 0.0
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
-    """Weight of the value function's loss."""
+    """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Largest norm of the gradient; longer ones are shortened."""
+    """Clip the norm of the gradient to this."""
     target_kl: float | None = None
-    """Where set: an update ends early at 1.5 times this KL."""
+    """Stop an update early when the KL exceeds 1.5 times this; None: no early stopping."""
     log_std_init: float = 0.0
-    """Logarithm of the initial standard deviation (Box actions)."""
+    """Logarithm of the initial standard deviation of Box actions."""
     fit_epochs: int = 10
-    """Fine-tuning: passes over the new task's episodes in an update."""
+    """Fine-tuning: passes over the new task's episodes per update."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,11 +103,11 @@ class PPOSettings(SB3Settings):
 
 
 PRESETS = {"sb3-ppo": {"default": Preset(PPOSettings())}}
-"""Settings by agent and name."""
+"""Presets by agent and name."""
 
 
 class Played(NamedTuple):
-    """Steps of tasks, (num_tasks, steps, ...), or of one task, (steps, ...); see `Rollout`."""
+    """Steps of several tasks, (num_tasks, steps, ...), or of one task, (steps, ...); see `Rollout` for the fields."""
 
     obs: Tensor
     action: Tensor
@@ -119,7 +119,7 @@ class Played(NamedTuple):
 
     @classmethod
     def of(cls, rollout: Rollout) -> "Played":
-        """A rollout's steps, the task first."""
+        """The steps of a rollout; the task is the first axis."""
         r = rollout
         fields = (r.query.obs, r.action, r.reward, r.next_obs, r.done, r.terminated, r.valid)
         return cls(*(field.transpose(0, 1) for field in fields))
@@ -130,20 +130,20 @@ class Played(NamedTuple):
 
 
 class SB3Agent(Agent):
-    """What both have in common.
+    """Base class of `SB3PPO` and `SB3SAC`.
 
     Args:
-        settings: see the agent's.
-        observation_space, action_space: of one slot.
-        scale: input scale of the task; None: running statistics, moved after each iteration.
-        seed: of the initial weights and of what SB3 draws.
-        device: where everything is computed.
-        total_iterations: length of training; nothing here depends on it.
+        settings: `PPOSettings` or `SACSettings`.
+        observation_space, action_space: spaces of one slot.
+        scale: the tasks' fixed input scale; None: running statistics, updated after each iteration.
+        seed: seed of the initial weights and of SB3's random draws.
+        device: device of the computation.
+        total_iterations: length of training; unused.
 
     Attributes:
-        model: SB3's algorithm, as trained.
-        tuner: another one, into which the copies of tasks are put to be fine-tuned.
-        rewards: statistics of returns, `VecNormalize`'s.
+        model: the SB3 algorithm that `iterate` trains.
+        tuner: a second SB3 algorithm, into which a task's copy is loaded to fine-tune it.
+        rewards: running statistics of returns, as `VecNormalize` keeps them.
 
     Raises:
         UserError: stable-baselines3 is not installed.
@@ -171,27 +171,27 @@ class SB3Agent(Agent):
         with self.sb3.seeded(generator(seed, WEIGHTS)):
             self.model = self._make()
         self.rewards = self.sb3.RunningMeanStd(shape=())
-        self._size = 0  # slots that the model's buffer was made for
+        self._size = 0  # number of slots of the model's buffer
 
     def _make(self) -> Any:
-        """The algorithm, untrained."""
+        """An untrained SB3 algorithm."""
         raise NotImplementedError
 
     def _update_every(self, env: Any) -> int:
-        """Steps of each slot between updates."""
+        """Steps per slot between updates."""
         raise NotImplementedError
 
     def _prepare(self, env: Any) -> None:
-        """Make the model's buffer, for as many slots as the environment has."""
+        """Create the model's buffer for the environment's number of slots."""
         raise NotImplementedError
 
     def _fit(self, model: Any, played: Played) -> None:
-        """Go on training on the steps of one task."""
+        """Continue training the model on the steps of one task."""
         raise NotImplementedError
 
     @cached_property
     def tuner(self) -> Any:
-        """See the class; made when it is first needed."""
+        """See the class; made on first use."""
         with self.sb3.seeded(generator(self.seed, WEIGHTS)):
             return self._make()
 
@@ -202,18 +202,18 @@ class SB3Agent(Agent):
             raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
-        """All that was learned, for every task."""
+        """A copy of the learned weights and optimiser moments for each task."""
         return stacked(self.sb3.tensors(self.model), num_tasks)
 
     def _hidden(self, state: Mapping[str, Tensor], query: PolicyInput, layers: nn.Sequential, name: str) -> Tensor:
-        """What each task's own layers make of its scaled observation, (num_tasks, 1, features)."""
+        """Apply each task's own layers to its scaled observation; returns (num_tasks, 1, features)."""
         x = self.sb3.scalers(self.model)[0].observation(query.obs).unsqueeze(1)
         for i, layer in enumerate(layers):
             x = linear_by_task(x, state, f"{name}.{i}") if isinstance(layer, nn.Linear) else layer(x)
         return x
 
     def adapt(self, state: dict[str, Tensor], support: Rollout) -> dict[str, Tensor]:
-        """Fine-tune each task's copy on its own steps; one whose weights would not be finite stays as it was."""
+        """Fine-tune each task's copy on its own steps; a task whose new weights are not finite keeps the old ones."""
         return self._tuned(state, Played.of(support))
 
     def _tuned(self, state: dict[str, Tensor], played: Played) -> dict[str, Tensor]:
@@ -232,11 +232,11 @@ class SB3Agent(Agent):
         return {name: torch.stack([row[name] for row in rows]) for name in state}
 
     def _rounds(self, before: Mapping[str, Tensor]) -> int:
-        """A number that grows from one update to the next: the stream of each is another."""
+        """Adam's step count, which grows with each update and so gives each update its own random stream."""
         return int(next(value for name, value in before.items() if name.endswith(".step")))
 
     def _scaled(self, reward: Tensor) -> np.ndarray:
-        """Rewards as the networks were trained on them; the statistics stay as they are."""
+        """Rewards, normalised as in training; the statistics are not updated."""
         plain = reward.cpu().numpy()
         if not self.settings.normalize_reward:
             return plain
@@ -244,7 +244,7 @@ class SB3Agent(Agent):
         return np.clip(plain / np.sqrt(self.rewards.var + 1e-8), -10, 10).astype(np.float32)
 
     def iterate(self, source: Any, iteration: int) -> Metrics:
-        """SB3's `learn` on the source's environment, for as many steps as an iteration has."""
+        """Run SB3's `learn` on the source's environment for one iteration's steps."""
         assert isinstance(source, Trials)
         s, env = self.settings, source.env
         steps = source.episodes * env.max_episode_steps
@@ -266,7 +266,7 @@ class SB3Agent(Agent):
         return self.sb3.figures(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, the optimisers' moments, statistics, and how many steps there were."""
+        """Weights, the optimisers' moments, running statistics, and the number of steps taken."""
         statistics = {key: torch.tensor(float(getattr(self.rewards, key)), dtype=torch.float64) for key in _STATISTICS}
         return {"model": self.sb3.tensors(self.model), "rewards": statistics, "steps": self.model.num_timesteps}
 
@@ -282,7 +282,7 @@ _STATISTICS = ("mean", "var", "count")
 
 
 def fill(buffer: Any, **columns: Any) -> None:
-    """Fill a buffer of SB3's, made for these steps of one slot, with tensors or arrays (steps, ...) by their names in it."""
+    """Fill an SB3 buffer, sized for these steps of one slot, with tensors or arrays (steps, ...), by the buffer's own names."""
     for name, values in columns.items():
         array = values.cpu().numpy() if isinstance(values, Tensor) else values
         getattr(buffer, name)[:] = array.reshape(getattr(buffer, name).shape)
@@ -343,19 +343,19 @@ class SB3PPO(SB3Agent):
         )
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:
-        """Each task's own policy."""
+        """The distribution of each task's own policy over actions."""
         features = self._hidden(state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net")
         out = linear_by_task(features, state, "policy.action_net").squeeze(1)
         log_std = state.get("policy.log_std")
         return Categorical(out) if log_std is None else Gaussian(out, log_std.expand_as(out)), state
 
     def _fit(self, model: Any, played: Played) -> None:
-        """PPO on the episodes just played, which the task's own policy collected."""
+        """PPO on the episodes that the task's own policy just collected."""
         policy, n, reward = model.policy, len(played.reward), self._scaled(played.reward).copy()
         with torch.no_grad():
             value, log_prob, _ = policy.evaluate_actions(played.obs, played.action)
             following = policy.predict_values(played.next_obs).flatten()
-        # as SB3 does it: where only the time was up, the value of what would have come stands in for it
+        # as in SB3: add the discounted value of the next state if only the time limit ended the episode
         cut = (played.done & ~played.terminated).cpu().numpy()
         reward[cut] += self.settings.gamma * following.cpu().numpy()[cut]
         buffer = self._buffer(model, n, 1)

@@ -1,4 +1,4 @@
-"""What the agents of stable-baselines3 are made of: its algorithms, given our input scales, seen as plain tensors."""
+"""Helpers for the SB3 agents: build SB3's algorithms with metarl's input scaling, and copy their tensors in and out."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: it says what to install where SB3 is missing
+from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: its error says how to install SB3
 from metarl.learner import NonFiniteError
 from metarl.nn.input_scaling import InputScale, InputScaler
 from metarl.nn.spaces import observation_size
@@ -27,12 +27,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize  #
 __all__ = ["PPO", "SAC", "ReplayBuffer", "RolloutBuffer", "RunningMeanStd"]
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter."""
+"""The entries of Adam's state for each parameter."""
 
 
 @contextmanager
 def seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Let SB3, which draws from torch's and numpy's global generators, draw from a stream of ours; then put theirs back."""
+    """Seed torch's and numpy's global generators, which SB3 draws from, with `rng`; restore both at the end."""
     before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**31)))
@@ -44,14 +44,14 @@ def seeded(rng: np.random.Generator) -> Iterator[None]:
 
 
 class Scaled(BaseFeaturesExtractor):
-    """Observations as all our agents see them (`InputScaler`), within SB3's policy: its statistics are buffers of that."""
+    """metarl's `InputScaler` as the features extractor of an SB3 policy; its statistics are buffers of the policy."""
 
     def __init__(self, observation_space: gymnasium.Space[Any], scale: InputScale | None) -> None:
         super().__init__(observation_space, observation_size(observation_space))
         self.scaler = InputScaler(self.features_dim, 0, scale)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(..., observation) to the same, scaled."""
+        """Scale observations; the shape (..., observation) stays the same."""
         return self.scaler.observation(observations)
 
 
@@ -63,24 +63,24 @@ def build(
     policy: dict[str, Any],
     **settings: Any,
 ) -> Any:
-    """An untrained algorithm of SB3 that is given its environments later.
+    """An untrained SB3 algorithm; its environments are set later.
 
     Args:
         algorithm: PPO or SAC.
-        policy: its `policy_kwargs`, beside the input scale.
-        settings: its own, by SB3's names.
+        policy: its `policy_kwargs`, to which this adds the input scaling.
+        settings: its settings, under SB3's names.
     """
     extractor = {"features_extractor_class": Scaled, "features_extractor_kwargs": {"scale": scale}}
     model = algorithm("MlpPolicy", None, policy_kwargs={**policy, **extractor}, _init_setup_model=False, **settings)
     model.observation_space, model.action_space = seen_by_sb3(observation_space), seen_by_sb3(action_space)
     model.n_envs = 1
-    model._setup_model()  # as SB3's own `load` does it
+    model._setup_model()  # as SB3's own `load` does
     model.set_logger(Logger(None, []))
     return model
 
 
 def optimizers(model: Any) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers of an algorithm by name."""
+    """An algorithm's optimisers by name."""
     if isinstance(model, PPO):
         return {"policy": model.policy.optimizer}
     temperature = {} if model.ent_coef_optimizer is None else {"ent_coef": model.ent_coef_optimizer}
@@ -88,26 +88,26 @@ def optimizers(model: Any) -> dict[str, torch.optim.Optimizer]:
 
 
 def _parameters(model: Any) -> dict[str, Tensor]:
-    """Weights, statistics, and SAC's temperature: the algorithm's own tensors by name."""
+    """Weights, running statistics and SAC's temperature: the algorithm's own tensors, by name."""
     found = {f"policy.{k}": v for k, v in (*model.policy.named_parameters(), *model.policy.named_buffers())}
     temperature = getattr(model, "log_ent_coef", None)
     return found if temperature is None else {**found, "log_ent_coef": temperature}
 
 
 def tensors(model: Any) -> dict[str, Tensor]:
-    """A copy of all that an algorithm has learned, by name: `_parameters`, and what its optimisers keep of each of them."""
+    """Copies of an algorithm's learned tensors by name: `_parameters`, and the optimisers' moments of each."""
     found = dict(_parameters(model))
     for name, optimizer in optimizers(model).items():
         for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
             fresh = dict(zip(MOMENTS, (torch.zeros(()), torch.zeros_like(parameter), torch.zeros_like(parameter))))
-            kept = optimizer.state.get(parameter) or fresh  # zeros: what Adam itself begins with
+            kept = optimizer.state.get(parameter) or fresh  # zeros: Adam's own initial state
             found |= {f"adam.{name}.{i}.{key}": kept[key] for key in MOMENTS}
     return {name: value.detach().clone() for name, value in found.items()}
 
 
 @torch.no_grad()
 def put(model: Any, found: dict[str, Tensor]) -> None:
-    """Give an algorithm what `tensors` gave."""
+    """Load into an algorithm the tensors that `tensors` returned."""
     for name, tensor in _parameters(model).items():
         tensor.copy_(found[name])
     for name, optimizer in optimizers(model).items():
@@ -118,16 +118,16 @@ def put(model: Any, found: dict[str, Tensor]) -> None:
 
 
 def scalers(model: Any) -> list[InputScaler]:
-    """The input scalers of an algorithm: one, or one a network, all alike."""
+    """An algorithm's input scalers: one, or one per network, all equal."""
     return [module for module in model.policy.modules() if isinstance(module, InputScaler)]
 
 
 @contextmanager
 def checked(model: Any) -> Iterator[None]:
-    """Raise `NonFiniteError` where the algorithm's weights are not finite after what is done with it."""
+    """Raise `NonFiniteError` if the algorithm's weights are not finite at the end of the block."""
     try:
         yield
-    except ValueError:  # torch's distributions refuse what is not finite
+    except ValueError:  # torch's distributions reject values that are not finite
         if _finite(model):
             raise
     if not _finite(model):
@@ -139,14 +139,14 @@ def _finite(model: Any) -> bool:
 
 
 def figures(model: Any) -> dict[str, float]:
-    """What it logged of its last update."""
+    """The finite metrics that the algorithm logged in its last update, without constants."""
     logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
     constant = ("learning_rate", "n_updates", "clip_range")
     return {name: value for name, value in logged.items() if name not in constant and np.isfinite(value)}
 
 
 def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_reward: bool) -> VecEnv:
-    """The source's environment as the algorithm steps it; rewards divided by the spread of returns, where that is wanted."""
+    """The source's environment as an SB3 `VecEnv`; optionally divides rewards by the standard deviation of returns."""
     env: VecEnv = VecMonitor(SB3VecEnv(source.env))
     if normalize_reward:
         env = VecNormalize(env, norm_obs=False, gamma=gamma)
@@ -155,11 +155,11 @@ def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_rew
 
 
 class Watch(BaseCallback):
-    """Tells the source what its environment was played for.
+    """An SB3 callback that reports progress, steps and finished episodes to the source.
 
     Args:
-        source: whose environment the algorithm steps.
-        steps: that it will take, over all slots.
+        source: the source whose environment the algorithm steps.
+        steps: number of steps that `learn` will take, over all slots.
         keep_obs: keep every observation, for running statistics.
     """
 
@@ -190,5 +190,5 @@ class Watch(BaseCallback):
         self.seconds += time.perf_counter() - self._began
 
     def report(self) -> None:
-        """Tell the source. Episodes that follow each other are on different tasks: all of them count as one row."""
+        """Report to the source. Consecutive episodes are on different tasks, so all of them form one row."""
         self.source.record(self.taken, self.seconds, {key: np.array([value]) for key, value in self.episodes.items()})

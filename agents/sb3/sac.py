@@ -28,27 +28,27 @@ class SACSettings(SB3Settings):
     """Settings of SB3's SAC."""
 
     net_arch: tuple[int, ...] = (256, 256)
-    """Sizes of the hidden layers of each network."""
+    """Widths of the hidden layers of each network."""
     normalize_reward: bool = False
     """Divide rewards by the running standard deviation of the discounted return (SB3's VecNormalize)."""
     buffer_size: Count = 1_000_000
-    """Transitions that the replay buffer holds."""
+    """Capacity of the replay buffer, transitions."""
     learning_starts: Count = 5_000
     """Steps with random actions before the first update."""
     batch_size: int = 256
-    """Transitions in a minibatch."""
+    """Transitions per minibatch."""
     tau: float = 0.005
-    """Share of the way that the target networks follow at each of their updates."""
+    """Interpolation factor of the target networks: their step towards the networks, as a fraction of the distance."""
     train_freq: int = 1
-    """Steps of each slot between updates; they must divide those of an iteration."""
+    """Steps per slot between updates; must divide a slot's steps per iteration."""
     gradient_steps: int = 1
-    """Gradient steps in an update; -1: as many as environment steps since the last one."""
+    """Gradient steps per update; -1: as many as environment steps since the last update."""
     ent_coef: float | None = None
     """Weight of the entropy; None: learned (SB3's "auto")."""
     target_update_interval: int = 1
     """Gradient steps between updates of the target networks."""
     fit_steps: int = 100
-    """Fine-tuning: gradient steps in an update, on all episodes of the new task so far; 0: no fine-tuning."""
+    """Fine-tuning: gradient steps per update, on all episodes of the new task so far; 0: no fine-tuning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,17 +67,17 @@ class SACSettings(SB3Settings):
 
 
 PRESETS = {"sb3-sac": {"default": Preset(SACSettings())}}
-"""Settings by agent and name."""
+"""Presets by agent and name."""
 
 _REPLAY = "replay."
-"""Begins the names of what a task's state holds of its transitions."""
+"""Prefix of a task's transitions in its state."""
 
 
 class SB3SAC(SB3Agent):
-    """SB3's SAC: see `SB3Agent`. A task's state also holds the transitions of its episodes, on which it is fine-tuned alone.
+    """SB3's SAC: see `SB3Agent`. A task's state also holds the transitions of its own episodes, the data of its fine-tuning.
 
-    The replay buffer is in no checkpoint: a resumed run begins with an empty one, says so, and differs from one that was not
-    interrupted. `replay` in the metrics is its size.
+    Checkpoints do not contain the replay buffer: a resumed run starts with an empty one, logs a warning, and differs from an
+    uninterrupted run. The metric `replay` is the buffer's size.
     """
 
     def __init__(self, settings: SACSettings, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
@@ -133,7 +133,7 @@ class SB3SAC(SB3Agent):
         return metrics | {"replay": float(self.model.replay_buffer.size() * source.num_tasks)}
 
     def begin(self, num_tasks: int) -> dict[str, Tensor]:
-        """All that was learned, for every task, and no transitions."""
+        """A copy of the learned tensors for each task, and no transitions."""
         observation, action = observation_size(self.spaces[0]), action_size(self.spaces[1])
         reals = {"obs": (observation,), "action": (action,), "reward": (), "next_obs": (observation,)}
         shapes = {**reals, "done": (), "terminated": (), "valid": ()}
@@ -146,14 +146,14 @@ class SB3SAC(SB3Agent):
         return super().begin(num_tasks) | empty
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[SquashedGaussian, dict[str, Tensor]]:
-        """Each task's own policy."""
+        """The distribution of each task's own policy over actions."""
         features = self._hidden(state, query, self.model.actor.latent_pi, "policy.actor.latent_pi")
         mean, log_std = (linear_by_task(features, state, f"policy.actor.{name}").squeeze(1) for name in ("mu", "log_std"))
         bounds = [torch.from_numpy(bound).to(mean).expand_as(mean) for bound in self.bounds]
-        return SquashedGaussian(mean, log_std.clamp(-20, 2), *bounds), state  # SB3's own bounds of log_std
+        return SquashedGaussian(mean, log_std.clamp(-20, 2), *bounds), state  # SB3's bounds of log_std
 
     def adapt(self, state: dict[str, Tensor], support: Rollout) -> dict[str, Tensor]:
-        """See `SB3Agent.adapt`; the steps join those that the state holds, and all of them are trained on."""
+        """See `SB3Agent.adapt`; appends the steps to those in the state and trains on all of them."""
         if self.settings.fit_steps == 0:
             return state
         learned = {name: value for name, value in state.items() if not name.startswith(_REPLAY)}
@@ -162,7 +162,7 @@ class SB3SAC(SB3Agent):
         return self._tuned(learned, played) | {_REPLAY + name: value for name, value in played._asdict().items()}
 
     def _fit(self, model: Any, played: Played) -> None:
-        """Gradient steps of SAC on the task's own transitions."""
+        """SAC's gradient steps on the task's own transitions."""
         buffer = self._buffer(model, len(played.reward), 1)
         fill(
             buffer,

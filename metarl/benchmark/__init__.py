@@ -1,1 +1,1 @@
-"""How fast environments step."""
+"""`metarl bench`: measure how fast environments step."""

@@ -1,6 +1,6 @@
-"""What `metarl bench` compares: the engines, stock Meta-World in processes, EnvPool, and MuJoCo alone.
+"""The contenders of `metarl bench`: metarl's engines, stock Meta-World in processes, EnvPool, and MuJoCo alone.
 
-Each is made of a task a slot and a number of threads, and raises a UserError, the reason, where it cannot step them.
+Each is built from one task per slot and a number of threads, and raises a UserError if it cannot step them.
 """
 
 import copy
@@ -31,28 +31,28 @@ from metarl.gymnasium_ids import HORIZON
 mujoco = import_mujoco()
 
 STOCK_SLOTS = 64
-"""Slots above which stock is left out: a slot is an environment with a model of its own, and for `async` a process."""
+"""Largest number of slots for stock environments: each slot holds its own model and, in `async`, is a process."""
 
 
 class Contender:
-    """Something that steps slots.
+    """Base class of anything that steps slots.
 
     Attributes:
         name: one of `CONTENDERS`.
-        slots: how many.
-        threads: that step them.
-        processes: that step them beside this one.
+        slots: number of slots.
+        threads: threads that step them.
+        processes: further processes that step them.
     """
 
     def __init__(self, name: str, slots: int, threads: int, processes: int = 0) -> None:
         self.name, self.slots, self.threads, self.processes = name, slots, threads, processes
 
     def prepare(self, actions: np.ndarray) -> Any:
-        """What `run` needs of the actions, (steps, slots, 4) float32; not measured, and always followed by `run`."""
+        """Convert actions, (steps, slots, 4) float32, to the argument of `run`. Not timed; `run` always follows."""
         return list(actions)
 
     def run(self, prepared: Any) -> Any:
-        """Take the steps; returns the last observations, or None where there are none."""
+        """Take the steps; returns the last observations, or None if the contender computes none."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Vector(Contender):
 
     def close(self) -> None:
         """See `Contender.close`."""
-        # terminate: after Ctrl-C within a step, waiting for the end of that step could take for ever
+        # terminate: after Ctrl-C within a step, waiting for that step could hang
         self.env.close(**({"terminate": True} if self.processes else {}))
         self.env = None
 
@@ -88,13 +88,13 @@ def native(tasks: Sequence[Task], threads: int) -> Contender:
 
 
 def python(tasks: Sequence[Task], threads: int) -> Contender:
-    """Stock environments, one after the other."""
+    """Stock environments, stepped one after the other."""
     _refuse_many(tasks)
     return Vector("python", _ours(tasks, engine="python"), len(tasks), 1)
 
 
 def _ours(tasks: Sequence[Task], **options: Any) -> Any:
-    # only the tasks that are stepped: of every other one a snapshot would be made as well
+    # only the tasks to step: every other one would get a snapshot too
     env = make_vec(TaskDistribution(tuple(dict.fromkeys(tasks))), len(tasks), **options)
     env.set_tasks(tasks)
     return env
@@ -108,8 +108,8 @@ def _refuse_many(tasks: Sequence[Task]) -> None:
 def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
     """Gymnasium's AsyncVectorEnv over stock environments, the usual way to step Meta-World in parallel."""
     _refuse_many(tasks)
-    # A plain fork would copy locks that other contenders' threads hold, and spawning imports everything for each slot. The
-    # fork server imports once, and has no threads; every slot's process is forked from it.
+    # A plain fork would copy locks held by other contenders' threads, and spawning would import everything for each slot.
+    # The fork server imports once and has no threads; every slot's process is forked from it.
     forkserver.set_forkserver_preload([__name__, "metaworld.env_dict"])
     make = [partial(stock_env, task) for task in tasks]
     env = None
@@ -127,9 +127,9 @@ def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Start the fork server, and hold Ctrl-C back while processes are started: a process half made would end noisily."""
+    """Start the fork server, and defer Ctrl-C while processes start: interrupting a half-started one prints tracebacks."""
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server and its processes inherit that: Ctrl-C is ours to answer
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server and its processes inherit this and ignore Ctrl-C
     try:
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
@@ -141,14 +141,14 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def stock_env(task: Task) -> gymnasium.Env[Any, Any]:
-    """A stock environment as `metaworld.make_ml_envs` wraps it, less the wrappers that only keep statistics."""
+    """A stock environment as `metaworld.make_ml_envs` wraps it, without the wrappers that only record statistics."""
     env = StockEnv(task.name)
     env.set_task(task.params)
     return gymnasium.wrappers.TimeLimit(env, HORIZON)
 
 
 def envpool(tasks: Sequence[Task], threads: int) -> Contender:
-    """EnvPool's copy of the task, where it is installed. It draws its own goals and has a MuJoCo of its own."""
+    """EnvPool's version of the task, if EnvPool is installed. It samples its own goals and bundles its own MuJoCo."""
     if find_spec("envpool") is None:
         raise UserError("it is not installed (pip install envpool)")
     names = {task.name for task in tasks}
@@ -169,11 +169,11 @@ def envpool_name(task: str) -> str:
 
 
 class Bare(Contender):
-    """MuJoCo alone, the limit: five mj_step and one mj_forward a slot, and nothing is computed from their outcome.
+    """MuJoCo alone, as the limit: five mj_step and one mj_forward per slot, and no observations or rewards.
 
-    Scenes, controls and the moving mocap are those of the engines, so MuJoCo's work is the same; the mocap's path is
-    computed before the slice. As in a vector environment, no slot begins a step before all have ended the one before. A model
-    belongs to a class of task and a thread, and gets the scene of each slot before that is stepped.
+    Scenes, controls and mocap motion equal those of the engines, so MuJoCo does the same work; the mocap's path is computed
+    before the timed slice. As in a vector environment, all slots finish a step before any starts the next. Each thread has
+    one model per class of task, into which it copies a slot's scene before stepping the slot.
     """
 
     def __init__(self, tasks: Sequence[Task], threads: int) -> None:
@@ -193,7 +193,7 @@ class Bare(Contender):
         self._restart()
         self.start = np.array([data.mocap_pos[0] for data in self.data])
         self.mocap, self.steps = self.start, 0
-        # the longest first, so that no thread is left with one when the others have ended: classes differ 4-fold in cost
+        # the slowest first, so that no thread is left with one at the end: the cost of classes differs 4-fold
         seconds = {name: self._seconds(slot) for name, slot in {task.name: slot for slot, task in enumerate(tasks)}.items()}
         self.work.sort(key=lambda item: -seconds[item[1]])
         self._restart()
@@ -204,13 +204,13 @@ class Bare(Contender):
             thread.start()
 
     def _restart(self) -> None:
-        """Put every slot at the start of its episode, as the engines do: without a mj_forward."""
+        """Put every slot at the start of its episode, as the engines do, without mj_forward."""
         for model, data, state in self.slots_of:
             mujoco.mj_setState(model, data, state, STATE)
             data.mocap_quat[0] = 1.0, 0.0, 1.0, 0.0
 
     def _seconds(self, slot: int) -> float:
-        """What a step of the slot takes: the median of a few, after which it must be restarted."""
+        """Median seconds of a few steps of the slot, which must be restarted afterwards."""
         times, still, idle = [], {slot: _bytes(self.start[slot])}, {slot: _bytes(np.zeros(2))}
         for _ in range(9):
             began = time.perf_counter()
@@ -219,12 +219,12 @@ class Bare(Contender):
         return statistics.median(times)
 
     def _step(self, thread: int, work: Iterable[Any], mocap: Any, ctrl: Any) -> None:
-        """One step of the slots that this thread gets of `work`, an iterator that the threads share."""
+        """Step the slots that this thread takes from `work`, an iterator shared by all threads."""
         models, mj_step, mj_forward = self.models[thread], mujoco.mj_step, mujoco.mj_forward
         for slot, name, body_pos, site_pos, to_mocap, to_ctrl, data in work:
             model, to_body_pos, to_site_pos = models[name]
             to_body_pos[:], to_site_pos[:], to_mocap[:], to_ctrl[:] = body_pos, site_pos, mocap[slot], ctrl[slot]
-            mj_step(model, data, 5)  # it and mj_forward let go of the interpreter
+            mj_step(model, data, 5)  # mj_step and mj_forward release the GIL
             mj_forward(model, data)
 
     def _serve(self, thread: int) -> None:
@@ -235,7 +235,7 @@ class Bare(Contender):
                 self.done.put(None)
 
     def prepare(self, actions: np.ndarray) -> list[tuple[list[memoryview], list[memoryview], bool]]:
-        """See `Contender.prepare`: of every step, each slot's mocap position and controls, and whether episodes end."""
+        """See `Contender.prepare`: per step, each slot's mocap position and controls, and whether episodes end."""
         steps = []
         for each in actions:
             shift = np.clip(each[:, :3], np.float32(-1), np.float32(1)) * np.float32(0.01)
@@ -269,7 +269,7 @@ class Bare(Contender):
 
 
 def _bytes(array: Any) -> memoryview:
-    """The bytes of a contiguous array, to be copied or written to: that takes half the time of numpy's own assignment."""
+    """A view of a contiguous array's bytes; copying through it takes half the time of a numpy assignment."""
     return memoryview(array.reshape(-1)).cast("B")
 
 

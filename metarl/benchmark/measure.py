@@ -1,8 +1,8 @@
-"""`metarl bench`: how fast the native engine is beside stock Meta-World, EnvPool and MuJoCo alone.
+"""`metarl bench`: compare the speed of the native engine with stock Meta-World, EnvPool and MuJoCo alone.
 
-Figures of a machine that others share move from minute to minute, so all contenders take turns in short slices, round after
-round: in a round each of them takes the same number of steps, with the same actions, from the same states. A contender's rate
-is the median of its rounds; how often the native engine is as fast is computed within each round, then the median is taken.
+The speed of a shared machine changes from minute to minute, so the contenders take turns in short slices, round after round.
+In a round each takes the same number of steps, with the same actions, from the same states. A contender's rate is the median
+over rounds; the native engine's speed-up is the ratio within each round, then the median over rounds.
 """
 
 import logging
@@ -28,10 +28,10 @@ log = logging.getLogger("metarl")
 
 MEASURED = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
 ROUNDS = 15
-"""Rounds that are aimed at; at least `LEAST` are measured, however long they take."""
+"""Target number of rounds; at least `LEAST` are measured, however long they take."""
 LEAST = 3
 WARM_UP = 5
-"""Steps that every contender takes twice before anything is measured: once to warm up, once to see how long a step takes."""
+"""Steps that every contender takes twice before the measurement: first to warm up, then to estimate the time of a step."""
 NOTES = {
     "native": "compiled stepping through libmujoco",
     "python": "stock Meta-World environments, one after the other in one process",
@@ -39,16 +39,16 @@ NOTES = {
     "bare": "MuJoCo's mj_step and mj_forward alone, with the same scenes and controls: the limit",
     "envpool": "the same kind of task, but with goals that it draws itself and a MuJoCo of its own",
 }
-"""What stands under the table of contenders."""
+"""Notes under the table of contenders."""
 SEED = 0
-"""Of the choice of tasks and of the actions."""
+"""Seed of the choice of tasks and of the actions."""
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """The whole numbers of a comma list, each once.
+    """The distinct integers of a comma-separated list.
 
     Raises:
-        UserError: something else, or a number below 1.
+        UserError: the text is not such a list, or a number is below 1.
     """
     try:
         values = [counts.parse(part.strip()) for part in text.split(",")]
@@ -60,7 +60,7 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def combine(slots: Sequence[int], threads: Sequence[int]) -> list[tuple[int, int]]:
-    """Every (slots, threads), each once; threads are capped at the slots."""
+    """All distinct pairs (slots, threads), with threads capped at the slots."""
     return list(dict.fromkeys((n, min(t, n)) for n in slots for t in threads))
 
 
@@ -75,13 +75,13 @@ def machine_facts() -> dict[str, Any]:
 
 
 def random_actions(round_number: int, steps: int, slots: int) -> np.ndarray:
-    """(steps, slots, 4) float32; of equal arguments the same."""
+    """Random actions, (steps, slots, 4) float32, a function of the arguments."""
     rng = np.random.default_rng((SEED, round_number))
     return rng.uniform(-1, 1, (steps, slots, 4)).astype(np.float32)
 
 
 def timed(contender: Contender, actions: np.ndarray) -> float:
-    """Seconds of the steps."""
+    """Seconds that the contender takes for the steps."""
     prepared = contender.prepare(actions)
     began = time.perf_counter()
     contender.run(prepared)
@@ -89,13 +89,13 @@ def timed(contender: Contender, actions: np.ndarray) -> float:
 
 
 def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds: float, *, alike: bool) -> None:
-    """Let contenders take turns.
+    """Measure the contenders in turns.
 
     Args:
-        contenders: all with as many slots, if `alike`.
-        rounds: the steps/s of each contender are appended after every complete round, so that an interrupt loses one.
-        seconds: of all rounds together.
-        alike: in a round all take the same number of steps; otherwise each takes about as long.
+        contenders: with equal numbers of slots, if `alike`.
+        rounds: each complete round appends the steps/s of all contenders, so an interrupt loses at most one round.
+        seconds: duration of all rounds together.
+        alike: all take the same number of steps per round; otherwise each takes about the same time.
     """
     for _ in range(2):
         costs = [timed(c, random_actions(0, WARM_UP, c.slots)) / WARM_UP for c in contenders]
@@ -106,7 +106,7 @@ def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds:
         while len(rounds) < LEAST or time.perf_counter() - began < seconds:
             rates = [0.0] * len(contenders)
             for turn in range(len(contenders)):
-                i = (turn + len(rounds)) % len(contenders)  # nobody always follows the same one
+                i = (turn + len(rounds)) % len(contenders)  # rotate the order of the contenders
                 c = contenders[i]
                 rates[i] = steps[i] * c.slots / timed(c, random_actions(len(rounds), steps[i], c.slots))
                 progress.within(min(seconds, time.perf_counter() - began))
@@ -120,20 +120,20 @@ def times_as_fast(rounds: Sequence[Sequence[float]], fast: int, slow: int) -> di
 
 
 def draw(tasks: TaskDistribution, slots: int) -> list[Task]:
-    """A task a slot, the same for every contender: each class of task as often as another, to within one."""
+    """One task per slot, the same for every contender; classes of tasks occur equally often, to within one."""
     return tasks.sample(slots, np.random.default_rng(SEED))
 
 
 @dataclass
 class Comparison:
-    """What was measured of contenders; `rounds` are steps/s, a column a contender."""
+    """Measurements of contenders; `rounds` holds steps/s, one column per contender."""
 
     contenders: list[Contender] = field(default_factory=list)
     rounds: list[list[float]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def figures(self) -> list[dict[str, Any]]:
-        """A row a contender; `native_is_times_as_fast` where native was measured."""
+        """One row per contender; `native_is_times_as_fast` is None if native was not measured."""
         names = [c.name for c in self.contenders]
         rows: list[dict[str, Any]] = []
         for i, c in enumerate(self.contenders if self.rounds else []):
@@ -166,7 +166,7 @@ def compare(found: Comparison, names: Iterable[str], tasks: TaskDistribution, sl
 
 @dataclass
 class Growth:
-    """What was measured of the native engine at one size; `rounds` are steps/s of the first row and of this one."""
+    """Measurements of the native engine at one size; `rounds` holds steps/s of the first size and of this one."""
 
     slots: int
     threads: int
@@ -174,7 +174,7 @@ class Growth:
     memory: int = 0
 
     def figures(self) -> dict[str, Any]:
-        """The row; memory is what the process took more when this environment was built and stepped, in MB."""
+        """The row; memory is the process's growth, in MB, from building and stepping this environment."""
         rate = statistics.median(rates[-1] for rates in self.rounds)
         return {
             "slots": self.slots,
@@ -188,9 +188,9 @@ class Growth:
 
 
 def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> None:
-    """Measure the native engine at every size, taking turns with the first one; at most two are in memory at a time."""
+    """Measure the native engine at every size, in turns with the first size; at most two are in memory at a time."""
     make = CONTENDERS["native"]
-    # one that is thrown away pays for imports, compiled code and goals, which would count as the first row's memory
+    # a discarded first one pays for imports, compiled code and goals, which would count as the first row's memory
     make(draw(tasks, rows[0].slots), rows[0].threads).close()
     first: list[Contender] = []
     with ExitStack() as outer:
@@ -207,18 +207,18 @@ def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> Non
 
 
 def resident() -> int:
-    """Bytes of memory that this process has in use, less what the C library keeps for later allocations."""
+    """Bytes of memory that this process uses, after returning the C library's free memory to the system."""
     machine.return_memory()
     return machine.resident()
 
 
 def spread(ratio: dict[str, float] | None) -> str:
-    """A ratio as the tables show it."""
+    """A ratio as text for the tables."""
     return "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f} to {ratio['high']:.2f}]"
 
 
 def table(*headings: str) -> Table:
-    """An empty table of figures."""
+    """An empty table with these headings."""
     made = Table()
     for heading in headings:
         made.add_column(heading, justify="left" if heading == "contender" else "right")
@@ -226,7 +226,7 @@ def table(*headings: str) -> Table:
 
 
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """A row a contender."""
+    """A table with one row per contender."""
     made = table("contender", "slots", "threads", "steps/s", "native is times as fast")
     for row in rows:
         name, processes = row["contender"], row["processes"]
@@ -241,7 +241,7 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def growth_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """A row a size."""
+    """A table with one row per size."""
     made = table("slots", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
     for row in rows:
         rate, cost = f"{row['steps_per_second']:,.0f}", f"{row['microseconds_per_step']:.1f}"

@@ -1,1 +1,1 @@
-"""Videos of an agent before and after it adapts."""
+"""`metarl render`: videos of an agent before and after it adapts."""

@@ -1,4 +1,4 @@
-"""A film of some episodes of a trial: which goals and episodes, and the playing of them."""
+"""Choose the goals and episodes of a film and play them. `metarl render` writes the result with `metarl.rendering.video`."""
 
 import math
 import re
@@ -29,41 +29,41 @@ from metarl.system.ranges import check
 from metarl.training.setup import trained_control
 
 STEPS_A_SECOND = 80
-"""Control steps of 12.5 ms: so many are real time."""
+"""Control steps per second of real time; a step takes 12.5 ms."""
 IN_TURN = 3
-"""Goals up to which they are shown one after the other, where the user doesn't say."""
+"""Largest number of goals that are shown one after the other by default; more are shown in a grid."""
 
 
 @dataclass(frozen=True)
 class FilmOptions:
-    """Which goals and episodes a film shows, and how."""
+    """Options of a film: its goals, episodes and appearance."""
 
     goals: int | None = None
-    """How many goals to show, spread evenly over the tasks; default: 3, or one of each task that is named."""
+    """Number of goals to show, spread evenly over the tasks; default: 3, or one per task named."""
     tasks: tuple[str, ...] = ()
     """Tasks to choose the goals from; default: all of the side."""
     side: Literal["train", "test"] | None = None
-    """Train goals, or held-out goals (test); default: held-out goals where the suite has any."""
+    """Train goals, or held-out goals (test); default: held-out goals if the suite has any."""
     episodes: tuple[int, ...] = ()
-    """Which episodes of the trial to show, from 1; default: the first and the last."""
+    """Episodes of the trial to show, counted from 1; default: the first and the last."""
     episodes_per_trial: int | None = None
-    """Episodes of the trial; default: as trained."""
+    """Episodes per trial; default: as in training."""
     actions: Literal["sampled", "mean"] = "sampled"
-    """How the agent acts in the episodes shown: sampled, as in training, or mean."""
+    """Actions in the episodes shown: sampled, as in training, or mean."""
     grid: bool | None = None
-    """All goals at once in a grid, or one after the other; default: a grid where there are more than 3."""
+    """Show all goals at once in a grid, or one after the other; default: a grid for more than 3 goals."""
     camera: str = DEFAULT_CAMERA
-    """Where to look from; an unknown name lists all."""
+    """Name of the camera; an unknown name lists all."""
     size: str | None = None
-    """Of each picture, WIDTHxHEIGHT in pixels; default: 320x240, smaller where many stand side by side."""
+    """Size of each picture, WIDTHxHEIGHT in pixels; default: 320x240, smaller if a page shows many."""
     fps: int = 20
-    """Frames a second."""
+    """Frames per second."""
     speed: float = 1.0
-    """Times as fast as real time: a faster film has fewer pictures."""
+    """Speed relative to real time; a faster film has fewer pictures."""
     overlay: bool = True
-    """Write over the pictures; else they stand alone."""
+    """Write titles, figures and curves over the pictures."""
     seed: int = 0
-    """Of the actions, as in `metarl evaluate`."""
+    """Seed of the actions, as in `metarl evaluate`."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -101,7 +101,7 @@ class FilmOptions:
 
 
 class Film:
-    """What `FilmOptions` ask for, of one run: which goals and episodes, how they are laid out, and the playing of them.
+    """A film of one run by `FilmOptions`: selects goals and episodes, determines the layout, and plays the trials.
 
     Raises:
         UserError: the run has no such side, tasks, goals or episodes, or the page would be too large.
@@ -126,17 +126,17 @@ class Film:
 
     @property
     def _page(self) -> tuple[int, int]:
-        """Goals on one page, and pictures of each."""
+        """Goals per page, and pictures per goal."""
         return len(self.tasks) if self.grid else 1, len(self.episodes)
 
     def _fitting(self) -> tuple[int, int]:
-        """320 x 240, or less so that a page stays within about 1,280 pixels, but no less than 160 x 120."""
+        """320 x 240, or smaller to keep a page within about 1,280 pixels of width, but at least 160 x 120."""
         columns = Layout(320, 240, *self._page, overlay=False).columns * len(self.episodes)
         width = min(320, max(160, 1280 // columns // 8 * 8))
         return width, width * 3 // 4
 
     def play(self) -> list[Goal]:
-        """Play a trial on each goal up to the last episode that is shown."""
+        """Play a trial on each goal, up to the last episode shown."""
         o, asked = self.setup.options, self.asked
         env = make_vec(
             replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)),
@@ -190,14 +190,16 @@ class Film:
 
 
 def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
-    """The goals to show: so many of the side's, of tasks of these names, spread evenly over the tasks.
+    """The goals to show, spread evenly over the tasks of a side.
 
     Args:
-        names: none: all.
-        goals: None: 3, or one of each name where there are more.
+        suite: the suite to choose from.
+        side: train or test.
+        names: names of the tasks; empty: all.
+        goals: number of goals; None: 3, or one per name if there are more names.
 
     Raises:
-        UserError: there is no such side, task, or number of goals.
+        UserError: the suite has no such side or task, or too few goals.
     """
     shown = getattr(suite, side)
     if shown is None:
@@ -214,14 +216,14 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
 
 
 def _note(episodes: int, steps: int | None, step: str) -> str:
-    """What the agent went through before an episode: so many steps of adaptation, if it takes any."""
+    """A note on the agent's experience before an episode: its adaptation steps if it takes any, else its episodes."""
     if steps is not None:
         return f"{plural(steps, step)}"
     return f"after {plural(episodes, 'episode')}" if episodes else "no experience yet"
 
 
 class _Camera:
-    """Keeps the scenes of an episode that are shown, in every slot, and makes clips of them."""
+    """Records the scenes of an episode to show, in every slot, and makes clips of them."""
 
     def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
         every = env.metadata["render_fps"] * speed / fps
@@ -229,19 +231,19 @@ class _Camera:
         self.times = {int(i * every) for i in range(math.ceil(env.max_episode_steps / every))}
 
     def take(self, t: int) -> None:
-        """Look at the world after step t of the episode, if it is time to."""
+        """Record every slot's scene after step t of the episode, if a frame is due."""
         if t in self.times:
             engine, own = self.env.engine, self.env.distribution.make is not None
             self.scenes[t] = [engine.render(s, None) if own else engine.scene(s) for s in range(self.env.num_envs)]
 
     def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
-        """A clip of each slot."""
+        """One clip per slot."""
         reward, success, valid = (x.cpu().numpy() for x in (rollout.reward, rollout.success, rollout.valid))
         changes = _changes(rollout)
         out = []
         for slot, length in enumerate(valid.sum(0)):
-            # The environment is reset within an episode's last step, so that its end cannot be seen: the last picture, at
-            # most one frame older, carries the figures of the end.
+            # The environment resets within an episode's last step, so its final scene is not available: the last picture,
+            # at most one frame older, shows the final figures.
             times = [t for t in self.scenes if t < length - 1] or [0]
             own = None if changes is None else changes[:length, slot]
             out.append(
@@ -259,7 +261,7 @@ class _Camera:
 
 
 def _changes(rollout: Rollout) -> np.ndarray | None:
-    """|h_t - h_(t-1)| of each step and slot, h_t being the state before step t; None where states are one object."""
+    """|h_t - h_(t-1)| per step and slot, where h_t is the state before step t; None if all states are one object."""
     pairs = list(pairwise(rollout.states))
     if all(a is b for a, b in pairs):
         return None

@@ -1,4 +1,4 @@
-"""What a page of a video shows: where its pictures stand, and what is written over them of how the agent adapts."""
+"""Lay out the pictures on a page of a video, and write titles, figures and curves over them."""
 
 import math
 from collections.abc import Sequence
@@ -14,34 +14,34 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.errors import UserError
 
 SMALLEST = (128, 96)
-"""Width and height of the smallest picture that can be written over, pixels."""
+"""Width and height of the smallest picture that an overlay fits on, pixels."""
 LARGEST = 4096
-"""Pixels of a page's side; many players show no more."""
+"""Largest width and height of a page, pixels; many players do not support more."""
 
 BACKGROUND, TEXT, FAINT = (21, 24, 31), (240, 242, 246), (178, 185, 198)
 SUCCESS, REWARD, MEMORY = (72, 214, 122), (120, 178, 255), (255, 186, 92)
 
-_SHADE = 0.68  # how dark the bands behind the words are
-_FILL = 90  # of 255: how strong the area under a curve is
-_WINDOW = 10  # steps over which changes of memory are averaged: actions are noisy, and what they do to memory is too
-_FINE = 4  # curves are drawn so many times larger, then shrunk: Pillow's lines have hard edges
+_SHADE = 0.68  # opacity of the dark bands behind text
+_FILL = 90  # of 255: opacity of the area under a curve
+_WINDOW = 10  # steps over which changes of memory are averaged, as noisy actions make them noisy
+_FINE = 4  # curves are drawn this many times larger, then shrunk: Pillow does not antialias lines
 _SUCCESS = "✔ success"
-_ASPECT = 16 / 9  # what a grid of goals comes close to
+_ASPECT = 16 / 9  # target shape of a grid of goals
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An episode, and those moments of it that are shown.
+    """One episode and the scenes of it to show.
 
     Attributes:
         title: such as "episode 10".
-        note: what came before, such as "after 9 episodes".
-        scenes: one a frame; of environments that draw themselves the picture, uint8 (height, width, 3).
-        steps: how many steps were done by each frame, from 1.
-        rewards: (steps of the episode,) of each step.
-        successes: (steps of the episode,) bool, at each step.
-        changes: (steps of the episode,) how far each step moved what the agent remembers, NaN where that is not known;
-            None: it remembers nothing from step to step.
+        note: previous experience, such as "after 9 episodes".
+        scenes: one per frame; for environments that render themselves the picture, uint8 (height, width, 3).
+        steps: number of steps taken by each frame, from 1.
+        rewards: (steps of the episode,) reward of each step.
+        successes: (steps of the episode,) bool, success at each step.
+        changes: (steps of the episode,) how far each step moved the agent's memory, NaN if unknown; None: the agent has no
+            memory from step to step.
     """
 
     title: str
@@ -62,7 +62,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal and the episodes shown of it, side by side. Attributes: title: over them at the left; note: at the right."""
+    """A goal and its clips, shown side by side. Attributes: title: text above them at the left; note: at the right."""
 
     title: str
     clips: tuple[Clip, ...]
@@ -70,20 +70,20 @@ class Goal:
 
 
 class Layout:
-    """Where things stand on a page, in pixels: goals in a grid, each a strip for its title over its pictures in a row.
+    """The layout of a page, in pixels: a grid of goals, each with a title strip above a row of pictures.
 
     Args:
-        width, height: of one picture.
-        goals: on one page.
-        clips: of one goal.
+        width, height: size of one picture.
+        goals: goals per page.
+        clips: pictures per goal.
         overlay: whether goals have titles.
 
     Attributes:
-        size: of the page, both even: yuv420p keeps one colour for 2 x 2 pixels.
-        columns: goals beside each other.
+        size: width and height of the page, both even: yuv420p stores one colour per 2 x 2 pixels.
+        columns: goals per row.
 
     Raises:
-        UserError: the page would be too large, or pictures too small to write over.
+        UserError: the page would be too large, or the pictures are too small for an overlay.
     """
 
     def __init__(self, width: int, height: int, goals: int, clips: int, overlay: bool = True) -> None:
@@ -109,13 +109,13 @@ class Layout:
             )
 
     def _flaw(self, columns: int, goals: int) -> float:
-        """How far a grid is from the shape of a screen, and from having no empty place."""
+        """Penalty of a grid for differing from the shape of a screen, and for empty cells."""
         rows = -(-goals // columns)
         aspect = columns * self.cell[0] / (rows * self.cell[1])
         return abs(math.log(aspect / _ASPECT)) + 2 * math.log(rows * columns / goals)
 
     def corner(self, goal: int, clip: int) -> tuple[int, int]:
-        """The upper left corner of a picture."""
+        """The upper left corner of a picture on the page."""
         row, column = divmod(goal, self.columns)
         left = column * (self.cell[0] + self.between) + clip * (self.width + self.gap)
         return left, row * (self.cell[1] + self.between) + self.strip
@@ -134,7 +134,7 @@ class Layout:
 
 
 class _Row(NamedTuple):
-    """A word, and by step the number beside it and the values of its curve."""
+    """A row of the overlay: a word, and per step the number next to it and the value of its curve."""
 
     word: str
     numbers: np.ndarray
@@ -143,23 +143,23 @@ class _Row(NamedTuple):
 
     @property
     def extremes(self) -> tuple[float, float]:
-        """The numbers that take most room."""
+        """The lowest and highest number, which need the most room."""
         return float(self.numbers.min()), float(self.numbers.max())
 
     def shown(self, number: float) -> str:
-        """The number as it is written: whole where the numbers are large."""
+        """The number as text: without decimals if the row's numbers are large."""
         return f"{number:,.0f}" if max(map(abs, self.extremes)) >= 100 else f"{number:.2f}"
 
 
 class Overlay:
-    """Writes over pictures: episode, step, success, return so far beside the rewards, and how the agent's memory moves.
+    """Writes episode, step, success, return with a curve of rewards, and changes of the agent's memory over pictures.
 
-    Curves go from the left, the episode's first step, to the right, its last. All clips share their scales. Where a
-    success held, a green line runs under the rewards. Changes of memory are means over the last 10 steps.
+    Curves run from the episode's first step at the left to its last at the right, with the same scales in all clips. A green
+    line under the rewards marks steps with success. Changes of memory are means over the last 10 steps.
 
     Args:
-        width, height: of a picture, pixels.
-        clips: all of the video.
+        width, height: size of a picture, pixels.
+        clips: all clips of the video.
     """
 
     def __init__(self, width: int, height: int, clips: Sequence[Clip]) -> None:
@@ -176,14 +176,14 @@ class Overlay:
         for row in (row for of_clip in rows for row in of_clip):
             low, high = scales.get(row.word, (0.0, 0.0))
             scales[row.word] = min(low, float(row.values.min())), max(high, float(row.values.max()))
-        # Each curve is drawn once, and as much of it is shown as has been played.
+        # Each curve is drawn once and revealed up to the current step.
         self.rows = {id(c): [(row, self._curve(row.values, scales[row.word])) for row in r] for c, r in zip(clips, rows)}
         shade = np.zeros((height, width))
         shade[: self.top] = shade[-self.bottom :] = _SHADE
         self.shade = Image.fromarray(np.round(255 * shade).astype(np.uint8))
 
     def draw(self, picture: Any, clip: Clip, frame: int) -> None:
-        """Write over the picture of a frame of one of the clips."""
+        """Write over the picture of one frame of a clip."""
         step, size = clip.steps[frame], self.font
         picture.paste(BACKGROUND, (0, 0), self.shade)
         draw = ImageDraw.Draw(picture)
@@ -214,12 +214,12 @@ class Overlay:
         return rows
 
     def _curve(self, values: np.ndarray, scale: tuple[float, float]) -> Any:
-        """The whole curve, the area between it and zero filled, as a mask."""
+        """A mask of the whole curve, with the area between it and zero filled."""
         width, height = self.room * _FINE, (self.line - 4) * _FINE
         mask = Image.new("L", (width, height))
         low, high = scale
         x = np.linspace(0, len(values) / self.length, len(values)) * (width - 1)
-        half = _FINE // 2  # of the line's thickness, so that all of it is seen at the top and at the bottom
+        half = _FINE // 2  # half the line's thickness, so that it is not cut off at the top and bottom
         *y, zero = half + (high - np.append(values, 0.0)) / max(high - low, 1e-12) * (height - 1 - 2 * half)
         draw = ImageDraw.Draw(mask)
         draw.polygon([(x[0], zero), *zip(x, y), (x[-1], zero)], _FILL)
@@ -227,7 +227,7 @@ class Overlay:
         return mask.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
 
     def _held(self, draw: Any, y: int, successes: np.ndarray) -> None:
-        """A line under the rewards of the steps at which the success held."""
+        """Draw a line under the rewards of the steps with success."""
         edges = np.flatnonzero(np.diff(successes.astype(int), prepend=0, append=0)).reshape(-1, 2)
         for start, end in self.curve + edges / self.length * self.room:
             draw.line((round(start), y, max(round(start), round(end) - 1), y), SUCCESS, max(1, self.font // 6))
@@ -238,7 +238,7 @@ class Overlay:
 
 
 def _recent(changes: np.ndarray) -> np.ndarray:
-    """The mean over the last `_WINDOW` known values up to each step; 0 where none is known."""
+    """The mean of the known values among the last `_WINDOW` steps up to each step; 0 if none is known."""
     known = ~np.isnan(changes)
     window = np.ones(_WINDOW)
     total, count = (np.convolve(x, window)[: len(changes)] for x in (np.where(known, changes, 0.0), known))
@@ -246,7 +246,7 @@ def _recent(changes: np.ndarray) -> np.ndarray:
 
 
 def font_size(width: int, height: int) -> int:
-    """Of what is written over a picture, pixels: legible in small ones, in proportion in large ones."""
+    """Font size of the overlay, pixels: legible on small pictures, proportional on large ones."""
     return max(10, round(12 * min(height / 240, width / 300)))
 
 
@@ -256,7 +256,7 @@ def _font(size: int) -> Any:
 
 
 def _write(draw: Any, left_middle: tuple[int, int], text: str, colour: Any, size: int, room: float) -> None:
-    """Write one line, cut with an ellipsis where it is longer than `room` pixels."""
+    """Write one line, shortened with an ellipsis if it is longer than `room` pixels."""
     font, shown = _font(size), text
     while len(text) > 1 and draw.textlength(shown, font) > room:
         text = text[:-1]

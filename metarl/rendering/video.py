@@ -1,4 +1,4 @@
-"""Videos of an agent before and after it adapted, as mp4 or GIF, drawn by several processes."""
+"""Draw clips with several processes and write them as an mp4 or GIF."""
 
 import multiprocessing
 import os
@@ -26,11 +26,11 @@ from metarl.system.files import put
 from metarl.system.machine import worker_count
 
 HOLD = 0.7
-"""Seconds for which the last picture of a page stands still."""
+"""Seconds for which the last picture of a page is held."""
 GIF_FPS = 50
-"""Frames a second that a GIF can show: its delays are whole hundredths of a second, and players slow down those of one."""
+"""Highest frame rate of a GIF: delays are whole hundredths of a second, and players slow down a delay of one."""
 
-_CHUNK = 8  # frames a job: long enough to hide the pipe, short enough that all processes end together
+_CHUNK = 8  # frames per job: enough to hide the cost of the pipe, few enough that all processes end together
 
 
 def write_video(
@@ -48,24 +48,24 @@ def write_video(
 ) -> None:
     """Write a video in which the clips of each goal play side by side.
 
-    An mp4 (H.264, yuv420p), or a GIF that loops where the path ends so. Shorter clips wait at their end for the longest
-    one beside them. The file appears when it is complete; an interrupt leaves neither a file nor a process behind.
+    The path's suffix selects a looping GIF (.gif) or an mp4 (H.264, yuv420p). Shorter clips hold their last picture until
+    the longest one on the page ends. The file appears when it is complete; an interrupt leaves no file or process behind.
 
     Args:
-        path: where to; its folder is made.
-        goals: what to show, each with as many clips. Scenes may be pictures already, uint8 (height, width, 3).
-        grid: all goals at once; else one after the other.
-        width: of one clip's pictures, pixels.
-        height: of one clip's pictures, pixels.
+        path: the file; its folder is created.
+        goals: goals with equal numbers of clips. Scenes may be finished pictures, uint8 (height, width, 3).
+        grid: show all goals at once; otherwise one after the other.
+        width: width of one clip's pictures, pixels.
+        height: height of one clip's pictures, pixels.
         camera: one of `metarl.envs.rendering.painter.CAMERAS`.
-        fps: frames a second.
-        overlay: write titles, figures and curves over the pictures; else the pictures alone.
-        progress: called with the number of pictures drawn and that of all pictures.
-        processes: that draw at once; by default one for each core that this process may use. The frames do not depend
-            on it.
+        fps: frames per second.
+        overlay: write titles, figures and curves over the pictures.
+        progress: called with the number of pictures drawn and the total number.
+        processes: number of drawing processes; default: one per core that this process may use. It does not affect the
+            frames.
 
     Raises:
-        UserError: nothing to show, an unknown camera, a size out of range, no OpenGL, or no place to write to.
+        UserError: nothing to show, unknown camera, size out of range, no OpenGL, or the path cannot be written.
     """
     path = Path(path)
     if not goals:
@@ -112,7 +112,7 @@ def _encode(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps
     )
     first = next(frames)
     with closing(film):
-        with _interrupts_blocked():  # an interrupt is lost in the hooks that Python runs around a fork
+        with _interrupts_blocked():  # an interrupt would be lost in the hooks that Python runs around a fork
             film.send(None)
         for frame in chain([first], frames):
             try:
@@ -122,7 +122,7 @@ def _encode(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps
 
 
 def _convert(film: Path, gif: Path, fps: int) -> None:
-    """Make a GIF of a film, with a palette of its own."""
+    """Convert a film to a GIF, with a palette computed from it."""
     filters = (
         f"fps={fps},split[a][b];[a]palettegen=max_colors=128[palette];"
         "[b][palette]paletteuse=dither=bayer:bayer_scale=5:diff_mode=rectangle"
@@ -136,7 +136,7 @@ def _convert(film: Path, gif: Path, fps: int) -> None:
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place at the end, or vanishes when an exception is raised."""
+    """A temporary path next to `path` that replaces it at the end, or is deleted if an exception is raised."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix or ".mp4")
@@ -166,9 +166,9 @@ def _report(
 
 
 def _starts(page: Sequence[Goal]) -> range:
-    """The first frames of the jobs into which each clip of a page is cut.
+    """The first frame of each job into which the clips of a page are cut.
 
-    Jobs are longer where goals have different models: going to another one takes as long as eight pictures.
+    Jobs are longer if goals have different models: switching the model takes as long as drawing eight pictures.
     """
     models = {getattr(clip.scenes[0], "model_file", "") for goal in page for clip in goal.clips}
     size = _CHUNK if len(models) == 1 else 4 * _CHUNK
@@ -203,7 +203,7 @@ def _frames(
 
 
 def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np.ndarray], None, None]:
-    """Pictures that environments drew themselves, all of this size: as large as they fit in, the rest black."""
+    """Resize pictures that environments drew themselves to fit this size, padded with black."""
     for job in jobs:
         yield [np.asarray(ImageOps.pad(Image.fromarray(picture), (width, height))) for picture in job]
 
@@ -212,17 +212,17 @@ def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np
 
 
 def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
-    """Pictures of all jobs, in their order: job i is drawn by process i % count, which has one job at a time.
+    """Pictures of all jobs, in order: process i % count draws job i, one job at a time.
 
-    Processes of our own and not ProcessPoolExecutor: there all processes write into one pipe, and one that is killed for its
-    memory while it writes its pictures leaves half a message, for whose end the executor waits for ever.
+    ProcessPoolExecutor is not used because its processes share one pipe: if one is killed for its memory in the middle of a
+    message, the executor waits for the rest of it for ever.
     """
     backend = find_backend()
     spawn = multiprocessing.get_context("spawn")
     workers: list[tuple[Any, Connection]] = []
-    resource_tracker.ensure_running()  # else the first process starts it, which lets interrupts through again
+    resource_tracker.ensure_running()  # otherwise the first process would start it, which unblocks interrupts
     try:
-        # Threads of a software OpenGL would only compete with the other processes.
+        # Threads of a software OpenGL would compete with the other processes.
         with inherited(backend), _interrupts_blocked(), _variable("LP_NUM_THREADS", "0" if count > 1 else None):
             for _ in range(count):
                 ours, theirs = spawn.Pipe()
@@ -266,7 +266,7 @@ def _worker(connection: Connection, backend: str, settings: tuple[int, int, str]
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Processes started within never see Ctrl-C, from their first instruction on: their parent ends them."""
+    """Block Ctrl-C in processes started within, from their first instruction on; their parent ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -276,7 +276,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 @contextmanager
 def _variable(name: str, value: str | None) -> Iterator[None]:
-    """An environment variable for processes started within; one that is set stays, and None sets nothing."""
+    """Set an environment variable for processes started within, unless it is set already or the value is None."""
     if value is None or name in os.environ:
         yield
         return

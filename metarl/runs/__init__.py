@@ -1,1 +1,1 @@
-"""Run directories: configuration, metrics, checkpoints, evaluations."""
+"""Run directories: configuration, metrics, checkpoints and evaluations."""

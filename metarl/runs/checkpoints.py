@@ -1,4 +1,4 @@
-"""Checkpoints: nested dicts of tensors as safetensors, everything else as JSON."""
+"""Read checkpoints, and convert an agent's state between nested dicts and files: tensors as safetensors, the rest as JSON."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ FORMAT = 2
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint.
+    """An intact checkpoint.
 
     Attributes:
         path: its folder.
-        step: environment steps over all slots before it.
-        iteration: the iteration that comes next.
-        state: what the agent's `state_dict` gave.
-        config: agent, suite, options and settings that it was trained with.
+        step: steps taken before it, over all slots.
+        iteration: the next iteration.
+        state: the result of the agent's `state_dict`.
+        config: agent, suite, options and settings of its training.
     """
 
     path: Path
@@ -57,7 +57,7 @@ def _reason(error: Exception) -> str:
 
 
 def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of nested dicts by their path, and the rest."""
+    """Split nested dicts into tensors and all other values, both by path."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for key, value in state.items():
@@ -73,7 +73,7 @@ def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], d
 
 
 def join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
-    """What `split` took apart."""
+    """The nested dicts that `split` took apart."""
     state: dict[str, Any] = {}
     for path, value in {**tensors, **rest}.items():
         *parents, last = path.split("/")
@@ -85,7 +85,7 @@ def join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
 
 
 def copied(state: Any) -> Any:
-    """A copy of nested dicts of tensors that later training does not change."""
+    """A copy of nested dicts of tensors, which later training does not change."""
     if isinstance(state, dict):
         return {key: copied(value) for key, value in state.items()}
     return state.detach().clone() if isinstance(state, Tensor) else state

@@ -1,8 +1,8 @@
-"""A run directory: its configuration, metrics and checkpoints; written so that a crash at any moment loses no border.
+"""Read and write a run directory. A crash at any moment leaves all saved checkpoints intact.
 
 config.json        every resolved setting, package versions, git commit
-metrics.jsonl      a line an iteration
-tensorboard/       the same, for TensorBoard
+metrics.jsonl      one line per iteration
+tensorboard/       the same metrics for TensorBoard
 checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` is a link to the newest, or a file with its name
 """
 
@@ -30,14 +30,14 @@ from metarl.system.file_names import file_name
 from metarl.system.files import lock, put_folder, without, write_atomically, writing
 
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
-"""Entries of a metrics line that differ between two equal runs."""
-_TRAINED = ("agent", "suite", "files", "options", "settings")  # what of config.json a checkpoint repeats
+"""Entries of a metrics line that differ between two otherwise equal runs."""
+_TRAINED = ("agent", "suite", "files", "options", "settings")  # entries of config.json that a checkpoint repeats
 
 
 class Run:
-    """A run directory. Make one with `create`, open one with `open_run`.
+    """A run directory. `create` makes one; `metarl.sharing.opening.open_run` opens one.
 
-    It may come from someone else, so one with a link out of it is refused with a UserError: see `metarl.system.confinement`.
+    It may come from someone else, so links that lead out of it raise a UserError: see `metarl.system.confinement`.
     """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -48,15 +48,15 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], *, numbered: bool = False) -> "Run":
-        """A new run directory, locked for this process.
+        """Create a run directory, locked for this process.
 
         Args:
-            path: where it is made.
-            config: content of config.json, but for what is known here.
-            numbered: where it exists already, a number follows its name; else it is refused.
+            path: the new directory.
+            config: content of config.json, to which this adds version, format and provenance.
+            numbered: if the directory exists, append a number to its name; otherwise that is an error.
 
         Raises:
-            UserError: it exists already, or cannot be written.
+            UserError: the directory exists or cannot be written.
         """
         run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
         run.lock()
@@ -69,7 +69,7 @@ class Run:
             write_atomically(self.path / "config.json", (json.dumps(self.config, indent=2) + "\n").encode())
 
     def lock(self) -> None:
-        """Keep other processes from writing here as long as this one lives.
+        """Keep other processes from writing here until this one closes the run or ends.
 
         Raises:
             UserError: another process is writing here, or the directory cannot be written.
@@ -82,26 +82,26 @@ class Run:
             raise UserError(f"another process is writing to {self.path}") from None
 
     def close(self) -> None:
-        """Let go of the lock and of TensorBoard's writer, which has a thread of its own."""
+        """Release the lock and close TensorBoard's writer, which has its own thread."""
         if self._writer is not None:
-            with suppress(Exception):  # what it could not write, `log` has said
+            with suppress(Exception):  # `log` has already reported write errors
                 self._writer.close()
         if self._lock is not None:
             self._lock.close()
         self._writer = self._lock = None
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append a line of metrics; `step` is the axis in environment steps."""
+        """Append a line of metrics; its entry `step` is the x-axis, in environment steps."""
         with writing(f"{self.path}/metrics.jsonl"), open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
         try:
             self._chart(line)
-        except Exception as error:  # its writer's thread hands on whatever stopped it
+        except Exception as error:  # the writer's thread passes on any error
             without(f"nothing more is written for TensorBoard ({_reason(error)}): {self.path}/metrics.jsonl has it all")
 
     def _chart(self, line: dict[str, Any]) -> None:
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, so not before there is something to log
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, so only on first use
 
             self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=line["step"])
         for key, value in line.items():
@@ -110,7 +110,7 @@ class Run:
         self._writer.flush()
 
     def drop_metrics_after(self, iteration: int) -> None:
-        """Drop lines of iterations that a resumed run does again, and a last line that was cut off."""
+        """Drop the lines of iterations that a resumed run repeats, and an incomplete last line."""
         path, kept = self.path / "metrics.jsonl", []
         for text in path.read_text().splitlines() if path.exists() else []:
             try:
@@ -122,10 +122,10 @@ class Run:
             write_atomically(path, "".join(kept).encode())
 
     def save(self, step: int, iteration: int, state: dict[str, Any], keep: int) -> Path:
-        """Write a checkpoint, whole or not at all, and delete all but the newest `keep`.
+        """Write a checkpoint atomically, then delete all but the newest `keep`.
 
         Raises:
-            UserError: it could not be written; the ones before are as they were.
+            UserError: the checkpoint could not be written; earlier ones are unchanged.
         """
         folder = self.path / "checkpoints"
         final, temporary = folder / f"{step:012d}", folder / f".{step:012d}.{os.getpid()}"
@@ -156,33 +156,33 @@ class Run:
         return final
 
     def evaluation(self) -> Path:
-        """The default evaluation; it need not exist."""
+        """Path of the default evaluation; the file need not exist."""
         return self.path / "evaluation.json"
 
     def store(self, content: Mapping[str, Any], name: str) -> Path:
-        """Write evaluations/<name>.json, whole or not at all."""
+        """Write evaluations/<name>.json atomically."""
         path = self.path / "evaluations" / f"{name}.json"
         with writing(str(path)):
             write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
         return path
 
     def checkpoints(self) -> list[Path]:
-        """Folders of checkpoints, oldest first; whether they are whole is not checked."""
+        """Folders of checkpoints, oldest first, intact or not."""
         folder = self.path / "checkpoints"
         return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
 
     def usable(self, path: Path | None, doing: str) -> Checkpoint:
-        """As `load`; of damaged checkpoints passed over it says what is done with the one before, such as "evaluating"."""
+        """As `load`, but prints a line per damaged checkpoint; `doing` is the use of the one before, such as "evaluating"."""
         checkpoint, problems = self.load(path)
         for problem in problems:
             say(f"{problem}: {doing} the one before")
         return checkpoint
 
     def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
-        """The newest whole checkpoint, or the one named, and what is to be said about damaged ones passed over.
+        """The newest intact checkpoint, or the one at `path`, and a message per damaged one skipped.
 
         Raises:
-            UserError: there is none, or the one named is damaged.
+            UserError: no checkpoint is intact, or the one at `path` is damaged.
         """
         problems: list[str] = []
         for folder in [path] if path else reversed(self.checkpoints()):
@@ -198,7 +198,7 @@ class Run:
 
 
 def _made(path: Path, numbered: bool) -> Path:
-    """A new folder: at the path, or with a number behind its name, the first that is free; other processes look too."""
+    """Create a folder at the path or, if that exists and `numbered`, at the first free numbered name, safe from races."""
     places = chain([path], (path.with_name(f"{path.name}_{number}") for number in count(2)) if numbered else ())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def _made(path: Path, numbered: bool) -> Path:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise a `UserError` where a new run directory could not be made because something is there."""
+    """Raise a `UserError` if the path of a new run directory already exists."""
     if path.exists():
         raise UserError(_taken(path))
 
@@ -222,7 +222,7 @@ def _taken(path: Path) -> str:
 
 
 def _point(latest: Path, name: str) -> None:
-    """Make `latest` a link to the folder of this name beside it; a file with the name in it where there are no links."""
+    """Make `latest` a link to the folder of this name next to it, or a file with the name where links are not supported."""
     link = latest.with_name(f".latest.{os.getpid()}")
     try:
         link.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What an agent is built for, as config.json keeps it: enough to load it without its environments or its data.
+"""An agent's inputs and outputs in config.json: enough to load the agent without its environments or data.
 
-On robots: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input_scale": "fixed" or "running"}, null where there
-is no bound; discrete actions {"choices": n}, and "start" where the environment's numbers do not begin with 0. Of few-shot
+Agents on environments: {"observations": 39, "actions": {"low": [...], "high": [...]}, "input_scale": "fixed" or "running"},
+with null for a missing bound. Discrete actions: {"choices": n}, with "start" if their numbers do not start at 0. Few-shot
 learners: {"kind": "image", "shape": [1, 28, 28], "outputs": 5, "classes": 4112}.
 """
 
@@ -19,11 +19,11 @@ from metarl.nn.spaces import box_bounds, observation_size
 
 Interface = dict[str, Any]
 _MOST = 2**20
-"""Entries of an observation or an action, at most: a guard against nonsense in files."""
+"""Largest number of entries of an observation or an action: a guard against damaged files."""
 
 
 def described(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any], scale: InputScale | None) -> Interface:
-    """The interface of an agent that acts: of one slot; scale: None where the agent keeps running statistics."""
+    """The interface of an agent on environments, from the spaces of one slot; scale: None if it keeps running statistics."""
     scaled = "running" if scale is None else "fixed"
     if isinstance(actions, gymnasium.spaces.Discrete):
         kind: dict[str, Any] = {"choices": int(actions.n)} | ({"start": int(actions.start)} if actions.start else {})
@@ -38,22 +38,22 @@ def described(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any],
 
 
 def suite_name(config: dict[str, Any]) -> str:
-    """The suite without where on this machine it lies."""
+    """The suite's name without its folder on this machine."""
     kind, _, place = config["suite"].partition(":")
     return f"{kind}:{Path(place).name}" if kind in ("folder", "csv") else config["suite"]
 
 
 def encoder_name(options: Mapping[str, Any]) -> str | None:
-    """The sentence encoder that a run's options name, without where on this machine it lies; None: there is none."""
+    """The sentence encoder in a run's options, without its folder on this machine; None: there is none."""
     name = options.get("sentence_encoder")
     return Path(name).name if name is not None and Path(name).expanduser().is_absolute() else name
 
 
 def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box | gymnasium.spaces.Discrete]:
-    """Observation space (without bounds) and action space of an agent that acts.
+    """Observation space (without bounds) and action space of an agent on environments.
 
     Raises:
-        UserError: these are none.
+        UserError: the interface does not describe valid spaces.
     """
     try:
         size, actions = interface["observations"], interface["actions"]

@@ -1,4 +1,4 @@
-"""Configurations of earlier versions under the names of today."""
+"""Rename options in configurations of earlier versions."""
 
 import logging
 from functools import lru_cache
@@ -7,11 +7,11 @@ from typing import Any
 log = logging.getLogger("metarl")
 
 OPTIONS = {"horizon": "max_episode_steps"}
-"""Options of version 0.2, and what they are called now."""
+"""Options of version 0.2 and their current names."""
 
 
 def migrated(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with today's names of options; what was renamed is said once in a process."""
+    """The configuration with current option names; logs each renamed option once per process."""
     options = config.get("options")
     old = OPTIONS.keys() & options.keys() if isinstance(options, dict) else set()
     if not old:

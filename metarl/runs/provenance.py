@@ -1,4 +1,4 @@
-"""What a run was made with: machine, packages, commit."""
+"""Record the machine, package versions and git commit of a run, for config.json."""
 
 import platform
 import subprocess
@@ -26,7 +26,7 @@ def _provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that metarl is run from, with "+" where files differ from it; None outside one."""
+    """Commit of the checkout that metarl runs from, with "+" if files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,10 +1,10 @@
-"""Trained agents for use elsewhere: loading, packing, export, predictions."""
+"""Use trained agents elsewhere: load, pack, export and predict."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name == "predict":  # imported late: a report uses this package and must not import torch
+    if name == "predict":  # late: reports use this package and must not import torch
         from metarl.sharing.few_shot_prediction import predict
 
         return predict

@@ -1,4 +1,4 @@
-"""The model card of a packed model, in Hugging Face's format: YAML that machines read, then Markdown for people."""
+"""Write the model card of a packed model in Hugging Face's format: YAML for machines, then Markdown for people."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ from metarl.system.counts import plural
 
 
 class Figure(NamedTuple):
-    """A figure of an evaluation.
+    """One result of an evaluation.
 
     Attributes:
         side: train, validation or test.
         measure: success, last_success, return, accuracy or mse.
-        what: what it is of, in words.
+        what: conditions of the result in words, such as "5 ways, 1 shot".
         interval: mean and 95 % interval.
     """
 
@@ -40,13 +40,13 @@ def card(
     """The text of README.md.
 
     Args:
-        name: of the model.
-        licence: its licence, as Hugging Face writes it.
-        config: of the packed model.
-        evaluation: by all goals or episodes, or None.
-        stock: by Meta-World's own protocol, or None.
+        name: name of the model.
+        licence: its licence, by Hugging Face's identifier.
+        config: content of the packed model's config.json.
+        evaluation: evaluation on all goals or on episodes, or None.
+        stock: evaluation by Meta-World's own protocol, or None.
         film: name of the video in the folder, or None.
-        others: how many smaller evaluations there are of the same weights.
+        others: number of smaller evaluations of the same weights.
     """
     figures = list(_figures(evaluation)) if evaluation else []
     front = {
@@ -56,7 +56,7 @@ def card(
         **({"pipeline_tag": "reinforcement-learning"} if _robots(config) else {}),
         "model-index": [{"name": name, "results": _results(config, evaluation, stock, figures)}],
     }
-    # JSON is YAML: an entry a line
+    # JSON is valid YAML; one entry per line
     head = "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"])
     evaluated = _evaluated(evaluation, stock, figures, others)
     parts = [_about(name, config), _loading(name, config), evaluated, _film(film), _limits(config)]
@@ -73,7 +73,7 @@ def _tags(config: Content) -> list[str]:
 
 
 def _figures(content: Content) -> Iterator[Figure]:
-    """The figures that stand in the card: before any experience, and after all of it."""
+    """The results shown in the card: before any experience, and after all of it."""
     for side, one in content["sides"].items():
         if "by_shots" in one:
             for shots in dict.fromkeys((0, content["shots"])):

@@ -1,4 +1,4 @@
-"""Predictions of a trained few-shot learner after it adapted to a few examples."""
+"""`metarl adapt`: adapt a trained few-shot learner to a few examples and predict the classes of others."""
 
 import csv
 import io
@@ -24,12 +24,12 @@ from metarl.system.counts import plural
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a learner says of some items after it adapted.
+    """Predictions of an adapted learner.
 
     Attributes:
         items: names of image files, or texts.
         classes: names of the support's classes.
-        probabilities: (items, classes).
+        probabilities: class probabilities, (items, classes).
     """
 
     items: list[str]
@@ -42,7 +42,7 @@ class Predictions:
         return [self.classes[i] for i in self.probabilities.argmax(1)]
 
     def csv(self) -> str:
-        """A row for each item: the item, its class, the probability of every class."""
+        """CSV text with one row per item: the item, its predicted class, and the probability of each class."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["item", "predicted", *self.classes])
@@ -55,17 +55,17 @@ class Predictions:
 def predict(
     run: Path | str, support: Path | str, query: Path | str, *, invert: bool = False, device: str = "auto"
 ) -> Predictions:
-    """Adapt a trained learner to the examples in `support`, and answer what is in `query`.
+    """Adapt a trained learner to the examples in `support`, and predict the classes of those in `query`.
 
     Args:
         run: a run directory, or a checkpoint's folder in one, of a learner of images or texts.
         support: a folder of class/image files, or a CSV file with the columns text and label.
-        query: a folder of image files (in folders too), or a CSV file with the column text.
-        invert: exchange light and dark: Omniglot's strokes are light on dark.
+        query: a folder of image files, searched recursively, or a CSV file with the column text.
+        invert: swap light and dark: Omniglot's strokes are light on dark.
         device: auto, cpu or cuda.
 
     Raises:
-        UserError: the run is not a few-shot one of images or texts, its head has another number of classes, or the examples
+        UserError: the run is not a few-shot run on images or texts, its head has another number of classes, or the examples
             cannot be read.
     """
     opened, named = open_run(Path(run))
@@ -113,7 +113,7 @@ def predict(
 
 
 def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:
-    """uint8 (n, 3, size, size) as the learner sees images: float32 in [0, 1], grey where it has one channel."""
+    """Convert uint8 images (n, 3, size, size) to the learner's input: float32 in [0, 1], grey if it has one channel."""
     x = torch.from_numpy(images).float() / 255
     if learner.kind.shape[0] == 1:
         x = x.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""`metarl.load`: a trained agent in Python, without its environments, its data or a simulator."""
+"""`metarl.load`: load a trained agent in Python, without its environments, data or simulator."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from metarl.training.setup import untrained
 
 
 def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> Agent:
-    """A trained agent, ready for `begin`, `predict` and `adapt`; of robots and few-shot learners alike.
+    """A trained agent or few-shot learner, ready for `begin`, `predict` and `adapt`.
 
-    Its weights are frozen: what it predicts carries no gradient of theirs. Wrap loops in `torch.no_grad()` all the same:
-    MAML's own copies of the weights, and what it learns on a task, can be differentiated.
+    Its weights are frozen, so predictions carry no gradient for them. Still wrap loops in `torch.no_grad()`: MAML's copies
+    of the weights, and their adaptation to a task, can be differentiated.
 
     Args:
         run: a run directory, a checkpoint's folder in one, a packed model's folder, or "pretrained:NAME".
-        agent: of a run of an agent of your own: its file, PATH.py:NAME, which is run.
-        device: auto, cpu or cuda; whatever the agent was trained on.
+        agent: for a run of your own agent: its file and name, PATH.py:NAME. The file is executed.
+        device: auto, cpu or cuda, independent of the device in training.
 
     Raises:
-        UserError: there is no such run, or it is damaged, or of an agent of your own whose file is not named.
+        UserError: the run does not exist or is damaged, or it is of your own agent and `agent` is missing.
     """
     opened, named = open_run(Path(run))
     checkpoint = opened.usable(named, "loading")
@@ -36,7 +36,7 @@ def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> 
 
 
 def restored(run: Run, checkpoint: Checkpoint, device: str = "auto") -> Agent:
-    """A run's agent as it was at a checkpoint: see `load`."""
+    """A run's agent, restored from a checkpoint: see `load`."""
     agent = untrained(run.config, choose_device(device))
     agent.load_state_dict(checkpoint.state)
     for part in vars(agent).values():

@@ -1,4 +1,4 @@
-"""Where packed models are found, by name or by folder; `metarl.sharing.packed` reads them."""
+"""Find packed models by name or folder; `metarl.sharing.packed` reads them."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,12 @@ CONFIG, WEIGHTS, EVALUATION, CARD = "config.json", "model.safetensors", "evaluat
 
 
 def is_packed(path: Path) -> bool:
-    """Whether this names a packed model: a name after "pretrained:", or a folder of one."""
+    """Whether the path names a packed model: it starts with "pretrained:", or is the folder of one."""
     return str(path).startswith(PREFIX) or (path / WEIGHTS).is_file()
 
 
 def pretrained() -> dict[str, Path]:
-    """Folders of packed models by name: the package's own, and those in the directory that METARL_PRETRAINED names."""
+    """Folders of packed models by name: those in the package, and those in the directory METARL_PRETRAINED."""
     own = os.environ.get("METARL_PRETRAINED")
     roots = [Path(__file__).parents[1] / "agents" / "pretrained", *([Path(own).expanduser()] if own else [])]
     places = [place for root in roots if root.is_dir() for place in sorted(root.iterdir())]
@@ -24,10 +24,10 @@ def pretrained() -> dict[str, Path]:
 
 
 def folder_of(path: Path) -> Path:
-    """The folder of "pretrained:NAME", "pretrained:FOLDER" or of a folder.
+    """The packed model's folder for "pretrained:NAME", "pretrained:FOLDER" or a plain folder.
 
     Raises:
-        UserError: there is no packed model.
+        UserError: there is no such packed model.
     """
     name = str(path).removeprefix(PREFIX)
     folder = Path(name).expanduser()

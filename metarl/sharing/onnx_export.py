@@ -1,4 +1,4 @@
-"""Agents as ONNX graphs, for use with onnxruntime alone; inputs are scaled inside the graph."""
+"""`metarl export`: write agents as ONNX graphs for onnxruntime. The graphs include the input scaling."""
 
 import importlib.util
 import json
@@ -28,28 +28,28 @@ from metarl.system.user_code import is_named, telling
 from metarl.training.setup import interface_of
 
 TOLERANCE = 1e-4
-"""By how much onnxruntime may differ from torch, of the size of the output where that is above 1.
+"""Largest accepted difference between onnxruntime and torch, relative to the output's size if that is above 1.
 
-Policies differ by 1e-6. Squared distances are differences of larger numbers, and so the less exact: 1e-5 was seen.
+Policies differ by 1e-6. Squared distances are differences of larger numbers and less exact: 1e-5 was seen.
 """
 _OPSET = 18
-"""Of ONNX: what torch writes without conversion."""
+"""ONNX operator set that torch writes without conversion."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What an agent adapts to before it is exported."""
+    """The task and experience that an agent adapts to before export."""
 
     episodes: int = 0
-    """Agents that adapt weights (MAML): episodes of the task that it adapts to first; 0: the shared policy."""
+    """Agents that adapt weights (MAML): episodes on the task to adapt to before export; 0: export the shared policy."""
     task: str | None = None
-    """The task that it adapts to; default: the first of the side."""
+    """Task to adapt to; default: the first of the side."""
     goal: int = 0
-    """Which goal of that task, from 0."""
+    """Index of the task's goal, from 0."""
     side: Literal["train", "test"] = "test"
-    """Train goals, or held-out goals."""
+    """Side to take the goal from: train goals, or held-out goals (test)."""
     seed: int = 0
-    """Of the actions while it adapts, as in `metarl evaluate`."""
+    """Seed of the actions during adaptation, as in `metarl evaluate`."""
 
     def __post_init__(self) -> None:
         check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
@@ -58,10 +58,10 @@ class Adaptation:
 
 
 def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph, dict[str, str], str]:
-    """What is exported of a checkpoint: the graph, its metadata, and the file's name.
+    """The graph to export from a checkpoint, its metadata, and the file's name.
 
     Raises:
-        UserError: the run never trained, or its agent has no graph, or what it is to adapt to does not exist.
+        UserError: the run never trained, its agent has no graph, or the task to adapt to does not exist.
     """
     name = run.config["agent"]
     if checkpoint.step == 0:
@@ -111,7 +111,7 @@ _REASONS = {
 
 
 def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State, dict[str, Any]]:
-    """What the agent knows after some episodes on a task, played as in an evaluation; and what the task was."""
+    """The agent's state after some episodes on a task, played as in an evaluation, and a description of the task."""
     from metarl.envs import make_vec
     from metarl.evaluation.all_goals import trial_generator
     from metarl.rollouts.random_streams import RESETS, generator
@@ -165,7 +165,7 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
 
 
 def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
-    """The file's content. It holds no names of this machine's files, and is the same whenever it is made.
+    """The content of the ONNX file. It is deterministic and contains no file names of this machine.
 
     Raises:
         UserError: onnx or onnxscript is not installed, or torch cannot export the graph.
@@ -203,7 +203,7 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
 
 
 def _strip(part: Any) -> None:
-    """Take out what torch notes of where in which source files each operation stands."""
+    """Remove the source locations that torch records for each operation."""
     lists = [getattr(part, name, ()) for name in ("node", "input", "output", "value_info", "initializer")]
     for one in (part, *(each for some in lists for each in some if not isinstance(each, str))):
         one.ClearField("doc_string")
@@ -212,7 +212,7 @@ def _strip(part: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter tells of its own insides."""
+    """Silence the exporter's logs and warnings."""
     before = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.__trace", "onnxscript", "onnx_ir")}
     for name in before:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -226,10 +226,10 @@ def _quiet() -> Iterator[None]:
 
 
 def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
-    """The largest difference between onnxruntime's answers and torch's to random inputs.
+    """The largest difference between the outputs of onnxruntime and torch for random inputs.
 
-    Relative to the largest entry of the output where that is above 1: float32 has 24 bits, whatever the size. Over some steps,
-    what is carried on carried on; with all free axes of length 1, and of different lengths.
+    It is relative to the output's largest entry if that is above 1, since float32 has 24 bits at any size. Compares several
+    steps, carrying the state along, once with all free axes of length 1 and once with different lengths.
     """
     run, rng = session(content), np.random.default_rng(0)
     axes = list(dict.fromkeys(axis for one in graph.inputs.values() for axis in one.axes))
@@ -257,7 +257,7 @@ def _drawn(one: Input, lengths: dict[str, int], rng: np.random.Generator) -> np.
 
 
 def session(content: bytes) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """onnxruntime as a function of named arrays to named arrays, on one thread of the CPU."""
+    """The file as a function of named arrays to named arrays, run by onnxruntime on one CPU thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Opening what a user names: a run directory, a checkpoint in one, or a packed model."""
+"""Open the run directory, checkpoint or packed model that a user names. Most commands call `open_run`."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,22 @@ from metarl.system.confinement import run_of
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:
-    """A run directory, a checkpoint's folder inside one, or a packed model (its folder, or "pretrained:NAME").
+    """Open a run directory, a checkpoint's folder inside one, or a packed model (its folder, or "pretrained:NAME").
 
     Returns:
-        The run, and the checkpoint where one was named.
+        The run, and the folder of the checkpoint if the path names one, else None.
 
     Raises:
-        UserError: it is none of these, or the run was made by another version.
+        UserError: the path is none of these, or another version made the run.
     """
     if is_packed(path):
-        from metarl.sharing.packed import open_packed  # which needs this module
+        from metarl.sharing.packed import open_packed  # late: it imports the training set-up
 
         return open_packed(path), None
     root, checkpoint = run_of(path)
     named = root / "checkpoints" / checkpoint if checkpoint else None
     if Path.cwd() in root.parents:
-        root = root.relative_to(Path.cwd())  # shorter to read
+        root = root.relative_to(Path.cwd())  # shorter messages
     if not (root / "config.json").is_file():
         raise UserError(f"{path} is not a run: it has no config.json")
     try:

@@ -1,11 +1,11 @@
-"""Packed models: folders with a trained agent and what is known of it, as `metarl pack` writes them.
+"""Read packed models: folders with a trained agent, its configuration and evaluation, as `metarl pack` writes them.
 
-A packed model may come from anyone. It is data: JSON and safetensors, nothing that is executed, and only files of fixed names
-in the folder itself are read. What does not fit is refused before anything is made of it, and nothing is ever written there.
+A packed model may come from anyone. It is data, JSON and safetensors, and nothing in it is executed. Only files with fixed
+names in the folder itself are read, their content is checked before it is used, and nothing is ever written to the folder.
 
-config.json         the agent, its settings, interface and options; what it was trained on and with
-model.safetensors   its weights and statistics
-evaluation.json     its evaluation, where there is one
+config.json         the agent, its settings, interface and options; suite, versions and commit of its training
+model.safetensors   its weights and running statistics
+evaluation.json     its evaluation, if there is one
 README.md           the model card
 """
 
@@ -34,17 +34,17 @@ from metarl.system.file_names import file_name
 from metarl.training.setup import read_config, untrained
 
 PACKED_FORMAT = 1
-"""Of packed models: "packed" in config.json."""
+"""Format of packed models: the entry "packed" in config.json."""
 _MOST = {CONFIG: 2**20, EVALUATION: 2**26, WEIGHTS: 2**31}
-"""Bytes of each file, at most."""
+"""Largest size of each file, bytes."""
 
 
 class Packed(Run):
-    """A packed model in a run's place; what is made of it (evaluations, videos) goes to runs/pretrained_<name>.
+    """A packed model used as a run; its evaluations and videos are written to runs/pretrained_<name>.
 
     Attributes:
-        folder: where it lies; only read.
-        path: what is written goes here; it is made when there is something to write.
+        folder: the packed model's folder; it is only read.
+        path: the folder for output, created on the first write.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -54,13 +54,13 @@ class Packed(Run):
         self._state = _state(folder, self.config, self._content)
 
     def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
-        """The model."""
+        """The model's only checkpoint, and no messages."""
         step = self.config["step"]
         place = self.path / "checkpoints" / f"{step:012d}"
         return Checkpoint(place, step, self.config["iteration"], self._state, self.config), []
 
     def lock(self) -> None:
-        """Packed models are not trained: their optimiser's moments are not in them.
+        """Refuse training: packed models do not contain the optimiser's moments.
 
         Raises:
             UserError: always.
@@ -68,7 +68,7 @@ class Packed(Run):
         raise UserError(f"{self.folder} is a packed model: it can be used, and not trained further")
 
     def evaluation(self) -> Path:
-        """The evaluation made here that is shown, or else the one that came with the model; it need not exist."""
+        """Path of the default evaluation made here if it exists, else of the model's own, which need not exist."""
         made = self.path / EVALUATION
         return made if made.exists() else self.folder / EVALUATION
 
@@ -77,14 +77,14 @@ def open_packed(path: Path) -> Packed:
     """The packed model of "pretrained:NAME", "pretrained:FOLDER" or a folder.
 
     Raises:
-        UserError: there is none, or it is damaged or not what it should be.
+        UserError: there is no such model, or it is damaged or invalid.
     """
     folder = folder_of(path)
     place = folder.resolve()
     # the Hugging Face Hub's cache holds models--NAME/snapshots/COMMIT, with links to files in models--NAME/blobs
     check_own(folder, place.parents[1] if place.parent.name == "snapshots" else None)
     name = file_name(place.name)
-    if str(path) != PREFIX + place.name:  # a folder somewhere, and there may be others of its name
+    if str(path) != PREFIX + place.name:  # another folder may have the same name
         name += f"-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
     return Packed(folder, name)
 
@@ -113,7 +113,7 @@ _KINDS = {
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """config.json, in which all is of the right kind."""
+    """The content of config.json, with checked types."""
     try:
         config = json.loads(_content(folder, CONFIG))
         if config["packed"] != PACKED_FORMAT:
@@ -138,7 +138,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _check_kinds(settings: Any) -> None:
-    """Raise ValueError where a setting is of another kind than its default."""
+    """Raise ValueError if a setting has another type than its default."""
     for field in fields(settings):
         given, default = getattr(settings, field.name), field.default
         if given is None and type(None) in get_args(field.type):
@@ -153,7 +153,7 @@ def _check_kinds(settings: Any) -> None:
 
 
 def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, Any]:
-    """The weights, which are of the shapes that the configuration gives: compared before anything of them is made."""
+    """The agent's state; tensor shapes and types must match the configuration before the weights are used."""
     try:
         tensors = load_tensors(content)
         with torch.device("meta"):
@@ -178,7 +178,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
 
 
 def _shapes(state: dict[str, Any], prefix: str = "") -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of the tensors of nested dicts, by path, but for the optimiser's."""
+    """Shape and type of the tensors in nested dicts, by path, without the optimiser's."""
     found = {}
     for key, value in state.items():
         if isinstance(value, Tensor):

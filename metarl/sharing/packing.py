@@ -1,4 +1,4 @@
-"""`metarl pack`: a trained agent in a folder that can be given away, with its evaluation and a model card."""
+"""`metarl pack`: write a trained agent to a folder for sharing, with its evaluation and a model card."""
 
 import json
 import os
@@ -29,14 +29,15 @@ from metarl.system.files import put_folder, write_atomically, writing
 from metarl.training.setup import interface_of
 
 _UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
-"""Options that say nothing of the model, and what they are in a packed one."""
+"""Options that do not describe the model, and their values in a packed model."""
 
 
 def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -> bool:
-    """Write a packed model; returns whether there was an evaluation of the checkpoint to pack.
+    """Write a packed model; returns whether it includes an evaluation of the checkpoint.
 
     Raises:
-        UserError: the run never trained, its agent or its tasks are of a Python file, or the folder is there already.
+        UserError: the run never trained, its agent or tasks come from a Python file, the folder exists and is not empty, or
+            the licence is not one word.
     """
     if checkpoint.step == 0:
         raise UserError(f"{run.path} never trained: there is nothing to pack")
@@ -83,7 +84,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
             name = f"video{film.suffix}" if film else None
             text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(found) - 1))
             write_atomically(temporary / CARD, text.encode())
-            open_packed(temporary)  # what is given away can be read
+            open_packed(temporary)  # check that the packed model can be read
             if folder.exists():
                 folder.rmdir()
             put_folder(temporary, folder)
@@ -93,7 +94,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
 
 
 def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
-    """The evaluation of this checkpoint by Meta-World's own protocol on its own suite: that of the most seeds."""
+    """The evaluation of this checkpoint by Meta-World's own protocol on the training suite, with the most seeds; or None."""
     found = []
     for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
@@ -107,14 +108,14 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
 
 def _is_whole(content: Content, check: Callable[[dict[str, Any]], Any]) -> bool:
     try:
-        check(deepcopy(dict(content)))  # which leaves out what is damaged and not needed
+        check(deepcopy(dict(content)))  # a copy, as the check removes damaged optional parts
     except schema.FAULTS:
         return False
     return True
 
 
 def _moved(value: Any, place: str, name: str) -> Any:
-    """JSON in which the suite's place on this machine is replaced."""
+    """A copy of JSON content in which the suite's name replaces its path on this machine."""
     if isinstance(value, dict):
         return {key: _moved(inner, place, name) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""Training: options, set-up, and the one loop."""
+"""Training: its options, the set-up from a configuration, and the training loop."""

@@ -1,4 +1,7 @@
-"""Training on robots: its options, and what a configuration of it stands for."""
+"""Training on environments: its options, and the set-up of suite, environments, agent and source from a configuration.
+
+`metarl.training.setup` calls `set_up`.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,24 +32,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainOptions(LoopOptions):
-    """Options that every agent on robots shares."""
+    """Options of every agent trained on environments."""
 
     suite_seed: int = 1
-    """Decides the goals, train and held out."""
+    """Seed of the train and held-out goals."""
     goals: Count = 50
-    """Goals of each task; Meta-World's own number is 50."""
+    """Goals per task; Meta-World uses 50."""
     task_id: bool = False
-    """Show the task as one-hot (multi-task suites)."""
+    """Append the task as a one-hot vector to the observation (multi-task suites)."""
     num_envs: int = 20
-    """Slots: tasks of an iteration."""
+    """Environments stepped together (slots), each on its own task."""
     episodes_per_trial: int = 10
-    """Episodes in which the agent may adapt to a task."""
+    """Episodes per trial, in which the agent adapts to one task."""
     max_episode_steps: int = HORIZON
-    """Steps of an episode."""
+    """Steps after which an episode is cut off."""
     engine: str = "auto"
-    """auto, native or python: see `metarl list`."""
+    """Simulation engine: auto, native or python (see `metarl list`)."""
     reward: str = "v2"
-    """Meta-World's version of the reward: v2, or v1 (figures published before 2021)."""
+    """Version of Meta-World's reward: v2, or v1 (results published before 2021)."""
     terminate_on_success: bool = False
     """End episodes at their first success. Agents then learn to stop just short of the goal and collect reward."""
 
@@ -65,12 +68,12 @@ class TrainOptions(LoopOptions):
 
     @property
     def steps_per_iteration(self) -> int:
-        """Environment steps of an iteration, over all slots."""
+        """Environment steps per iteration, over all slots."""
         return self.num_envs * self.episodes_per_trial * self.max_episode_steps
 
 
 class Setup(NamedTuple):
-    """What a configuration stands for."""
+    """The objects that a configuration describes. See `metarl.training.loop.Training`."""
 
     options: TrainOptions
     suite: Suite
@@ -80,11 +83,11 @@ class Setup(NamedTuple):
 
     @property
     def adapt_every(self) -> int | None:
-        """Episodes of experience after which the agent adapts, beside its memory; None: it never does."""
+        """Episodes of experience between calls of the agent's `adapt`; None: it is never called."""
         return self.agent.adapt_every or (self.source.episodes if self.agent.phases > 1 else None)
 
     def announcement(self) -> str:
-        """What is trained on what, for how long, in words."""
+        """Describe the training for the user: trials, tasks, engine and device."""
         o = self.options
         return (
             f"{plural(o.num_envs, 'trial')} of {o.episodes_per_trial} x {plural(o.max_episode_steps, 'step')} "
@@ -95,7 +98,7 @@ class Setup(NamedTuple):
         )
 
     def _notes(self) -> Iterator[str]:
-        """What the user may not expect of environments of their own, a line each."""
+        """Warnings about a user's own environments, one line each."""
         space, std = self.env.single_action_space, self.agent.first_std
         if std and isinstance(space, gymnasium.spaces.Box) and (entry := ill_scaled(space, std)) is not None:
             yield (
@@ -115,19 +118,19 @@ class Setup(NamedTuple):
 
 
 def ill_scaled(space: gymnasium.spaces.Box, std: float) -> int | None:
-    """The first entry whose bounded range is far from what is drawn around 0 with this deviation; None: there is none.
+    """The first action entry whose bounds do not fit samples around 0 with this standard deviation; None: all fit.
 
-    Far is a deviation of less than a tenth of the range's width or of more than 2.5 times it, and a range without 0.
+    Bounds do not fit if the deviation is less than a tenth or more than 2.5 times their width, or if they exclude 0.
     """
     low, high, width = box_bounds(space)
     far = np.isfinite(width) & ((std < 0.1 * width) | (std > 2.5 * width)) | (low > 0) | (high < 0)
-    far &= width > 0  # where there is nothing to choose, nothing is missed
+    far &= width > 0  # an entry with a single possible value cannot be ill-scaled
     return int(np.flatnonzero(far)[0]) if far.any() else None
 
 
 def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
-    """Suite, environments and an untrained agent. See `metarl.training.setup.set_up`; slots: another number of them."""
-    from metarl.envs import make_vec  # with it comes the simulator, which trained agents do without
+    """Create suite, environments and an untrained agent. See `metarl.training.setup.set_up`; slots: replaces `num_envs`."""
+    from metarl.envs import make_vec  # imports the simulator, which trained agents do not need
     from metarl.envs.user_defined import find_suite
 
     agent_class, _ = find(config["agent"])
@@ -174,12 +177,12 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
 
 
 def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
-    """Raise a `UserError` where environments and steps of an iteration take more memory than there is."""
+    """Raise a `UserError` if the environments and steps of an iteration need more memory than is available."""
     from metarl.envs.vector import environments, slots_bytes
 
-    observation = 39 if tasks.make is None else 1  # of one's own, whose size is not known yet, at least
+    observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
-    numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # of a step, float32: see `Rollout`
+    numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # float32 numbers per step: see `Rollout`
     kept = getattr(settings, "buffer_size", 0)
     needs = {
         environments(options.num_envs): slots_bytes(tasks, options.num_envs, options.engine),

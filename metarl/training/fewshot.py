@@ -1,4 +1,7 @@
-"""Few-shot training: its options, the source of episodes, and what a configuration of it stands for."""
+"""Few-shot training: its options, the source of episodes, and the set-up of data and learner from a configuration.
+
+`metarl.training.setup` calls `set_up`.
+"""
 
 import math
 from collections.abc import Callable
@@ -25,36 +28,36 @@ from metarl.system.ranges import check
 from metarl.training.options import LoopOptions
 
 QUERIES = 15
-"""Of each class that an evaluation asks, unless it is told otherwise."""
+"""Default number of queries per class in an evaluation."""
 EVALUATED: tuple[Part, ...] = ("train", "test")
-"""Parts of which it has episodes."""
+"""Parts of the data set from which an evaluation draws episodes."""
 
 
 @dataclass(frozen=True)
 class FewShotOptions(LoopOptions):
-    """Options that every few-shot learner shares."""
+    """Options of every few-shot learner."""
 
     steps: Count = 10_000
     """Outer updates, such as 2e4; rounded up to whole iterations."""
     updates: int = 100
-    """Outer updates an iteration."""
+    """Outer updates per iteration."""
     ways: int = 5
-    """Classes of an episode."""
+    """Classes per episode."""
     shots: int = 1
-    """Examples of each class to learn from."""
+    """Support examples per class."""
     queries: int = 5
-    """Examples of each class to answer, in training."""
+    """Query examples per class, in training."""
     meta_batch: int = 16
-    """Episodes of an outer update."""
+    """Episodes per outer update."""
     rotations: bool = True
-    """Omniglot: turned characters are classes of their own."""
+    """Omniglot: count rotated characters as additional classes."""
     split_seed: int = 1
-    """Decides which classes are trained on and which are held out, where the data set does not say."""
+    """Seed of the split into train and held-out classes, if the data set has no split itself."""
     image_size: int = 28
     """Height and width of images, pixels."""
     sentence_encoder: str | None = None
-    """Texts: a model of sentence-transformers, by its name or folder, that embeds them, and is not trained; default: an
-    embedding of words and parts of words is trained."""
+    """Texts: name or folder of a sentence-transformers model that embeds them and stays frozen; default: train an embedding
+    of words and parts of words."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,17 +76,17 @@ class FewShotOptions(LoopOptions):
 
     @property
     def steps_per_iteration(self) -> int:
-        """Outer updates of an iteration."""
+        """Outer updates per iteration."""
         return self.updates
 
 
 class Episodes:
-    """The source of episodes: as many batches an iteration as there are outer updates, each a function of its number.
+    """The source of episodes: one batch per outer update, determined by seed, iteration and phase.
 
     Args:
-        data: where they are drawn.
-        options: ways, shots, queries, how many episodes a batch and batches an iteration.
-        device: where the tensors go.
+        data: the data set to draw from.
+        options: ways, shots, queries, episodes per batch and batches per iteration.
+        device: device of the tensors.
     """
 
     def __init__(self, data: Data, options: FewShotOptions, device: torch.device) -> None:
@@ -97,20 +100,20 @@ class Episodes:
         self.iteration = iteration
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Episode, State]:
-        """Draw a batch of episodes; the learner has no part in it."""
+        """Draw a batch of episodes; learner and state are not used."""
         o = self.options
         rng = generator(o.seed, TASKS, self.iteration, phase)
         episode = self.data.draw("train", rng, tasks=o.meta_batch, ways=o.ways, shots=o.shots, queries=o.queries)
-        self.progress(2 * (phase + 1) / o.updates)  # for the loop it is half of an iteration, here all
+        self.progress(2 * (phase + 1) / o.updates)  # the loop counts 1 as half an iteration; collecting is all of it here
         return episode.map(lambda tensor: tensor.to(self.device)), state
 
     def report(self) -> Metrics:
-        """The outer updates of the iteration."""
+        """The number of outer updates in the iteration, as `steps`."""
         return {"steps": self.options.updates}
 
 
 class Setup(NamedTuple):
-    """What a configuration stands for: see `metarl.training.loop.Training`."""
+    """The objects that a configuration describes. See `metarl.training.loop.Training`."""
 
     options: FewShotOptions
     data: Data
@@ -118,7 +121,7 @@ class Setup(NamedTuple):
     source: Episodes
 
     def announcement(self) -> str:
-        """What is trained on what, in words."""
+        """Describe the training for the user: episodes, split and device."""
         o, data = self.options, self.data
         shape = plural(o.shots, "shot")
         shape = f"{o.ways} ways, {shape}, {plural(o.queries, 'query')}" if data.kind != "regression" else shape
@@ -129,7 +132,7 @@ class Setup(NamedTuple):
         return "\n".join([each, *self._to_evaluate(), where + narrow])
 
     def _to_evaluate(self) -> list[str]:
-        """What `metarl evaluate` must be given where its defaults do not fit this data set."""
+        """A hint with the options that `metarl evaluate` needs if its defaults do not fit this data set."""
         fits = _evaluable(self.data, self.options, self.agent)
         given = " ".join(f"--{name} {value}" for name, value in fits.items())
         return [f"The data set is small: metarl evaluate RUN {given}."] if given else []
@@ -140,17 +143,17 @@ class Setup(NamedTuple):
         return {"kind": kind.name, "shape": list(kind.shape), "outputs": kind.outputs, "classes": self.agent.classes}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources to free."""
 
 
 OPTIONS = FewShotOptions
 
 
 def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Setup:
-    """Data, an untrained learner, and the source. See `metarl.training.setup.set_up`.
+    """Create data, an untrained learner and the source. See `metarl.training.setup.set_up`.
 
     Raises:
-        UserError: the data set cannot be had, has too few classes or examples, or is not what the learner is for.
+        UserError: the data set is not available, has too few classes or examples, or does not suit the learner.
     """
     device = choose_device(options.device)
     data = data_set(
@@ -190,16 +193,16 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     refuse_beyond(needs, "smaller --meta-batch, --ways, --shots, --queries, --channels or --image-size need less")
     made = make(device)
     source = Episodes(data, options, device)
-    source.collect(made, None, 0)  # what does not fit is refused before anything is made
+    source.collect(made, None, 0)  # fail on an impossible episode before a run directory exists
     _evaluable(data, options, made)
     return Setup(options, data, made, source)
 
 
 def _evaluable(data: Data, o: FewShotOptions, learner: FewShot) -> dict[str, int]:
-    """The options with which `metarl evaluate` can be had of a learner where its defaults do not fit.
+    """Options for `metarl evaluate` that fit the data set, as far as they differ from its defaults.
 
     Raises:
-        UserError: there are none: it could be trained, and never be evaluated.
+        UserError: no options fit, so the learner could be trained but never evaluated.
     """
     if not isinstance(data, Resident):
         return {}
@@ -226,12 +229,12 @@ def _remedy(data: Resident, o: FewShotOptions, ways: int) -> str:
 
 
 def episode_bytes(data: Data, channels: int, *, tasks: int, ways: int, examples: int) -> dict[str, float]:
-    """What a batch of episodes takes at least: the examples, and of images what the network's first layer makes of them.
+    """Lower bound of the memory of a batch, bytes: the examples and, for images, the output of the network's first layer.
 
     Args:
-        channels: of the network.
-        tasks: episodes of the batch.
-        ways, examples: classes, and examples of each.
+        channels: channels of the network.
+        tasks: episodes per batch.
+        ways, examples: classes per episode, and examples per class.
     """
     shape, count = data.example_shape, tasks * examples * (1 if data.kind == "regression" else ways)
     layer = channels * math.prod(shape[1:]) // 4 if data.kind == "image" else 0  # a convolution may be strided

@@ -1,4 +1,7 @@
-"""The one loop of training: iterations, progress, checkpoints, Ctrl-C. It knows neither robots nor data sets."""
+"""The training loop: iterations, progress, checkpoints and Ctrl-C, for environments and data sets.
+
+`metarl.training.sessions` calls `train`, which writes checkpoints and metrics into the run directory.
+"""
 
 import time
 from collections.abc import Callable
@@ -22,36 +25,36 @@ from metarl.training.options import LoopOptions
 
 
 class Training(Protocol):
-    """What the loop needs of what a configuration stands for."""
+    """The interface that the loop needs of a set-up training; see `metarl.training.setup.set_up`."""
 
     @property
     def options(self) -> LoopOptions:
-        """How long, how often to save, and the like."""
+        """Options such as the length of training and the interval of checkpoints."""
 
     @property
     def agent(self) -> Agent:
-        """What is trained."""
+        """The agent to train."""
 
     @property
     def source(self) -> Source:
-        """Where its batches come from."""
+        """The source of its batches."""
 
     def announcement(self) -> str:
-        """What is trained on what, for how long, in words."""
+        """A description of the training for the user."""
 
     def interface(self) -> dict[str, Any]:
-        """What the agent is built for: see `metarl.runs.io_spec`."""
+        """The agent's inputs and outputs: see `metarl.runs.io_spec`."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free environments and other resources."""
 
 
 class Evaluator(NamedTuple):
-    """What measures an agent during training.
+    """Evaluates an agent during training.
 
     Attributes:
         check: raises a `UserError` if there is nothing to evaluate on.
-        measure: evaluates the agent as it is at a step, and returns what is logged.
+        measure: evaluates the current agent at a step, and returns the metrics to log.
     """
 
     check: Callable[[Any], None]
@@ -59,14 +62,14 @@ class Evaluator(NamedTuple):
 
 
 def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step: int = 0) -> None:
-    """Train from iteration `start` to the end, with a checkpoint before the first step and at borders of iterations.
+    """Train from iteration `start` to the end, with a checkpoint before the first step and after iterations.
 
-    Ctrl-C and SIGTERM give the current iteration up, save the last border and raise KeyboardInterrupt; a second one
-    ends the process at once.
+    Ctrl-C and SIGTERM abandon the current iteration, save the state after the last complete one and raise
+    KeyboardInterrupt; a second signal ends the process at once.
 
     Raises:
-        UserError: a file could not be written, or the loss became NaN (what is needed to look into it is saved).
-        KeyboardInterrupt: interrupted; the run can be resumed.
+        UserError: a file could not be written, or the loss became NaN (data for a diagnosis is saved).
+        KeyboardInterrupt: training was interrupted; the run can be resumed.
     """
     options, agent, source = setup.options, setup.agent, setup.source
     total, per = options.iterations, options.steps_per_iteration

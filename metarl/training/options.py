@@ -15,28 +15,28 @@ class LoopOptions:
     """Options of every training."""
 
     seed: int = 1
-    """Of weights, sampling and exploration. It moves neither goals nor classes."""
+    """Seed of weights, sampling and exploration. It does not change goals or classes."""
     steps: Count = 2_000_000
-    """How long to train, such as 2e6; rounded up to whole iterations."""
+    """Length of training in steps, such as 2e6; rounded up to whole iterations."""
     device: str = "auto"
     """auto, cpu or cuda."""
     preset: str | None = None
-    """Published settings instead of this project's own: see `metarl list`. Options given beside it still count."""
+    """Named settings instead of the defaults (see `metarl list`). Options on the command line override the preset."""
     run_dir: Path | None = None
-    """Where the run is kept. Default: runs/<agent>_<suite>_s<seed>_<time>."""
+    """Directory of the run. Default: runs/<agent>_<suite>_s<seed>_<time>."""
     checkpoint_every: int = 1
     """Iterations between checkpoints."""
     keep_checkpoints: int = 3
-    """How many of the newest checkpoints are kept; 0: all."""
+    """Number of newest checkpoints to keep; 0: all."""
     evaluate_every: int = 0
     """Iterations between evaluations during training; 0: none."""
     evaluate_on: str = "validation"
-    """validation: goals of the train tasks (classes) that are neither trained on nor held out. test: the held-out ones; a run
-    whose figures on them were seen while choices were made says little of new ones, so reports mark it."""
+    """Where to evaluate during training. validation: goals of the train tasks (classes) that are neither trained on nor held
+    out. test: the held-out ones; choices made on these results bias later results on them, so reports mark the run."""
     quiet: bool = False
-    """Print nothing but errors."""
+    """Print only errors."""
     debug: bool = False
-    """Show a traceback with an error."""
+    """Show a traceback with errors."""
 
     def __post_init__(self) -> None:
         check(
@@ -51,16 +51,16 @@ class LoopOptions:
             raise UserError(f"evaluate_on must be validation or test, not {self.evaluate_on!r}")
 
     shorter: ClassVar[str]
-    """The options that make an iteration smaller."""
+    """The options that make an iteration smaller, for error messages."""
 
     @property
     def steps_per_iteration(self) -> int:
-        """Steps of an iteration."""
+        """Steps per iteration."""
         raise NotImplementedError
 
     @property
     def iterations(self) -> int:
-        """Iterations that reach `steps`."""
+        """Number of iterations needed to reach `steps`."""
         return math.ceil(self.steps / self.steps_per_iteration)
 
     @property

@@ -1,4 +1,4 @@
-"""A training from its beginning to its end: a new run, or a resumed one."""
+"""Start or resume a run and train it to its end. The command `metarl train` calls this module."""
 
 import json
 from dataclasses import asdict
@@ -18,11 +18,11 @@ from metarl.training.setup import configuration, resolved, set_up
 
 
 def start_training(agent: str, suite_name: str, options: LoopOptions, settings: Any, evaluator: Evaluator) -> Run:
-    """`metarl train AGENT SUITE`: a new run, trained to its end, and as what this machine made of "auto"."""
+    """`metarl train AGENT SUITE`: create a run, with "auto" options resolved for this machine, and train it to its end."""
     options, settings = resolved(options, settings)
     config = configuration(agent, suite_name, options, settings)
     if options.run_dir:
-        refuse_existing(options.run_dir)  # before the work, and after it nothing is left behind where the work was refused
+        refuse_existing(options.run_dir)  # before the set-up, which takes time; a failed set-up leaves no directory behind
     setup = set_up(config)
     if options.evaluate_every:
         evaluator.check(setup)
@@ -45,24 +45,24 @@ RESUMABLE = (
     "quiet",
     "debug",
 )
-"""Options that a resumed run may be given anew; all others are part of its mathematics."""
+"""Options that may change when a run is resumed; all others affect its results."""
 
 
 def resume_training(run: Run, named: Path | None, given: dict[str, Any], evaluator: Evaluator) -> Run:
-    """`metarl train --resume RUN`: go on from the last whole checkpoint.
+    """`metarl train --resume RUN`: continue from the last intact checkpoint.
 
     Args:
-        run: what goes on.
-        named: a checkpoint of it to go on from; None: the last whole one.
-        given: what config.json is to say: as it is, but for what is resumed with.
+        run: the run to continue.
+        named: the checkpoint to continue from; None: the last intact one.
+        given: the content of config.json with the options of this command applied.
 
     Raises:
-        UserError: what is given, or config.json, differs from what the checkpoint was trained with in more than `RESUMABLE`.
+        UserError: `given` differs from the checkpoint's configuration in options or settings outside `RESUMABLE`.
     """
     run.lock()
     checkpoint, problems = run.load(named)
     for name, value in given["settings"].items():
-        if value == "auto":  # is as the run began
+        if value == "auto":  # keeps the value that the run started with
             given["settings"][name] = checkpoint.config["settings"].get(name, value)
     different = [line for name, line in _differences(checkpoint.config, given).items() if name not in RESUMABLE]
     if different:
@@ -102,7 +102,7 @@ def resume_training(run: Run, named: Path | None, given: dict[str, Any], evaluat
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """What two configurations differ in, in words, by the setting's name."""
+    """Descriptions of the differences between two configurations, by the name of the setting."""
     flat = [
         {"agent": c["agent"], "suite": c["suite"], **c["options"], **json.loads(json.dumps(c["settings"]))}
         for c in (before, now)

@@ -1,4 +1,4 @@
-"""What config.json says, and what it stands for: the one place where an agent's kind of training is looked up."""
+"""Turn config.json into options, settings, agent and source. Only this module looks up an agent's kind of training."""
 
 from dataclasses import asdict, fields, replace
 from importlib import import_module
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 _MODULES = {CONTROL: "metarl.training.control", FEW_SHOT: "metarl.training.fewshot"}
-"""Of each kind of training: a module with OPTIONS and set_up. Only the one that is needed is imported."""
+"""The module of each kind of training, with OPTIONS and set_up. Only the one needed is imported."""
 
 
 def options_of(agent: str) -> type[LoopOptions]:
-    """The options that agents of this one's kind share.
+    """The options class for this agent's kind of training.
 
     Raises:
-        UserError: an agent of the user has settings or presets that do not go with them.
+        UserError: settings or presets of a user-defined agent conflict with these options.
     """
     options = import_module(_MODULES[entry(agent).training]).OPTIONS
     if is_named(agent):
@@ -52,7 +52,7 @@ def read_config(config: dict[str, Any]) -> tuple[Any, Any]:
     """The agent's settings and the options that config.json holds.
 
     Raises:
-        UserError: it does not fit this version.
+        UserError: the configuration does not fit this version.
     """
     try:
         _, presets = find(config["agent"])
@@ -63,10 +63,10 @@ def read_config(config: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def set_up(config: dict[str, Any], **changed: Any) -> Training:
-    """Make what config.json describes, untrained: options, agent, source.
+    """Create the options, the untrained agent and the source that config.json describes.
 
     Args:
-        config: as in config.json.
+        config: the content of config.json.
         changed: options that replace the configured ones.
     """
     settings, options = read_config(config)
@@ -74,13 +74,13 @@ def set_up(config: dict[str, Any], **changed: Any) -> Training:
 
 
 def trained_control(run: Run, checkpoint: Checkpoint, **changed: Any) -> "control.Setup":
-    """A run's suite and its agent as it was at a checkpoint; the environments are closed.
+    """A run's suite and its agent, restored from a checkpoint; the environments are closed.
 
     Args:
         changed: options that replace the configured ones.
 
     Raises:
-        UserError: the run is not one of an agent that acts.
+        UserError: the run's agent was not trained on environments.
     """
     from metarl.training import control
 
@@ -94,14 +94,14 @@ def trained_control(run: Run, checkpoint: Checkpoint, **changed: Any) -> "contro
 
 
 def trained_few_shot(run: Run, checkpoint: Checkpoint, ways: int | None = None, **changed: Any) -> "fewshot.Setup":
-    """A run's data and its learner as it was at a checkpoint.
+    """A run's data and its learner, restored from a checkpoint.
 
     Args:
-        ways: of the episodes it is to answer; default: as trained.
+        ways: number of classes per episode; default: as in training.
         changed: options that replace the configured ones.
 
     Raises:
-        UserError: the run is not a few-shot one, or its learner knows no other ways.
+        UserError: the run is not a few-shot run, or its learner cannot change the number of ways.
     """
     from metarl.training import fewshot
 
@@ -120,22 +120,23 @@ def trained_few_shot(run: Run, checkpoint: Checkpoint, ways: int | None = None, 
 
 
 def resolved(options: LoopOptions, settings: Any) -> tuple[LoopOptions, Any]:
-    """Both with what "auto" stands for on this machine in place of it, wherever that decides numbers.
+    """Options and settings with "auto" replaced by this machine's value, where the value affects results.
 
-    It is the device, and what the settings' own `resolved(device)` says. No engine does: they are equal bit for bit.
+    This covers the device, and what the settings' own `resolved(device)` replaces. It does not cover the engine: the
+    engines agree to within rounding.
     """
     device = choose_device(options.device).type
     return replace(options, device=device), settings.resolved(device) if hasattr(settings, "resolved") else settings
 
 
 def configuration(agent: str, suite_name: str, options: LoopOptions, settings: Any) -> dict[str, Any]:
-    """The content of config.json, but for what `Run.create` adds."""
+    """The content of config.json, without the entries that `Run.create` adds."""
     plain = {**asdict(options), "run_dir": None}
     return {"agent": agent, "suite": suite_name, **notes(agent, suite_name), "options": plain, "settings": asdict(settings)}
 
 
 def interface_of(config: dict[str, Any]) -> Interface:
-    """The interface that config.json holds; of runs made before it did, that of what they train on, which is made for it."""
+    """The interface in config.json; for older runs without one, the interface of their training, which is set up for this."""
     if "interface" not in config:
         setup = set_up(config, device="cpu", **({"num_envs": 1} if entry(config["agent"]).training == CONTROL else {}))
         setup.close()
@@ -144,7 +145,7 @@ def interface_of(config: dict[str, Any]) -> Interface:
 
 
 def untrained(config: dict[str, Any], device: torch.device) -> Agent:
-    """The agent of a configuration with its first weights, from its interface alone.
+    """A configuration's agent with initial weights, built from its interface without environments or data.
 
     Raises:
         UserError: the configuration does not fit this version.
@@ -169,7 +170,7 @@ def untrained(config: dict[str, Any], device: torch.device) -> Agent:
             raise UserError(f"the learner's interface is damaged: {error}") from None
     observations, actions = spaces(interface)
     n, fixed = observations.shape[0], interface.get("input_scale") == "fixed"
-    scale = InputScale((0.0,) * n, (1.0,) * n, 0.0, 1.0) if fixed else None  # its figures come with the weights
+    scale = InputScale((0.0,) * n, (1.0,) * n, 0.0, 1.0) if fixed else None  # placeholders: the weights bring the real numbers
     return agent_class(
         settings, observations, actions, scale, seed=options.seed, device=device, total_iterations=options.iterations
     )

@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium, spoken to over a pipe in its DevTools protocol."""
+"""A real browser for tests: headless Chromium, controlled over a pipe with the DevTools protocol."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ FLAGS = (
 
 
 def find() -> str | None:
-    """The browser's program, or None."""
+    """Path of the browser's executable, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -27,8 +27,8 @@ class Browser:
     """A browser with one page open.
 
     Attributes:
-        requests: addresses that the page asked for since `open`.
-        errors: what it wrote to the console as an error, exceptions, and breaches of its policy.
+        requests: URLs that the page requested since `open`.
+        errors: the page's console errors and warnings, exceptions, and policy violations since `open`.
     """
 
     def __init__(self, timeout: float = 60.0) -> None:
@@ -87,7 +87,7 @@ class Browser:
                 return answer["result"]
 
     def open(self, path: Path) -> None:
-        """Open a file and wait until it is loaded."""
+        """Open a file and wait until the page is loaded."""
         self.requests, self.errors, self.events = [], [], []
         self.call("Page.navigate", url=path.resolve().as_uri())
         until = time.monotonic() + self.timeout
@@ -95,14 +95,14 @@ class Browser:
             self._receive(until)
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page; a promise is waited for. The page's own policy is no matter here."""
+        """The value of an expression in the page, after awaiting a promise. The page's own policy does not apply."""
         answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
     def look(self, width: int, dark: bool = False) -> bytes:
-        """A picture of the whole page, PNG."""
+        """A PNG screenshot of the whole page."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
@@ -110,7 +110,7 @@ class Browser:
         return base64.b64decode(shot["data"])
 
     def _receive(self, until: float) -> dict[str, Any]:
-        """The next message; events are noted."""
+        """Receive the next message, and record it if it is an event."""
         while b"\0" not in self.buffer:
             if time.monotonic() > until:
                 raise TimeoutError("the browser does not answer")

@@ -1,4 +1,4 @@
-"""Runs of few-shot learners as the commands make them, the smallest that still show everything."""
+"""Train and evaluate, with the commands, the smallest few-shot runs that still show everything."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from metarl import cli
 HOSTILE = "<script>alert(1)</script>&amp;\x07\"'"
 SMALL = "--updates 2 --steps 4 --meta-batch 2 --queries 2 --device cpu --quiet --channels 4".split()
 EPISODES = 25
-"""No multiple of the episodes that are answered together."""
+"""Not a multiple of the number of episodes that are predicted together."""
 RUNS: dict[str, tuple[str, list[str]]] = {
     "images": ("image", ["proto", "--ways", "3", "--shots", "2", "--image-size", "16", "--evaluate-every", "1"]),
     "gradients": ("image", ["maml", "--ways", "3", "--shots", "2", "--image-size", "16", "--inner-steps", "2"]),
@@ -25,7 +25,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 
 
 def make_pictures(folder: Path, names: Iterable[str], each: int, size: int = 16, alike: float = 0.7) -> None:
-    """A folder of grey pictures for each name; those of one look alike, by this share."""
+    """Write a folder of grey pictures for each name; `alike` is the weight of the common part within a folder."""
     rng = np.random.default_rng(0)
     for name in names:
         look = rng.random((size, size))
@@ -36,7 +36,7 @@ def make_pictures(folder: Path, names: Iterable[str], each: int, size: int = 16,
 
 
 def make_data(folder: Path) -> dict[str, str]:
-    """Grey images and texts of 20 classes, 6 of each; names and texts are markup. Data sets by kind."""
+    """Write images and texts of 20 classes with 6 examples each; names and texts contain markup. Returns data sets by kind."""
     make_pictures(folder / "images", (f"<b>{c}&amp;" for c in range(20)), 6, alike=0.5)
     with (folder / "texts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -48,7 +48,7 @@ def make_data(folder: Path) -> dict[str, str]:
 
 
 def make_runs(folder: Path, data: dict[str, str]) -> dict[str, Path]:
-    """Runs of `RUNS`, evaluated."""
+    """Train and evaluate the runs in `RUNS`."""
     for name, (kind, (agent, *options)) in RUNS.items():
         make(folder / name, agent, data[kind], *options)
         assert evaluate(folder / name) == 0
@@ -56,16 +56,16 @@ def make_runs(folder: Path, data: dict[str, str]) -> dict[str, Path]:
 
 
 def make(path: Path, agent: str, data_set: str, *options: str) -> Path:
-    """Train."""
+    """Train a run with `metarl train`; returns its path."""
     assert cli.run(["train", agent, data_set, *SMALL, *options, "--run-dir", str(path)]) == 0
     return path
 
 
 def evaluate(path: Path, *more: str) -> int:
-    """Evaluate; the exit status."""
+    """Evaluate a run with `metarl evaluate`; returns the exit status."""
     return cli.run(["evaluate", str(path), "--episodes", str(EPISODES), "--queries", "3", "--device", "cpu", "--quiet", *more])
 
 
 def content_of(path: Path) -> dict[str, Any]:
-    """What its evaluation holds."""
+    """The content of the run's evaluation.json."""
     return json.loads((path / "evaluation.json").read_text())

@@ -1,4 +1,4 @@
-"""Run directories as a training and an evaluation leave them, made in a moment from planted figures."""
+"""Write run directories with made-up results, without training or evaluating."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ from metarl.evaluation.vocabulary import MODES
 from metarl.runs.checkpoints import FORMAT
 
 CONFIG = {"agent": "rl2", "suite": "ml1:reach-v3", "options": {}, "settings": {}}
-"""What config.json of a bare run says."""
+"""A minimal config.json."""
 Rate = Callable[[int, int], float]
-"""Goal and episode to the planted success rate."""
+"""Maps goal and episode to the success rate to write."""
 
 
 def adapts(goal: int, episode: int) -> float:
-    """Solves every third goal at once, and nine of ten once it has adapted."""
+    """Success on every third goal in the first episode, and on nine of ten goals afterwards."""
     return float(goal % 3 == 0 if episode == 0 else goal % 10 != 9)
 
 
 def evaluation(
     tasks: dict[str, Sequence[Task]], rate: Rate = adapts, episodes: int = 3, trials: int = 2, **more: Any
 ) -> dict[str, Any]:
-    """The content of an evaluation's file; `tasks` by side."""
+    """The content of an evaluation file with these success rates; `tasks` maps a side to its tasks."""
     sides = {}
     for side, some in tasks.items():
         success = np.array([[[rate(goal, e) for e in range(episodes)]] * trials for goal in range(len(some))])
@@ -71,18 +71,18 @@ def make_run(
     tasks: dict[str, Sequence[Task]] | None = None,
     **more: Any,
 ) -> Path:
-    """A run directory: config.json, metrics.jsonl and, where it is evaluated, evaluation.json.
+    """Write a run directory with config.json, metrics.jsonl and, if `evaluated`, evaluation.json.
 
     Args:
-        path: where; it is made.
-        name: the suite.
-        agent: the agent's name.
-        seed: of the run.
-        rate: planted success.
-        evaluated: whether there is an evaluation.
-        goals: how many goals of each side.
-        tasks: other goals, by side.
-        more: values in the evaluation that replace the usual ones.
+        path: the new directory.
+        name: name of the suite.
+        agent: name of the agent.
+        seed: seed of the run.
+        rate: success rates to write.
+        evaluated: whether to write an evaluation.
+        goals: number of goals per side.
+        tasks: goals by side, instead of the suite's.
+        more: entries that replace those of the evaluation.
     """
     path.mkdir(parents=True)
     options = {

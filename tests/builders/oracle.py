@@ -1,4 +1,4 @@
-"""Stock Meta-World as the reference: its scripted experts, and tasks drawn by its own code."""
+"""Stock Meta-World as the reference for tests: its scripted experts, and tasks sampled by its own code."""
 
 import warnings
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from metarl.envs.engines.python import StockEnv
 from metarl.envs.rendering.scene import load_model
 
 model_once = lru_cache(load_model)
-"""`load_model` for tests that make many environments: nothing changes a class's model, so they may share it."""
+"""`load_model` with a cache, for tests that make many environments: nothing changes a class's model."""
 
 SOME = ("reach-v3", "push-v3", "pick-place-v3", "bin-picking-v3", "peg-insert-side-v3", "dial-turn-v3")
-"""Tasks that differ in what the engine must know of them: memory that changes, readings, a hinge."""
+"""Tasks that exercise different parts of the engine: changing memory, readings, a hinge."""
 
 ENGINES = ["native", "python"]
 Make = Callable[..., MetaVectorEnv]
@@ -34,7 +34,7 @@ def _policy(name: str) -> Any:
 
 
 def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
-    """What the scripted experts do, (num_envs, 4) float32, not clipped; they are shown the goals that `obs` hides."""
+    """Actions of the scripted experts, (num_envs, 4) float32, not clipped. They observe the goals that `obs` hides."""
     actions = np.zeros((env.num_envs, 4), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
@@ -46,12 +46,12 @@ def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
 
 
 def random_actions(steps: int, slots: int = 2, seed: int = 0, most: float = 1.0) -> np.ndarray:
-    """(steps, slots, 4) float32; stock clips them to 1."""
+    """Random actions, (steps, slots, 4) float32; stock clips them to [-1, 1]."""
     return np.random.default_rng(seed).uniform(-most, most, (steps, slots, 4)).astype(np.float32)
 
 
 def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:
-    """A task as stock's own reset draws it; numpy's global state is put back."""
+    """A task sampled by stock's own reset; numpy's global state is restored."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     stock.env._set_task_called, stock.env._freeze_rand_vec = True, False
@@ -62,11 +62,11 @@ def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:
 
 @lru_cache(maxsize=4)
 def native_tasks(goals: int = 3) -> TaskDistribution:
-    """The first train goals of some tasks."""
+    """The first train goals of the tasks in `SOME`."""
     return TaskDistribution(tuple(task for name in SOME for task in suite(f"ml1:{name}").train.tasks[:goals]))
 
 
 def same_global_state(before: Any) -> bool:
-    """Whether numpy's global generator is where it was."""
+    """Whether numpy's global generator has the same state as before."""
     after = np.random.get_state()  # noqa: NPY002
     return all(np.array_equal(a, b) for a, b in zip(before, after))

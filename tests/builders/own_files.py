@@ -1,4 +1,4 @@
-"""What the tests of the user's own files share: the examples, an environment and an agent to spoil, tiny training."""
+"""Helpers for tests of users' Python files: the examples, source of an environment and an agent to modify, tiny training."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from metarl.system import user_code as userfiles
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POINT, AGENT = f"{EXAMPLES}/point_robot.py:point_robot", f"{EXAMPLES}/my_agent.py:MyAgent"
 STEPS = 2 * 2 * 10
-"""Environment steps of an iteration of `train_own`."""
+"""Environment steps per iteration of `train_own`."""
 _SMALL = "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 10 --device cpu --quiet".split()
 _RL2 = "--layers 8 --hidden 8 --chunk 10 --minibatch 2 --epochs 1".split()
 
@@ -71,14 +71,14 @@ class A(Agent):
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test named is not known to the next."""
+    """Forget the files that a test named before the next test runs."""
     monkeypatch.setattr(userfiles, "_named", {})
     monkeypatch.setattr(userfiles, "_modules", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 def own_file(folder: Path, text: str, name: str = "own.py") -> Path:
-    """A file of the user's; its folder is made."""
+    """Write a user's Python file; creates its folder."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     return folder / name

@@ -1,4 +1,4 @@
-"""Pages of `metarl report` as a real browser reads them."""
+"""Check the pages of `metarl report` in a real browser."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from metarl import cli
 
 JUNK = st.sampled_from([None, [], {}, "x", -1, 0, 10**400, [None], [[]], {"sampled": 1}, True, "<b>"])
-"""What may be in the place of anything in a damaged file."""
+"""Values that may replace any value in a damaged file."""
 
 WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.complete || e.readyState > 1 ? 0 :
            new Promise(done => ['load', 'loadeddata', 'error'].forEach(name => e.addEventListener(name, done)))))"""
 
 
 def spoil(data: st.DataObject, content: Any) -> None:
-    """Put something of `JUNK` in the place of anything in a file's content."""
+    """Replace a random value in a file's content by one of `JUNK`."""
     place = content
     while True:
         key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
@@ -27,12 +27,12 @@ def spoil(data: st.DataObject, content: Any) -> None:
 
 
 def report(*args: Path | str) -> int:
-    """The command; its exit status."""
+    """Run `metarl report`; returns the exit status."""
     return cli.run(["report", *map(str, args), "--quiet"])
 
 
 def check_page(chromium: browser.Browser, page: Path) -> None:
-    """The page is drawn whole, without an error, and asks for nothing that is not in it."""
+    """Assert that the page renders completely, without errors, and requests nothing outside itself."""
     chromium.open(page)
     chromium.run(WAITS)
     assert chromium.errors == []
@@ -47,10 +47,10 @@ def check_page(chromium: browser.Browser, page: Path) -> None:
 
 
 def text(chromium: browser.Browser) -> str:
-    """What the page says."""
+    """The text of the page."""
     return plain(chromium.run("document.body.innerText"))
 
 
 def plain(said: str) -> str:
-    """With plain spaces."""
+    """Replace no-break spaces by plain ones."""
     return said.replace("\N{NO-BREAK SPACE}", " ")

@@ -20,7 +20,7 @@ def _benchmark(task: str, seed: int) -> Any:
 
 
 def stock(task: str = "reach-v3", goal: int = 0, seed: int = 1) -> Any:
-    """A stock environment of the task, reset to one of ML1's 50 train goals."""
+    """A stock environment of the task, reset with one of ML1's 50 train goals."""
     benchmark = _benchmark(task, seed)
     env = benchmark.train_classes[task]()
     env.set_task(benchmark.train_tasks[goal])
@@ -29,7 +29,7 @@ def stock(task: str = "reach-v3", goal: int = 0, seed: int = 1) -> Any:
 
 
 def scene_of(env: Any) -> Scene:
-    """The environment's scene at this moment; later steps do not change it."""
+    """A copy of the environment's current scene, which later steps do not change."""
     return Scene(
         model_file=os.path.relpath(env.model_name, assets()),
         state=get_state(env.model, env.data),
@@ -42,11 +42,11 @@ def scene_of(env: Any) -> Scene:
 def play(
     env: Any, steps: int, every: int = 1, toward: tuple[float, ...] = (0.2, 0.8, 0.1, 0.0)
 ) -> tuple[list[Scene], list[int], list[float], list[bool]]:
-    """PolicyInput with one constant action in [-1, 1].
+    """Step the environment with one constant action in [-1, 1].
 
     Returns:
-        Scenes, step numbers (from 1), rewards of these steps and whether success has happened so far, of each step
-        whose number is a multiple of `every`.
+        For each step whose number is a multiple of `every`: scene, step number (from 1), reward, and whether there has been
+        a success so far.
     """
     scenes, numbers, rewards, successes = [], [], [], []
     success = False
@@ -62,7 +62,7 @@ def play(
 
 
 def need_backend() -> None:
-    """Skip the test, with the reason, where nothing can be drawn."""
+    """Skip the test, with the reason, if no OpenGL backend works."""
     try:
         find_backend()
     except UserError as error:

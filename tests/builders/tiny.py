@@ -1,4 +1,4 @@
-"""The smallest training that still goes through everything, and the toy tasks that tests learn."""
+"""The smallest training that runs all code of the loop, and toy tasks that agents can learn in tests."""
 
 import hashlib
 import json
@@ -21,8 +21,8 @@ from metarl.runs.directory import TIMES
 from metarl.sharing.opening import open_run
 
 STEPS = 2 * 2 * 20
-"""Environment steps of an iteration with `TINY`."""
-# Nothing is annealed, so that a run's beginning doesn't depend on how long it is to be.
+"""Environment steps per iteration with `TINY`."""
+# Nothing is annealed, so the start of a run does not depend on its length.
 TINY = (
     "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 20 --layers 8 --hidden 8 --chunk 15 --minibatch 2 --epochs 2 "
     "--device cpu --learning-rate-final None --entropy-final None"
@@ -30,31 +30,31 @@ TINY = (
 
 
 def train(path: Path, iterations: int = 3, *more: str, agent: str = "rl2") -> int:
-    """Train reach in `path`; returns the exit status."""
+    """Train on reach in `path`; returns the exit status."""
     options = TINY if agent == "rl2" else "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 20 --device cpu".split()
     start = ["train", agent, "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet"]
     return cli.run([*start, *options, *more])
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, without what differs between two equal runs."""
+    """The lines of metrics.jsonl, without the entries that differ between two equal runs."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
 def equal_runs(a: Path, b: Path) -> bool:
-    """Whether two runs are equal bit for bit: all that their last checkpoints hold, and their metrics."""
+    """Whether the last checkpoints and the metrics of two runs are equal bit for bit."""
     (one, rest), (other, other_rest) = (split(open_run(path)[0].load()[0].state) for path in (a, b))
     same = one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     return same and rest == other_rest and metrics(a) == metrics(b)
 
 
 def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """A command ends with status 2 and one clear line, and writes nothing."""
+    """Assert that a command exits with status 2 and this message, without a traceback, and writes nothing."""
     monkeypatch.chdir(folder)
     try:
         status = cli.run(args)
-    except SystemExit as ended:  # tyro's own refusals
+    except SystemExit as ended:  # tyro's own errors
         status = int(ended.code or 0)
     output = "".join(capsys.readouterr())
     assert status == 2
@@ -64,9 +64,9 @@ def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.Monkey
 
 
 class Bit(gymnasium.Env):
-    """Two actions, one of them right; what is right is hidden and paid only in the trial's second episode.
+    """Two actions, of which a hidden one is right; it is rewarded only in the trial's second episode.
 
-    The first episode shows it as the reward of its first step, whatever the action. A trial takes three resets: one at
+    In the first episode the reward of the first step reveals it, whatever the action. A trial takes three resets: one at
     its start, and one after each of its two episodes.
     """
 
@@ -93,7 +93,7 @@ class Bit(gymnasium.Env):
 
 
 class Countdown(gymnasium.Env):
-    """Ends by itself after `params` steps; the observation counts them, in units of 100 around 1,000."""
+    """Terminates after `params` steps; the observation counts the steps in units of 100, from 1,000."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -125,7 +125,7 @@ def toy(
     seed: int = 0,
     **env_options: Any,
 ) -> tuple[Any, Trials]:
-    """The agent of these settings (RL² or MAML, or another class), and its source with so many episodes a phase."""
+    """An agent with these settings (RL², MAML or `agent_class`), and its source with `episodes` episodes per phase."""
     env = make_vec(tasks, num_envs, max_episode_steps=max_episode_steps, **env_options)
     agent = (agent_class or (RL2 if isinstance(settings, RL2Settings) else MAML))(
         settings,
@@ -140,7 +140,7 @@ def toy(
 
 
 def shaken(agent: Any) -> Any:
-    """Weights far from their small initial values, so that a mistake shows."""
+    """Move the weights far from their small initial values, so that a mistake shows; returns the agent."""
     with torch.no_grad():
         for parameter in agent.policy.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
@@ -148,7 +148,7 @@ def shaken(agent: Any) -> Any:
 
 
 def trial(agent: Any, source: Trials, iteration: int = 0) -> list[Any]:
-    """The batches of an iteration, by phase: played and adapted to, with no update."""
+    """The batches of an iteration by phase, collected with adaptation in between but without an update."""
     source.begin(iteration)
     state, batches = agent.begin(source.num_tasks), []
     for phase in range(agent.phases):
@@ -159,7 +159,7 @@ def trial(agent: Any, source: Trials, iteration: int = 0) -> list[Any]:
 
 
 class Hit(gymnasium.Env):
-    """The reward is how near the action comes to the task's number; near it is a success, at the first step only."""
+    """The reward is 1 - |action - goal|; the first step of an episode counts as a success."""
 
     observation_space = Box(-1, 1, (1,), np.float64)
     action_space = Box(-1, 1, (1,), np.float32)
