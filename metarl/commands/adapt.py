@@ -1,4 +1,4 @@
-"""`metarl adapt`: a trained few-shot learner, adapted to a few examples of the user."""
+"""`metarl adapt`: adapts a trained few-shot learner to the user's examples and predicts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +18,23 @@ from metarl.system.user_code import arguments, name_again
 
 @dataclass(frozen=True)
 class Adapt:
-    """Adapt a trained few-shot learner to your own few examples, and predict.
+    """Adapt a trained few-shot learner to a few examples of your own, and predict.
 
-    Prints each item's class and its probability, and writes the probabilities of all classes as CSV.
+    Prints the predicted class and its probability for each item, and writes the probabilities of all classes as CSV.
     """
 
     run: tyro.conf.Positional[Path]
-    """A run directory of a learner of images or texts, or a checkpoint's folder in one."""
+    """A run directory of an image or text learner, or a checkpoint's folder in one."""
     support: Path
-    """The few examples: a folder of class/image files, or a CSV file with the columns text and label."""
+    """Your labelled examples: a folder of class/image files, or a CSV file with the columns text and label."""
     query: Path
-    """What to predict: a folder of images, or a CSV file with the column text."""
+    """The items to classify: a folder of images, or a CSV file with the column text."""
     out: Path = Path("predictions.csv")
-    """Where the probabilities are written."""
+    """The CSV file to write the probabilities to."""
     agent: str | None = None
-    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    """If the learner is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     invert: bool = False
-    """Exchange light and dark, for photographs of ink on paper: Omniglot's strokes are light on dark."""
+    """Swap light and dark. Use it for photographs of ink on paper: Omniglot's strokes are light on dark."""
     device: str = "auto"
     """auto, cpu or cuda."""
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""What a command line names, where that decides which options its command has. The parser then reads it with these."""
+"""Reads a command line before its options are known: `train` and `evaluate` choose their options by the agent it names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
@@ -9,11 +9,11 @@ import tyro
 
 @dataclass(frozen=True)
 class Named:
-    """A command line as far as it is understood before its command is known.
+    """A command line, read before its final options are known.
 
     Attributes:
-        places: what stands in it without an option's name: runs, suites.
-        options: values of options that are given, by name, as text.
+        places: its positional arguments: runs, suites.
+        options: the values of the options given, by name, as text.
         help: whether it asks for help.
     """
 
@@ -23,11 +23,11 @@ class Named:
 
 
 def glance(args: Sequence[str], *commands: Any) -> Named:
-    """Read a command line by all options of some commands at once, which decide what is an option's value.
+    """Read a command line with the options of several commands at once, to tell positional arguments from option values.
 
     Args:
         args: the command line.
-        commands: dataclasses or objects of them, such as the command will be read by.
+        commands: the dataclasses, or instances of them, that may parse the command line later.
     """
     options = {name: default for command in commands for name, default in _options(command)}
     places = ("places", tyro.conf.Positional[tuple[str, ...]], ())
@@ -39,7 +39,7 @@ def glance(args: Sequence[str], *commands: Any) -> Named:
 
 
 def _options(command: Any) -> Iterable[tuple[str, Any]]:
-    """Names of the options, and their defaults (None: there is none)."""
+    """Yield the name and the default of each option (None: no default)."""
     for field in fields(command):
         default = getattr(command, field.name, None)
         if is_dataclass(default):
@@ -49,7 +49,7 @@ def _options(command: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _loosely(name: str, default: Any) -> tuple[str, Any, Any]:
-    """The option as one that takes any text, and as much of it."""
+    """Turn an option into a field that accepts any text; flags stay flags, tuples take any number of texts."""
     if isinstance(default, bool):
         return name, bool, default
     return (name, tuple[str, ...], ()) if isinstance(default, tuple) else (name, str, "")

@@ -1,4 +1,4 @@
-"""`metarl bench`: steps per second of the native engine and of what it can be compared with."""
+"""`metarl bench`: measures steps per second of the native engine and of its alternatives."""
 
 import json
 from dataclasses import dataclass
@@ -32,23 +32,23 @@ from metarl.system.ranges import check
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure steps per second of the native engine and of what it can be compared with, on the train tasks of a suite.
+    """Measure steps per second of the native engine and of its alternatives, on the train tasks of a suite.
 
-    Exit status: 0, 2 wrong input, 130 interrupted (what was measured before is shown).
+    Exit status: 0, 2 for wrong input, 130 if you interrupt it (the measurements so far are shown).
     """
 
     suite: tyro.conf.Positional[str] = "ml10"
-    """ml1:<task>, ml10 or ml45: its train tasks are stepped."""
+    """ml1:<task>, ml10 or ml45; the benchmark steps its train tasks."""
     num_envs: str = "20"
-    """Slots. Several, such as 1,10,100: how the native engine's cost grows, instead of the comparison."""
+    """Number of slots. A list such as 1,10,100 measures how the native engine's cost grows, instead of the comparison."""
     threads: str | None = None
-    """Threads of native, bare and envpool; several, such as 1,2,4, as with num_envs. Default: one a usable core."""
+    """Threads of native, bare and envpool; a list such as 1,2,4 works as with num_envs. Default: one per usable core."""
     contenders: str = "native,python,async,bare,envpool"
-    """Which to measure: native; python (stock, one process); async (stock, a process a slot); bare (mj_step alone); envpool."""
+    """What to measure: native; python (stock, one process); async (stock, a process per slot); bare (mj_step only); envpool."""
     seconds: float = 20.0
-    """Seconds of measurement in all; building the environments comes on top."""
+    """Total seconds of measurement; building the environments takes extra time."""
     json: Path | None = None
-    """A file for the same figures, and for every round's."""
+    """Also write the figures, and those of every round, to this JSON file."""
     debug: bool = False
     """Show a traceback with an error."""
 

@@ -1,4 +1,4 @@
-"""`metarl list`: what there is to choose from."""
+"""`metarl list`: shows every suite, data set, task, engine, agent, preset and pretrained model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ _OWN = ("PATH.py:NAME", "one of your own, in a Python file: see examples/")
 
 @dataclass(frozen=True)
 class Catalogue:
-    """List suites, data sets, tasks, engines, agents and presets."""
+    """List suites, data sets, tasks, engines, agents, presets and pretrained models."""
 
     debug: bool = False
     """Show a traceback with an error."""

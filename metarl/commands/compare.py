@@ -1,4 +1,4 @@
-"""`metarl compare`: two runs on the same goals or episodes, or several runs of some agents with their seeds together."""
+"""`metarl compare`: compares two runs on the same goals or episodes, or several runs grouped by agent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ _KINDS = {CONTROL: "of an agent that acts", FEW_SHOT: "of a few-shot learner"}
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare evaluated runs: two by their paired differences on the same goals, more with their seeds grouped by agent.
+    """Compare evaluated runs: two by paired differences on the same goals, three or more with their seeds grouped by agent.
 
-    Few-shot learners are paired by episode. Intervals are 95 %: of two runs over goals or episodes, of several runs over runs.
+    Few-shot learners are paired by episode. Intervals are 95 %: over goals or episodes for two runs, over runs for more.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, checkpoints' folders in them, or files of evaluations; two or more."""
+    """Two or more run directories, checkpoint folders in them, or evaluation files."""
     side: Literal["train", "validation", "test"] = "test"
-    """Which goals, or which classes of few-shot learners."""
+    """Which goals to compare on; for few-shot learners, which classes."""
     mode: Literal["sampled", "mean"] = "sampled"
-    """Which actions; few-shot learners have none."""
+    """Which actions to compare; does not apply to few-shot learners."""
     anyway: bool = False
-    """Compare also what differs in suite, goals, length of episodes and the like; it is said."""
+    """Compare runs even if suite, goals, episode length or the like differ; the output then says so."""
     plot: Path | None = None
-    """Where to draw performance profiles of success (several runs), a png, svg or pdf."""
+    """Draw performance profiles of success to this png, svg or pdf file (three or more runs)."""
     debug: bool = False
     """Show a traceback with an error."""
 
@@ -72,7 +72,7 @@ class Compare:
         return 0
 
     def _pairing(self, contents: Sequence[Content]) -> Pairing:
-        """How these are compared; a `UserError` where they are of different kinds, or an option is of the other kind."""
+        """Choose how to compare these; raises UserError if their kinds differ or an option does not apply to their kind."""
         kinds = [str(training(content)) for content in contents]
         if len(set(kinds)) > 1:
             each = ", ".join(f"{content['run']} is {_KINDS[kind]}" for content, kind in zip(contents, kinds))
@@ -148,7 +148,7 @@ def _two(how: Pairing, a: Content, b: Content) -> None:
 
 
 def _by_task(how: ByGoal, a: Content, b: Content) -> None:
-    """The last episode by task, where there are several."""
+    """Print the last episode per task, if there are several tasks."""
     tasks = how.tasks(a)
     if len(tasks) < 2:
         return
@@ -165,19 +165,19 @@ def _by_task(how: ByGoal, a: Content, b: Content) -> None:
 
 
 def load(path: Path) -> tuple[Content, str | None]:
-    """The evaluation of a run directory, of a checkpoint's folder in one, or in a file; and what is to be said about it.
+    """Load the evaluation of a run directory, a checkpoint's folder or a file; also returns a note to print, or None.
 
-    A run's settings of training stand in it under "settings".
+    For a run, the evaluation also holds the training settings, under "settings".
 
     Raises:
-        UserError: there is none, or it is not an evaluation of all goals or by episodes.
+        UserError: there is no evaluation, or its protocol is neither `all-goals` nor `episodes`.
     """
     if path.is_file():
         return evaluation(path), None
     run, named = open_run(path)
     found = best(evaluations(run, named.name if named else None))
     if found is None and not named and run.evaluation().exists():
-        evaluation(run.evaluation())  # says what is wrong with it
+        evaluation(run.evaluation())  # raises an error that says what is wrong with the file
     if found is None:
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
     content, checkpoints = checked(found, path), run.checkpoints()
@@ -190,7 +190,7 @@ def load(path: Path) -> tuple[Content, str | None]:
 
 
 def _verdict(when: str, how: Pairing, measure: Measure, difference: Interval) -> str:
-    """Who is better after all experience, as far as the interval shows it."""
+    """Which run is better after all experience, as far as the interval shows."""
     words = {1: "B is better", -1: "A is better", 0: "no difference shown", None: f"one {how.unit} cannot judge"}
     sign = None if difference.sign is None else measure.direction * difference.sign
     return f"{when.capitalize()}, {measure.heading}: {words[sign]}, B minus A {measure.text(difference, '+')}."

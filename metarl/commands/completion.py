@@ -1,7 +1,7 @@
 """Shell completion: `metarl --tyro-print-completion bash` (or zsh) prints a script that completes all commands.
 
-tyro makes such a script for one command line interface; here all commands are put together to one, `train` with its agents.
-The script holds all names: completing runs nothing of metarl.
+tyro writes a completion script for a single parser, so this module combines all commands, and the agents of `train`, into
+one. The script contains every name: completing a command line does not run metarl.
 """
 
 import re
@@ -31,14 +31,14 @@ complete -o default -F _metarl metarl
 
 
 def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
-    """The script for a shell.
+    """Return the completion script for a shell.
 
     Args:
         shell: bash or zsh.
-        commands: as `metarl.cli.COMMANDS`.
+        commands: see `metarl.cli.COMMANDS`.
 
     Raises:
-        UserError: another shell.
+        UserError: the shell is neither bash nor zsh.
     """
     if shell not in _FILES:
         raise unknown("shell", shell, _FILES)
@@ -53,11 +53,11 @@ def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
     written = StringIO()
     with redirect_stdout(written), suppress(SystemExit):
         tyro.cli(_one_of(parsers), prog="metarl", args=["--tyro-print-completion", shell])
-    # a description of several lines would be taken for several completions
+    # the shell would read a description of several lines as several completions
     made = re.sub(r"^COMPLETION_SPEC = .*$", lambda spec: spec[0].replace(r"\n", " "), written.getvalue(), flags=re.MULTILINE)
     return made.rstrip() + _FILES[shell]
 
 
 def _one_of(parsers: dict[str, Any]) -> Any:
-    """Subcommands, as tyro takes them."""
+    """Combine parsers into one parser with subcommands."""
     return Union[tuple(Annotated[one, tyro.conf.subcommand(name)] for name, one in parsers.items())]  # noqa: UP007

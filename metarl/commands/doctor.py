@@ -1,4 +1,4 @@
-"""`metarl doctor`: what this machine has, whether metarl can use it, and what to do where it cannot."""
+"""`metarl doctor`: checks whether metarl can use this machine, and says how to fix what it cannot use."""
 
 import os
 import platform
@@ -25,17 +25,17 @@ from metarl.system import machine
 from metarl.system.counts import plural
 
 EXACT = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
-"""Versions with which the engine was checked to differ from stock Meta-World in no bit."""
+"""Versions with which the engine was checked to match stock Meta-World bit for bit."""
 
 SHOWN = ("mujoco", "metaworld", "gymnasium", "numpy", "numba", "torch")
-"""Packages with a row of their own; the others share one."""
+"""Packages that get their own row; the others share one."""
 
 LOW = 2e9
-"""Bytes of disk or memory below which a warning is due."""
+"""Bytes of free disk or memory below which the doctor warns."""
 
 
 class Finding(NamedTuple):
-    """One row: what was looked at, what was found, the verdict, and what to do about it."""
+    """One row of the table: the check, what it found, the verdict and the advice."""
 
     check: str
     found: str
@@ -45,13 +45,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this machine: versions, cores, GPU, drawing, cache, disk and memory, and what to do about each.
+    """Check this machine: versions, cores, GPU, rendering, cache, disk and memory, with advice on each problem.
 
-    Exit status: 0, or 2 where there is a problem. Warnings are about things that not everyone needs.
+    Exit status: 0, or 2 if there is a problem. Warnings concern things that not everyone needs.
     """
 
     def main(self) -> int:
-        """Print the table; returns the exit status."""
+        """Print the table and return the exit status."""
         rows = findings()
         colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
         table = Table(title="metarl doctor", title_justify="left")
@@ -68,7 +68,7 @@ class Doctor:
 
 
 def findings() -> list[Finding]:
-    """All rows in order. A check that fails itself becomes a warning: the doctor never ends with a traceback."""
+    """Run all checks and return their rows in order. A check that raises becomes a warning, not a traceback."""
     checks: dict[str, Callable[[], list[Finding]]] = {
         "platform": _platform,
         "packages": _packages,
@@ -116,7 +116,7 @@ def _packages() -> list[Finding]:
 
 
 def _package(requirement: Requirement) -> Finding:
-    """Compare an installed version with the one that was tested, or with the range that metarl asks for."""
+    """Compare an installed version with the tested one, or with the range that metarl requires."""
     name, wanted = requirement.name, str(requirement.specifier)
     install = f'pip install "{name}{wanted}"'
     try:
@@ -135,10 +135,10 @@ def _package(requirement: Requirement) -> Finding:
 
 
 def _libmujoco() -> list[Finding]:
-    """The engine calls libmujoco itself, so the file must be there, and mujoco must import."""
+    """Check that the libmujoco file exists, since the engine calls it directly, and that mujoco imports."""
     spec = find_spec("mujoco")
     if spec is None or spec.origin is None:
-        return []  # the row of the package says so already
+        return []  # the package's own row already says so
     files = sorted(Path(spec.origin).parent.glob("libmujoco.so.*"))
     again = f"pip install --force-reinstall mujoco=={EXACT['mujoco']}"
     if not files:
@@ -166,7 +166,7 @@ def _gpu() -> list[Finding]:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of old drivers; the verdict below says it
+        warnings.simplefilter("ignore")  # torch warns about old drivers; the verdict below covers that
         available = torch.cuda.is_available()
     if not available:
         if Path("/dev/nvidia0").exists():
@@ -178,7 +178,7 @@ def _gpu() -> list[Finding]:
 
 
 def _drawing() -> list[Finding]:
-    # Imported here: metarl.envs imports mujoco, metaworld and numba, and a missing one is a row, not a traceback.
+    # Imported here because metarl.envs imports mujoco, metaworld and numba: a missing one must give a row, not a traceback.
     from metarl.envs.rendering.opengl import find_backend
 
     try:
@@ -211,7 +211,7 @@ def _memory() -> list[Finding]:
 
 
 def _size(n: float) -> str:
-    """Bytes in words, in powers of 1000 as disks are sold."""
+    """Format a number of bytes, in powers of 1000 as disk makers do."""
     for unit in ("B", "kB", "MB"):
         if n < 1000:
             return f"{n:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""`metarl evaluate`: of runs of agents that act, and the choice between the kinds of evaluation."""
+"""`metarl evaluate`: chooses the kind of evaluation, and evaluates runs of agents that act."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,23 +33,23 @@ from metarl.system.user_code import arguments, is_named, label_of, name_again, r
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate runs on the goals that they trained on and on held-out goals: a table, evaluation.json and a plot.
+    """Evaluate runs on their train goals and on held-out goals. Prints a table and writes evaluation.json and a plot.
 
-    Every goal gets the same number of trials, every trial the same number of full episodes. Figures are shown by episode
-    of the trial: episode 1 is before any experience (k = 0). An interrupted evaluation goes on where it stopped.
+    Every goal gets the same number of trials, every trial the same number of full episodes. The table shows one row per
+    episode of the trial: episode 1 is before any experience (k = 0). Repeat an interrupted command to continue it.
 
-    An agent of your own is evaluated by metarl evaluate --agent module:factory SUITE.
+    To evaluate an agent that metarl did not train, use metarl evaluate --agent module:factory SUITE.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
+    """Run directories, or checkpoint folders in them. Several are evaluated in turn, and all-goals draws them in one plot."""
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
     protocol: Literal["all-goals", "metaworld"] = "all-goals"
-    """all-goals; or metaworld: the figure of Meta-World's own evaluation code, to stand beside published ones."""
+    """all-goals; or metaworld: Meta-World's own evaluation code, for numbers comparable with published ones."""
     agent: str | None = None
-    """Of a run of an agent of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    """If the run's agent is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     seeds: int = 1
-    """metaworld: evaluations, with the seeds seed, seed + 1, ...; published figures are of one."""
+    """metaworld: number of evaluations, with the seeds seed, seed + 1, ...; published figures use one."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -88,7 +88,7 @@ class AllGoals:
         return self.plan.suite
 
     def keeps(self, run: Run) -> bool:
-        """See `EvaluationProtocol`: where nothing but the run's own goals is played."""
+        """See `EvaluationProtocol`; true if the plan plays only the run's own goals."""
         return _of_run(self.plan, run).suite is None and self.plan.suite_seed is None
 
     def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[ControlEvaluation, Path]:
@@ -123,7 +123,7 @@ class Metaworld:
         return metaworld.evaluate_checkpoint(run, checkpoint, _of_run(self.plan, run), seeds=self.seeds, quiet=quiet)
 
     def table(self, run: Run, content: StockEvaluation) -> None:
-        """See `EvaluationProtocol`; with the reason why figures of `all-goals` differ, where there are any."""
+        """See `EvaluationProtocol`; if there is an `all-goals` evaluation too, also explain why its figures differ."""
         metaworld.table(content)
         ours = metaworld.all_goals(run, content)
         if ours is not None:
@@ -131,7 +131,7 @@ class Metaworld:
 
 
 def _of_run(plan: Plan, run: Run) -> Plan:
-    """The plan, in which a file of a suite is what the run calls it."""
+    """Replace a suite's file in the plan by the suite's label, or by None if it is the run's own suite."""
     if not plan.suite or not is_named(plan.suite):
         return plan
     label = label_of(plan.suite)
@@ -139,9 +139,9 @@ def _of_run(plan: Plan, run: Run) -> Plan:
 
 
 def command(args: list[str]) -> int:
-    """`metarl evaluate`: of robots, or of a few-shot learner, as the first run that is named; or of an agent of one's own.
+    """`metarl evaluate`: parse the arguments by the kind of the first run named (acting agent or few-shot), and evaluate.
 
-    `--agent` beside a run names the file of the agent that it trained; without a run it is an agent to evaluate.
+    With a run, `--agent` names the file of the agent that it trained; without a run, it names the agent to evaluate.
     """
     given = glance(args, Evaluate, EvaluateFewShot, EvaluateOwn)
     place = next((Path(text) for text in given.places if _is_run(text)), None)
@@ -154,18 +154,18 @@ def command(args: list[str]) -> int:
 
 
 def _is_run(text: str) -> bool:
-    """Whether this names a run, or is meant to; a suite is none, whatever folders there are."""
+    """Whether the text names a run. A folder with a suite's name counts only if it holds config.json."""
     path = Path(text)
     is_suite = text.partition(":")[0] in {suite.partition(":")[0] for suite in SUITES}
     return is_packed(path) or (path.is_dir() and (not is_suite or (path / "config.json").exists()))
 
 
 def _training(place: Path, given: Named) -> str:
-    """The kind of training of a run; "" where only a file that is not named knows it."""
+    """The run's kind of training; "" if only the agent's file could tell and it is not named."""
     config = open_run(place)[0].config
     agent, named = config["agent"], given.options.get("agent")
     if is_named(named) and label_of(str(named)) == agent:
         return entry(run_file(str(named)).label).training
-    if is_named(agent) and not given.help:  # its kind of training, and so its options, are unknown
+    if is_named(agent) and not given.help:  # its kind of training, and therefore its options, are unknown
         name_again(config, how=f"metarl evaluate {place}{arguments(config, '')}")
     return AGENTS[agent].training if agent in AGENTS else ""

@@ -1,4 +1,4 @@
-"""`metarl evaluate --agent module:factory SUITE`: an agent of the user, under all protocols."""
+"""`metarl evaluate --agent module:factory SUITE`: evaluates an agent that metarl did not train, under either protocol."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,44 +37,44 @@ from metarl.system.user_code import run_file, run_module, telling
 
 @dataclass(frozen=True)
 class EvaluateOwn:
-    """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent: a table, files and a plot.
+    """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent. Writes a table, files and a plot.
 
-    All goals of the suite alike, or by Meta-World's own rules. What the agent trained on is not known here: hold its test goals
-    out yourself.
+    Treats all goals of the suite equally, or applies Meta-World's own rules. metarl cannot know what your agent trained on:
+    make sure that it never saw the test goals.
     """
 
     suite: tyro.conf.Positional[str]
     """The suite, such as ml1:reach-v3 or ml10."""
     agent: str
-    """module:factory or file.py:factory; the factory takes no arguments and gives an agent. The module is executed."""
+    """module:factory or file.py:factory; the factory takes no arguments and returns an agent. metarl executes the module."""
     protocol: Literal["all-goals", "metaworld"] = "all-goals"
-    """all-goals; or metaworld: the figure of Meta-World's own evaluation code."""
+    """all-goals; or metaworld: Meta-World's own evaluation code."""
     episodes: int = 10
-    """Episodes a trial; metaworld: episodes of experience before the agent is measured."""
+    """Episodes per trial; metaworld: episodes of experience before the agent is measured."""
     adapt_every: int | None = None
-    """Episodes after which `adapt` is called; default: 1; metaworld: all of them, as stock."""
+    """Episodes between calls of `adapt`; default: 1; metaworld: all of them, as in stock."""
     max_episode_steps: int = HORIZON
-    """Steps of an episode."""
+    """Steps per episode."""
     trials: int = 1
-    """all-goals: trials a goal."""
+    """all-goals: trials per goal."""
     train_goals: int = 50
-    """all-goals: how many of the train goals to evaluate on too; 0: none."""
+    """all-goals: how many train goals to evaluate on as well; 0: none."""
     seed: int = 0
-    """Of the resets; metaworld: of the order of goals. The agent's own randomness is its own."""
+    """Seed of the resets; metaworld: of the order of goals. It does not seed your agent."""
     seeds: int = 1
-    """metaworld: evaluations, with the seeds seed, seed + 1, ..."""
+    """metaworld: number of evaluations, with the seeds seed, seed + 1, ..."""
     suite_seed: int = 1
-    """Decides the goals."""
+    """Seed from which the goals are drawn."""
     goals: int = 50
-    """Goals of each task."""
+    """Goals per task."""
     recurrent_info: bool = False
-    """Observations end with the previous action, reward and done, as with Meta-World's recurrent_info_in_obs."""
+    """Append the previous action, reward and done to the observations, as Meta-World's recurrent_info_in_obs does."""
     reward: str = "v2"
-    """Meta-World's version of the reward: v2 or v1."""
+    """Version of Meta-World's reward: v2 or v1."""
     engine: str = "auto"
-    """auto, native or python; metaworld: auto is python, stock's environments."""
+    """auto, native or python; with metaworld, auto means python, stock's environments."""
     out: Path | None = None
-    """Where the results go. Default: evaluations/<agent>_<suite>."""
+    """The folder for the results. Default: evaluations/<agent>_<suite>."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -98,7 +98,7 @@ class EvaluateOwn:
 
     @property
     def _suffix(self) -> str:
-        """What a file's name says of a plan that is not the default."""
+        """The part of the file's name that tells which options differ from their defaults."""
         letters = {
             "episodes": "e",
             "adapt_every": "a",
@@ -144,7 +144,7 @@ class EvaluateOwn:
         return Asked(checked(agent, self.agent), self.agent, env)
 
     def _results(self, path: Path, played: Suite) -> Run:
-        """A directory that `metarl report` and `metarl compare` read as a run."""
+        """A directory that `metarl report` and `metarl compare` can read like a run's."""
         if (path / "checkpoints").exists():
             raise UserError(f"{path} is a run: name another --out")
         if (path / "config.json").exists():
@@ -166,7 +166,7 @@ class EvaluateOwn:
         )
 
     def _header(self, run: Run, played: Suite) -> dict[str, Any]:
-        trained = {"suite": played.name, "suite_seed": played.seed}  # by its user's word
+        trained = {"suite": played.name, "suite_seed": played.seed}  # assumed: metarl cannot know what the agent trained on
         return {
             "run": run.path.name,
             "agent": self.agent,
@@ -272,10 +272,10 @@ class EvaluateOwn:
 
 
 def _factory(name: str) -> Callable[[], Any]:
-    """What "module:factory" or "file.py:factory" names; the module is executed.
+    """Return the factory that "module:factory" or "file.py:factory" names; this executes the module.
 
     Raises:
-        UserError: there is no such thing.
+        UserError: the name has another form, or names nothing that can be called.
     """
     place, _, attribute = name.rpartition(":")
     if not place or not attribute.isidentifier():

@@ -1,4 +1,4 @@
-"""`metarl evaluate` of few-shot learners."""
+"""`metarl evaluate` for runs of few-shot learners; `metarl.commands.evaluate` chooses it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from metarl.runs.directory import Run
 
 @dataclass(frozen=True)
 class EvaluateFewShot:
-    """Evaluate few-shot learners on classes that they trained on and on held-out classes: a table, a file and a plot."""
+    """Evaluate few-shot learners on train classes and on held-out classes. Prints a table and writes a file and a plot."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """A run directory, or a checkpoint's folder in one; several: each is evaluated, and one plot shows them all."""
+    """Run directories, or checkpoint folders in them. Several are evaluated in turn, and one plot shows all of them."""
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
     agent: str | None = None
-    """Of a run of a learner of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    """If the run's learner is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False

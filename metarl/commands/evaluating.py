@@ -1,4 +1,4 @@
-"""What the evaluations of all kinds of runs have in common: the checkpoint, the file that is kept, table, plot and messages."""
+"""Evaluates runs under a protocol and shows the results; shared by all forms of `metarl evaluate`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,50 +15,50 @@ from metarl.system.file_names import file_name
 from metarl.system.user_code import arguments, name_again
 
 Plot = Callable[[Sequence[Any], Path], None]
-"""Draws one evaluation, or several in one plot, into a file."""
+"""Draws one evaluation, or several in one plot, to a file."""
 
 
 class EvaluationProtocol(Protocol):
-    """How runs of one kind are evaluated and shown."""
+    """A protocol: how to evaluate runs of one kind and show the results."""
 
     @property
     def suite(self) -> str | None:
-        """Another suite than the run's, as the user named it."""
+        """A suite other than the run's, as the user named it."""
 
     @property
     def step(self) -> str:
-        """What a step of the run's training is called."""
+        """The word for a step of the run's training."""
 
     @property
     def plot(self) -> Plot | None:
-        """Draws evaluations; None: there is no plot."""
+        """Draws evaluations; None: the protocol has no plot."""
 
     def keeps(self, run: Run) -> bool:
         """Whether the file may become evaluation.json, which report and pack show."""
 
     def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[Any, Path]:
-        """Evaluate a checkpoint and write the file in evaluations/: its content, and where it is.
+        """Evaluate a checkpoint and write the file in evaluations/; returns its content and its path.
 
         Args:
-            run, checkpoint: what is evaluated.
+            run, checkpoint: what to evaluate.
             warnings: what a reader of the file should know.
-            quiet: whether to show no progress.
+            quiet: whether to hide the progress.
         """
 
     def table(self, run: Run, content: Any) -> None:
-        """Show the figures."""
+        """Print the figures."""
 
 
 def evaluate_runs(paths: Sequence[Path], protocol: EvaluationProtocol, agent: str | None, quiet: bool) -> int:
-    """Evaluate runs; of several there is one plot too. Returns the exit status.
+    """Evaluate runs, and draw several in one plot too. Returns the exit status.
 
     Args:
-        paths: run directories, or checkpoints' folders in them.
-        protocol: how.
-        agent: the file of an agent of the user's own, PATH.py:NAME.
+        paths: run directories, or checkpoint folders in them.
+        protocol: how to evaluate them.
+        agent: the file of the user's own agent, PATH.py:NAME.
         quiet: whether to print nothing but errors.
     """
-    opened = [open_run(path) for path in paths]  # so that a wrong one is refused before any work
+    opened = [open_run(path) for path in paths]  # all at once, so that a wrong path is refused before any work
     try:
         contents = [_evaluate(run, named, protocol, agent, quiet) for run, named in opened]
     except KeyboardInterrupt:
@@ -97,20 +97,20 @@ def show(
     quiet: bool,
     note: str | None = None,
 ) -> bool:
-    """Keep, draw and show an evaluation that is written.
+    """Draw and print an evaluation that was written, and make it evaluation.json if `keeps` allows.
 
     Args:
-        run: whose it is.
+        run: the run that was evaluated.
         content: the evaluation.
         path: its file.
-        table: shows the figures.
-        plot: draws them; None: there is no plot.
+        table: prints the figures.
+        plot: draws them; None: no plot.
         keeps: whether it may become evaluation.json.
         quiet: whether to print nothing.
-        note: what is said after the file's name; default: where the plot is.
+        note: printed after the file's name; default: the path of the plot.
 
     Returns:
-        Whether another evaluation stays evaluation.json.
+        Whether another evaluation remains evaluation.json.
     """
     stays = keep(run, path) if keeps else None
     picture = path.with_suffix(".png")

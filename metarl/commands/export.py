@@ -1,4 +1,4 @@
-"""`metarl export`: an agent as an ONNX graph."""
+"""`metarl export`: writes a trained agent as an ONNX graph."""
 
 import importlib.util
 import json
@@ -20,20 +20,20 @@ from metarl.system.user_code import arguments, name_again
 class Export:
     """Export a trained agent as ONNX, for use without metarl, torch or Meta-World.
 
-    RL²: one step, with the hidden state as an input and an output. MAML and its kin: the policy, shared or after it adapted to
-    a task by playing some episodes there. Few-shot: support, labels and queries to logits. The file says what its inputs and
-    outputs mean, and what to do with them, in its metadata.
+    RL²: one step, with the hidden state as an input and an output. MAML and related agents: the policy, either shared or
+    adapted to a task by playing some episodes there. Few-shot learners: support, labels and queries to logits. The file's
+    metadata explains its inputs and outputs and how to use them.
     """
 
     run: tyro.conf.Positional[Path]
-    """A run directory, or a checkpoint's folder in one, or pretrained:NAME."""
+    """A run directory, a checkpoint's folder in one, or pretrained:NAME."""
     out: Path | None = None
-    """The file. Default: exports/<checkpoint>.onnx in the run directory."""
+    """The file to write. Default: exports/<checkpoint>.onnx in the run directory."""
     adaptation: Annotated[Adaptation, tyro.conf.arg(name="")] = Adaptation()
     agent: str | None = None
-    """Of a run of an agent of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    """If the run's agent is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     suite: str | None = None
-    """Of a run on a suite of your own, where --episodes plays on it: its file, PATH.py:NAME."""
+    """If the run's suite is your own and --episodes plays on it: its file, PATH.py:NAME."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False

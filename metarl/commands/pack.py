@@ -1,4 +1,4 @@
-"""`metarl pack`: a trained agent in a folder that can be given away."""
+"""`metarl pack`: writes a trained agent to a folder that can be shared."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,18 @@ from metarl.system.file_names import file_name
 
 @dataclass(frozen=True)
 class Pack:
-    """Pack a trained agent for others: weights (safetensors), settings, evaluation, a video where there is one, a model card.
+    """Pack a trained agent for others: weights (safetensors), settings, evaluation, a video if there is one, a model card.
 
-    The card is in Hugging Face's format. There are no paths of this machine in the folder, no pickle and no code. It is read
-    with `pretrained:FOLDER`, or with `pretrained:NAME` where METARL_PRETRAINED names the directory that it lies in.
+    The card follows Hugging Face's format. The folder contains no paths of this machine, no pickle and no code. Use it as
+    `pretrained:FOLDER`, or as `pretrained:NAME` if METARL_PRETRAINED names its parent directory.
     """
 
     run: tyro.conf.Positional[Path]
     """A run directory, or a checkpoint's folder in one."""
     out: Path | None = None
-    """The folder, whose name is the model's. Default: packed/<agent>_<suite>_s<seed>."""
+    """The folder to write; its name becomes the model's. Default: packed/<agent>_<suite>_s<seed>."""
     license: str = "mit"
-    """Of the model, as Hugging Face writes it: mit, apache-2.0, cc-by-4.0, other, ..."""
+    """The model's license, as Hugging Face writes it: mit, apache-2.0, cc-by-4.0, other, ..."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False

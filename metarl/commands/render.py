@@ -1,4 +1,4 @@
-"""`metarl render`: a video of the robot before and after it adapted."""
+"""`metarl render`: makes a video of the robot before and after adaptation."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,28 +18,28 @@ from metarl.system.user_code import arguments, name_again
 
 @dataclass(frozen=True)
 class Render:
-    """Draw the robot before and after it adapted: the first and the last episode of a trial side by side.
+    """Make a video of the robot before and after adaptation: the first and the last episode of a trial side by side.
 
-    On held-out goals (a multi-task suite has none: on train goals), in real time. Up to three goals are shown one after
-    the other, more of them in a grid. The green sphere is the goal; the agent cannot see it, only the viewer can. It is
-    the first trial that `metarl evaluate` plays on each goal.
+    Shows held-out goals (train goals for a multi-task suite, which holds none out) in real time. Up to three goals are shown
+    one after another, more in a grid. The green sphere marks the goal for you; the agent cannot see it. The video shows the
+    same trial that `metarl evaluate` plays first on each goal.
 
-    Over the pictures: the episode, the gradient steps before it where the agent takes any, the reward of each step and the
-    return so far, a green line at the steps of success, and, for an agent that remembers from step to step, how far each
-    step moved its memory (the norm of the change of its hidden state). All goals share the scales of the curves.
+    Each picture also shows the episode, the number of gradient steps before it (if the agent takes any), the reward of each
+    step and the return so far, a green line at the steps of success, and, for an agent with memory, how far each step moved
+    it (the norm of the change of its hidden state). All goals share the scales of the curves.
     """
 
     run: tyro.conf.Positional[Path]
     """A run directory, or a checkpoint's folder in one."""
     film: Annotated[FilmOptions, tyro.conf.arg(name="")] = FilmOptions()
     format: Literal["mp4", "gif"] | None = None
-    """mp4 or gif; default: by the name of `out`, else mp4."""
+    """mp4 or gif; default: the ending of `out`, else mp4."""
     out: Path | None = None
-    """The file; default: videos/<checkpoint>.<format> in the run directory."""
+    """The file to write. Default: videos/<checkpoint>.<format> in the run directory."""
     suite: str | None = None
-    """Of a run on a suite of your own: its file, PATH.py:NAME. Files are run only where they are named here."""
+    """If the run's suite is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     agent: str | None = None
-    """Of a run of an agent of your own: its file, PATH.py:NAME."""
+    """If the run's agent is your own: its file, PATH.py:NAME."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -54,7 +54,7 @@ class Render:
         """mp4 or gif.
 
         Raises:
-            UserError: `out` is named otherwise.
+            UserError: `out` has another ending.
         """
         named = self.out.suffix.lower().removeprefix(".") if self.out else None
         if named is not None and (named not in ("mp4", "gif") or self.format not in (None, named)):
@@ -73,10 +73,10 @@ class Render:
             raise UserError(f"{path} is a directory: name a file")
         film = Film(self.film, run, checkpoint, quiet=self.quiet)
         if film.own:
-            with suppress(UserError):  # where MuJoCo is what they are drawn with, it draws as ours do
+            with suppress(UserError):  # own environments that render with MuJoCo then use the same backend as ours
                 use_backend()
         else:
-            find_backend()  # the reason why nothing can be drawn should not come after the work
+            find_backend()  # fail before the work if nothing can be drawn
         goals = film.play()
         with Progress(sum(len(c.scenes) for goal in goals for c in goal.clips), what="pictures drawn", quiet=self.quiet) as bar:
             write_video(

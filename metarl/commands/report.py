@@ -1,4 +1,4 @@
-"""`metarl report`: reads runs, writes the page, and its figures and tables beside it."""
+"""`metarl report`: reads runs and writes the page, with its figures and tables in a folder next to it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from metarl.system.files import write_atomically, writing
 
 @dataclass(frozen=True)
 class Report:
-    """One page of runs that opens offline: verdicts, curves, maps of goals or confusions, videos or examples, settings, cost.
+    """Write a page that opens offline: verdicts, curves, maps of goals or confusions, videos or examples, settings, cost.
 
-    Works at any moment of a run, and with what there is. The figures (PNG, SVG) and tables (CSV, Markdown) are written
-    into a folder beside the page too. Several runs: they are also compared, with the seeds of one agent together.
+    Works at any moment of a run, with the data that exist so far. Also writes the figures (PNG, SVG) and tables (CSV,
+    Markdown) to a folder next to the page. Several runs are also compared, with the seeds of each agent grouped.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories; a checkpoint's folder in one shows the evaluation of that checkpoint."""
+    """Run directories. Name a checkpoint's folder in one to show the evaluation of that checkpoint."""
     out: Path | None = None
-    """The page. Default: report.html in the run directory; of several runs, in the current directory."""
+    """The page to write. Default: report.html in the run directory; for several runs, in the current directory."""
     quiet: bool = False
     """Print nothing but errors."""
     debug: bool = False
@@ -63,10 +63,10 @@ class Report:
 
 
 def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequence[Comparison]) -> int:
-    """Write figures and tables; returns the number of figures.
+    """Write the figures and tables; returns the number of figures.
 
     Raises:
-        UserError: they would come to lie elsewhere than in the folder, through a link; or cannot be written.
+        UserError: a link would lead them out of the folder, or they cannot be written.
     """
     count = 0
     confined(folder.parent, folder.name)
@@ -91,7 +91,7 @@ def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequenc
 def _assets(
     sections: Sequence[Section], comparisons: Sequence[Comparison]
 ) -> Iterator[tuple[str, Sequence[Picture], Sequence[Table]]]:
-    """What begins the files' names, pictures, tables."""
+    """Yield the prefix of the files' names, the pictures and the tables of each section and comparison."""
     for i, one in enumerate(sections):
         prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{file_name(one.run.name)}_"
         pictures = [picture for part in one.parts for picture in part.pictures]

@@ -1,4 +1,4 @@
-"""`metarl train`: a new run, or going on with one, of any agent."""
+"""`metarl train`: starts a new run of any agent, or continues one."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +31,11 @@ def _usage() -> str:
 
 
 def command(args: list[str]) -> int:
-    """`metarl train`: parse, train. The agent's own settings are options too; a preset moves their defaults.
+    """`metarl train`: parse the command line and train. The agent's settings are options too; a preset sets their defaults.
 
-    A preset that bears a data set's name holds the defaults on it.
+    A preset named after a data set provides the defaults on that data set.
 
-    With --resume the defaults are the run's own.
+    With --resume the run's own options and settings are the defaults.
     """
     agent = None if not args or args[0].startswith("-") else run_file(args[0]).label if is_named(args[0]) else args[0]
     named = glance(args[1:] if agent else args, *_kinds(agent))
@@ -81,14 +81,14 @@ def command(args: list[str]) -> int:
 
 
 def parser(agent: str, shared: LoopOptions, own: Any, suite_default: Any) -> Any:
-    """What `metarl train AGENT` takes: a dataclass, with these options and settings as defaults."""
+    """The dataclass that `metarl train AGENT` is parsed by, with these options and settings as defaults."""
 
     @dataclass(frozen=True)
     class Train:
         suite: tyro.conf.Positional[str] = suite_default
         """What to train on: a suite such as ml1:reach-v3 or ml10, or a data set such as omniglot (see `metarl list`)."""
         resume: Path | None = None
-        """Go on with this run from its last whole checkpoint, exactly as if it had never stopped. Beside it there may be
+        """Continue this run from its last complete checkpoint, exactly as if it had never stopped. You may change
         --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
         options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
         settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
@@ -103,6 +103,6 @@ class _Resume:
 
 
 def _kinds(agent: str | None) -> list[Any]:
-    """What has the options of this agent's training; None: of any that a run to be resumed may be of."""
+    """The dataclasses with the options of this agent's training; None: those of all agents, as any run may be resumed."""
     agents = [agent] if agent else list(AGENTS)
     return [_Resume, *{options_of(one) for one in agents}, *(find(one)[1]["default"].settings for one in agents)]

@@ -1,1 +1,1 @@
-"""Evaluation: protocols, intervals, tables and plots."""
+"""Evaluation protocols, their statistics and files, and the tables and plots that show the results."""

@@ -1,9 +1,9 @@
 """Statistics over runs and tasks, as Agarwal et al. 2021 (rliable) define them; scores are (runs, tasks).
 
-In one thing the bootstrap differs: rliable draws the runs of each task by themselves, since there a run knows a single task.
-Here one run is scored on all tasks, and its scores rise and fall together, so runs are drawn whole. In simulations of ten runs
-that are good or bad at all of five tasks, 95 % intervals drawn whole held the truth in 93 % of cases, those drawn task by task
-in 65 %. A bootstrap over few runs is too short all the same: 91 % with ten, 83 % with five, 75 % with three
+The bootstrap differs in one point: rliable resamples the runs of each task independently, because its runs cover one task
+each. Here each run is scored on all tasks and its scores are correlated, so whole runs are resampled. In simulations of ten
+runs that are good or bad at all of five tasks, 95 % intervals from whole runs covered the truth in 93 % of cases, those
+resampled per task in 65 %. With few runs the intervals are still too short: 91 % with ten, 83 % with five, 75 % with three
 (`scripts/coverage`).
 """
 
@@ -15,22 +15,22 @@ from metarl.evaluation.intervals import CONFIDENCE, Interval
 
 Array = np.ndarray
 RESAMPLES = 5000
-"""Draws of a bootstrap."""
+"""Bootstrap resamples."""
 _ENDS = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 
 def aggregate(scores: Array) -> dict[str, Interval]:
     """Mean, interquartile mean and median over runs and tasks, with percentile bootstrap intervals; no ends for one run.
 
-    The interquartile mean leaves out the lowest and the highest quarter of all runs' and tasks' scores; the median is over
-    tasks, of each one's mean over runs.
+    The interquartile mean drops the lowest and the highest quarter of all scores; the median is the median over tasks of the
+    mean over runs.
     """
     drawn = scores[_draws(len(scores))]
     return {name: _interval(statistic, scores, drawn) for name, statistic in _AGGREGATES.items()}
 
 
 def performance_profile(scores: Array, thresholds: Array) -> Array:
-    """(thresholds, 3): share of runs and tasks with a score above each threshold, and its ends (NaN for one run)."""
+    """(thresholds, 3): share of runs and tasks that score above each threshold, with the interval's ends (NaN for one run)."""
     share = (scores[:, :, None] > np.asarray(thresholds)).mean(1)  # (runs, thresholds)
     ends = np.full((2, len(thresholds)), np.nan)
     if len(scores) > 1:
@@ -39,9 +39,9 @@ def performance_profile(scores: Array, thresholds: Array) -> Array:
 
 
 def probability_of_improvement(a: Array, b: Array) -> Interval:
-    """Probability that a run of `a` scores higher than a run of `b`, the mean over tasks, ties counting half.
+    """Probability that a run of `a` scores higher than a run of `b`, averaged over tasks; ties count half.
 
-    (Mann and Whitney's U over the number of pairs.) The ends are None where either has one run.
+    (Mann and Whitney's U divided by the number of pairs.) The ends are None if `a` or `b` has one run.
     """
     wins = ((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])).mean(-1)  # (runs of a, runs of b)
     if min(len(a), len(b)) < 2:
@@ -61,7 +61,7 @@ _AGGREGATES: dict[str, Callable[[Array], Array]] = {
     "iqm": _interquartile_mean,
     "median": lambda scores: np.median(scores.mean(-2), -1),
 }
-"""Of (..., runs, tasks)."""
+"""Functions of scores (..., runs, tasks)."""
 
 
 def _interval(statistic: Callable[[Array], Array], scores: Array, drawn: Array) -> Interval:
@@ -71,16 +71,16 @@ def _interval(statistic: Callable[[Array], Array], scores: Array, drawn: Array) 
 
 
 def _with_ends(mean: float, drawn: Array) -> Interval:
-    """Percentiles of the draws; no ends where all draws are equal: runs that agree do not tell how far others would be."""
+    """Percentiles of the resamples; no ends if all are equal, since runs that agree do not show how others would vary."""
     low, high = map(float, np.percentile(drawn, _ENDS))
     return Interval(mean, low, high) if np.ptp(drawn) > 1e-12 * max(1.0, abs(mean)) else Interval(mean, None, None)
 
 
 def _draws(runs: int, stream: int = 0) -> Array:
-    """(draws, runs): which runs each draw has; always the same for a number of runs."""
+    """(resamples, runs): the runs in each resample; deterministic for a given number of runs."""
     return np.random.default_rng((runs, stream)).integers(runs, size=(RESAMPLES, runs))
 
 
 def _weights(runs: int, stream: int = 0) -> Array:
-    """(draws, runs): the share that each run has in a draw."""
+    """(resamples, runs): the share of each run in each resample."""
     return (_draws(runs, stream)[:, :, None] == np.arange(runs)).mean(1)

@@ -1,9 +1,9 @@
-"""Evaluation that treats every goal alike: the protocol `all-goals`.
+"""The protocol `all-goals`, which treats every goal equally.
 
-Each goal gets the same number of trials, each trial the same number of episodes of full length. Within a trial the agent
-acts by sampling, as it was trained. Episode e is what it does after k = e - 1 episodes of experience. Before each episode
-a copy of its state also plays one episode by its mean actions; that episode is dropped, since a trial carried on through
-mean actions is one that the agent never saw.
+Each goal gets the same number of trials, each trial the same number of full-length episodes. Within a trial the agent
+samples its actions, as in training. Episode e shows its behaviour after k = e - 1 episodes of experience. Before each
+episode a copy of its state also plays one episode with mean actions. The trial does not continue from that episode, because
+training never showed the agent a trial of mean actions.
 """
 
 import hashlib
@@ -44,24 +44,24 @@ def evaluate(
     part: str = "",
     trial_of: Callable[..., Iterable[Played]] | None = None,
 ) -> tuple[Curves, np.ndarray | None]:
-    """Evaluate on every task alike.
+    """Evaluate a learner on every task, with the same number of trials and episodes.
 
     Args:
-        learner: what to evaluate; nothing in it is changed.
-        env: where to play; tasks are done in batches of its slots.
+        learner: the learner to evaluate; it is not changed.
+        env: the environments; each batch of trials fills their slots.
         tasks: the goals.
-        trials: trials a goal.
-        episodes: episodes a trial.
-        seed: of the actions; each (goal, trial) has a stream of its own.
+        trials: trials per goal.
+        episodes: episodes per trial.
+        seed: of the actions; each (goal, trial) has its own random stream.
         device: where the learner's tensors are.
-        adapt_every: episodes of experience that the learner's `adapt` is given at a time.
-        modes: of `MODES`; the trial itself is always sampled.
+        adapt_every: episodes of experience per call of the learner's `adapt`.
+        modes: some of `MODES`; the trial itself always samples.
         progress: called with the environment steps done.
-        kept: batches done before, and where to keep those done now, under names that begin with `part`.
-        trial_of: plays a trial as `play_trial`, the default, does, of whatever `learner` is.
+        kept: holds the batches done before and records new ones, under names that begin with `part`.
+        trial_of: plays a trial for this type of `learner`; default: `play_trial`.
 
     Returns:
-        The curves, of returns alone where the environments tell no success, and the mean standard deviation of the last
+        The curves (only returns if the environments report no success), and the mean standard deviation of the last
         episodes' actions (None for discrete actions).
     """
     shape = (len(tasks), trials, episodes)
@@ -78,7 +78,7 @@ def evaluate(
         steps = first * env.max_episode_steps * episodes * len(modes)
         played = kept.parts.get(name) if kept else None
         if played is None:
-            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # slots without a goal repeat one, not counted
+            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare slots repeat the last goal; not counted
             play: Callable[..., Iterable[Played]] = trial_of or play_trial
             trial_of_each = play(
                 env,
@@ -107,7 +107,7 @@ def evaluate(
 def _measured(
     trial: Iterable[Played], modes: Sequence[str], measures: Sequence[str], count: int, progress: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Play a trial; of its first `count` slots the figures by mode and measure, (count, episodes), and the last std."""
+    """Play a trial. Returns the first `count` slots' figures by mode and measure, (count, episodes), and the last std."""
     figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in measures} for mode in modes}
     std = None
     for e, played in enumerate(trial):
@@ -125,13 +125,13 @@ def _measured(
 
 
 def trial_generator(seed: int, task: Task, trial: int) -> np.random.Generator:
-    """The stream of a trial's actions: the same wherever the task stands in a list."""
+    """The random stream of a trial's actions; it does not depend on the task's place in a list."""
     key = int.from_bytes(hashlib.sha256(repr((task.name, task.params)).encode()).digest()[:8], "little")
     return generator(seed, EVALUATION, key, trial)
 
 
 def summary(curves: Curves, names: Sequence[str] | None = None) -> dict[str, dict[str, list[statistics.Interval]]]:
-    """Mean and 95 % interval over goals by episode of the trial, for each mode and measure; names: each goal's task."""
+    """Mean and 95 % interval over goals per episode, for each mode and measure; `names` are the goals' tasks."""
     out: dict[str, dict[str, list[statistics.Interval]]] = {}
     for mode, measures in curves.items():
         out[mode] = {}
@@ -143,14 +143,14 @@ def summary(curves: Curves, names: Sequence[str] | None = None) -> dict[str, dic
 
 
 def gain(measure: str, values: np.ndarray, names: Sequence[str] | None = None) -> statistics.Interval:
-    """Last episode minus first, paired by goal; values are (goals, trials, episodes), names each goal's task."""
+    """Last episode minus first, paired by goal; values are (goals, trials, episodes), `names` the goals' tasks."""
     by_goal = values.mean(1)
     interval = statistics.mean if measure == "return" else statistics.difference
     return interval(by_goal[:, -1] - by_goal[:, 0], names)
 
 
 def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, axes: Sequence[str] = ()) -> Side:
-    """What the file of an evaluation holds of one side: goals, statistics over the suite and by task, all figures.
+    """One side's part of the evaluation file: goals, statistics over the suite and per task, all figures.
 
     Args:
         tasks, curves, std: see `evaluate`.

@@ -1,4 +1,4 @@
-"""An agent of the user's own as Meta-World's protocol asks it: its answers checked, its errors told as its own."""
+"""Wraps a user's agent for evaluation: checks its answers and attributes its errors to it."""
 
 import copy
 from typing import Any
@@ -11,14 +11,12 @@ from metarl.system.user_code import telling
 
 
 class Asked:
-    """The user's agent, between it and whatever plays it.
-
-    Lists and tensors are as good as arrays.
+    """Forwards calls to the user's agent and checks what it returns; lists and tensors of actions become arrays.
 
     Args:
         agent: follows `metaworld.evaluation.MetaLearningAgent`.
-        label: what the user calls it.
-        env: says how many slots there are and what an action is.
+        label: the user's name for it.
+        env: gives the number of slots and the action space.
     """
 
     def __init__(self, agent: Any, label: str, env: Any) -> None:
@@ -36,7 +34,7 @@ class Asked:
         self._ask("init")
 
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Actions of all slots, and what else the agent says of them."""
+        """Actions of all slots, and the agent's dict of further outputs."""
         answer = self._ask("adapt_action", observations)
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
             raise UserError(f"{self.label}: adapt_action must return (actions, a dict), not {type(answer).__name__}")
@@ -76,8 +74,8 @@ class Asked:
 
 
 def _array(value: Any) -> np.ndarray:
-    """Numbers as an array: tensors of any device, with or without gradients, lists of them."""
+    """Convert numbers, tensors (any device, with or without gradients) and nested lists of them to an array."""
     if isinstance(value, torch.Tensor):
-        narrow = value.is_floating_point() and value.element_size() < 4  # numpy knows no bfloat16
+        narrow = value.is_floating_point() and value.element_size() < 4  # numpy has no bfloat16
         return (value.float() if narrow else value).detach().cpu().numpy()
     return np.asarray([_array(each) for each in value] if isinstance(value, list | tuple) else value)

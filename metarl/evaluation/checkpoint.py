@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint by the protocol `all-goals`."""
+"""Evaluates a checkpoint under the protocol `all-goals`; called by `metarl evaluate` and during training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,20 +35,20 @@ def evaluate_checkpoint(
 ) -> tuple[ControlEvaluation, Path]:
     """Evaluate a checkpoint and write evaluations/<protocol>_<checkpoint>.json.
 
-    What was interrupted goes on where it stopped. The file is the same, bit for bit, whenever and with however many
-    threads it is made on a machine.
+    An interrupted evaluation continues where it stopped. On one machine the file is always bit-identical, with any number of
+    threads and any interruptions.
 
     Args:
-        sides: which of these to play, as far as the suite and the plan have them.
+        sides: the sides to play, if the suite and the plan have them.
         modes: see `metarl.evaluation.all_goals.evaluate`.
-        protocol: begins the file's name.
+        protocol: the beginning of the file's name.
         warnings: what a reader of the file should know.
 
     Returns:
-        The file's content, and where it is.
+        The file's content and its path.
 
     Raises:
-        UserError: held-out goals that the run trained on, or nothing to evaluate on.
+        UserError: the run trained on some held-out goals, or there is nothing to evaluate on.
     """
     setup, shown = prepare(run, checkpoint, plan)
     o, trained = setup.options, setup.suite

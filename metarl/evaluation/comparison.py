@@ -1,6 +1,6 @@
-"""Comparing evaluations: two on the same goals or episodes, and several runs with the seeds of each agent together.
+"""Compares evaluations: two on the same goals or episodes, or several runs grouped by agent and settings.
 
-`contents` are evaluations (see `metarl.evaluation.schema`).
+Used by `metarl compare` and reports. `contents` are evaluations (see `metarl.evaluation.schema`).
 """
 
 import json
@@ -27,37 +27,37 @@ NEEDED = {
     "reward": "reward function",
     "terminate_on_success": "terminate on success",
 }
-"""What evaluations of agents that act must have in common, and how it is called."""
+"""Keys in which evaluations of acting agents must agree, with their names in words."""
 NEEDED_OF_FEW_SHOT = {"split": "split", "ways": "number of ways", "measure": "measure"}
-"""What evaluations of few-shot learners on one data set must have in common."""
+"""Keys in which evaluations of few-shot learners on one data set must agree."""
 EPISODES = {
     "seed": "seed of the episodes",
     "queries": "number of queries",
     "shots": "number of shots",
     "episodes": "number of episodes",
 }
-"""What evaluations of few-shot learners must have in common too for their episodes to be the same."""
+"""Further keys in which evaluations of few-shot learners must agree to have the same episodes."""
 OPTIONS = {
     CONTROL: ("num_envs", "episodes_per_trial", "max_episode_steps", "reward", "goals", "suite_seed", "terminate_on_success"),
     FEW_SHOT: ("ways", "shots", "queries", "meta_batch", "rotations", "split_seed", "image_size", "sentence_encoder"),
 }
-"""Options of training that make runs differ in more than their seed, by kind of training."""
+"""Training options that put runs into different groups, by kind of training."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two evaluations on the same goals or episodes."""
+    """The paired comparison of two evaluations."""
 
     difference: Interval
-    """The second minus the first, every task weighing the same."""
+    """The second minus the first; tasks weigh the same."""
     improvement: Interval | None
-    """Share of goals or episodes on which the second is better, ties counting half; None: they are not the same ones."""
+    """Share of goals or episodes on which the second is better, ties counting half; None: not the same episodes."""
     count: int
-    """How many goals or episodes they have in common."""
+    """Number of goals or episodes in common."""
 
 
 class Pairing(Protocol):
-    """How evaluations of one kind are compared on a side."""
+    """Compares evaluations of one kind on a side."""
 
     @property
     def side(self) -> str:
@@ -65,40 +65,40 @@ class Pairing(Protocol):
 
     @property
     def unit(self) -> str:
-        """What two evaluations are paired by."""
+        """The unit by which two evaluations are paired: goal or episode."""
 
     @property
     def where(self) -> str:
         """The side in words."""
 
     def problems(self, contents: Sequence[Content]) -> list[str]:
-        """What forbids to compare these evaluations, a sentence each; empty: nothing does."""
+        """Reasons why these evaluations cannot be compared, one phrase each; empty if they can."""
 
     def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
-        """What all of them measured."""
+        """The measures that all of them have."""
 
     def points(self, contents: Sequence[Content]) -> dict[str, int]:
-        """The amounts of experience that stand in a table, and their places in the curves."""
+        """The amounts of experience that a table shows, by name, with their indices in the curves."""
 
     def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
-        """(runs, tasks) after an amount of experience."""
+        """Scores (runs, tasks) after an amount of experience."""
 
     def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
         """The mean of the runs after an amount of experience."""
 
     def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
-        """What a table says of these runs of one agent, by what it is called."""
+        """The figures that a table shows for these runs of one agent, by name."""
 
     def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
-        """The evaluation `b` minus `a`."""
+        """Compare `b` minus `a`, in pairs."""
 
     def common(self, a: Content, b: Content) -> tuple[Content, Content]:
-        """Both evaluations, without what only one of them has."""
+        """Both evaluations, reduced to the goals or episodes that both have."""
 
 
 @dataclass(frozen=True)
 class ByGoal:
-    """The comparison of agents that act, on the goals of a side and with a kind of actions."""
+    """Compares acting agents on the goals of a side, with one kind of actions."""
 
     side: str
     mode: str = MODE
@@ -112,7 +112,7 @@ class ByGoal:
     def problems(self, contents: Sequence[Content]) -> list[str]:
         """See `Pairing`.
 
-        Trials of different lengths may be compared: how much experience agents need is what sets them apart.
+        Trials may differ in length, because agents differ in how much experience they need.
         """
         found = differing(contents, NEEDED)
         goals = [_goals(content["sides"][self.side]) for content in contents if self.side in content["sides"]]
@@ -129,7 +129,7 @@ class ByGoal:
         return {"first episode": 0, "last episode": -1}
 
     def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
-        """See `Pairing`: each run's mean over a task's goals and trials; tasks in the order of the first run's goals.
+        """See `Pairing`: mean over a task's goals and trials for each run; tasks in the order of the first run's goals.
 
         Raises:
             UserError: an evaluation lacks the side, the mode or a task.
@@ -141,7 +141,7 @@ class ByGoal:
         return np.array([[np.mean(tasks[name]) for name in by_run[0]] for tasks in by_run])
 
     def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
-        """See `Pairing`; on the goals that both have.
+        """See `Pairing`; uses the goals that both have.
 
         Raises:
             UserError: an evaluation lacks the side or the mode, or they have no goal in common.
@@ -161,7 +161,7 @@ class ByGoal:
         return aggregate(self.scores(contents, measure, at))["mean"]
 
     def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
-        """See `Pairing`; of the last episode."""
+        """See `Pairing`; for the last episode."""
         names = ("mean", "interquartile mean", "median of tasks")
         return dict(zip(names, aggregate(self.scores(contents, measure)).values()))
 
@@ -175,18 +175,18 @@ class ByGoal:
         return list(dict.fromkeys(name for name, _ in content["sides"][self.side]["goals"]))
 
     def of_task(self, content: Content, task: str) -> Content:
-        """The evaluation on the side's goals of a task."""
+        """The evaluation, reduced to the side's goals of one task."""
         return self.only(content, [goal for goal in content["sides"][self.side]["goals"] if goal[0] == task])
 
     def only(self, content: Content, goals: Sequence[Any]) -> Content:
-        """The evaluation with none but these goals of the side; a goal is its task's name and parameters."""
+        """The evaluation, reduced to these goals of the side; a goal is a task's name and parameters."""
         whole = content["sides"][self.side]
         mine = [i for i, goal in enumerate(whole["goals"]) if goal in goals]
         figures = {mode: {k: [v[i] for i in mine] for k, v in found.items()} for mode, found in whole["figures"].items()}
         return {**content, "sides": {self.side: {"goals": [whole["goals"][i] for i in mine], "figures": figures}}}
 
     def _by_goal(self, content: Content, measure: Measure, at: int) -> dict[tuple[str, str], float]:
-        """The mean over trials by goal, that is by task name and parameters."""
+        """The mean over trials for each goal (task name and parameters)."""
         figures = _of(content, self.side, "figures")
         if self.mode not in figures:
             raise UserError(f"the evaluation of {content['run']} has no {self.mode} actions; it has {', '.join(figures)}")
@@ -202,7 +202,7 @@ class ByGoal:
 
 @dataclass(frozen=True)
 class ByEpisode:
-    """The comparison of few-shot learners, on the episodes of a part of the classes."""
+    """Compares few-shot learners on the episodes of one part of the classes."""
 
     side: str
     unit = "episode"
@@ -213,40 +213,40 @@ class ByEpisode:
         return classes(self.side)
 
     def problems(self, contents: Sequence[Content]) -> list[str]:
-        """See `Pairing`. Two learners are paired by episode, and so they need the same ones."""
+        """See `Pairing`. Two learners are paired by episode, so they need the same episodes."""
         return unlike(contents) or differing(contents, EPISODES if len(contents) == 2 else {"shots": EPISODES["shots"]})
 
     def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
         """See `Pairing`.
 
         Raises:
-            UserError: some are of classification and some of regression.
+            UserError: some measure classification and some regression.
         """
         if differing(contents, {"measure": "measure"}):
             raise UserError("accuracies and errors cannot be compared")
         return (headline(*contents),)
 
     def points(self, contents: Sequence[Content]) -> dict[str, int]:
-        """See `Pairing`; as many shots as all were measured with."""
+        """See `Pairing`; up to the largest number of shots that all have."""
         most = min(content["shots"] for content in contents)
         return {plural(k, "shot"): k for k in dict.fromkeys((0, 1, most)) if k <= most}
 
     def scores(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Array:
-        """See `Pairing`; all episodes are of one task."""
+        """See `Pairing`; all episodes count as one task."""
         return np.array([[_of(content, self.side, "by_shots")[at][0]] for content in contents])
 
     def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
-        """See `Pairing`; over runs, of a single run over its episodes."""
+        """See `Pairing`; over runs, or over episodes for a single run."""
         if len(contents) == 1:
             return Interval(*_of(contents[0], self.side, "by_shots")[at])
         return aggregate(self.scores(contents, measure, at))["mean"]
 
     def summary(self, contents: Sequence[Content], measure: Measure) -> dict[str, Interval]:
-        """See `Pairing`; of each amount of experience."""
+        """See `Pairing`; for each amount of experience."""
         return {name: self.level(contents, measure, k) for name, k in self.points(contents).items()}
 
     def paired(self, a: Content, b: Content, measure: Measure, at: int = -1) -> Paired:
-        """See `Pairing`; the difference of the means where the episodes are not the same ones."""
+        """See `Pairing`; the difference of the means if the episodes are not the same."""
         if unlike([a, b]) or differing([a, b], EPISODES):
             return Paired(statistics.recovered(*(_of(content, self.side, "by_shots")[at] for content in (b, a))), None, 0)
         one, two = (np.array(_of(content, self.side, "figures"), float)[:, at] for content in (a, b))
@@ -255,22 +255,22 @@ class ByEpisode:
         return Paired(difference, statistics.proportion(won), len(one))
 
     def common(self, a: Content, b: Content) -> tuple[Content, Content]:
-        """See `Pairing`; nothing has to go."""
+        """See `Pairing`; returns both unchanged."""
         return a, b
 
 
 def answers_of(content: Content) -> int:
-    """How many queries an episode of a few-shot learner has."""
+    """The number of queries in an episode of a few-shot learner."""
     return int(content["queries"] * content["ways"])
 
 
 def unlike(contents: Sequence[Content]) -> list[str]:
-    """What forbids to compare few-shot learners, a sentence each; of other data sets nothing else is to be said."""
+    """Reasons why few-shot learners cannot be compared, one phrase each; if the data sets differ, only that."""
     return differing(contents, {"suite": "data set"}) or differing(contents, NEEDED_OF_FEW_SHOT)
 
 
 def differing(contents: Sequence[Content], needed: Mapping[str, str]) -> list[str]:
-    """A sentence for each of these values, named in words, that is not the same in all evaluations."""
+    """A phrase for each of these keys whose value differs between the evaluations; `needed` names the keys in words."""
     found = []
     for key, name in needed.items():
         values = [content.get(key) for content in contents]
@@ -281,9 +281,9 @@ def differing(contents: Sequence[Content], needed: Mapping[str, str]) -> list[st
 
 
 def groups(contents: Sequence[Content]) -> dict[str, list[Content]]:
-    """The seeds of one agent and settings together, by a label that says the agent and what sets its groups apart.
+    """Group evaluations by agent and settings, so that a group differs only in seeds; labels say where groups differ.
 
-    Settings are those of training that a content carries under "settings", as `metarl.commands.compare.load` adds them.
+    Training settings are read from "settings" in each content, where `metarl.commands.compare.load` puts them.
     """
     found: dict[str, list[Content]] = {}
     for content in contents:
@@ -298,7 +298,7 @@ def groups(contents: Sequence[Content]) -> dict[str, list[Content]]:
 
 
 def _traits(content: Content) -> dict[str, Any]:
-    """All but the seed that makes a run what it is."""
+    """Everything that characterises a run, except its seed."""
     same = {"agent": content["agent"], "step": content["step"], "adapt_every": content.get("adapt_every")}
     return {**same, "trained on": list(content["trained_on"].values()), **content.get("settings", {})}
 

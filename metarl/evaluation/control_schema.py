@@ -1,4 +1,4 @@
-"""The files of evaluations of agents that act: by all goals, and by Meta-World's own protocol."""
+"""File formats of evaluations of acting agents, with their checkers: `all-goals` and Meta-World's own protocol."""
 
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict, cast
@@ -11,22 +11,22 @@ from metarl.evaluation.vocabulary import MODES, SIDES
 
 
 class Statistics(TypedDict):
-    """Rows by mode and measure: of each episode of the trial, and the last episode minus the first."""
+    """Rows by mode and measure: one per episode of the trial, and the last episode minus the first."""
 
     by_episode: dict[str, dict[str, list[Row]]]
     gain: dict[str, dict[str, Row]]
 
 
 class OfTask(Statistics):
-    """The statistics of a task, and how many goals it has."""
+    """The statistics of a task, and its number of goals."""
 
     goals: int
 
 
 class Side(Statistics):
-    """The goals of a side: statistics over all of them and by task, and the figures by mode and measure.
+    """One side: its goals, statistics over all goals and per task, and figures by mode and measure.
 
-    Figures are (goals, trials, episodes). A goal is a task's name and its parameters; `axes` are the parameters' names.
+    Figures are (goals, trials, episodes). A goal is a task's name and parameters; `axes` names the parameters.
     """
 
     goals: list[list[Any]]
@@ -38,7 +38,7 @@ class Side(Statistics):
 
 
 class Played(Header):
-    """What a file says of how an agent acted."""
+    """Keys that describe how the agent was run."""
 
     suite_seed: int
     trained_on: NotRequired[Trained]
@@ -48,7 +48,7 @@ class Played(Header):
 
 
 class ControlEvaluation(Played):
-    """An evaluation with equally many trials of every goal. Older files lack the keys that are not required."""
+    """An evaluation with the same number of trials for every goal. Older files lack the keys that are not required."""
 
     trials: int
     episodes: int
@@ -60,17 +60,17 @@ class ControlEvaluation(Played):
 
 
 StockFigure = TypedDict("StockFigure", {"success": float, "return": float, "by_task": dict[str, float]})
-"""Meta-World's figures: means over tasks, and success by task."""
+"""Meta-World's figures: means over tasks, and success per task."""
 
 
 class StockSide(StockFigure):
-    """The mean over seeds, and the figures of each seed."""
+    """The mean over seeds, and the figures for each seed."""
 
     seeds: dict[str, StockFigure]
 
 
 class StockEvaluation(Played):
-    """An evaluation by Meta-World's own protocol."""
+    """An evaluation under Meta-World's own protocol."""
 
     engine: str
     episodes: int
@@ -81,7 +81,7 @@ class StockEvaluation(Played):
 
 
 def whole(content: dict[str, Any]) -> ControlEvaluation:
-    """An evaluation in which all that a report uses is there, under known keys. Its first fault raises one of `FAULTS`."""
+    """Check that an evaluation has everything a report uses, under known keys. The first fault raises one of `FAULTS`."""
     if "horizon" in content:  # its name in version 0.2
         content["max_episode_steps"] = content.pop("horizon")
     typed(content, ControlEvaluation)
@@ -119,7 +119,7 @@ def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequenc
 
 
 def whole_stock(content: dict[str, Any]) -> StockEvaluation:
-    """An evaluation by Meta-World's protocol in which all that a report uses is there."""
+    """Check that an evaluation under Meta-World's protocol has everything a report uses; raises one of `FAULTS`."""
     side = content["sides"]["test"]
     true(all(isinstance(content[key], str) for key in ("engine", "checkpoint")))
     true(all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations")))

@@ -1,4 +1,4 @@
-"""Evaluation during training: what `--evaluate-every` measures."""
+"""Evaluates agents during training, for `--evaluate-every`; `metarl train` passes an `Evaluator` to the loop."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from metarl.training.fewshot import Setup as FewShotSetup
 
 GOALS = 50
-"""Validation goals that are played."""
+"""Number of validation goals to play."""
 EPISODES = 200
-"""Episodes that a few-shot learner answers."""
+"""Number of episodes for a few-shot learner."""
 
 
 def evaluator(agent: str) -> Evaluator:
-    """What evaluates an agent of this name during training."""
+    """The evaluator for an agent of this name."""
     if entry(agent).training == FEW_SHOT:
         return Evaluator(check_few_shot, measure_few_shot)
     return Evaluator(check_control, measure_control)
 
 
 def check_control(setup: "ControlSetup") -> None:
-    """Raise a `UserError` if the suite has no goals of the side that `evaluate_on` names."""
+    """Raise UserError if the suite has no goals on the side `evaluate_on`."""
     from metarl.evaluation.plan import Plan, goals_by_side
 
     side = setup.options.evaluate_on
@@ -38,7 +38,7 @@ def check_control(setup: "ControlSetup") -> None:
 
 
 def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:
-    """Success and return in the last episode of one trial per goal, with sampled actions."""
+    """Measure success and return in the last episode of one trial per goal, with sampled actions."""
     from metarl.evaluation.checkpoint import evaluate_checkpoint
     from metarl.evaluation.plan import Plan
 
@@ -53,7 +53,7 @@ def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:
 
 
 def check_few_shot(setup: "FewShotSetup") -> None:
-    """Raise a `UserError` if the part that `evaluate_on` names has too few classes or examples for an episode."""
+    """Raise UserError if the part `evaluate_on` has too few classes or examples for an episode."""
     o = setup.options
     part: Any = o.evaluate_on
     try:
@@ -70,7 +70,7 @@ def check_few_shot(setup: "FewShotSetup") -> None:
 
 
 def measure_few_shot(run: Run, setup: "FewShotSetup", step: int) -> Metrics:
-    """The mean measure over `EPISODES` episodes of the part that `evaluate_on` names."""
+    """Average the learner's measure over `EPISODES` episodes of the part `evaluate_on`."""
     from metarl.evaluation.fewshot import evaluate
 
     o = setup.options

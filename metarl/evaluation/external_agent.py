@@ -1,4 +1,4 @@
-"""Playing with an agent that follows `metaworld.evaluation.MetaLearningAgent`."""
+"""Plays trials with an agent that follows `metaworld.evaluation.MetaLearningAgent`, for `evaluate_external`."""
 
 import copy
 import importlib
@@ -19,7 +19,7 @@ VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
 
 
 class WithoutInfo:
-    """An agent that sees the bare observations where Meta-World's end with the previous action, reward and done."""
+    """Strips the previous action, reward and done from Meta-World's observations before the agent sees them."""
 
     def __init__(self, agent: Any) -> None:
         self.agent = agent
@@ -41,10 +41,10 @@ class WithoutInfo:
 
 
 def checked(agent: Any, name: str) -> Any:
-    """The agent.
+    """Return the agent if it has all methods of `VERBS`.
 
     Raises:
-        UserError: it lacks a verb.
+        UserError: a method is missing.
     """
     missing = [verb for verb in VERBS if not callable(getattr(agent, verb, None))]
     if missing:
@@ -57,7 +57,7 @@ def checked(agent: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of every slot, as far as an evaluation looks at it; arrays (T, N). valid: the slot's episode went on."""
+    """One episode per slot, with the fields that an evaluation uses; arrays (T, N). valid: the episode had not ended."""
 
     reward: np.ndarray
     success: np.ndarray
@@ -66,7 +66,7 @@ class Episode:
     prediction: None = None
 
     def by_episode(self, episodes: int) -> dict[str, np.ndarray]:
-        """See `Rollout.by_episode`; there is one."""
+        """See `Rollout.by_episode`; there is one episode."""
         success = self.success.astype(bool) & self.valid
         return {
             "return": (self.reward * self.valid).sum(0, dtype=np.float64)[None],
@@ -89,13 +89,13 @@ def play(
     branch: Callable[[int], bool],
     device: Any = None,
 ) -> Iterator[Played]:
-    """Play a trial, as `metarl.rollouts.trials.play_trial` does of learners.
+    """Play a trial, as `metarl.rollouts.trials.play_trial` does for learners.
 
     Args:
-        env, agent, tasks: see there; the agent's randomness is its own, and so `generators` and `device` are not used.
-        name: what the agent is called in errors.
+        env, agent, tasks: see `play_trial`; `generators` and `device` are unused, as the agent draws its own noise.
+        name: the agent's name in errors.
         info: whether observations end with the previous action, reward and done.
-        episodes, adapt_every, resets, branch: see there.
+        episodes, adapt_every, resets, branch: see `play_trial`.
     """
     agent.init()
     adapted = 0
@@ -132,7 +132,7 @@ def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *
         else:
             agent.step(timestep(seen, actions, reward, terminated, truncated, more))
         rows.append((reward, told["success"], done, active.copy()))
-        # as in stock, a slot that was reset within the step shows the new episode's zeros
+        # as in stock, a slot that was reset within the step shows the zeros of the new episode
         flat = actions.reshape(env.num_envs, -1)
         added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
         active &= ~done

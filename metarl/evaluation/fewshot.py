@@ -1,4 +1,4 @@
-"""Evaluation of few-shot learners: accuracy, or error, against shots, on classes that were never trained on."""
+"""Evaluates few-shot learners: accuracy or error as a function of shots, on train, validation and held-out classes."""
 
 from collections.abc import Callable
 from copy import copy
@@ -32,26 +32,26 @@ from metarl.training.fewshot import EVALUATED, QUERIES, episode_bytes
 from metarl.training.setup import trained_few_shot
 
 TASKS = 20
-"""Episodes that are answered together, always: a product's last digits depend on the number of its rows."""
+"""Episodes per batch; fixed, because the last digits of a matrix product depend on the number of rows."""
 _STREAMS: dict[Part, int] = {"train": 0, "validation": 1, "test": 2}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is answered in an evaluation."""
+    """Which episodes an evaluation answers."""
 
     episodes: Count = 1000
-    """Episodes of each part of the classes."""
+    """Episodes for each part of the classes."""
     ways: int | None = None
-    """Classes of an episode; default: as trained. MAML's head knows no other number."""
+    """Classes per episode; default: as trained. MAML's head supports no other number."""
     shots: int | None = None
-    """Examples of each class, at most: the curve has 0, 1, ... of them; default: as trained."""
+    """Maximum examples per class: the curve covers 0, 1, ... up to this number; default: as trained."""
     queries: int = QUERIES
-    """Examples of each class to answer."""
+    """Query examples per class."""
     seed: int = 0
-    """Of the episodes: the same for every learner."""
+    """Seed of the episodes, which are the same for every learner."""
     train: bool = True
-    """Answer episodes of training classes too, for the generalisation gap."""
+    """Evaluate on training classes too, to show the generalisation gap."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -60,12 +60,12 @@ class Plan:
 
     @property
     def suffix(self) -> str:
-        """What a file's name says of a plan that is not the default, beside ways and shots."""
+        """The part of a file's name that tells how the plan differs from the default, except for ways and shots."""
         return suffix(self, {"episodes": "n", "queries": "q", "seed": "s", "train": "train"})
 
 
 def first_shots(support: Examples, shots: int, ways: int) -> Examples:
-    """The first so many examples of each class, (tasks, ways * shots); regression: the first so many."""
+    """The first `shots` examples of each class, (tasks, ways * shots); for regression, the first `shots` examples."""
     if support.y.is_floating_point():
         return Examples(support.x[:, :shots], support.y[:, :shots])
     one_hot = torch.nn.functional.one_hot(support.y, ways)
@@ -77,7 +77,7 @@ def first_shots(support: Examples, shots: int, ways: int) -> Examples:
 
 @torch.no_grad()
 def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
-    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1); and the last answers."""
+    """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1), and the last prediction."""
     learner, episode = _encoded(learner, episode)
     found = []
     for k in range(shots + 1):
@@ -90,7 +90,7 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, T
 
 
 def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
-    """A learner that compares features, as one for which examples are features; and the episode, encoded once for all."""
+    """For a learner that compares features: encode the episode once, and return a learner that takes features as examples."""
     if not isinstance(learner, Comparing):
         return learner, episode
     support, query = (Examples(learner.features(half.x), half.y) for half in (episode.support, episode.query))
@@ -113,17 +113,17 @@ def evaluate(
     kept: Journal | None = None,
     details: Details | None = None,
 ) -> np.ndarray:
-    """Curves over shots of episodes of a part, (episodes, shots + 1).
+    """Evaluate a learner on episodes of a part; returns its curves over shots, (episodes, shots + 1).
 
     Args:
-        learner: what is evaluated; nothing in it is changed.
-        data, part: where the episodes are drawn.
-        episodes, shots, queries: how many; shots and queries of each class.
+        learner: the learner to evaluate; it is not changed.
+        data, part: where to draw the episodes.
+        episodes, shots, queries: how many; shots and queries are per class.
         seed: of the episodes.
         device: where the learner's tensors are.
-        progress: called with the episodes done.
-        kept: batches done before, and where to keep those done now.
-        details: notes more of each batch.
+        progress: called with the number of episodes done.
+        kept: holds the batches done before, and records new ones.
+        details: records further notes on each batch.
     """
     rows: list[list[float]] = []
     for first in range(0, episodes, TASKS):
@@ -150,7 +150,7 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     """Evaluate a checkpoint and write evaluations/episodes_<checkpoint>_<ways>w<shots>s<plan>.json.
 
     Returns:
-        The file's content, and where it is.
+        The file's content and its path.
     """
     setup = trained_few_shot(run, checkpoint, plan.ways, device=plan.device)
     learner, options = setup.agent, setup.options

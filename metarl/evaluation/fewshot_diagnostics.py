@@ -1,7 +1,7 @@
-"""What an evaluation notes beside its figures: which classes are taken for which, example episodes, gradient steps.
+"""Records diagnostics of a few-shot evaluation: class confusions, example episodes, figures by gradient step.
 
-Notes are JSON, batch by batch, so that an interrupted evaluation keeps them; what they come to is in its file, small and
-without tensors, since a report is to be quick.
+The notes are JSON, one per batch, so that an interrupted evaluation keeps them. The evaluation's file holds their summary,
+which is small and free of tensors, so that reports load it quickly.
 """
 
 import base64
@@ -22,38 +22,38 @@ from metarl.evaluation import intervals as statistics
 from metarl.learner import State
 
 STEPS = {"accuracy": (0, 1, 2, 3, 5, 10), "mse": tuple(range(11))}
-"""Numbers of gradient steps after which a learner that takes them is measured."""
+"""Numbers of gradient steps after which a gradient-based learner is measured, by measure."""
 EPISODES, FEWER, MANY_WAYS = 4, 2, 10
-"""Example episodes: the first of the stream; fewer where they have many ways."""
+"""Number of example episodes, taken from the start of the stream; fewer if they have more than `MANY_WAYS` ways."""
 WAYS, EACH = 20, 5
-"""Of an example episode: classes, and examples of each in the support and in the query."""
+"""Limits of an example episode: classes, and examples per class in the support and in the query."""
 TILE = 56
-"""Height and width of example images at most, pixels."""
+"""Maximum height and width of example images, pixels."""
 MATRIX, PAIRS, SEEN, CLASSES = 30, 50, 10, 50
-"""Rows of the confusion matrix, confusions, those with an example of both classes, and classes by accuracy, at most."""
+"""Maximum rows of the confusion matrix, confusions listed, confusions shown with examples, and classes by accuracy."""
 GRID = np.linspace(-5, 5, 101)
-"""Where curves of regression are drawn."""
+"""Points at which regression curves are drawn."""
 
 
 @runtime_checkable
 class Stepwise(Protocol):
-    """A learner that adapts by gradient steps, which can be looked at one by one."""
+    """A learner that adapts by gradient steps and can return the state after each."""
 
     @property
     def steps(self) -> int:
-        """How many `adapt` takes."""
+        """Number of gradient steps that `adapt` takes."""
 
     def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
-        """The states after each of these numbers of steps from this one; 0: the state itself."""
+        """The states after each of these numbers of steps, starting from `state`; 0: `state` itself."""
 
 
 class Details:
-    """The notes of an evaluation of one part.
+    """Collects the notes of an evaluation of one part.
 
     Args:
-        learner: what is evaluated.
-        data, part: what on.
-        answers: queries of an episode.
+        learner: the learner being evaluated.
+        data, part: the data it is evaluated on.
+        answers: queries per episode.
     """
 
     def __init__(self, learner: FewShot, data: Data, part: Part, answers: int) -> None:
@@ -64,13 +64,13 @@ class Details:
 
     @torch.no_grad()
     def note(self, episode: Episode, figures: np.ndarray, prediction: Tensor, count: int, first: bool) -> dict[str, Any]:
-        """What is noted of the first `count` tasks of a batch.
+        """Note diagnostics of the first `count` tasks of a batch.
 
         Args:
-            episode: the batch; with all its tasks, since last digits depend on their number.
+            episode: the whole batch, since the last digits of results depend on its number of tasks.
             figures, prediction: see `metarl.evaluation.fewshot.curve`.
-            count: tasks.
-            first: whether it is the part's first batch, from which the example episodes are taken.
+            count: number of tasks to note.
+            first: whether this is the part's first batch, which provides the example episodes.
         """
         begun, states = self.learner.begin(len(episode.query.x)), list[State]()
         noted: dict[str, Any] = {}
@@ -91,7 +91,7 @@ class Details:
         return noted
 
     def content(self) -> dict[str, Any]:
-        """What the notes come to: `by_steps`, `answers` and `examples`, as far as there are such."""
+        """Summarise the notes: `examples`, and `by_steps` and `answers` if they apply."""
         found: dict[str, Any] = {"examples": [example for noted in self.notes for example in noted["examples"]]}
         if self.counts:
             found["by_steps"] = self._by_steps(np.array([row for noted in self.notes for row in noted["steps"]]))
@@ -103,11 +103,11 @@ class Details:
     # ------------------------------------------------------------------ gradient steps
 
     def _score(self, state: State, query: Examples) -> np.ndarray:
-        """The measure of each task by its state."""
+        """The measure of each task, predicted from its state."""
         return by_task(self.learner.predict(state, query.x)[0], query.y).cpu().numpy()
 
     def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
-        """Means after each number of steps, and how each differs from the number that `adapt` takes, paired by episode."""
+        """Means after each number of steps, and their paired differences from the number that `adapt` takes."""
         taken = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
         measure, n = self.learner.kind.measure, self.answers
         return {
@@ -123,7 +123,7 @@ class Details:
     # ------------------------------------------------------------------ classes
 
     def _answers(self, data: Resident, classes: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
-        """Which classes are hard, and taken for which; classes (episodes, ways), answers (episodes, ways, ways)."""
+        """Find hard and confused classes; `classes` is (episodes, ways), `answers` (episodes, ways, ways)."""
         names, asked = data.classes(self.part), answers.sum(-1)
         right = np.diagonal(answers, axis1=1, axis2=2)
         grouped = all("/" in name for name in names)
@@ -146,7 +146,7 @@ class Details:
         }
 
     def _example(self, episode: Episode, prediction: Tensor, t: int) -> dict[str, Any]:
-        """An episode as it is shown: of each class some examples of the support, and answers to some queries."""
+        """An example episode for display: some support examples and some answered queries of each class."""
         assert isinstance(self.data, Resident)
         assert episode.classes is not None
         names, chances = self.data.classes(self.part), prediction[t].double().softmax(-1)
@@ -165,7 +165,7 @@ class Details:
             "asked": len(episode.query.y[t]),
             "items": _shown(self.data, x[order]),
             "support": [[place[i] for i in support] for _, support, _ in rows],
-            # the item, the class it is taken for, how probable it is said to be, and how probable the right one
+            # the item, the predicted class, its probability, and the probability of the right class
             "query": [
                 [[place[of_query + q], best[q], _round(highest[q]), _round(chances[q, way])] for q in query]
                 for way, _, query in rows
@@ -175,7 +175,7 @@ class Details:
     # ------------------------------------------------------------------ regression
 
     def _curves(self, episode: Episode, begun: State, states: list[State], count: int) -> list[dict[str, Any]]:
-        """The true curves, the support, and what is answered before and after adapting, or after each step."""
+        """The true curves, the support, and the predictions before and after adapting, or after each step."""
         x = torch.tensor(GRID, dtype=torch.float32, device=self.learner.device)
         query = x[:, None].expand(len(episode.query.x), -1, 1)
         after = states or [begun, self.learner.adapt(begun, episode.support)]
@@ -204,7 +204,7 @@ def _rounded(values: np.ndarray) -> Any:
 
 
 def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
-    """Examples as they can be shown: texts, or images in one picture, one below the other."""
+    """Examples in a form that can be shown: texts, or one picture with the images stacked vertically."""
     if not len(x):
         return []
     if isinstance(data, Texts):
@@ -224,7 +224,7 @@ def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
 
 
 def _confusions(classes: np.ndarray, answers: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
-    """Class, what it is taken for, how often, and how many queries of it had that other class to choose; often ones first."""
+    """Yield class, mistaken class, how often, and how many queries offered that choice; most frequent first."""
     total = int(classes.max()) + 1
     keys = classes[:, :, None] * total + classes[:, None, :]
     found, place = np.unique(keys, return_inverse=True)
@@ -238,7 +238,7 @@ def _confusions(classes: np.ndarray, answers: np.ndarray) -> Iterator[tuple[int,
 
 
 def _hardest(groups: list[str], classes: np.ndarray, rates: np.ndarray) -> list[list[Any]]:
-    """Name, accuracy with its interval over episodes, and how many times it was in one: the hardest first."""
+    """Rows of name, accuracy with its interval over episodes, and number of occurrences; hardest first."""
     number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     of = np.array([number[name] for name in groups])[classes].ravel()
     counts = np.bincount(of, minlength=len(number))
@@ -249,9 +249,9 @@ def _hardest(groups: list[str], classes: np.ndarray, rates: np.ndarray) -> list[
 
 
 def _matrix(groups: list[str], classes: np.ndarray, answers: np.ndarray, grouped: bool) -> dict[str, Any]:
-    """Answers by class, or by group of classes, and how often each could have been given.
+    """Count answers by class, or by group of classes, and how often each answer was possible.
 
-    Of groups the diagonal holds other classes of the same group. Where there are many, those with the most wrong answers.
+    For groups, the diagonal counts other classes of the same group. Keeps the `MATRIX` rows with the most wrong answers.
     """
     number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     of, n = np.array([number[name] for name in groups])[classes], len(number)

@@ -1,4 +1,4 @@
-"""The file of an evaluation of a few-shot learner. Files of older versions have less, damaged ones too."""
+"""File format of few-shot evaluations, with its checker, which accepts older files and drops damaged optional parts."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from metarl.system.printable import printable
 
 
 class Steps(TypedDict):
-    """Means after each number of gradient steps, and their difference from the number that `adapt` takes."""
+    """Means after each number of gradient steps, and their differences from the number that `adapt` takes."""
 
     steps: list[int]
     taken: int
@@ -24,9 +24,9 @@ class Steps(TypedDict):
 
 
 class Part(TypedDict):
-    """The episodes of a part of the classes: means by shots, and figures (episodes, shots + 1).
+    """The results on a part of the classes: means by shots, and figures (episodes, shots + 1).
 
-    `metarl.evaluation.fewshot_diagnostics` makes what is not required, of held-out classes alone.
+    `metarl.evaluation.fewshot_diagnostics` writes the optional keys, for held-out classes only.
     """
 
     by_shots: list[Row]
@@ -37,14 +37,14 @@ class Part(TypedDict):
 
 
 class Shape(TypedDict):
-    """Classes and examples of an episode."""
+    """Number of classes in an episode, and of examples per class."""
 
     ways: int
     shots: int
 
 
 class FewShotEvaluation(Header):
-    """An evaluation by episodes. Older files lack the keys that are not required; the checker adds the last two."""
+    """An evaluation under the protocol `episodes`. Older files lack the optional keys; the checker adds the last two."""
 
     split: str
     episodes: int
@@ -62,13 +62,13 @@ class FewShotEvaluation(Header):
 
 
 _PIXELS = 256 * 256 * 1000
-"""More than example images ever are."""
+"""Upper limit on the pixels of example images; real files stay below it."""
 
 
 def whole(content: dict[str, Any]) -> FewShotEvaluation:
-    """An evaluation in which all that a report needs is there; "left_out" names what else was there and is damaged.
+    """Check that an evaluation has everything a report needs; "left_out" lists the damaged optional parts it dropped.
 
-    Its first fault raises one of `FAULTS`.
+    The first fault in a required part raises one of `FAULTS`.
     """
     content["left_out"] = []
     content["trained_on"] = {"suite": content["suite"]}
@@ -94,10 +94,10 @@ def whole(content: dict[str, Any]) -> FewShotEvaluation:
 
 
 def tiles(items: dict[str, Any]) -> list[np.ndarray]:
-    """The images of `metarl.evaluation.fewshot_diagnostics`, uint8 (height, width, 3) each.
+    """Decode the images that `metarl.evaluation.fewshot_diagnostics` wrote, uint8 (height, width, 3) each.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: `items` does not hold such images.
     """
     try:
         size, count = items["size"], items["count"]
@@ -105,13 +105,13 @@ def tiles(items: dict[str, Any]) -> list[np.ndarray]:
             if opened.size != (size, size * count) or size * size * count > _PIXELS:
                 raise ValueError("an image of another size")
             pixels = np.asarray(opened.convert("RGB"))
-    except Exception as error:  # PIL raises many kinds; whatever it is, these are no images
+    except Exception as error:  # PIL raises many kinds of errors
         raise ValueError(str(error)) from None
     return np.split(pixels, count) if count else []
 
 
 def _clean(value: Any) -> Any:
-    """With every text in it printable."""
+    """Make every text in a JSON value printable."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
@@ -120,7 +120,7 @@ def _clean(value: Any) -> Any:
 
 
 def _items(items: Any) -> int:
-    """How many examples there are."""
+    """The number of examples."""
     return len(tiles(items)) if isinstance(items, dict) else len(texts(items))
 
 

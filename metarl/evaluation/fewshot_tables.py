@@ -1,4 +1,4 @@
-"""The evaluation of a few-shot learner as a table in the terminal."""
+"""Prints the evaluation of a few-shot learner as a table in the terminal."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,7 +12,7 @@ from metarl.system.counts import plural
 
 
 def table(content: FewShotEvaluation) -> None:
-    """Show the figures: a row for each number of shots."""
+    """Print the figures, one row per number of shots, and those by gradient step if there are any."""
     measure = headline(content)
     what = f"{content['ways']}-way {measure.heading}" if measure == ACCURACY else measure.heading
     grid = Table(box=SIMPLE_HEAD, title=f"{content['agent']} on {content['suite']}: {what}", title_justify="left")

@@ -1,15 +1,15 @@
-"""Numbers as a report writes them."""
+"""Formats numbers and intervals for reports."""
 
 from collections.abc import Callable, Sequence
 from math import floor, log10
 from typing import Any
 
 Interval = Sequence[float | None]
-"""Mean, low, high; the ends are None where they cannot be known."""
+"""Mean, low, high; the ends are None if they are unknown."""
 
 
 def percent(x: float) -> str:
-    """A share as whole percent; 99.6 % is not called 100 %, nor 0.4 % nothing."""
+    """A share in whole percent; 99.6 % does not become 100 %, nor 0.4 % zero."""
     rounded = round(100 * x)
     if (rounded == 100 and x < 1) or (rounded == 0 and x > 0):
         return f"{100 * x:.1f}\N{NO-BREAK SPACE}%"
@@ -26,29 +26,29 @@ def _bounds(interval: Interval, scale: float, form: str) -> str:
 
 
 def signless_zero(x: float, form: str) -> str:
-    """A number in this form, without the sign of what is rounded to 0."""
+    """Format a number, without a sign if it rounds to 0."""
     text = f"{x:{form}}"
     return text.lstrip("+-") if not text.strip("+-0.") else text
 
 
 def percent_of(interval: Interval) -> str:
-    """98 % [90, 100]"""
+    """Format a share, as 98 % [90, 100]."""
     return percent(interval[0] or 0.0) + _bounds(interval, 100, ".0f")
 
 
 def points_of(interval: Interval) -> str:
-    """+58 points [+46, +71]"""
+    """Format a difference of shares, as +58 points [+46, +71]."""
     value = round(100 * (interval[0] or 0.0))
     return f"{signless_zero(value, '+.0f')} point{'s' * (abs(value) != 1)}" + _bounds(interval, 100, "+.0f")
 
 
 def number_of(interval: Interval) -> str:
-    """4,769 [4,726, 4,812], or where all are small -8.3 [-9.1, -7.5]"""
+    """Format a number, as 4,769 [4,726, 4,812]; if mean and ends are below 100, as -8.3 [-9.1, -7.5]."""
     return _plain(interval, f",.{_tenth(interval)}f")
 
 
 def change_of(interval: Interval) -> str:
-    """+1,241 [+971, +1,511], or where all are small +8.3 [+7.5, +9.1]"""
+    """Format a difference, as +1,241 [+971, +1,511]; if mean and ends are below 100, as +8.3 [+7.5, +9.1]."""
     return _plain(interval, f"+,.{_tenth(interval)}f")
 
 
@@ -61,29 +61,29 @@ def _tenth(interval: Interval) -> int:
 
 
 def share_of(interval: Interval) -> str:
-    """98.7 % [98.5, 98.9]: where tenths of a percent count. What is not all is not called 100 %."""
+    """Format a share with tenths of a percent, as 98.7 % [98.5, 98.9]. Only an exact 100 % is written as 100.0 %."""
     value = 100 * (interval[0] or 0.0)
     text = f"{value:.1f}" if f"{value:.1f}" != "100.0" or value == 100 else f"{min(value, 99.99):.2f}"
     return f"{text}\N{NO-BREAK SPACE}%" + _bounds(interval, 100, ".1f")
 
 
 def tenths_of(interval: Interval) -> str:
-    """+1.2 points [+0.9, +1.5]"""
+    """Format a difference of shares with tenths, as +1.2 points [+0.9, +1.5]."""
     return f"{signless_zero(100 * (interval[0] or 0.0), '+.1f')} points" + _bounds(interval, 100, "+.1f")
 
 
 def error_of(interval: Interval) -> str:
-    """0.214 [0.203, 0.225]: a mean squared error, as exact as it is known."""
+    """Format a mean squared error, as 0.214 [0.203, 0.225]; the interval's width sets the decimals."""
     return _plain(interval, f",.{_decimals(interval)}f")
 
 
 def error_change_of(interval: Interval) -> str:
-    """-1.52 [-1.61, -1.43]"""
+    """Format a difference of mean squared errors, as -1.52 [-1.61, -1.43]."""
     return _plain(interval, f"+,.{_decimals(interval)}f")
 
 
 def _decimals(interval: Interval) -> int:
-    """Of an interval two digits of its half width, of a number three of its own."""
+    """Decimals that show two digits of an interval's half width, or three digits of a number without interval."""
     mean, low, high = interval
     known = low is not None and high is not None and high > low
     size, digits = ((high - low) / 2, 2) if known else (abs(mean or 0.0), 3)  # type: ignore[operator]
@@ -101,4 +101,4 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "error": error_of,
     "error change": error_change_of,
 }
-"""How cells and sentences are written, by kind."""
+"""Formatters of table cells and sentences, by kind."""

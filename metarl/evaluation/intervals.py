@@ -1,15 +1,14 @@
-"""Intervals over goals: how far a mean over the goals at hand may be from the mean over all goals of these tasks.
+"""Confidence intervals over goals: how far a mean over the sampled goals may be from the mean over all goals of the tasks.
 
-Everywhere: a value a goal (the mean over its trials, which are no sample of their own); tasks are fixed and weigh the
-same, and goals are a sample within their task. With m_h and s_h^2 the mean and variance of task h's n_h goals,
+Each goal contributes one value (the mean over its trials, which are not an independent sample). Tasks are fixed and weigh
+the same; goals are a sample within their task. With m_h and s_h^2 the mean and variance of task h's n_h goals,
 
     mean = sum_h m_h / H        its variance V = sum_h V_h,    V_h = s_h^2 / n_h / H^2
 
-Where a task has a single goal, nothing is known about its goals' variance: then the tasks' means are taken as the sample,
-which is never too short. For success, V must not vanish because all goals happen to agree. So before V is estimated, the
-sample gets one more goal at each end of the range, shared out over the tasks (Agresti and Coull 1998 for a proportion,
-Bonett and Price 2012 for paired differences). `scripts/coverage` checks by simulation how often the intervals hold the
-truth.
+If a task has a single goal, the variance of its goals is unknown; the task means then serve as the sample, and the interval
+is never too short. For success, V must not vanish because all goals happen to agree. Therefore V is estimated after adding
+one goal at each end of the range, shared among the tasks (Agresti and Coull 1998 for a proportion, Bonett and Price 2012 for
+paired differences). `scripts/coverage` checks by simulation how often the intervals cover the truth.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ _TAIL = (1 - CONFIDENCE) / 2
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval; the ends are None where they cannot be known."""
+    """A mean with its 95 % interval; the ends are None if they are unknown."""
 
     mean: float
     low: float | None
@@ -32,33 +31,33 @@ class Interval(NamedTuple):
 
     @property
     def sign(self) -> int | None:
-        """1 or -1 where the whole interval lies above or below 0, 0 where it does not, None without ends."""
+        """1 or -1 if the whole interval lies above or below 0, 0 if it does not, None without ends."""
         if self.low is None or self.high is None:
             return None
         return int(self.low > 0) - int(self.high < 0)
 
     def text(self, form: str) -> str:
-        """As "0.42 [0.29, 0.56]"; without ends "0.42 [–]"."""
+        """The interval as "0.42 [0.29, 0.56]", or "0.42 [–]" without ends."""
         if self.low is None or self.high is None:
             return f"{self.mean:{form}} [–]"
         return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 
 def proportion(values: np.ndarray, tasks: Sequence[str] | None = None) -> Interval:
-    """Mean of success rates in [0, 1] with a mid-P interval (Berry and Armitage 1995) of the effective number of goals.
+    """Mean of success rates in [0, 1] with a mid-P interval (Berry and Armitage 1995) for the effective number of goals.
 
-    That number is how many goals with one trial each would leave the same variance: n for n goals of one task that each
-    succeed or fail, more where several trials or the division into tasks make the mean more certain. The mid-P interval
-    is the exact (Clopper-Pearson) one with the observed outcome counted half. Wilson's dips to 84 % coverage near 0 and 1.
+    That is the number of goals with one trial each that gives the same variance: n for n goals of one task that each
+    succeed or fail, more if several trials or the division into tasks make the mean more certain. The mid-P interval is the
+    exact (Clopper-Pearson) one with the observed outcome counted half. Wilson's drops to 84 % coverage near 0 and 1.
 
     Args:
-        values: (goals,), a rate each.
+        values: (goals,), one rate each.
         tasks: the name of each goal's task; None: all are of one task.
     """
     samples = _samples(values, tasks)
     p = float(np.mean([np.mean(x) for x in samples]))
     m, variance = _with_both_ends(samples, 0.0, 1.0)
-    # an unbiased V of n + 2 goals that succeed or fail is m (1 - m) / (n + 1)
+    # for n + 2 goals that succeed or fail, the unbiased V is m (1 - m) / (n + 1)
     n = m * (1 - m) / variance - 1
     return Interval(p, _mid_p(p * n, n), 1 - _mid_p((1 - p) * n, n))
 
@@ -78,12 +77,12 @@ def difference(values: np.ndarray, tasks: Sequence[str] | None = None) -> Interv
 
 
 def mean(values: np.ndarray, tasks: Sequence[str] | None = None, least: float = -inf) -> Interval:
-    """Mean of any figures with Student's interval, over several tasks with Welch's degrees of freedom; no ends for one goal.
+    """Mean of any figures with Student's interval (Welch's degrees of freedom for several tasks); no ends for one goal.
 
     Args:
         values: (goals,), in any unit.
         tasks: the name of each goal's task; None: all are of one task.
-        least: what the figure cannot be below, and so the interval is not.
+        least: lower bound of the figure, which also bounds the interval.
     """
     samples = _samples(values, tasks)
     m = float(np.mean([np.mean(x) for x in samples]))
@@ -100,17 +99,17 @@ def mean(values: np.ndarray, tasks: Sequence[str] | None = None, least: float = 
 
 
 def accuracy(values: np.ndarray, answers: int) -> Interval:
-    """Mean of the accuracies of episodes with the interval of Korn and Graubard (1998), mid-P; no ends for one episode.
+    """Mean accuracy of episodes with the interval of Korn and Graubard (1998), mid-P; no ends for one episode.
 
-    An episode is a cluster of answers that are more often right or wrong together than answers of their own. With p the mean
-    and V its variance over episodes, the answers are worth p (1 - p) / V independent ones, at most as many as they are; as V
-    is estimated, that number is multiplied by (z / t)^2, with Student's t for the episodes. Then it is a proportion of so many
-    answers. Where all answers are right, or none is, nothing tells how they go together: each episode counts as one answer.
-    For many episodes it comes to Student's interval of the mean, and never leaves [0, 1].
+    An episode is a cluster of correlated answers. With p the mean and V its variance over episodes, the effective number of
+    answers is p (1 - p) / V, at most their actual number; because V is estimated, it is multiplied by (z / t)^2, with
+    Student's t for the episodes. The interval is that of a proportion of this many answers. If all answers are right, or all
+    wrong, the correlation is unknown and each episode counts as one answer. With many episodes the interval approaches
+    Student's interval of the mean; it never leaves [0, 1].
 
     Args:
         values: (episodes,), the share of right answers in each.
-        answers: of an episode.
+        answers: answers per episode.
     """
     n, p = len(values), float(np.mean(values))
     if n < 2:
@@ -124,13 +123,13 @@ def accuracy(values: np.ndarray, answers: int) -> Interval:
 
 
 def accuracy_change(after: np.ndarray, before: np.ndarray, answers: int) -> Interval:
-    """Mean of paired differences of accuracies, from the intervals of both: see `recovered`; no ends for one episode.
+    """Mean paired difference of accuracies, from the intervals of both (see `recovered`); no ends for one episode.
 
-    Their correlation over episodes is estimated with one more episode in which they have none: it is never taken for 1.
+    Their correlation over n episodes is multiplied by n / (n + 1), as if one more episode had none, so it is never 1.
 
     Args:
         after, before: (episodes,), the share of right answers in each; the difference is after - before.
-        answers: of an episode.
+        answers: answers per episode.
     """
     n, spread = len(after), float(np.std(after) * np.std(before))
     together = float(np.mean((after - np.mean(after)) * (before - np.mean(before)))) / spread if spread > 0 else 0.0
@@ -139,24 +138,24 @@ def accuracy_change(after: np.ndarray, before: np.ndarray, answers: int) -> Inte
 
 
 def of_episodes(measure: str, values: np.ndarray, answers: int) -> Interval:
-    """Mean over episodes of what few-shot learners are measured by: `accuracy`, or a mean squared error."""
+    """Mean over episodes of a few-shot learner's measure: `accuracy`, or a mean squared error."""
     return accuracy(values, answers) if measure == "accuracy" else mean(values, least=0.0)
 
 
 def change_of_episodes(measure: str, after: np.ndarray, before: np.ndarray, answers: int) -> Interval:
-    """Mean of the paired differences of that."""
+    """Mean paired difference of a few-shot learner's measure."""
     return accuracy_change(after, before, answers) if measure == "accuracy" else mean(after - before)
 
 
 def recovered(a: Sequence[float | None], b: Sequence[float | None], correlation: float = 0.0) -> Interval:
-    """a minus b by the method of variance estimates recovery (Newcombe 1998, method 10; of any means Zou and Donner 2008).
+    """a minus b by the method of variance estimates recovery (Newcombe 1998, method 10; for any means, Zou and Donner 2008).
 
-    The ends' distances from the means are added as squares, less what the correlation of the two means takes away; intervals
-    that respect [0, 1] give one that respects [-1, 1] where the correlation is not negative.
+    Adds the squared distances of the ends from the means, minus a term for the correlation of the two means. Intervals
+    within [0, 1] give one within [-1, 1] if the correlation is not negative.
 
     Args:
-        a, b: mean and ends each; the ends are None where they cannot be known.
-        correlation: of the means; 0: they are independent.
+        a, b: mean and ends; the ends are None if they are unknown.
+        correlation: of the means; 0: independent.
     """
     d = (a[0] or 0.0) - (b[0] or 0.0)
     if None in a or None in b:
@@ -170,7 +169,7 @@ def recovered(a: Sequence[float | None], b: Sequence[float | None], correlation:
 
 
 def _samples(values: np.ndarray, tasks: Sequence[str] | None) -> list[np.ndarray]:
-    """The values by task; the tasks' means, as one sample, where a task has a single goal."""
+    """The values by task, or one sample of the task means if any task has a single goal."""
     if tasks is None:
         return [values]
     samples = [values[np.array(tasks) == name] for name in dict.fromkeys(tasks)]
@@ -180,7 +179,7 @@ def _samples(values: np.ndarray, tasks: Sequence[str] | None) -> list[np.ndarray
 
 
 def _with_both_ends(samples: list[np.ndarray], low: float, high: float) -> tuple[float, float]:
-    """Mean and its estimated variance after one goal at each end of the range was added, shared out over the tasks."""
+    """Mean and its estimated variance after adding one goal at each end of the range, shared among the tasks."""
     share, m, variance = 1 / len(samples), 0.0, 0.0
     for x in samples:
         n = len(x) + 2 * share
@@ -192,7 +191,7 @@ def _with_both_ends(samples: list[np.ndarray], low: float, high: float) -> tuple
 
 
 def _mid_p(successes: float, n: float) -> float:
-    """The lower end: p at which P(more than this many successes) + P(just as many) / 2 is 2.5 %; neither need be whole."""
+    """The lower end: p with P(more successes) + P(exactly as many) / 2 = 2.5 %; arguments need not be whole numbers."""
     if successes <= 0:
         return 0.0
 

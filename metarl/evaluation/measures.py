@@ -1,4 +1,4 @@
-"""The figures that evaluations measure: their names in files and in words, and how they are written."""
+"""Defines the measures of evaluations: their names in files and in words, and how to format them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,17 +11,17 @@ from metarl.evaluation.schema import Content
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of an evaluation.
+    """A measure of an evaluation.
 
     Attributes:
         key: its name in files.
         name: its name within a sentence.
         label: its name in a table of several measures.
         title: the heading of its plots.
-        form: how a terminal writes it.
-        level, change: how reports write it and its differences, kinds of `FORMS`.
-        scale, unit: what a terminal multiplies it by, and what that is called.
-        direction: 1 where more is better, -1 where less is.
+        form: its format in the terminal.
+        level, change: keys of `FORMS` that format it and its differences in reports.
+        scale, unit: the terminal's factor for it, and the resulting unit.
+        direction: 1 if more is better, -1 if less is.
     """
 
     key: str
@@ -46,20 +46,20 @@ class Measure:
         return self.key not in ("return", "mse")
 
     def text(self, interval: Sequence[float | None], sign: str = "") -> str:
-        """The interval for a terminal; the sign "+" is for differences."""
+        """Format the interval for the terminal; use the sign "+" for differences."""
         scaled = (x if x is None else x * self.scale for x in interval)
         return Interval(*scaled).text(sign + self.form)  # type: ignore[arg-type]
 
     def show(self, interval: Row) -> str:
-        """The interval for a report."""
+        """Format the interval for a report."""
         return FORMS[self.level](interval)
 
     def show_change(self, interval: Row) -> str:
-        """A difference with its interval, for a report."""
+        """Format a difference with its interval for a report."""
         return FORMS[self.change](interval)
 
     def alone(self, value: float | None) -> str:
-        """A figure without its interval, for a report."""
+        """Format a figure without its interval for a report."""
         return self.show((value, None, None))
 
 
@@ -73,16 +73,16 @@ ERROR = Measure(
     "mse", "mean squared error", "mean squared error", "Mean squared error", ".4f", "error", "error change", direction=-1
 )
 OF_GOALS = (SUCCESS, LAST_SUCCESS, RETURN)
-"""Measures of agents that act; returns alone where the environments tell no success."""
+"""Measures of acting agents; only the return if the environments report no success."""
 OF_EPISODES = (ACCURACY, ERROR)
-"""Measures of few-shot learners: of classification, of regression."""
+"""Measures of few-shot learners, for classification and for regression."""
 MEASURES = {measure.key: measure for measure in (*OF_GOALS, *OF_EPISODES)}
 
 
 def measured(*contents: Content) -> tuple[Measure, ...]:
-    """What all of these evaluations of agents measured: returns always, success where the environments tell it.
+    """The measures that all these evaluations of acting agents have: the return, and success if all report it.
 
-    Returns that stand alone may be small, and have a decimal more.
+    If the return is the only measure it may be small, so it gets one more decimal.
     """
     found = [next(iter(next(iter(content["sides"].values()))["figures"].values())) for content in contents]
     both = tuple(measure for measure in OF_GOALS if all(measure.key in figures for figures in found))
@@ -90,5 +90,5 @@ def measured(*contents: Content) -> tuple[Measure, ...]:
 
 
 def headline(*contents: Content) -> Measure:
-    """The measure that a reader sees first: success, or the return where some environments tell no success; accuracy, error."""
+    """The main measure: success, or the return if some environments report no success; accuracy or error for few-shot."""
     return MEASURES[contents[0]["measure"]] if "measure" in contents[0] else measured(*contents)[0]

@@ -1,12 +1,12 @@
-"""Protocol `metaworld`: the figure that Meta-World's own `metaworld.evaluation.metalearning_evaluation` gives.
+"""The protocol `metaworld`: runs Meta-World's own `metaworld.evaluation.metalearning_evaluation`.
 
-Its rules: 20 slots share 40 goals of each held-out task; ten times over each slot takes its next goal, the agent adapts for
-some full episodes, and is measured. A measured episode ends at its first success, the slot starts the next one at once, and
-each task name counts the first 3 episodes that end, whichever goals they are of. Goals that are solved fast therefore fill
-the quota; the figure stands beside published ones, not in the place of `all-goals`.
+Its rules: 20 slots share 40 goals of each held-out task. Ten times, each slot takes its next goal, the agent adapts for some
+full episodes and is then measured. A measured episode ends at its first success and the slot starts the next one at once;
+each task name counts the first 3 episodes that end, whatever their goals. Goals that are solved fast therefore fill the
+quota. The figure is comparable with published ones, but does not replace `all-goals`.
 
-The loop is stock's in both engines. `python` runs it on stock environments; `native` on the compiled engine behind what
-stock's wrappers do (order of the goals, ends of episodes, returns, autoreset), rewritten here.
+Both engines use stock's loop. `python` runs it on stock environments; `native` runs it on the compiled engine, for which
+this module reimplements stock's wrappers (order of goals, ends of episodes, returns, autoreset).
 """
 
 import importlib
@@ -37,11 +37,11 @@ from metarl.system.counts import plural
 from metarl.system.devices import one_thread
 
 EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
-"""Stock's numbers: draws of goals, counted episodes of a task name, slots, goals of a task."""
+"""Stock's numbers: draws of goals, counted episodes per task name, slots, goals per task."""
 
 
 def shares(tasks: TaskDistribution) -> list[list[Task]]:
-    """The goals that each slot goes through, as stock deals them: every k-th of its task's, equally many a slot.
+    """The goals for each slot, as stock assigns them: every k-th goal of the slot's task, the same number for each slot.
 
     Raises:
         UserError: the tasks are not Meta-World's.
@@ -56,7 +56,7 @@ def shares(tasks: TaskDistribution) -> list[list[Task]]:
 
 
 class _StockView:
-    """What agents that are shown their environment (`meet`) find in Meta-World's."""
+    """Gives agents that inspect their environment (`meet`) the attributes they need, from Meta-World's environments."""
 
     def __init__(self, env: Any, tasks: TaskDistribution, names: Sequence[str]) -> None:
         self.env, self.distribution, self.num_envs = env, tasks, env.num_envs
@@ -64,14 +64,14 @@ class _StockView:
         self.single_action_space, self.engine = env.single_action_space, self
 
     def scene(self, slot: int) -> SimpleNamespace:
-        """The slot's goal."""
+        """The slot's scene, which holds only its goal."""
         return SimpleNamespace(goal=np.array(self.env.envs[slot].unwrapped._target_pos))
 
 
 def stock_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[Any, Any]:
-    """Meta-World's own environments on these tasks, and what an agent may see of them.
+    """Build Meta-World's own environments for these tasks, and the view of them that an agent gets.
 
-    Made by the function behind its gymnasium ids, which themselves serve goals by another seed.
+    Calls the function behind Meta-World's gymnasium ids, because the ids themselves draw goals from another seed.
     """
     metaworld = importlib.import_module("metaworld")
     table = metaworld.ALL_V3_ENVIRONMENTS
@@ -108,12 +108,12 @@ def stock_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, rewar
 
 
 class NativeEnvs:
-    """A `MetaVectorEnv` that answers what Meta-World's evaluation asks of its own environments.
+    """Gives a `MetaVectorEnv` the interface that Meta-World's evaluation expects of its own environments.
 
     Args:
-        env: one slot for each share.
+        env: has one slot per share.
         dealt: see `shares`.
-        seed: of the order of goals. As in stock all slots share it.
+        seed: of the order of goals; as in stock, all slots share it.
     """
 
     def __init__(self, env: MetaVectorEnv, dealt: list[list[Task]], seed: int) -> None:
@@ -130,14 +130,14 @@ class NativeEnvs:
         return [getattr(self.env, name)] * self.num_envs
 
     def call(self, name: str, *values: Any) -> None:
-        """`sample_tasks` and stock's two switches; goals are never drawn at a reset here."""
+        """Handle `sample_tasks` and `toggle_terminate_on_success`; ignore other calls, as resets never draw goals here."""
         if name == "sample_tasks":
             self._next_tasks()
         elif name == "toggle_terminate_on_success":
             (self.env.terminate_on_success,) = values
 
     def _next_tasks(self) -> None:
-        """`PseudoRandomTaskSelectWrapper`: the next of the list, which is shuffled whenever it starts anew."""
+        """Take the next goals, like `PseudoRandomTaskSelectWrapper`, which shuffles its list each time it starts over."""
         self.position = (self.position + 1) % len(self.dealt[0])
         if self.position == 0:
             for some, rng in zip(self.dealt, self.generators):
@@ -146,17 +146,17 @@ class NativeEnvs:
         self.env.reset()
 
     def reset(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """New episodes on the same goals."""
+        """Start new episodes on the same goals."""
         self.returns = np.zeros(self.num_envs)
         obs, info = self.env.reset()
         return np.hstack([obs, np.zeros((self.num_envs, ADDED))]), info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step, with `RNNBasedMetaRLWrapper`'s observations and the episodes' returns."""
+        """Take one step; returns observations like `RNNBasedMetaRLWrapper`'s, and the returns of ended episodes."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         done = terminated | truncated
         self.returns += reward
-        # a slot that was reset within the step shows the new episode's zeros
+        # a slot that was reset within the step shows the zeros of the new episode
         added = np.where(done[:, None], 0.0, np.column_stack([actions, reward, done]))
         if done.any():
             info["final_info"]["episode"] = {"r": np.where(done, self.returns, 0.0)}
@@ -165,7 +165,7 @@ class NativeEnvs:
 
 
 def native_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[NativeEnvs, MetaVectorEnv]:
-    """The same as `stock_envs` on the native engine."""
+    """Like `stock_envs`, but on the native engine."""
     dealt = shares(tasks)
     env = make_vec(
         tasks, len(dealt), engine="native", max_episode_steps=max_episode_steps, reward=reward, terminate_on_success=True
@@ -190,25 +190,25 @@ def measure(
     evaluations: int = EVALUATIONS,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any]:
-    """One figure of the protocol.
+    """Evaluate a learner once under the protocol.
 
     Args:
-        learner: what is evaluated.
+        learner: the learner to evaluate.
         tasks: the held-out tasks.
         engine: python (stock environments) or native.
         seed: of the order of goals and of the actions.
-        max_episode_steps: steps of an episode, at most `HORIZON`.
-        episodes: of adaptation, for each of the `steps` calls of `adapt`.
+        max_episode_steps: steps per episode, at most `HORIZON`.
+        episodes: episodes of adaptation before each of the `steps` calls of `adapt`.
         device: where the learner's tensors are.
         reward: v2 or v1.
         evaluations: draws of goals.
-        progress: called with the environment steps of each step of all slots.
+        progress: called at each step with the environment steps of all slots.
 
     Returns:
-        success and return, means over task names, and success by_task.
+        `success` and `return`, means over task names, and `by_task`, success per task.
 
     Raises:
-        UserError: tasks that are not Meta-World's, or longer episodes than stock's.
+        UserError: the tasks are not Meta-World's, or episodes are longer than stock's.
     """
 
     def make(seen: Any) -> StockAgent:
@@ -241,11 +241,11 @@ def figure(
     reward: str,
     evaluations: int,
 ) -> dict[str, Any]:
-    """`measure` of any agent that follows `metaworld.evaluation.MetaLearningAgent`.
+    """Like `measure`, for any agent that follows `metaworld.evaluation.MetaLearningAgent`.
 
     Args:
-        make_agent: gives the agent for what may be seen of the environments: how many slots, which spaces. Its observations
-            end with the previous action, reward and done.
+        make_agent: builds the agent from a view of the environments (number of slots, spaces). The agent's observations end
+            with the previous action, reward and done.
     """
     if max_episode_steps > HORIZON:
         raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")
@@ -262,7 +262,7 @@ def figure(
         )
     finally:
         (env if engine == "python" else seen).close()
-    # stock sums over a set, whose order differs between processes, and so does the last bit
+    # stock sums over a set, whose order and so the sum's last bit differ between processes
     rounded = {name: round(float(by_task[name]), 9) for name in tasks.names}
     return {"success": round(success, 9), "return": round(returned, 6), "by_task": rounded}
 
@@ -273,14 +273,14 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint and write evaluations/metaworld_<engine>_<checkpoint>.json.
 
     Args:
-        plan: its episodes are those of adaptation before each call of the learner's `adapt`; default: as trained.
-        seeds: evaluations, with the seeds plan.seed, plan.seed + 1, ...; stock's own figure is of one.
+        plan: its `episodes` are those before each call of the learner's `adapt`; default: as trained.
+        seeds: number of evaluations, with the seeds plan.seed, plan.seed + 1, ...; stock uses one.
 
     Returns:
-        The file's content, and where it is.
+        The file's content and its path.
 
     Raises:
-        UserError: the suite holds nothing out, trained on its held-out goals, or shows what stock's tests do not.
+        UserError: the suite is not Meta-World's or holds nothing out, or the run trained on held-out goals or with task ids.
     """
     plan = replace(plan, engine="python" if plan.engine == "auto" else plan.engine)
     setup, shown = prepare(run, checkpoint, plan)
@@ -292,12 +292,12 @@ def evaluate_checkpoint(
     refuse_trained(tasks.tasks, setup.suite)
     if options.task_id:
         raise UserError("Meta-World's protocol shows no task ids, and this run was trained with --task-id")
-    every = setup.agent.adapt_every  # fine-tuned agents: so many episodes at a time, for as many as a trial has
+    every = setup.agent.adapt_every  # fine-tuned agents adapt on `every` episodes at a time until the trial's are used up
     episodes = plan.episodes or every or source.episodes
     steps = max(1, source.episodes // every) if every else max(1, setup.agent.phases - 1)
     dealt = shares(tasks)
     rounds = -(-QUOTA // (len(dealt) // len(tasks.names)))
-    most = EVALUATIONS * options.max_episode_steps * len(dealt) * (steps * episodes + rounds)  # where nothing is solved early
+    most = EVALUATIONS * options.max_episode_steps * len(dealt) * (steps * episodes + rounds)  # if nothing is solved early
     figures: dict[str, Any] = {}
     done = 0
     with one_thread(), Progress(most * seeds, what="steps of evaluation", quiet=quiet) as bar:
@@ -333,7 +333,7 @@ def evaluate_checkpoint(
 
 
 def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
-    """What a file says of stock's rules, and of the figures by seed."""
+    """The part of the file that holds stock's rules and the figures by seed."""
     each = list(figures.values())
     mean = {key: round(float(np.mean([one[key] for one in each])), 9) for key in ("success", "return")}
     by_task = {name: round(float(np.mean([one["by_task"][name] for one in each])), 9) for name in tasks.names}
@@ -347,7 +347,7 @@ def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def all_goals(run: Run, content: StockEvaluation) -> ControlEvaluation | None:
-    """The largest evaluation by `all-goals` of the same checkpoint on the same held-out goals."""
+    """The largest `all-goals` evaluation of the same checkpoint on the same held-out goals, or None."""
     files = (run.path / "evaluations").glob(f"{ALL_GOALS}_{content['checkpoint']}*.json")
     found = [read(file, whole) for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)]
     alike = [ours for ours in found if all(ours[key] == content[key] for key in ("suite", "suite_seed"))]
@@ -355,7 +355,7 @@ def all_goals(run: Run, content: StockEvaluation) -> ControlEvaluation | None:
 
 
 def table(content: StockEvaluation) -> None:
-    """Show the figures."""
+    """Print the figures."""
     from rich.table import Table
 
     side = content["sides"]["test"]

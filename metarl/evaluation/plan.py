@@ -1,4 +1,4 @@
-"""What an evaluation plays, and what its file says of that."""
+"""Defines what an evaluation of an acting agent plays, and the header that its file gets under any protocol."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,29 +18,29 @@ from metarl.training.control import Setup
 from metarl.training.setup import trained_control
 
 SLOTS = 25
-"""Goals that are played together, always: a matrix product's last digits depend on the number of its rows."""
+"""Goals played together; fixed, because the last digits of a matrix product depend on the number of rows."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is played in an evaluation."""
+    """What an evaluation plays."""
 
     trials: int = 1
-    """Trials a goal."""
+    """Trials per goal."""
     episodes: int | None = None
-    """Episodes a trial; default: as trained."""
+    """Episodes per trial; default: as trained."""
     seed: int = 0
-    """Of the actions."""
+    """Seed of the actions."""
     train_goals: int = 50
-    """How many of the train goals to evaluate on, spread evenly over the tasks; 0: none. Held-out goals: always all."""
+    """How many train goals to evaluate on, spread evenly over the tasks; 0: none. All held-out goals are always used."""
     validation_goals: int = 0
-    """How many goals of the train tasks that are neither trained on nor held out, spread evenly over the tasks."""
+    """How many validation goals (of the train tasks, neither trained on nor held out), spread evenly over the tasks."""
     suite: str | None = None
-    """Another suite, whose held-out goals are played. Of a run on a suite of your own: its file, PATH.py:NAME."""
+    """Evaluate on the held-out goals of another suite. If the run's suite is your own: its file, PATH.py:NAME."""
     suite_seed: int | None = None
-    """Another suite seed: other held-out goals. Those that the run trained on are refused."""
+    """Use another suite seed, which gives other held-out goals. Goals that the run trained on are refused."""
     engine: str = "auto"
-    """auto, native or python; with --protocol metaworld auto is python, stock's environments."""
+    """auto, native or python; with --protocol metaworld, auto means python, stock's environments."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def suffix(self) -> str:
-        """What a file's name says of a plan that is not the default."""
+        """The part of a file's name that tells how the plan differs from the default."""
         names = {
             "trials": "t",
             "episodes": "e",
@@ -71,7 +71,11 @@ class Plan:
 
 
 def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]:
-    """The agent as it was at a checkpoint, and the suite whose held-out goals are played."""
+    """Restore the agent from a checkpoint, and find the suite whose held-out goals are played.
+
+    Raises:
+        UserError: the suite does not fit the run's task ids, or its observation and action spaces.
+    """
     setup = trained_control(run, checkpoint, device=plan.device, engine=plan.engine)
     o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
@@ -88,7 +92,7 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
 
 
 def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> Played:
-    """What the files of all protocols say of what was evaluated on which suite, and by what."""
+    """The part of the file that all protocols share: run, agent, suite, seeds, machine and versions."""
     o, trained = setup.options, setup.suite
     return {
         "run": run.path.name,
@@ -110,7 +114,7 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
 
 
 def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
-    """Raise UserError where held-out goals are among those that the run trained on."""
+    """Raise UserError if the run trained on some of the held-out goals."""
     shared = set(held_out) & set(trained.train.tasks)
     if shared:
         raise UserError(
@@ -120,7 +124,7 @@ def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
 
 
 def goals_by_side(plan: Plan, trained: Suite, shown: Suite, sides: Sequence[str]) -> dict[str, Sequence[Task]]:
-    """The goals of each of these sides that has any."""
+    """The goals of each of these sides, without sides that have none."""
     held_out = shown.test.tasks if shown.test and "test" in sides else ()
     refuse_trained(held_out, trained)
     count = plan.validation_goals if "validation" in sides else 0

@@ -1,4 +1,4 @@
-"""Plots of evaluations: adaptation curves, curves over shots, performance profiles."""
+"""Draws plots of evaluations: adaptation curves, curves over shots, performance profiles."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ def band(axis: Any, rows: Any, label: str, color: str | None = None, style: str 
     """Draw a curve with its interval.
 
     Args:
-        axis: where.
-        rows: an interval for each point; there is no band where an end is not known.
+        axis: the axes to draw on.
+        rows: an interval for each point; no band is drawn where an end is unknown.
         label, color, style: of the line.
         x: the points; default: 0, 1, ...
     """
@@ -33,7 +33,7 @@ def band(axis: Any, rows: Any, label: str, color: str | None = None, style: str 
 
 
 def profile(axis: Any, scores: np.ndarray, label: str, color: str | None = None, style: str = "-") -> None:
-    """Draw the share of runs and tasks above each success rate with its interval; scores are (runs, tasks)."""
+    """Draw the share of runs and tasks above each success rate, with its interval; scores are (runs, tasks)."""
     rates = np.linspace(0, 1, 101)
     share, low, high = performance_profile(scores, rates).T
     (line,) = axis.step(rates, share, style, where="post", color=color, lw=1.8, label=label)
@@ -59,7 +59,7 @@ def plot_profiles(scores: dict[str, np.ndarray], title: str, path: Path) -> None
 
 
 def plot_few_shot(contents: Sequence[FewShotEvaluation], path: Path) -> None:
-    """Draw the measure against shots; held-out classes as lines, training classes dashed.
+    """Draw the measure against shots: held-out classes solid, training classes dashed.
 
     Raises:
         UserError: the file cannot be written.
@@ -84,7 +84,7 @@ def plot_few_shot(contents: Sequence[FewShotEvaluation], path: Path) -> None:
 def plot(contents: Sequence[ControlEvaluation], path: Path) -> None:
     """Draw adaptation curves: success and return against episodes of experience.
 
-    One evaluation: train and held-out goals, sampled and mean actions. Several: each one's held-out goals.
+    For one evaluation, shows all its sides and kinds of actions; for several, the held-out goals of each.
 
     Raises:
         UserError: the file cannot be written.
@@ -97,16 +97,16 @@ def plot(contents: Sequence[ControlEvaluation], path: Path) -> None:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure of matplotlib's, which needs no backend: whatever MPLBACKEND or a notebook says stays as it is.
+    """Write a matplotlib figure, without a backend: the setting of MPLBACKEND or a notebook has no effect and stays.
 
     Raises:
-        UserError: the file cannot be written, or its ending is of no format.
+        UserError: the file cannot be written, or its ending names no format.
     """
     try:
         with writing(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=120)
-    except ValueError as error:  # no such format
+    except ValueError as error:  # unknown format
         if isinstance(error, UserError):
             raise
         raise UserError(f"could not write {path}: {error}") from None
@@ -156,7 +156,7 @@ _TITLES = {"success": "success (at any step)", "return": "return of the episode"
 
 
 class _Curve(NamedTuple):
-    """A line in the plot: figures by mode and measure, which mode, and how it looks."""
+    """A line in the plot: figures by mode and measure, the mode to draw, and its look."""
 
     figures: dict[str, Any]
     mode: str

@@ -1,4 +1,4 @@
-"""Reading the files of evaluations for commands: what is wrong with a file is said in one line."""
+"""Reads evaluation files for commands, and reports a faulty file in a one-line UserError."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,25 +10,25 @@ from metarl.evaluation import control_schema, fewshot_schema, schema
 from metarl.evaluation.schema import FAULTS
 
 CHECKS: dict[str, Callable[[dict[str, Any]], Any]] = {CONTROL: control_schema.whole, FEW_SHOT: fewshot_schema.whole}
-"""The checker of evaluations by kind of training."""
+"""The checker of evaluations, by kind of training."""
 
 
 def training(content: Any) -> str | None:
-    """The kind of training of what was evaluated; None: it is no evaluation of all goals or by episodes."""
+    """The kind of training of the evaluated run; None if the protocol is neither `all-goals` nor `episodes`."""
     if not isinstance(content, dict) or not isinstance(content.get("sides"), dict):
         return None
     return FEW_SHOT if "measure" in content else CONTROL if "trials" in content else None
 
 
 def checked(content: Any, file: Path) -> Any:
-    """An evaluation in which all that a report uses is there.
+    """Check that an evaluation has everything a report uses, and return it.
 
     Args:
-        content: what a file holds.
-        file: where it came from.
+        content: the content of a file.
+        file: its path.
 
     Raises:
-        UserError: something is missing, or it is no evaluation of all goals or by episodes.
+        UserError: something is missing, or the protocol is neither `all-goals` nor `episodes`.
     """
     kind = training(content)
     if kind is None:
@@ -42,10 +42,10 @@ def checked(content: Any, file: Path) -> Any:
 
 
 def evaluation(file: Path) -> Any:
-    """The evaluation in a file.
+    """Read and check the evaluation in a file.
 
     Raises:
-        UserError: it cannot be read, is damaged, or is no evaluation of all goals or by episodes.
+        UserError: it cannot be read, is damaged, or its protocol is neither `all-goals` nor `episodes`.
     """
     try:
         content = schema.read(file, lambda content: content)

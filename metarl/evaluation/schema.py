@@ -1,8 +1,8 @@
-"""What the files of evaluations have in common, and the checks by which they are read.
+"""Defines the common part of evaluation files, and the helpers of their checkers.
 
 A file is a JSON object of one of the forms `ControlEvaluation`, `StockEvaluation` and `FewShotEvaluation`. Each form has one
-checker. A checker takes what a file holds, fills in what older versions did not write, and raises one of `FAULTS` where a
-report could not be made of it.
+checker. A checker takes the content of a file, fills in what older versions did not write, and raises one of `FAULTS` if no
+report could be made from it.
 """
 
 import json
@@ -17,20 +17,20 @@ import numpy as np
 Content = Mapping[str, Any]
 """An evaluation of any form."""
 Row = list[Any]
-"""Mean, low and high of an interval; the ends are None where they cannot be known."""
+"""Mean, low and high of an interval; the ends are None if they are unknown."""
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading and checking a file raises where it is not what it should be."""
+"""The exceptions that reading and checking a faulty file raises."""
 
 
 class Trained(TypedDict):
-    """What a run was trained on."""
+    """The suite that a run was trained on."""
 
     suite: str
     suite_seed: int
 
 
 class Header(TypedDict):
-    """What all forms say of the run and its checkpoint."""
+    """Keys of all forms: the run and its checkpoint."""
 
     protocol: NotRequired[str]
     run: str
@@ -46,8 +46,8 @@ class Header(TypedDict):
 
 
 def read(path: Path, check: Callable[[dict[str, Any]], Any]) -> Any:
-    """What the checker makes of a file. Raises one of `FAULTS`."""
-    # ends of intervals that older versions wrote as Infinity are unknown
+    """Read a file and pass its content through the checker. Raises one of `FAULTS`."""
+    # older versions wrote the unknown ends of intervals as Infinity
     content = json.loads(path.read_text(), parse_constant=lambda constant: None)
     if not isinstance(content, dict):
         raise ValueError("not an object")
@@ -55,7 +55,7 @@ def read(path: Path, check: Callable[[dict[str, Any]], Any]) -> Any:
 
 
 def typed(content: Content, form: type) -> None:
-    """Raise one of `FAULTS` unless the values have the types of the form; what it does not require may be absent or null."""
+    """Raise one of `FAULTS` unless the values have the types of the form; optional keys may be absent or null."""
     optional: Collection[str] = form.__optional_keys__  # type: ignore[attr-defined]
     for key, kind in get_type_hints(form).items():
         if key in optional and content.get(key) is None:
@@ -65,7 +65,7 @@ def typed(content: Content, form: type) -> None:
 
 
 def known(found: Any, names: Collection[str]) -> None:
-    """Raise ValueError but for a dict with some of these keys, and no other: keys may become names of files, and words."""
+    """Raise ValueError unless `found` is a non-empty dict with only these keys, since keys become file names and words."""
     if not isinstance(found, dict) or not found or not found.keys() <= set(names):
         raise ValueError("keys that are not known")
 
@@ -77,26 +77,26 @@ def true(*conditions: bool) -> None:
 
 
 def number(value: Any) -> bool:
-    """Whether it is a finite number."""
+    """Whether the value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def numbers(rows: Any, shape: tuple[int, ...], *, ends: bool = False) -> np.ndarray:
-    """Finite numbers of this shape; with `ends` each row's second and third may be null."""
+    """Check and return finite numbers of this shape; with `ends`, the second and third of each row may be null."""
     array = np.array(rows, dtype=float)  # null becomes NaN
     true(array.shape == shape, not np.isnan(array[..., 0] if ends else array).any(), not np.isinf(array).any())
     return array
 
 
 def counted(value: Any, least: int = 0) -> int:
-    """A whole number from `least` on."""
+    """Check and return a whole number that is at least `least`."""
     true(isinstance(value, int), not isinstance(value, bool))
     true(least <= value < 10**12)
     return value
 
 
 def texts(value: Any) -> list[str]:
-    """A list of texts."""
+    """Check and return a list of texts."""
     true(isinstance(value, list))
     true(all(isinstance(name, str) for name in value))
     return value

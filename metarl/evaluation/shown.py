@@ -1,7 +1,7 @@
-"""Which of a run's evaluations is shown. All are kept, in evaluations/; evaluation.json, report, pack and compare show one.
+"""Chooses which of a run's evaluations is shown. evaluations/ keeps all; evaluation.json, report, pack and compare show one.
 
-It is of the suite that was trained on, of the newest checkpoint that was evaluated, and of these the largest: the most episodes
-on what was held out. Of equal ones it is the newest. `content` is what a file of an evaluation holds.
+That one is on the suite that the run trained on, of the newest evaluated checkpoint, and the largest of these: it has the most
+episodes on held-out goals or classes. Among equals it is the newest. `content` is the content of an evaluation file.
 """
 
 import json
@@ -15,16 +15,16 @@ from metarl.system.counts import plural
 from metarl.system.files import write_atomically, writing
 
 if TYPE_CHECKING:
-    from metarl.runs.directory import Run  # with it comes torch, and a report is to be quick
+    from metarl.runs.directory import Run  # it imports torch, which would slow down reports
 
 C = TypeVar("C", bound=Content)
 
 
 def rank(content: Content) -> tuple[bool, int, int, int]:
-    """By what evaluations are ordered; the highest is shown.
+    """The key by which evaluations are ordered; the highest is shown.
 
     Raises:
-        LookupError, TypeError: it is no evaluation by all goals or by episodes.
+        LookupError, TypeError: the protocol is neither `all-goals` nor `episodes`.
     """
     trained_on = content.get("trained_on") or {}
     own = all(content.get(key) == value for key, value in trained_on.items())
@@ -36,12 +36,12 @@ def rank(content: Content) -> tuple[bool, int, int, int]:
 
 
 def best(contents: Iterable[C]) -> C | None:
-    """The one that is shown; of equal ones the first."""
+    """The evaluation to show; among equals the first."""
     return max(contents, key=rank, default=None)
 
 
 def extent(content: Content) -> str:
-    """How much was played, in words."""
+    """The amount of evaluation in words: goals, trials and episodes, or episodes and queries."""
     if "trials" not in content:
         shape = f"{content['ways']} ways, {plural(content['shots'], 'shot')}"
         shape = shape if content["measure"] == "accuracy" else "regression"
@@ -53,7 +53,7 @@ def extent(content: Content) -> str:
 
 
 def evaluations(run: "Run", checkpoint: str | None = None) -> list[Content]:
-    """A run's evaluations on what it trained on, or those of a checkpoint, by its folder's name; the newest first."""
+    """A run's evaluations on the suite it trained on, newest first; `checkpoint` (a folder's name) keeps only that one's."""
     files = [file for kind in (ALL_GOALS, EPISODES) for file in (run.path / "evaluations").glob(f"{kind}_*.json")]
     files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
     read = [content for file in (run.evaluation(), *files) if (content := _read(file)) is not None]
@@ -65,11 +65,11 @@ def evaluations(run: "Run", checkpoint: str | None = None) -> list[Content]:
 
 
 def keep(run: "Run", path: Path) -> str | None:
-    """Make a new evaluation evaluation.json, unless the one that is there is larger: then say so.
+    """Copy a new evaluation to evaluation.json, unless that ranks higher; then return a sentence that says so.
 
     Args:
-        run: whose it is.
-        path: its file in evaluations/.
+        run: the run that was evaluated.
+        path: the evaluation's file in evaluations/.
     """
     before, now = _read(run.evaluation()), _read(path)
     assert now is not None

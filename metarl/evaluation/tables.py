@@ -1,4 +1,4 @@
-"""An evaluation as a table in the terminal, with the sentences under it."""
+"""Prints an evaluation of an acting agent in the terminal: tables, and sentences below them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from metarl.system.console import console, say
 from metarl.system.counts import plural
 
 _WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one goal cannot judge"}
-"""By `Interval.sign`."""
+"""Verdicts by `Interval.sign`."""
 
 
 def verdict(content: ControlEvaluation, side: str) -> str:
-    """One sentence: what adaptation did to success and return, and whether the interval leaves a doubt."""
+    """One sentence on how adaptation changed success and return, and whether the interval leaves any doubt."""
     figures, measures = content["sides"][side], []
     for measure in measured(content):
         difference = figures["gain"][MODE][measure.key]
@@ -29,7 +29,7 @@ def verdict(content: ControlEvaluation, side: str) -> str:
 
 
 def table(content: ControlEvaluation) -> None:
-    """Print success and return by episode of the trial, with 95 % intervals over goals; fits 80 columns."""
+    """Print success and return for each episode of the trial, with 95 % intervals over goals; fits 80 columns."""
     for side, figures in content["sides"].items():
         modes, trials = figures["by_episode"], content["trials"]
         say(f"\n{content['suite']}, {plural(len(figures['goals']), goal(side))}, {plural(trials, 'trial')} each")
@@ -76,7 +76,7 @@ def table(content: ControlEvaluation) -> None:
 
 
 def _task_table(by_task: dict[str, OfTask]) -> None:
-    """Each task's first and last episode, by sampled actions."""
+    """Print the first and last episode of each task, with sampled actions."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("\ntask")
     told = all("success" in figures["by_episode"][MODE] for figures in by_task.values())
@@ -93,7 +93,7 @@ def _task_table(by_task: dict[str, OfTask]) -> None:
 
 
 def _gap(content: ControlEvaluation) -> str:
-    """How much better the agent is on what it trained on."""
+    """The sentence on how much better the agent is on train goals than on held-out goals."""
     train, test = (content["sides"][side]["by_episode"][MODE] for side in ("train", "test"))
     gaps = [f"{m.name} {train[m.key][-1][0] - test[m.key][-1][0]:+{m.form}}" for m in measured(content)]
     return f"Generalisation gap, train minus held-out in the last episode: {', '.join(gaps)}."

@@ -1,8 +1,8 @@
-"""Any `Learner` as an agent of Meta-World's own evaluation (`metaworld.evaluation.MetaLearningAgent`).
+"""Wraps any `Learner` as an agent for Meta-World's own evaluation (`metaworld.evaluation.MetaLearningAgent`).
 
 Meta-World adapts with `adapt_action` (here: sampled, as in training), `step` and `adapt`, and then measures with
-`eval_action` (here: the mean action). Before each measured episode the learner is put back to what it knew after it
-adapted, so every one of them is measured after equal experience.
+`eval_action` (here: the mean action). Before each measured episode the learner returns to its state after adaptation, so
+that every measured episode follows the same experience.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.rollouts.rollout import Rollout
 
 REWARD, DONE = -2, -1
-"""Columns of what `RNNBasedMetaRLWrapper` adds to an observation: action, reward, done."""
+"""Columns at the end of `RNNBasedMetaRLWrapper`'s observations, which append action, reward and done."""
 ADDED = 6
-"""Entries that it adds for Meta-World's actions of 4."""
+"""Number of entries it appends: Meta-World's actions have 4."""
 
 
 class StockAgent:
-    """A learner behind Meta-World's protocol, on environments whose observations end with the last action, reward and done.
+    """A learner with Meta-World's agent interface; its observations end with the last action, reward and done.
 
     Args:
-        learner: what is evaluated; nothing in it is changed.
-        env: says how many slots there are and what spaces they have; shown to learners that have a method `meet`.
-        seed: of the sampled actions; each (evaluation, slot) has a stream of its own.
+        learner: the learner to evaluate; it is not changed.
+        env: gives the number of slots and their spaces; passed to learners that have a method `meet`.
+        seed: of the sampled actions; each (evaluation, slot) has its own random stream.
         device: where the learner's tensors are.
-        max_episode_steps: steps of an episode.
-        episodes: episodes that `adapt` gets at a time.
+        max_episode_steps: steps per episode.
+        episodes: episodes per call of `adapt`.
         progress: called with the environment steps of each step of the slots.
     """
 
@@ -55,7 +55,7 @@ class StockAgent:
         self.adapted: tuple[State, tuple[Tensor, ...]] | None = None
 
     def init(self) -> None:
-        """Forget the tasks: Meta-World has just drawn others."""
+        """Forget the previous tasks; Meta-World calls this after it drew new ones."""
         n = self.env.num_envs
         if hasattr(self.learner, "meet"):
             self.learner.meet(self.env)
@@ -65,7 +65,7 @@ class StockAgent:
         self._forget()
 
     def _forget(self) -> None:
-        """Start the record of another support."""
+        """Clear the record of the support."""
         self.noise: Tensor | None = None
         self.queries: list[PolicyInput] = []
         self.predictions: list[Any] = []
@@ -87,7 +87,7 @@ class StockAgent:
 
     @torch.no_grad()
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """A sampled action of each slot, (N, 4) float32, while it adapts."""
+        """A sampled action for each slot, (N, 4) float32, during adaptation."""
         if self.noise is None:
             drawn = draw_noise(self.env.single_action_space, self.generators, self.episodes * self.max_episode_steps)
             self.noise = torch.from_numpy(drawn).to(self.device)
@@ -101,7 +101,7 @@ class StockAgent:
         return self._executed(action), {}
 
     def step(self, timestep: Any) -> None:
-        """Record what followed the actions, a `metaworld.evaluation.Timestep`."""
+        """Record the outcome of the actions, a `metaworld.evaluation.Timestep`."""
         done = timestep.terminated | timestep.truncated
         self.previous = self._tensors(timestep.action, timestep.reward, done)
         self.rewards.append(self.previous[1])
@@ -110,10 +110,10 @@ class StockAgent:
 
     @torch.no_grad()
     def adapt(self) -> None:
-        """Learn from the episodes since `init` or the last `adapt`."""
+        """Adapt the learner to the episodes since `init` or the last `adapt`."""
         rollout = self._rollout()
         self.state = self.learner.adapt(self.state, rollout)
-        self.adapted = None  # `reset` takes it from here
+        self.adapted = None  # the next `reset` stores the new state
         self._forget()
 
     def _rollout(self) -> Rollout:
@@ -121,13 +121,13 @@ class StockAgent:
         ended = done.long()
         episode = ended.cumsum(0) - ended
         index = torch.arange(len(done), device=self.device)[:, None].expand_as(done)
-        # the step within its episode: steps since the last end before it
+        # index within the episode: steps since the previous episode ended
         start = torch.where(done, index + 1, 0).cummax(0).values.roll(1, 0)
         start[0] = 0
         action, prediction = torch.stack(self.actions), type(self.predictions[0]).stack(self.predictions)
         query = PolicyInput(*(torch.stack(parts) for parts in zip(*self.queries)))
-        # Meta-World shows agents no episode's last observation: the one before stands in for it.
-        # Meta-World tells agents nothing of success; adaptation learns from rewards alone.
+        # Meta-World hides an episode's last observation from agents; the one before replaces it.
+        # Meta-World does not report success to agents; adaptation uses rewards only.
         return Rollout(
             query=query,
             action=action,
@@ -146,7 +146,7 @@ class StockAgent:
         )
 
     def reset(self, env_mask: np.ndarray) -> None:
-        """Put slots whose measured episode ended, or is about to begin, back to what they knew after they adapted."""
+        """Return slots whose measured episode ended, or is about to begin, to their state after adaptation."""
         if self.adapted is None:
             self.adapted = self.state, self.previous
         if env_mask.any():
@@ -156,11 +156,11 @@ class StockAgent:
 
     @torch.no_grad()
     def eval_action(self, observations: np.ndarray) -> np.ndarray:
-        """The mean action of each slot, (N, 4) float32."""
+        """The mean action for each slot, (N, 4) float32."""
         going = torch.from_numpy(~self.fresh).to(self.device)
         action, reward, done = self.previous
         seen_reward, seen_done = self._tensors(observations[:, REWARD], observations[:, DONE])
-        # after an episode's first step the reward is in the observation: Meta-World gives it in no other way
+        # after an episode's first step, the observation is Meta-World's only way to report the reward
         self.previous = action, torch.where(going, seen_reward, reward), torch.where(going, seen_done, done)
         prediction, self.state = self.learner.predict(self.state, self._query(observations))
         executed = self._executed(prediction.mode)

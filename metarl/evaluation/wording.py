@@ -12,9 +12,9 @@ TRANSDUCTIVE = (
 
 
 def stock_sentence(stock: StockEvaluation, content: ControlEvaluation) -> str:
-    """Meta-World's own figure beside that of all goals alike, and why the two differ."""
+    """Compare Meta-World's own figure with that of `all-goals`, and explain why they differ."""
     alike = content["sides"]["test"]["by_episode"]
-    mode = "mean" if "mean" in alike else MODE  # stock acts by means
+    mode = "mean" if "mean" in alike else MODE  # stock uses mean actions
     ours, theirs = alike[mode]["success"][-1], stock["sides"]["test"]["success"]
     both = (
         f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "

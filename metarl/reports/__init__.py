@@ -1,1 +1,1 @@
-"""Reports: runs as one page that opens offline, with figures and tables as files."""
+"""Builds reports: one HTML page about runs that opens offline, with figures and tables as files."""

@@ -1,4 +1,4 @@
-"""Runs beside each other: those that can be compared together, and the reasons why others cannot."""
+"""Groups the runs of a report into comparisons, and collects the reasons why others cannot be compared."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from metarl.reports.sections import Comparison, Section
 
 
 class _Way(NamedTuple):
-    """How runs of a kind of training are compared: why some are not to be, and the comparison of those that can be."""
+    """How to compare runs of one kind of training: find reasons against it, and make the comparison."""
 
     what: str
     reasons: Callable[[Sequence[Section]], list[str]]
@@ -24,7 +24,7 @@ _WAYS = {
 
 
 def compare(sections: Sequence[Section]) -> list[Comparison]:
-    """Comparisons of all runs that can be compared, and the reasons why others cannot; [] for a single run."""
+    """Compare all runs that can be compared, and give the reasons why others cannot; [] for a single run."""
     if len(sections) < 2:
         return []
     reasons = [f"{s.run.name} was not evaluated." for s in sections if not s.run.evaluation]

@@ -1,4 +1,4 @@
-"""What the figures of all kinds of runs are made of: bars with intervals, axes, and learning curves."""
+"""Drawing helpers that the figures of all kinds of runs share: bars with intervals, axes and learning curves."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from metarl.reports.drawing import INK, Picture, one_axis, picture
 
 _MOST_POINTS = 300
 Line = tuple[str, str, str]
-"""Label, colour and style."""
+"""Label, colour and line style."""
 
 
 def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
-    """Steps and values, (2, n); neighbours are averaged where there are more than can be seen."""
+    """Steps and values, (2, n); averages neighbours if there are more points than can be seen."""
     pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
     if len(pairs) > _MOST_POINTS:
         pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
@@ -33,17 +33,17 @@ def learning(
     caption: str,
     measure: Measure | None,
 ) -> Picture:
-    """A learning curve.
+    """Draw a learning curve.
 
     Args:
-        name: of its files.
-        title: heads it.
-        lines: see `series`.
-        x: what its steps are.
-        show: how its values are written.
-        over: how long the training was, in words.
-        caption: what it shows.
-        measure: what it is of; None: a loss.
+        name: the name of its files.
+        title: the figure's title.
+        lines: the lines to draw, with their points from `series`.
+        x: the unit of the steps.
+        show: formats the values.
+        over: the length of the training, in words.
+        caption: the figure's caption.
+        measure: the measure shown; None: a loss.
     """
 
     def draw(figure: Figure) -> None:
@@ -59,13 +59,13 @@ def learning(
 
 
 def count_steps(axis: Any) -> None:
-    """Steps from left to right, such as 1.5 M."""
+    """Label the x axis with steps in short form, such as 1.5 M."""
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(EngFormatter())
 
 
 def limits(axis: Any, measure: Measure | None) -> None:
-    """The whole range of a share from top to bottom; errors and losses from 0; returns from 0, or their lowest below it."""
+    """Set the y limits: full range for shares; from 0 for errors and losses; from 0, or a lower minimum, for returns."""
     if measure is None or measure == ERROR:
         axis.set_ylim(0)
     elif measure.bounded:
@@ -73,24 +73,24 @@ def limits(axis: Any, measure: Measure | None) -> None:
         axis.set_yticks(*_QUARTERS)
     else:
         axis.set_ylim(min(0.0, axis.get_ylim()[0]))
-        axis.yaxis.set_major_formatter("{x:,.10g}")  # as exact as the locator sets them: -17.5 is not -18
+        axis.yaxis.set_major_formatter("{x:,.10g}")  # keep the locator's decimals: -17.5 must not become -18
 
 
 _QUARTERS = [0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"]
 
 
 def whole_steps(axis: Any) -> None:
-    """Whole numbers from left to right."""
+    """Use whole numbers on the x axis."""
     axis.xaxis.get_major_locator().set_params(integer=True)
 
 
 def bars(axis: Any, labels: Sequence[str], parts: Sequence[tuple[float, Any, str, str | None]], height: float) -> None:
-    """Horizontal bars of shares with their intervals, from top to bottom.
+    """Draw horizontal bars of shares with their intervals, from top to bottom.
 
     Args:
-        axis: where.
+        axis: the axes to draw on.
         labels: of the rows.
-        parts: how far below the middle of its row a bar lies, the rows' intervals, colour and label.
+        parts: a bar's offset below the middle of its row, the rows' intervals, colour and label.
         height: of a bar.
     """
     for offset, rows, color, label in parts:

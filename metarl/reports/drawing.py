@@ -1,4 +1,4 @@
-"""How the figures of a report are made: one drawing, as SVG (which follows the page's light or dark) and as PNG."""
+"""Renders each figure of a report as SVG (which follows the page's light or dark theme) and as PNG."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from metarl.evaluation.vocabulary import COLORS, PALETTE
 
 INK, FAINT, BEFORE = "#24292f", "#8b939c", "#8a6d1d"
-"""Text and axes; grid and raw data; before adaptation."""
+"""Colours of text and axes, of grid and raw data, and of figures before adaptation."""
 
 _DARK = {
     INK: "#dfe3e8",
@@ -28,7 +28,7 @@ _DARK = {
     PALETTE[4]: "#c2c7cc",
     PALETTE[5]: "#ee86b8",
 }
-"""What each colour becomes on a dark page."""
+"""The replacement of each colour on a dark page."""
 
 _FONTS = ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"]
 _STYLE: Any = {
@@ -63,10 +63,10 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: of its files.
-        caption: what it shows.
-        alt: what it says, for those who do not see it.
-        svg: for papers: plain colours, its text is text.
+        name: the name of its files.
+        caption: its caption.
+        alt: a text alternative for readers who cannot see it.
+        svg: a version for papers, with plain colours and text kept as text.
         png: the same on white.
     """
 
@@ -78,7 +78,7 @@ class Picture:
 
     @property
     def embedded(self) -> str:
-        """The SVG as an address for the page; its colours follow the reader's light or dark."""
+        """The SVG as a data URL for the page; its colours follow the reader's light or dark theme."""
         text, names = self.svg, {color: f"--c{i}" for i, color in enumerate(_DARK)}
         for color, name in names.items():
             text = text.replace(color, f"var({name})")
@@ -95,14 +95,14 @@ def picture(
     """Draw a figure.
 
     Args:
-        name: of its files.
-        caption: what it shows.
-        alt: what it says.
-        draw: draws it; its margins too.
-        size: inches, of 72 points: text keeps its size, so wide figures shrink it on narrow screens.
+        name: the name of its files.
+        caption: its caption.
+        alt: its text alternative.
+        draw: draws the figure and sets its margins.
+        size: inches of 72 points. Font sizes are fixed, so text in wide figures shrinks on narrow screens.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # a name in a script that the font lacks
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")  # the font may lack a name's script
         figure = Figure(figsize=size)
         draw(figure)
         svg, png = io.StringIO(), io.BytesIO()
@@ -114,7 +114,7 @@ def picture(
 
 
 def one_axis(figure: Figure, title: str, x: str, left: float = 0.13) -> Any:
-    """A single pair of axes with fixed margins: measuring the text would take as long as the drawing itself."""
+    """Add one pair of axes with fixed margins, since measuring the text would take as long as drawing."""
     axis = figure.add_axes((left, 0.16, 0.97 - left, 0.73))
     axis.set_title(title, y=1.03)
     axis.set_xlabel(x)
@@ -122,6 +122,6 @@ def one_axis(figure: Figure, title: str, x: str, left: float = 0.13) -> Any:
 
 
 def colored(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Name, colour and dashes of each of these; the dashes change where colours begin anew."""
+    """Give each name a colour and a line style; the style changes each time the colours repeat."""
     styles = ("-", "--", ":", "-.")
     return [(name, PALETTE[i % len(PALETTE)], styles[i // len(PALETTE) % len(styles)]) for i, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""What comparisons of all kinds of runs have in common: groups of seeds, and the tables and figures of them."""
+"""The shared part of all comparisons: groups of seeds, and their tables and figures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from metarl.system.printable import legend, printable
 
 _MOST_PAIRS = 15
 Column = tuple[str, str, Callable[[Any], Any]]
-"""Title, kind, and the cell of a run's evaluation, or of those of a group."""
+"""Title, kind, and a function that gives the cell for a run's evaluation or for a group's evaluations."""
 
 
 def evaluations(sections: Sequence[Section], training: str) -> list[Content]:
-    """The evaluations, with the settings of training by which runs are grouped."""
+    """The evaluations, with the training settings that `groups` compares."""
     found: list[Content] = []
     for section in sections:
         content, config = section.run.evaluation, section.run.config
@@ -38,12 +38,12 @@ def evaluations(sections: Sequence[Section], training: str) -> list[Content]:
 
 
 def sentence(problem: str) -> str:
-    """A problem of `Pairing.problems` as a sentence."""
+    """Turn an item of `Pairing.problems` into a sentence."""
     return f"{problem[0].upper()}{problem[1:]}."
 
 
 def different_sides(contents: Sequence[Content], names: Sequence[str]) -> list[str]:
-    """The sentence on evaluations whose sides, called so, are not the same; [] where they are."""
+    """A sentence if the evaluations' sides, given by `names`, differ; else []."""
     if len(set(names)) == 1:
         return []
     each = ", ".join(f"{content['run']} on {name}" for content, name in zip(contents, names))
@@ -52,13 +52,13 @@ def different_sides(contents: Sequence[Content], names: Sequence[str]) -> list[s
 
 @dataclass(frozen=True)
 class Grouped:
-    """Runs that are compared.
+    """A set of runs to compare.
 
     Attributes:
-        sections: what the page shows of each.
+        sections: the runs' sections of the page.
         contents: their evaluations, see `evaluations`.
-        how: how two of them are compared.
-        last: the place of the most experience that all were measured with.
+        how: compares two of them.
+        last: index of the largest amount of experience that all were measured with.
     """
 
     sections: Sequence[Section]
@@ -68,12 +68,12 @@ class Grouped:
 
     @cached_property
     def groups(self) -> dict[str, list[Content]]:
-        """The evaluations of one agent and its settings together, by label."""
+        """The evaluations, grouped by agent and settings, by label."""
         return {printable(label): some for label, some in groups(self.contents).items()}
 
     @cached_property
     def measure(self) -> Measure:
-        """What is compared."""
+        """The measure to compare by."""
         return self.how.measures(self.contents)[0]
 
     def level(self, some: Sequence[Content], at: int) -> Interval:
@@ -81,7 +81,7 @@ class Grouped:
         return self.how.level(some, self.measure, at)
 
     def sentences(self, after: str, before: str) -> list[str]:
-        """A sentence on each group; `after` and `before` say how it had adapted."""
+        """A sentence on each group; `after` and `before` describe its experience."""
         show, name = self.measure.show, self.measure.name
         return [
             f"{label}, {plural(len(_seeds(some)), 'seed')}: {name} {show(self.level(some, self.last))} {after}, "
@@ -90,7 +90,7 @@ class Grouped:
         ]
 
     def group_table(self, caption: str, columns: Sequence[Column]) -> Table:
-        """A row for each group."""
+        """A table with a row per group."""
         heads = [("agent and settings", "text"), ("seeds", "text"), *((title, kind) for title, kind, _ in columns)]
         rows = [
             [label, ", ".join(map(str, _seeds(some))), *(cell(some) for _, _, cell in columns)]
@@ -99,11 +99,11 @@ class Grouped:
         return Table("groups", caption, heads, rows)
 
     def pair_table(self, caption: str, least: int) -> list[Table]:
-        """Each pair of groups: differences where there is a run of each, and how probable it is that a run is better.
+        """A table of pairs of groups: probability that a run is better, and the difference if each group has one run.
 
         Args:
-            caption: what it shows.
-            least: how many runs two groups need for a probability.
+            caption: the table's caption.
+            least: number of runs that two groups need together for a probability.
         """
         rows: list[list[Any]] = []
         for (a, first), (b, second) in list(combinations(self.groups.items(), 2))[:_MOST_PAIRS]:
@@ -127,7 +127,7 @@ class Grouped:
         return paired.difference if paired.count else None
 
     def run_table(self, steps: str, columns: Sequence[Column]) -> Table:
-        """A row for each run."""
+        """A table with a row per run."""
         heads = [("run", "text"), ("agent", "text"), ("seed", "text"), (steps, "text")]
         rows = [
             [
@@ -152,15 +152,15 @@ class Grouped:
         alt: Callable[[Sequence[Interval]], str],
         chance: float | None = None,
     ) -> Picture:
-        """The measure against experience, a line for each group.
+        """Plot the measure against experience, one line per group.
 
         Args:
-            name: of its files.
-            x: what experience is.
-            caption: what it shows.
-            lengths: the length of a run's curve.
-            alt: what a line says.
-            chance: where an agent that knows nothing is.
+            name: the name of its files.
+            x: the unit of experience.
+            caption: the figure's caption.
+            lengths: gives the length of a run's curve.
+            alt: describes a line in words.
+            chance: the chance level.
         """
         lines = {label: [self.level(some, k) for k in range(min(map(lengths, some)))] for label, some in self.groups.items()}
 

@@ -1,4 +1,4 @@
-"""The page: what it shows of each run, and the one file that it becomes."""
+"""Builds the page: makes a section for each run and renders them to one HTML file. Called by `metarl report`."""
 
 import base64
 import hashlib
@@ -27,26 +27,26 @@ from metarl.system.machine import worker_count
 from metarl.system.printable import printable
 
 VIDEO_BYTES = 6_000_000
-"""How much video is embedded in a page, all runs together; what is over it is linked to."""
+"""Maximum size of the videos embedded in a page, over all runs; the page links to the others."""
 _FEW = 4
-"""Runs that are drawn before another process would have started."""
+"""Below this number of runs, drawing in one process is faster than starting others."""
 _SECTIONS = {CONTROL: robots.section, FEW_SHOT: fewshot.section}
 
 
 @dataclass
 class Videos:
-    """Embeds videos until their room is full.
+    """Embeds videos until the size limit is reached.
 
     Attributes:
-        page: the page's folder, from which videos that are not embedded are addressed.
-        left: bytes.
+        page: the page's folder, to which links to videos are relative.
+        left: bytes left to embed.
     """
 
     page: Path
     left: int = field(default=VIDEO_BYTES)
 
     def of(self, run: Reading) -> list[Video]:
-        """The run's videos, the newest first."""
+        """The run's videos, newest first."""
         shown = []
         for path in run.videos:
             size, data = path.stat().st_size, ""
@@ -58,11 +58,11 @@ class Videos:
 
 
 def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
-    """What is shown of each run; drawing takes about a second a run, so several processes share many runs.
+    """Make the section of each run. Drawing takes about a second per run, so several processes share many runs.
 
     Args:
-        runs: what was read of them.
-        page: where the page will be.
+        runs: the runs as read.
+        page: the path of the page.
     """
     numbers, videos = range(1, len(runs) + 1), Videos(page.resolve().parent)
     if len(runs) < _FEW or worker_count() == 1:
@@ -78,11 +78,11 @@ def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
 
 
 def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees Ctrl-C and ends the work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops the work
 
 
 def section(number: int, run: Reading) -> Section:
-    """All that is shown of a run. A section of a run that was never evaluated has fewer parts."""
+    """Make the section of a run. Without an evaluation it has fewer parts."""
     return _SECTIONS[run.training](f"run-{number}", run)
 
 
@@ -100,7 +100,7 @@ def _environment() -> jinja2.Environment:
 
 
 def render(sections: Sequence[Section], comparisons: Sequence[Comparison], assets: str) -> str:
-    """The HTML file. It may load nothing: its policy allows its own style, pictures and videos in it, and no script."""
+    """Render the HTML file. Its policy allows only its own style and embedded pictures and videos: no requests, no scripts."""
     style, _, _ = _environment().loader.get_source(_environment(), "style.css")  # type: ignore[union-attr]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (

@@ -1,4 +1,4 @@
-"""How a run was made, as a report says it: how far it is, its cost, its settings, its versions."""
+"""Describes for a report how a run was made: progress, cost, settings and versions."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ from metarl.system.printable import printable
 
 
 def status(run: Reading) -> str:
-    """How far it is; and which of its evaluations is shown, where there are several."""
+    """The run's progress, and, if there are several evaluations, which one is shown."""
     return "; ".join(filter(None, (_progress(run), _shown(run))))
 
 
@@ -30,7 +30,7 @@ def _shown(run: Reading) -> str:
 def _progress(run: Reading) -> str:
     options = run.config["options"]
     planned, per = options.get("steps"), [options.get(key) for key in ("num_envs", "episodes_per_trial", "max_episode_steps")]
-    # --steps counts whole episodes; those that ended early took fewer
+    # --steps counts full-length episodes; episodes that ended early took fewer steps
     whole = len(run.lines) * math.prod(per) if all(isinstance(n, int) for n in per) else 0
     done = f"{run.step:,} {run.unit}"
     if run.running:
@@ -41,7 +41,7 @@ def _progress(run: Reading) -> str:
 
 
 def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
-    """Cost, how to repeat it, and settings; of the evaluation what `protocol` names."""
+    """Tables of cost, settings, versions and machine, and the evaluation's keys in `protocol`."""
     config, content, lines = run.config, run.evaluation or {}, run.lines
     seconds = sum(line.get("seconds", 0.0) for line in lines)
     speeds = [line["steps_per_second"] for line in lines if "steps_per_second" in line]

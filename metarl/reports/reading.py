@@ -1,6 +1,6 @@
-"""What a report knows of a run: all that can be read of its directory, and what is wrong with the rest.
+"""Reads a run directory for a report: everything readable, and a list of problems with the rest.
 
-Nothing here is refused but a path that is no run at all: a report of a broken run says what is broken.
+It refuses only a path that is not a run at all; the report of a broken run says what is broken.
 """
 
 import fcntl
@@ -24,27 +24,27 @@ from metarl.system.counts import plural
 from metarl.system.printable import printable
 
 VIDEOS = {".mp4": "video/mp4", ".gif": "image/gif"}
-"""Kinds of the files that `metarl render` makes, by their endings."""
+"""Media types of the files that `metarl render` makes, by ending."""
 _PARTS = ("config.json", "metrics.jsonl", "evaluation.json", "evaluations", "checkpoints")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A run directory as it was found.
+    """The content of a run directory.
 
     Attributes:
         path: the directory.
         name: its name, printable.
-        training: of `metarl.agents`: CONTROL or FEW_SHOT.
-        config: what config.json holds; {} where it cannot be read. `options` and `settings` are always there.
+        training: CONTROL or FEW_SHOT of `metarl.agents`.
+        config: the content of config.json, or empty if unreadable; always has `options` and `settings`.
         lines: metrics by step, finite numbers only.
         evaluation: the evaluation to show, see `metarl.evaluation.shown`: by `training` a `ControlEvaluation` or a
             `FewShotEvaluation`, or None.
         others: other evaluations of that kind.
-        stock: evaluations by Meta-World's own protocol.
-        videos: mp4 files and GIFs, the newest first.
+        stock: evaluations under Meta-World's own protocol.
+        videos: mp4 files and GIFs, newest first.
         problems: sentences about what could not be read.
-        running: whether a process is training it now.
+        running: whether a process is training the run now.
     """
 
     path: Path
@@ -61,13 +61,13 @@ class Reading:
 
     @property
     def step(self) -> int:
-        """How much it is known to have trained, in `unit`."""
+        """The training steps known so far, in `unit`."""
         known = [int(line["step"]) for line in self.lines[-1:]] + [self.evaluation["step"] if self.evaluation else 0]
         return max(known)
 
     @property
     def unit(self) -> str:
-        """What its steps are."""
+        """The unit of its steps."""
         return _FILES[self.training].unit
 
     @property
@@ -77,22 +77,22 @@ class Reading:
 
     @property
     def suite(self) -> str:
-        """What it was trained on."""
+        """The suite or data set that it was trained on."""
         return str(self.config.get("suite") or (self.evaluation or {}).get("trained_on", {}).get("suite") or "unknown suite")
 
 
 def read(path: Path) -> Reading:
-    """Read a run directory, or the run of a checkpoint's folder: then its evaluation is the one that is shown.
+    """Read a run directory, or the run of a checkpoint's folder, to show that checkpoint's evaluation.
 
-    Of a packed model its configuration, and the evaluations that came with it or were made here.
+    For a packed model, read its configuration and the evaluations that came with it or were made here.
 
     Raises:
-        UserError: there is nothing of a run here.
+        UserError: the path is not a run.
     """
     problems: list[str] = []
     model, named = None, None
     if is_packed(path):
-        from metarl.sharing.packed import open_packed  # slow to import, as torch comes with it
+        from metarl.sharing.packed import open_packed  # slow to import, because it imports torch
 
         model = open_packed(path)
         root, config, lines = model.path, _whole_config(model.config), []
@@ -131,12 +131,12 @@ def read(path: Path) -> Reading:
 
 
 def _own(root: Path, pattern: str) -> list[Path]:
-    """The run's files of a pattern, by name; nothing that a link brings in from elsewhere."""
+    """The run's files that match a pattern, sorted; leaves out links that lead out of the run."""
     return [path for path in sorted(root.glob(pattern)) if path.is_file() and not leads_out(root, path)]
 
 
 def _training(root: Path, config: dict[str, Any]) -> str:
-    """What kind of run it is, by its agent; where that is not known, by its evaluations."""
+    """The kind of run, by its agent or, if that is unknown, by its evaluations."""
     if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
         return AGENTS[config["agent"]].training
     protocols = [content.get("protocol") for content in _load(_own(root, "evaluation.json"), lambda content: content, [])]
@@ -152,7 +152,7 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
-    """A configuration in which all that a report uses is there."""
+    """Add to a configuration the parts that a report uses, if they are missing."""
     content = migrated(dict(content))
     for key in ("options", "settings", "packages", "machine"):
         content[key] = content[key] if isinstance(content.get(key), dict) else {}
@@ -160,7 +160,7 @@ def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
-    """Lines of metrics in order of their steps. A last line without its end is one that is being written."""
+    """Lines of metrics, sorted by step. An incomplete last line is being written, and is no problem."""
     files = _own(root, "metrics.jsonl")
     if not files:
         problems.append("metrics.jsonl is missing: there are no learning curves.")
@@ -179,7 +179,7 @@ def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
 
 
 def _load(paths: list[Path], check: Callable[[dict[str, Any]], Any], problems: list[str]) -> list[Any]:
-    """The JSON objects in those of the files that exist and pass the check."""
+    """The checked JSON objects of the files that exist; notes damaged files in `problems`."""
     contents = []
     for path in paths:
         try:
@@ -192,7 +192,7 @@ def _load(paths: list[Path], check: Callable[[dict[str, Any]], Any], problems: l
 
 
 class _Files(NamedTuple):
-    """Where a kind of run has its evaluations, their check, and what its steps are."""
+    """For a kind of run: the pattern of its evaluations' files, their checker, and the unit of its steps."""
 
     evaluations: str
     whole: Callable[[dict[str, Any]], Any]
@@ -206,7 +206,7 @@ _FILES = {
 
 
 def _locked(path: Path) -> bool:
-    """Whether a process that trains holds the run's lock."""
+    """Whether a training process holds the run's lock."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

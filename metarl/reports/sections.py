@@ -1,4 +1,4 @@
-"""What a page is made of: a section a run, and comparisons of runs."""
+"""The data that a page shows: one section per run, and comparisons of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from metarl.reports.tables import Table
 
 
 class Tile(NamedTuple):
-    """A number large enough to be read first."""
+    """A headline number, shown large."""
 
     value: str
     label: str
@@ -18,7 +18,7 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """A video: embedded as `data`, or named only."""
+    """A video, embedded as `data`, or linked to by `address`."""
 
     name: str
     address: str
@@ -26,13 +26,13 @@ class Video:
 
     @property
     def moving_picture(self) -> bool:
-        """Whether it is a GIF, which pages show as they show pictures."""
+        """Whether it is a GIF, which the page shows as a picture."""
         return self.data.startswith("data:image/")
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Meta-World's figure beside that of all goals alike."""
+    """Meta-World's figure next to that of `all-goals`."""
 
     stock: str
     ours: str
@@ -42,7 +42,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures and tables under a heading, with a sentence where they need one."""
+    """Pictures and tables under a heading, with an optional note."""
 
     heading: str
     pictures: Sequence[Picture] = ()
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of a run."""
+    """The page's section about a run."""
 
     anchor: str
     run: Reading
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows of runs that can be compared, or why some cannot."""
+    """The page's comparison of runs, or the reasons why some cannot be compared."""
 
     title: str
     sentences: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What reports say of the evaluations of all kinds of runs: tiles and sentences, computed from a measure's figures."""
+"""Writes the tiles and sentences that reports of all kinds of runs share, from the figures of a measure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from metarl.reports.sections import Tile
 
 
 def main_side(content: Content) -> str:
-    """The side that the verdict is about: what was held out where there is something."""
+    """The side that the verdict is about: the held-out one if it was evaluated."""
     return next(side for side in ("test", "validation", "train") if side in content["sides"])
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an evaluation says by one measure.
+    """An evaluation's figures by one measure.
 
     Attributes:
         measure: the measure.
-        unit: what intervals are over: goal or episode.
+        unit: the unit that intervals are over: goal or episode.
         side: the side that the verdict is about.
         names: the sides in words.
-        curves: a row for each amount of experience, by side.
+        curves: by side, a row for each amount of experience.
         gain: all experience minus none on the main side, paired by unit.
     """
 
@@ -46,11 +46,11 @@ class Facts:
         return self.curves[self.side][-1]
 
     def tile(self, row: Row, label: str) -> Tile:
-        """A figure; its interval stands under it."""
+        """A tile of a figure, with its interval below."""
         return Tile(self.measure.alone(row[0]), f"{label}. {self._ends(self.measure.show(row))}")
 
     def tiles(self, after: str, before: str, gained: str) -> list[Tile]:
-        """The figures after and before adapting, and the gain, with these labels."""
+        """Tiles of the figures after and before adapting, and of the gain, with these labels."""
         gain = Tile(
             self.measure.show_change((self.gain[0], None, None)),
             f"{gained}, {self.unit} by {self.unit}. {self._ends(self.measure.show_change(self.gain))}",
@@ -58,14 +58,14 @@ class Facts:
         return [self.tile(self.after, after), self.tile(self.before, before), gain]
 
     def _ends(self, shown: str) -> str:
-        """The interval of a number that is written with its interval in brackets."""
+        """Extract the interval from a number that is formatted with its interval in brackets."""
         both = shown.partition("[")[2].removesuffix("]")
         if not both:
             return f"A single {self.unit}: no interval."
         return "95 % interval {} to {}.".format(*both.split(",\N{NO-BREAK SPACE}"))
 
     def gained(self) -> str:
-        """Whether adapting helped."""
+        """The sentence on whether adapting helped."""
         gain, name = Interval(*self.gain), self.measure.name
         if gain.sign is None:
             return (
@@ -80,10 +80,10 @@ class Facts:
         return recovered(self.curves["train"][at], self.curves["test"][at])
 
     def gaps(self, verb: str) -> list[str]:
-        """The sentence on the gap between what was trained on and what was held out, where both were evaluated.
+        """The sentence on the generalisation gap, if both train and held-out sides were evaluated.
 
         Args:
-            verb: joins the agent to its figure.
+            verb: the verb between the agent and its figure.
         """
         if self.side != "test" or "train" not in self.curves:
             return []
@@ -97,7 +97,7 @@ _GAINED = {1: "Adapting helps", -1: "Adapting makes it WORSE", 0: "Adapting make
 
 
 def looked_at(run: Reading, measures: Sequence[Measure], what: str) -> list[str]:
-    """The warning that the test goals or classes served for choices during training."""
+    """The warning that test goals or classes were evaluated during training."""
     options = run.config["options"]
     tested = any(f"test_{measure.key}" in line for line in run.lines for measure in measures)
     if not tested and not (options.get("evaluate_on") == "test" and options.get("evaluate_every")):

@@ -1,4 +1,4 @@
-"""Tables of a report: one content for the page, for CSV (full precision) and for Markdown."""
+"""Tables of a report, written from one content to the page, to CSV (full precision) and to Markdown."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ class Table:
     """A table.
 
     Attributes:
-        name: of its files.
-        caption: what it shows.
+        name: the name of its files.
+        caption: its caption.
         columns: title and kind of each: text, or a kind of interval, see `FORMS`.
-        rows: cells; an interval is (mean, low, high), and None an empty cell.
+        rows: cells; an interval is (mean, low, high), and None is an empty cell.
         links: addresses of the rows' first cells; () for none.
-        folded: whether the page shows it only to those who ask.
+        folded: whether the page shows it collapsed.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Table:
 
     @property
     def shown(self) -> list[list[str]]:
-        """Cells as they are read."""
+        """The cells as formatted text."""
         return [["" if x is None else FORMS[kind](x) for x, (_, kind) in zip(row, self.columns)] for row in self.rows]
 
     def csv(self) -> str:
-        """Comma-separated values; each interval is three columns."""
+        """The table as CSV; each interval takes three columns."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         heads = [[title] if kind == "text" else [title, f"{title} low", f"{title} high"] for title, kind in self.columns]
@@ -46,7 +46,7 @@ class Table:
         return file.getvalue()
 
     def markdown(self) -> str:
-        """A Markdown table; what would be markup in a cell is escaped."""
+        """The table as Markdown; markup characters in cells are escaped."""
         lines = [[title for title, _ in self.columns], ["---" if k == "text" else "---:" for _, k in self.columns], *self.shown]
         text = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
         return f"{_escaped(self.caption)}\n\n{text}\n"

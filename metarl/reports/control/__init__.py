@@ -1,1 +1,1 @@
-"""What a report shows of agents that act."""
+"""The parts of a report about acting agents."""

@@ -1,4 +1,4 @@
-"""The comparison of runs of robots: curves, profiles over tasks, learning curves and tables, with seeds together."""
+"""Compares runs of acting agents: adaptation curves, profiles over tasks, learning curves and tables, grouped by agent."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +22,7 @@ from metarl.system.printable import legend
 
 
 def reasons(sections: Sequence[Section]) -> list[str]:
-    """Why these are not to be compared; [] where they can be."""
+    """Reasons why these runs cannot be compared; [] if they can."""
     contents = evaluations(sections, CONTROL)
     sides = [main_side(content) for content in contents]
     other = different_sides(contents, [SIDES[side] for side in sides])
@@ -30,7 +30,7 @@ def reasons(sections: Sequence[Section]) -> list[str]:
 
 
 def compared(sections: Sequence[Section], title: str) -> Comparison:
-    """The comparison of these runs."""
+    """Make the comparison of these runs."""
     contents = evaluations(sections, CONTROL)
     runs = Grouped(sections, contents, ByGoal(main_side(contents[0])))
     where = SIDES[runs.how.side]
@@ -86,7 +86,7 @@ def _runs(runs: Grouped) -> Table:
 
 
 def _profiles(runs: Grouped) -> list[Picture]:
-    """Performance profiles, where there are several tasks: the share of runs and tasks above each success rate."""
+    """Draw performance profiles (the share of runs and tasks above each success rate), if there are several tasks."""
     if runs.measure != SUCCESS:
         return []
     scores = {label: runs.how.scores(some, SUCCESS) for label, some in runs.groups.items()}
@@ -107,7 +107,7 @@ def _profiles(runs: Grouped) -> list[Picture]:
 
 
 def _learning(runs: Grouped) -> list[Picture]:
-    """Each run's last episode over training, coloured by group."""
+    """Draw the last episode of each run over training, coloured by group."""
     looks = {id(content): look for look, some in zip(colored(list(runs.groups)), runs.groups.values()) for content in some}
     head = runs.measure
     key = f"{head.key}_last_episode"

@@ -1,4 +1,4 @@
-"""The figures of one run: how it learned, how it adapts, task by task, and where in the workspace its goals lie."""
+"""Draws the figures of one run of an acting agent: learning, adaptation, success by task and maps of goals."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ _MOST_MAPS = 12
 
 
 def learning(run: Reading) -> list[Picture]:
-    """Success and return over training: the first and the last episode of the trials, and evaluations on the way."""
+    """Draw success and return over training: first and last episode of the trials, and evaluations during training."""
     drawn = []
     for measure in _MEASURES:
         kinds = [
@@ -49,7 +49,7 @@ def learning(run: Reading) -> list[Picture]:
 
 
 def adaptation(content: ControlEvaluation) -> list[Picture]:
-    """Success and return against experience, for each side."""
+    """Draw success and return against experience, for each side."""
     drawn = []
     for measure in _MEASURES:
         if measure.key not in [one.key for one in measured(content)]:
@@ -60,7 +60,7 @@ def adaptation(content: ControlEvaluation) -> list[Picture]:
             for side, figures in content["sides"].items():
                 for mode, measures in figures["by_episode"].items():
                     if mode != MODE and side != main_side(content):
-                        continue  # mean actions of one side are enough to look at
+                        continue  # mean actions of one side are enough
                     rows, color = measures[measure.key], COLORS[side]
                     if mode == MODE:
                         band(axis, rows, SIDES[side], color)
@@ -87,7 +87,7 @@ def adaptation(content: ControlEvaluation) -> list[Picture]:
 
 
 def by_task(content: ControlEvaluation, side: str) -> list[Picture]:
-    """Bars: each task's success before and after adapting; nothing where there is only one task, or no success told."""
+    """Draw bars of success per task before and after adapting; [] for a single task or if success is not reported."""
     tasks = content["sides"][side]["by_task"]
     if not tasks or headline(content) != SUCCESS:
         return []
@@ -128,10 +128,10 @@ _STATES = (
 
 
 def goal_map(content: ControlEvaluation, side: str) -> list[Picture]:
-    """Where the goals lie, and which are solved before and after adapting; one task from above and from the front.
+    """Map the goals and which are solved before and after adapting; a single task is seen from above and from the front.
 
-    Tasks whose parameters are no points in space have no map. Where environments tell no success, goals have the colour of
-    their return instead; environments of one's own say with `axes` that parameters are coordinates.
+    Tasks whose parameters are not points in space have no map. If the environments report no success, the colour shows the
+    return instead. The user's own environments declare with `axes` that their parameters are coordinates.
     """
     figures, places = content["sides"][side], {}
     own = ".py:" in content["suite"]
@@ -174,7 +174,7 @@ def goal_map(content: ControlEvaluation, side: str) -> list[Picture]:
 
 
 class _Panel(NamedTuple):
-    """One pair of axes of a map: its title, which coordinate goes up, points (n, axes), their states, and the axes' names."""
+    """One pair of axes of a map: title, index of the vertical coordinate, points (n, axes), their states, axis names."""
 
     title: str
     up: int
@@ -212,12 +212,12 @@ def _label(axis: Any, axes: Sequence[str], up: int) -> None:
     axis.set_xlabel(axes[0], labelpad=1)
     axis.set_ylabel(axes[up])
     axis.margins(0.1)
-    if {name[:1] for name in axes} <= set("xyz"):  # a place, and not mass and friction
+    if {name[:1] for name in axes} <= set("xyz"):  # a position, not e.g. mass and friction
         axis.set_aspect("equal", adjustable="datalim")
 
 
 def _map_of_returns(content: ControlEvaluation, side: str, axes: Sequence[str]) -> list[Picture]:
-    """The goals coloured by return, in the first and in the last episode, on one scale."""
+    """Map the goals coloured by return, in the first and the last episode, on one colour scale."""
     figures = content["sides"][side]
     points = _points([params for _, params in figures["goals"]], len(axes))
     if points is None:
@@ -243,16 +243,16 @@ def _map_of_returns(content: ControlEvaluation, side: str, axes: Sequence[str]) 
 
 
 def _axes(figures: Side) -> Sequence[str] | None:
-    """The names of the coordinates that parameters are, as the file says."""
+    """The names of the goals' coordinates as the file gives them, or None."""
     axes = figures.get("axes")
     whole = isinstance(axes, list) and len(axes) in (2, 3) and all(isinstance(name, str) and name for name in axes)
     return [printable(str(name)) for name in axes or ()] if whole else None
 
 
 def _points(params: list[Any], entries: int | None = None) -> np.ndarray | None:
-    """The goals' positions: parameters of so many entries, (n, entries); None: Meta-World's, (n, 3) in centimetres.
+    """The goals' positions (n, entries), or None; without `entries`, Meta-World's positions (n, 3) in centimetres.
 
-    Of the two points of a task of Meta-World's (object and goal) it is the one that varies more.
+    Of a Meta-World task's two points (object and goal), the goal counts unless only the object varies horizontally.
     """
     try:
         values = np.array(params, dtype=float)

@@ -1,4 +1,4 @@
-"""What a report shows of a run of robots."""
+"""Builds the report section of a run of an acting agent."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ _PROTOCOL = (
 
 
 def section(anchor: str, run: Reading) -> Section:
-    """All that is shown of a run of robots."""
+    """Make the section of a run; without an evaluation it has fewer parts."""
     content: ControlEvaluation | None = run.evaluation
     pictures = {"How it learned": figures.learning(run)}
     beside: list[Beside] = []
@@ -71,7 +71,7 @@ def _beside(stock: StockEvaluation, content: ControlEvaluation) -> Beside:
 
 
 def _results(run: Reading) -> list[Table]:
-    """The evaluation in figures: by side, by task, by episode; and other evaluations."""
+    """Tables of the evaluation by side, by task and by episode, and of other evaluations."""
     content: ControlEvaluation | None = run.evaluation
     made: list[Table] = []
     if content:
@@ -121,7 +121,7 @@ def _results(run: Reading) -> list[Table]:
 
 
 def _columns(content: ControlEvaluation) -> list[tuple[str, str]]:
-    """What `_row` gives of an evaluation."""
+    """The columns that `_row` fills."""
     head = headline(content)
     more = [("last step after", LAST_SUCCESS.level), ("return after", RETURN.level)] if head == SUCCESS else []
     return [(f"{head.name} before", head.level), (f"{head.name} after", head.level), ("gain", head.change), *more]

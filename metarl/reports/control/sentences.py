@@ -1,4 +1,4 @@
-"""The sentences of a report: what an evaluation says in words, computed from its numbers, and what to be wary of."""
+"""Writes the tiles, sentences and warnings of a report on an acting agent, from the numbers of its evaluation."""
 
 from metarl.agents import adaptation_step
 from metarl.evaluation.control_schema import ControlEvaluation
@@ -12,12 +12,12 @@ from metarl.system.counts import plural
 
 
 def goals(content: ControlEvaluation, side: str) -> str:
-    """50 held-out goals"""
+    """Number and side of the goals, as "50 held-out goals"."""
     return plural(len(content["sides"][side]["goals"]), goal(side))
 
 
 def experience(content: ControlEvaluation) -> str:
-    """How the agent had adapted in the last episode."""
+    """The agent's experience before the last episode, in words."""
     k = content["episodes"] - 1
     if not k:
         return "Without any experience"
@@ -32,7 +32,7 @@ def experience(content: ControlEvaluation) -> str:
 
 
 def facts(content: ControlEvaluation, measure: Measure) -> Facts:
-    """What the evaluation says by a measure, with sampled actions."""
+    """The evaluation's figures by a measure, with sampled actions."""
     sides, side = content["sides"], main_side(content)
     return Facts(
         measure,
@@ -45,7 +45,7 @@ def facts(content: ControlEvaluation, measure: Measure) -> Facts:
 
 
 def tiles(content: ControlEvaluation) -> list[Tile]:
-    """The headline after adaptation, before it, the gain, and of success the last step's figure."""
+    """Tiles of the main measure after and before adaptation, the gain and, for success, success at the last step."""
     head, adapted = headline(content), content["episodes"] > 1
     found = facts(content, head)
     after = f"{head.name} on {found.names[found.side]}. {experience(content)}"
@@ -58,7 +58,7 @@ def tiles(content: ControlEvaluation) -> list[Tile]:
 
 
 def sentences(content: ControlEvaluation) -> list[str]:
-    """What the evaluation says, the most important first."""
+    """Sentences on the evaluation, the most important first."""
     found = facts(content, headline(content))
     told = found.measure == SUCCESS
     said = _successes(content, found) if told else _returns(content, found)
@@ -98,7 +98,7 @@ def _successes(content: ControlEvaluation, found: Facts) -> list[str]:
 
 
 def _returns(content: ControlEvaluation, found: Facts) -> list[str]:
-    """What there is to say where the environments tell no success."""
+    """Sentences for environments that report no success."""
     n, after = found.names[found.side], found.measure.show(found.after)
     told = "The environments tell no success: returns are all there is to judge by."
     if content["episodes"] == 1:
@@ -108,7 +108,7 @@ def _returns(content: ControlEvaluation, found: Facts) -> list[str]:
 
 
 def warnings(run: Reading) -> list[str]:
-    """What a reader should know before believing the figures."""
+    """Warnings that a reader should know before trusting the figures."""
     content = run.evaluation
     said = [*run.problems, *looked_at(run, OF_GOALS, "goals")]
     if content is None:

@@ -1,1 +1,1 @@
-"""What a report shows of few-shot learners."""
+"""The parts of a report about few-shot learners."""

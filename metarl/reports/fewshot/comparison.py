@@ -1,4 +1,4 @@
-"""The comparison of few-shot learners: a plot and tables, with seeds together."""
+"""Compares runs of few-shot learners: a plot and tables, grouped by agent."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,14 +14,14 @@ from metarl.reports.tables import Table
 
 
 def reasons(sections: Sequence[Section]) -> list[str]:
-    """Why these are not to be compared; [] where they can be."""
+    """Reasons why these runs cannot be compared; [] if they can."""
     contents = evaluations(sections, FEW_SHOT)
     found = [sentence(problem) for problem in unlike(contents)]
     return found or different_sides(contents, [side_name(content, main_side(content)) for content in contents])
 
 
 def compared(sections: Sequence[Section], title: str) -> Comparison:
-    """The comparison of these runs."""
+    """Make the comparison of these runs."""
     contents = evaluations(sections, FEW_SHOT)
     one, side = contents[0], main_side(contents[0])
     most = min(content["shots"] for content in contents)

@@ -1,4 +1,4 @@
-"""The figures of a few-shot learner: what examples and gradient steps add, which classes are confused, example episodes."""
+"""Draws the figures of a few-shot learner: gains from examples and gradient steps, confusions, example episodes."""
 
 from textwrap import wrap
 from typing import Any
@@ -21,14 +21,14 @@ from metarl.system.counts import plural
 from metarl.system.printable import short
 
 RIGHT, WRONG = COLORS["test"], COLORS["blind"]
-"""Blue and orange: told apart by every eye; what is wrong has a thicker frame and a mark too."""
+"""Blue and orange, which colour-blind readers can tell apart; wrong answers also get a thicker frame and a mark."""
 _PAIRS, _BARS, _ENOUGH = 8, 20, 60
 _HEAT = LinearSegmentedColormap.from_list("confused", [to_rgba(COLORS["blind"], alpha) for alpha in (0.06, 1.0)])
-"""One colour, more or less of it: it follows the page's light or dark."""
+"""One colour in varying opacity, so that it works on light and dark pages."""
 
 
 def by_shots(content: FewShotEvaluation) -> Picture:
-    """The measure against examples of each class, for each side."""
+    """Draw the measure against examples per class, for each side."""
     measure = headline(content)
 
     def draw(figure: Figure) -> None:
@@ -52,7 +52,7 @@ def by_shots(content: FewShotEvaluation) -> Picture:
 
 
 def by_steps(content: FewShotEvaluation, steps: Steps, side: str) -> Picture:
-    """The measure against gradient steps on all shots."""
+    """Draw the measure against gradient steps on all shots."""
     measure = headline(content)
 
     def draw(figure: Figure) -> None:
@@ -70,7 +70,7 @@ def by_steps(content: FewShotEvaluation, steps: Steps, side: str) -> Picture:
 
 
 def learning(run: Reading) -> list[Picture]:
-    """The measure and the loss over training, and evaluations on the way."""
+    """Draw the measure and the loss over training, and evaluations during training."""
     drawn = []
     for key, measure in (*((measure.key, measure) for measure in OF_EPISODES), ("loss", None)):
         kinds = [
@@ -80,7 +80,8 @@ def learning(run: Reading) -> list[Picture]:
             (f"test_{key}", ("evaluated on the TEST part", COLORS["blind"], "s")),
         ]
         found = [(line, xy) for name, line in kinds if (xy := shared.series(run.lines, name)).size]
-        if not found or (measure is None and any(ERROR.key in line for line in run.lines)):  # of regression they are one
+        # in regression the loss is the error
+        if not found or (measure is None and any(ERROR.key in line for line in run.lines)):
             continue
         title, over = measure.title if measure else "Loss", plural(run.step, "update")
         caption, show = f"{title} over training", "{:.3g}".format
@@ -89,7 +90,7 @@ def learning(run: Reading) -> list[Picture]:
 
 
 def matrix(answers: dict[str, Any]) -> list[Picture]:
-    """A square for each class (or group of classes) and what it may be taken for: how often it is, where it could be."""
+    """Draw the confusion matrix of classes or groups: how often a class is taken for another, if both are choices."""
     found = answers["matrix"]
     names = found["names"]
     counts, asked = (np.array(found[key], dtype=float) for key in ("counts", "asked"))
@@ -142,7 +143,7 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
 
 
 def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture:
-    """Bars: accuracy of the hardest of so many classes or groups."""
+    """Draw bars with the accuracy of the hardest of `total` classes or groups."""
     rows = rows[:_BARS]
     some = f"; the {len(rows)} hardest of {total:,}" if len(rows) < total else ""
     height = 0.9 + 0.24 * len(rows)
@@ -158,7 +159,7 @@ def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture
 
 
 def pairs(answers: dict[str, Any]) -> list[Picture]:
-    """The most frequent confusions with an example of each class, where examples are images."""
+    """Draw the most frequent confusions with an example of each class, if examples are images."""
     seen, rows = answers["seen"], []
     if not isinstance(seen["items"], dict):
         return []
@@ -186,7 +187,7 @@ def pairs(answers: dict[str, Any]) -> list[Picture]:
 
 
 def episode(number: int, example: dict[str, Any]) -> Picture:
-    """An example episode of images: a row a class, its support, and some queries with the answers."""
+    """Draw an example episode of images: per class, a row with its support and some queries with answers."""
     images, size = tiles(example["items"]), example["items"]["size"]
     rows = list(zip(example["classes"], example["support"], example["query"]))
     most, asked = (max((len(row[i]) for row in rows), default=0) for i in (1, 2))
@@ -232,7 +233,7 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
 
 
 class _Canvas:
-    """Pictures and text at places in pixels of the examples, from the upper left; images are one, so that it is drawn fast."""
+    """Places images and text at pixel coordinates from the upper left; merges all images into one, which draws fast."""
 
     def __init__(self, figure: Figure, width: float, height: float, size: int) -> None:
         self.axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
@@ -259,7 +260,7 @@ class _Canvas:
 
 
 def curves(number: int, example: dict[str, Any], measure: Measure) -> Picture:
-    """A task of regression: the true curve, its support, and the answers before and after adapting, or after each step."""
+    """Draw a regression task: true curve, support, and predictions before and after adapting, or after each step."""
     x, steps = np.array(example["x"], float), example["steps"]
     lines = np.array(example["curves"], float)
     labels = ["before", "after"] if steps is None else [_after(n) for n in steps]

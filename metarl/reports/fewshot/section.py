@@ -1,4 +1,4 @@
-"""What a report shows of a run of a few-shot learner."""
+"""Builds the report section of a run of a few-shot learner."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ from metarl.system.counts import plural
 
 _PROTOCOL = ("protocol", "checkpoint", "suite", "split", "ways", "shots", "queries", "episodes", "seed", "device", "git_commit")
 _TEXTS = 3
-"""Queries of each class that are shown, where examples are texts."""
+"""Queries shown per class if the examples are texts."""
 
 
 def section(anchor: str, run: Reading) -> Section:
-    """All that is shown of a few-shot learner's run."""
+    """Make the section of a run; without an evaluation it has fewer parts."""
     content: FewShotEvaluation | None = run.evaluation
     parts = _parts(content) if content else []
     learned = figures.learning(run)
@@ -93,7 +93,7 @@ def _examples(examples: list[dict[str, Any]]) -> Part:
 
 
 def _texts(number: int, example: dict[str, Any]) -> list[Table]:
-    """An episode of texts: what was learned from, and what was answered."""
+    """Tables of an episode of texts: its support, and the answers to some queries."""
     items, names = example["items"], example["classes"]
     support = [[names[i], " · ".join(items[j] for j in some)] for i, some in enumerate(example["support"])]
     answered = [
@@ -116,7 +116,7 @@ def _texts(number: int, example: dict[str, Any]) -> list[Table]:
 
 
 def _results(run: Reading) -> list[Table]:
-    """The evaluation in figures: by shots, by steps, by class; and other evaluations."""
+    """Tables of the evaluation by shots, by steps and by class, and of other evaluations."""
     content: FewShotEvaluation | None = run.evaluation
     made: list[Table] = []
     if content:

@@ -1,4 +1,4 @@
-"""The sentences of a report on a few-shot learner, computed from the numbers of its evaluation."""
+"""Writes the tiles, sentences and warnings of a report on a few-shot learner, from the numbers of its evaluation."""
 
 import numpy as np
 
@@ -17,18 +17,18 @@ _SIDES = {"train": "training", "validation": "validation", "test": "held-out"}
 
 
 def side_name(content: Content, side: str) -> str:
-    """held-out classes, training tasks"""
+    """The side in words, such as "held-out classes" or "training tasks"."""
     return f"{_SIDES[side]} {'classes' if content['measure'] == 'accuracy' else 'tasks'}"
 
 
 def experience(content: Content, shots: int | None = None) -> str:
-    """5 examples of each class"""
+    """The number of shots in words, such as "5 examples of each class" or "5 points"."""
     shots = content["shots"] if shots is None else shots
     return f"{plural(shots, 'example')} of each class" if content["measure"] == "accuracy" else plural(shots, "point")
 
 
 def facts(content: FewShotEvaluation) -> Facts:
-    """What the evaluation says by its measure."""
+    """The evaluation's figures by its measure."""
     sides, side = content["sides"], main_side(content)
     figures = np.array(sides[side]["figures"], float)
     return Facts(
@@ -42,7 +42,7 @@ def facts(content: FewShotEvaluation) -> Facts:
 
 
 def tiles(content: FewShotEvaluation) -> list[Tile]:
-    """The measure with all shots, without any, the change, and on training classes."""
+    """Tiles of the measure with all shots and without any, the change, and the measure on training classes."""
     found = facts(content)
     ways = f", {content['ways']} at a time" if found.measure == ACCURACY else ""
     after = f"{found.measure.name} on {found.names[found.side]}{ways}, from {experience(content)}"
@@ -53,7 +53,7 @@ def tiles(content: FewShotEvaluation) -> list[Tile]:
 
 
 def sentences(content: FewShotEvaluation) -> list[str]:
-    """What the evaluation says in words."""
+    """Sentences on the evaluation."""
     found = facts(content)
     measure, where = found.measure, found.names[found.side]
     after, before = measure.show(found.after), measure.show(found.before)
@@ -90,7 +90,7 @@ def sentences(content: FewShotEvaluation) -> list[str]:
 
 
 def _steps(steps: Steps, measure: Measure) -> str:
-    """Whether more gradient steps than the learner takes would help."""
+    """The sentence on whether more gradient steps than the learner takes would help."""
     taken, last = steps["taken"], max(steps["steps"])
     here = steps["steps"].index(taken)
     said = f"It adapts by {plural(taken, 'gradient step')}: {measure.show(steps['measured'][here])}"
@@ -102,7 +102,7 @@ def _steps(steps: Steps, measure: Measure) -> str:
 
 
 def warnings(run: Reading) -> list[str]:
-    """What a reader should know before believing the figures."""
+    """Warnings that a reader should know before trusting the figures."""
     content = run.evaluation
     said = [*run.problems, *looked_at(run, OF_EPISODES, "classes")]
     if content is None:
