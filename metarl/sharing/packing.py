@@ -122,7 +122,3 @@ def _moved(value: Any, place: str, name: str) -> Any:
         return value if value and isinstance(value[0], float) else [_moved(inner, place, name) for inner in value]
     path = place.partition(":")[2]
     return value.replace(place, name).replace(path, Path(path).name) if isinstance(value, str) and place != name else value
-
-
-def _seed(run: Run) -> int:
-    return run.config["options"]["seed"]
