@@ -38,7 +38,13 @@ class Checkpoint(NamedTuple):
         return hashlib.sha256(save_tensors(split(self.state)[0])).hexdigest()
 
 
-def _read(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        UserError: another version made it.
+        OSError, ValueError, KeyError, TypeError: it is damaged.
+    """
     note = json.loads((folder / "checkpoint.json").read_text())
     content = (folder / "agent.safetensors").read_bytes()
     if note["format"] != FORMAT:
@@ -50,7 +56,8 @@ def _read(folder: Path) -> Checkpoint:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a checkpoint could not be read, in words."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
     return "checkpoint.json is not what was written" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)

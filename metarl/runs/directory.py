@@ -22,8 +22,8 @@ from safetensors.torch import save as save_tensors
 
 import metarl
 from metarl.errors import UserError
-from metarl.runs.checkpoints import FORMAT, Checkpoint, _read, _reason, split
-from metarl.runs.provenance import _provenance
+from metarl.runs.checkpoints import FORMAT, Checkpoint, read_checkpoint, reason, split
+from metarl.runs.provenance import provenance
 from metarl.system.confinement import check_own
 from metarl.system.console import say
 from metarl.system.file_names import file_name
@@ -58,7 +58,7 @@ class Run:
         Raises:
             UserError: the directory exists or cannot be written.
         """
-        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **_provenance()})
+        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **provenance()})
         run.lock()
         run.write_config()
         return run
@@ -97,7 +97,7 @@ class Run:
         try:
             self._chart(line)
         except Exception as error:  # the writer's thread passes on any error
-            without(f"nothing more is written for TensorBoard ({_reason(error)}): {self.path}/metrics.jsonl has it all")
+            without(f"nothing more is written for TensorBoard ({reason(error)}): {self.path}/metrics.jsonl has it all")
 
     def _chart(self, line: dict[str, Any]) -> None:
         if self._writer is None:
@@ -187,11 +187,11 @@ class Run:
         problems: list[str] = []
         for folder in [path] if path else reversed(self.checkpoints()):
             try:
-                return _read(folder), problems
+                return read_checkpoint(folder), problems
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if isinstance(error, UserError):
                     raise
-                problems.append(f"checkpoint {folder} is damaged ({_reason(error)})")
+                problems.append(f"checkpoint {folder} is damaged ({reason(error)})")
         if path or problems:
             raise UserError("; ".join(problems) + ("" if path else "; there is no whole one"))
         raise UserError(f"{self.path} has no checkpoint")

@@ -13,7 +13,8 @@ from metarl.system.machine import processor, usable_cores, versions
 PACKAGES = ("torch", "metaworld", "mujoco", "gymnasium", "numpy", "numba", "stable-baselines3")
 
 
-def _provenance() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
+    """The machine, the packages and the commit, as config.json records them."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "machine": {"processor": processor(), "usable_cores": usable_cores(), "gpu": gpu},
