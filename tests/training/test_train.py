@@ -169,8 +169,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_what_is_needed_to_look_into
         now.append(iteration)
         return update(self, batches, iteration)
 
-    def poisoned(self, rollout):
-        advantage, explained = original(self, rollout)
+    def poisoned(self, rollout, x):
+        advantage, explained = original(self, rollout, x)
         return advantage * (float("nan") if now[-1] == 1 else 1.0), explained
 
     monkeypatch.setattr(RL2, "update", noted)
