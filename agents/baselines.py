@@ -93,7 +93,7 @@ class Random(_Fixed):
         if isinstance(action_space, gymnasium.spaces.Box):
             low, high, width = box_bounds(action_space)
             if not np.isfinite(width).all():
-                raise UserError(f"random actions are drawn evenly between bounds, and {action_space} has not two everywhere")
+                raise UserError(f"random actions need two bounds for each entry, which {action_space} lacks")
             self.bounds = low, high
 
     def predict(self, state: State, query: PolicyInput) -> tuple[Uniform | Categorical, State]:
@@ -136,7 +136,7 @@ class Scripted(_Fixed):
 
 def _refuse_own(env: "MetaVectorEnv") -> None:
     if env.distribution.make is not None:
-        raise UserError("the scripted expert knows Meta-World's tasks only")
+        raise UserError("the scripted expert only knows Meta-World's tasks")
 
 
 @lru_cache

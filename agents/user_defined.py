@@ -43,7 +43,7 @@ _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
 def own_entry(file: UserFile) -> AgentEntry:
     """The agent's entry, as `metarl.agents.AGENTS` would hold it."""
     agent, _ = own_agent(file)
-    help_of = (inspect.getdoc(agent) or "an agent of your own").splitlines()[0].rstrip(".")
+    help_of = (inspect.getdoc(agent) or "your own agent").splitlines()[0].rstrip(".")
     return AgentEntry(str(file.path), agent.__name__, help_of, TRAININGS[getattr(agent, "training", "robots")])
 
 
@@ -64,7 +64,7 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
     if missing:
         raise UserError(f"{label} lacks {', '.join(missing)}: see metarl.learner.Agent")
     if not issubclass(agent, Agent):
-        raise UserError(f"{label} must be a subclass of metarl.learner.Agent, which gives it the rest of the verbs")
+        raise UserError(f"{label} must be a subclass of metarl.learner.Agent, which provides the other methods")
     for verb, form in VERBS.items():
         function = inspect.getattr_static(agent, verb)
         given = [None] * (form.count(",") + (not form.endswith("()")) + inspect.isfunction(function))  # and self
@@ -73,7 +73,7 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
         except ValueError:  # Python cannot read the signature
             pass
         except TypeError as error:
-            raise UserError(f"{label}: it is called as {form}: {error}") from None
+            raise UserError(f"{label}: it must be callable as {form}: {error}") from None
     training = getattr(agent, "training", "robots")
     if training not in TRAININGS:
         raise UserError(f"{label}: training must be {' or '.join(map(repr, TRAININGS))}, not {training!r}")
@@ -81,7 +81,7 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
     if presets is None:
         presets = {"default": _default(label, agent)}
     if not isinstance(presets, dict) or "default" not in presets or not all(isinstance(p, Preset) for p in presets.values()):
-        raise UserError(f'{label}: PRESETS is a dict of metarl.agents.Preset, one of them called "default"')
+        raise UserError(f'{label}: PRESETS must be a dict of metarl.agents.Preset, one of them called "default"')
     for preset in presets.values():
         _check_settings(label, preset)
     form, positional, keywords = _CALLS[training]
@@ -101,7 +101,7 @@ def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
             if not isinstance(answer, tuple) or len(answer) != 2:
                 raise UserError(f"{label}: predict must return a prediction and the state, not {type(answer).__name__}")
             if acts and not all(hasattr(type(answer[0]), name) for name in _DISTRIBUTION):
-                what = f"one of metarl.nn.policies, or what has {', '.join(_DISTRIBUTION)}"
+                what = f"one of metarl.nn.policies, or an object with {', '.join(_DISTRIBUTION)}"
                 raise UserError(f"{label}: predict must give a distribution ({what}), not {type(answer[0]).__name__}")
             return answer
 
@@ -141,9 +141,7 @@ def _check_state(what: str, state: Any) -> None:
         try:
             json.dumps(state)
         except (TypeError, ValueError):
-            raise UserError(
-                f"{what} must hold tensors and what JSON can hold, in nested dicts, not {type(state).__name__}"
-            ) from None
+            raise UserError(f"{what} must hold tensors and JSON values, in nested dicts, not {type(state).__name__}") from None
 
 
 def _lacks(agent: type, verb: str) -> bool:
@@ -165,8 +163,8 @@ def _default(label: str, agent: Any) -> Preset:
 
 def _check_settings(label: str, preset: Preset) -> None:
     if not is_dataclass(preset.settings) or isinstance(preset.settings, type):
-        raise UserError(f"{label}: settings are an object of a dataclass, not {type(preset.settings).__name__}")
+        raise UserError(f"{label}: settings must be an instance of a dataclass, not {type(preset.settings).__name__}")
     try:
         json.dumps(asdict(preset.settings))
     except TypeError as error:
-        raise UserError(f"{label}: settings are numbers, strings, None and tuples of them: {error}") from None
+        raise UserError(f"{label}: settings must be numbers, strings, None or tuples of them: {error}") from None

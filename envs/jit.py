@@ -45,7 +45,9 @@ def cache_folder() -> Path | None:
 
 def _not_kept(reason: object) -> None:
     where = cache.directory("compiled")
-    cache.without(f"compiled code is not kept, every start compiles again: {where} (METARL_CACHE) cannot be written: {reason}")
+    cache.without(
+        f"compiled code is not cached, every start compiles again: {where} (METARL_CACHE) cannot be written: {reason}"
+    )
 
 
 @contextlib.contextmanager

@@ -140,7 +140,7 @@ class SB3VecEnv(VecEnv):
         elif sorted(chosen) == list(range(self.num_envs)):
             setattr(self.env, attr_name, value)
         else:
-            raise UserError(f"all slots share {attr_name}: it can be set for all of them only")
+            raise UserError(f"all slots share {attr_name}: it can only be set for all of them")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list[Any]:
         """Call a method of each of these slots: `set_task`, `render`, or one of the whole `MetaVectorEnv`."""

@@ -21,7 +21,7 @@ SUITES = {
     "mt10": "10 tasks, goal visible, nothing held out",
     "mt25": "25 tasks, goal visible, nothing held out",
     "mt50": "all 50 tasks, goal visible, nothing held out",
-    "custom:train=A,B;test=C": "your own lists of tasks, goal hidden; ;overlap=yes where both may share a task",
+    "custom:train=A,B;test=C": "your own lists of tasks, goal hidden; ;overlap=yes if both may share a task",
 }
 
 
@@ -129,7 +129,7 @@ class Suite:
         else:
             fresh = [task for task in (self.again(seed).train.tasks if self.again else ()) if task not in used]
             if not fresh:
-                raise UserError(f"{self.name} has no tasks of another seed to validate on: --evaluate-on test is left")
+                raise UserError(f"{self.name} has no tasks of another seed to validate on: use --evaluate-on test")
         return replace(self.train, tasks=tuple(some_of(fresh, goals)))
 
 
@@ -186,7 +186,7 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
         train, test = benchmark(kind)
 
     if task_id and not set(test) <= set(train):
-        raise UserError(f"{name} holds out tasks that an agent never saw: their task ids would say nothing to it")
+        raise UserError(f"{name} holds out tasks that the agent never sees: their task ids would mean nothing to it")
 
     def drawn(names: tuple[str, ...], seed: int) -> TaskDistribution:
         tasks = tuple(Task(task, tuple(params)) for task, params in draw_goals(names, goals, seed))
@@ -205,7 +205,7 @@ def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for part in text.split(";"):
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in ("train", "test", "overlap") or key.strip() in given:
-            raise UserError(f"a custom suite is written {form} (and ;overlap=yes where both may share a task), not {text!r}")
+            raise UserError(f"a custom suite is written {form} (and ;overlap=yes if both may share a task), not {text!r}")
         given[key.strip()] = value.strip()
     if given.get("overlap", "no") not in ("yes", "no"):
         raise UserError(f"overlap must be yes or no, not {given['overlap']!r}")
@@ -218,9 +218,9 @@ def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             if name not in TASKS:
                 raise unknown("task", name, TASKS)
         if len(set(names)) < len(names):
-            raise UserError(f"the {side} tasks name one twice: {', '.join(names)}")
+            raise UserError(f"the {side} tasks include one twice: {', '.join(names)}")
         lists.append(names)
     shared = sorted(set(lists[0]) & set(lists[1]))
     if shared and given.get("overlap") != "yes":
-        raise UserError(f"{', '.join(shared)} would be trained on and held out too; if you mean that, add ;overlap=yes")
+        raise UserError(f"{', '.join(shared)} would be both trained on and held out; if you mean that, add ;overlap=yes")
     return lists[0], lists[1]

@@ -42,7 +42,7 @@ def own_suite(file: UserFile, seed: int = 1, goals: int = 50) -> Suite:
         both = set(sides["train"].tasks) & set(sides["test"].tasks if "test" in sides else ())
         if both:
             raise UserError(
-                f"{file.label}: {len(both)} tasks are both trained on and held out. Where nothing is held out, test is None"
+                f"{file.label}: {len(both)} tasks are both trained on and held out. If nothing is held out, set test to None"
             )
         max_episode_steps, train = made.max_episode_steps, sides["train"]
         tried = {side: _tried(file.label, tasks) for side, tasks in sides.items() if _is_new(tasks, train)}
@@ -65,19 +65,21 @@ def _given(file: UserFile, seed: int, goals: int) -> Suite:
         wanted = {key: value for key, value in {"seed": seed, "goals": goals}.items() if key in parameters}
         others = [p.name for p in parameters.values() if p.name not in wanted and p.default is p.empty and p.kind < 2]
         if others or (inspect.isclass(made) and not issubclass(made, Suite)):
-            what = f"it asks for {', '.join(others)}" if others else "it is a class"
-            raise UserError(f"{file.label} must be a suite, or a function of nothing, seed or goals that gives one: {what}")
+            what = f"it takes {', '.join(others)}" if others else "it is a class"
+            raise UserError(
+                f"{file.label} must be a suite, or a function that takes at most seed and goals and returns one: {what}"
+            )
         made = made(**wanted)
     if isinstance(made, TaskDistribution):
         made = Suite(file.label, seed, made, None)
     if not isinstance(made, Suite):
-        raise UserError(f"{file.label} is {type(made).__name__}, not a metarl.envs.Suite or a function that gives one")
+        raise UserError(f"{file.label} is {type(made).__name__}, not a metarl.envs.Suite or a function that returns one")
     for side, tasks in (("train", made.train), ("test", made.test)):
         if not isinstance(tasks, TaskDistribution) and (side == "train" or tasks is not None):
             raise UserError(f"{file.label}: the suite's {side} is {type(tasks).__name__}, not a metarl.envs.TaskDistribution")
     if made.max_episode_steps is not None and (type(made.max_episode_steps) is not int or made.max_episode_steps < 1):
         wrong = made.max_episode_steps
-        raise UserError(f"{file.label}: the suite's max_episode_steps is a whole number from 1 on, not {wrong!r}")
+        raise UserError(f"{file.label}: the suite's max_episode_steps must be a whole number of at least 1, not {wrong!r}")
     return made
 
 
@@ -85,7 +87,7 @@ def _checked(label: str, tasks: TaskDistribution) -> TaskDistribution:
     """Convert the tasks' parameters to plain Python numbers, which files can store, and check them."""
     plain = tuple(Task(str(task.name), _plain(label, task.params)) for task in tasks.tasks)
     if len(set(plain)) < len(plain):
-        raise UserError(f"{label}: {len(plain) - len(set(plain))} of {len(plain)} tasks are there more than once")
+        raise UserError(f"{label}: {len(plain) - len(set(plain))} of {len(plain)} tasks occur more than once")
     for task in plain if tasks.axes else ():
         if not isinstance(task.params, tuple) or len(task.params) != len(tasks.axes):
             raise UserError(f"{label}: axes are {', '.join(tasks.axes)}, but a task has the parameters {task.params}")
@@ -98,7 +100,7 @@ def _plain(label: str, params: Any) -> Any:
     if isinstance(params, list | tuple):
         return tuple(_plain(label, each) for each in params)
     if not isinstance(params, _PLAIN):
-        raise UserError(f"{label}: a task's parameters are numbers, strings and tuples of them, not {type(params).__name__}")
+        raise UserError(f"{label}: a task's parameters must be numbers, strings or tuples of them, not {type(params).__name__}")
     return params
 
 

@@ -31,17 +31,19 @@ class OwnEnv:
     def __init__(self, name: str, env: Any) -> None:
         self.name, self.env = name, env
         if inspect.isclass(env):
-            raise UserError(f"{name}: make gives the class {env.__name__}, not an environment of it")
+            raise UserError(f"{name}: make returns the class {env.__name__}, not an instance of it")
         missing = [verb for verb in ("reset", "step") if not callable(getattr(env, verb, None))]
         if missing:
-            raise UserError(f"{name}: make gives {type(env).__name__}, which has no {' and no '.join(missing)}")
+            raise UserError(f"{name}: make returns {type(env).__name__}, which has no {' and no '.join(missing)}")
         self.observation_space: Any = getattr(env, "observation_space", None)
         self.action_space: Any = getattr(env, "action_space", None)
         _check_observations(name, self.observation_space)
         _check_actions(name, self.action_space)
-        fits(self._set_task_of(), (), says=f"{name}: set_task is called with a task's parameters alone: set_task(params)")
-        fits(env.step, None, says=f"{name}: step is called with an action alone: step(self, action)")
-        fits(env.reset, seed=0, says=f"{name}: reset is called with a seed: reset(self, *, seed=None, options=None)")
+        fits(
+            self._set_task_of(), (), says=f"{name}: set_task must be callable with a task's parameters alone: set_task(params)"
+        )
+        fits(env.step, None, says=f"{name}: step must be callable with an action alone: step(self, action)")
+        fits(env.reset, seed=0, says=f"{name}: reset must be callable with a seed: reset(self, *, seed=None, options=None)")
 
     @property
     def innermost(self) -> Any:
@@ -56,7 +58,7 @@ class OwnEnv:
         env = self.env
         while not hasattr(env, "set_task"):
             if not hasattr(env, "env"):
-                raise UserError(f"{type(env).__name__} has no set_task(params): what makes an environment this or that task")
+                raise UserError(f"{type(env).__name__} has no set_task(params), which switches to a task")
             env = env.env
         return env.set_task
 
@@ -100,7 +102,7 @@ class OwnEnv:
         array = _array(given)
         if array is None or array.shape != space.shape:
             what = _shown(given) if array is None else f"of shape {array.shape}"
-            raise UserError(f"{self.name}: an observation is {what}, and its space is {space}")
+            raise UserError(f"{self.name}: an observation is {what}, but its space is {space}")
         with np.errstate(over="ignore", invalid="ignore"):
             plain = np.array(array, space.dtype)
             finite = np.isfinite(plain.astype(np.float32))
@@ -150,7 +152,7 @@ def _check_observations(name: str, space: Any) -> None:
     able = isinstance(flat, gymnasium.spaces.Box) and flat.shape != (0,)
     raise UserError(
         f"{name} has the observation space {space}{_package(space)}: a Box of one dimension is needed"
-        f"{'. gymnasium.wrappers.FlattenObservation makes one of it' if able else ''}"
+        f"{'. gymnasium.wrappers.FlattenObservation converts it' if able else ''}"
     )
 
 
@@ -162,7 +164,7 @@ def _check_actions(name: str, space: Any) -> None:
         if space.dtype is not None and space.dtype.kind != "f":
             what = f" of {space.dtype}: a Box of floats, which its environment may round, or a Discrete is needed"
         elif (np.float64(space.low) > _LARGEST).any() or (np.float64(space.high) < -_LARGEST).any():
-            what = ": agents act in float32, which does not reach it"
+            what = ": agents act in float32, which cannot represent it"
         else:
             return
     raise UserError(

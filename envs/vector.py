@@ -121,7 +121,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """
         slots = range(self.num_envs) if slots is None else slots
         if len(tasks) != len(slots):
-            raise UserError(f"{plural(len(tasks), 'task')} for {plural(len(slots), 'slot')}: give one task a slot")
+            raise UserError(f"{plural(len(tasks), 'task')} for {plural(len(slots), 'slot')}: give one task per slot")
         _check_names(self.distribution, {task.name for task in tasks})
         for slot, task in zip(slots, tasks):
             self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True

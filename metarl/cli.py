@@ -13,15 +13,15 @@ from metarl.system.interrupts import interrupt
 from metarl.system.user_code import told
 
 COMMANDS = {
-    "train": ("metarl.commands.train", "", "train an agent on a suite, or go on with a run"),
-    "evaluate": ("metarl.commands.evaluate", "", "measure adaptation on what was trained on and on what was held out"),
-    "compare": ("metarl.commands.compare", "Compare", "two runs on the same goals, or several with their seeds grouped"),
+    "train": ("metarl.commands.train", "", "train an agent on a suite, or resume a run"),
+    "evaluate": ("metarl.commands.evaluate", "", "measure adaptation on trained and held-out tasks"),
+    "compare": ("metarl.commands.compare", "Compare", "compare two runs on the same goals, or several with seeds grouped"),
     "render": ("metarl.commands.render", "Render", "a video of the robot before and after it adapted"),
     "report": ("metarl.commands.report", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
     "adapt": ("metarl.commands.adapt", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
     "export": ("metarl.commands.export", "Export", "an agent as ONNX, for use without metarl or torch"),
     "pack": ("metarl.commands.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
-    "bench": ("metarl.commands.bench", "Bench", "steps per second beside stock Meta-World, MuJoCo alone and EnvPool"),
+    "bench": ("metarl.commands.bench", "Bench", "steps per second against stock Meta-World, MuJoCo alone and EnvPool"),
     "list": ("metarl.commands.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.commands.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
@@ -121,7 +121,7 @@ def _of_the_system(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{str(error.filename)[:100]}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in REFUSALS:
-        return f"the system refuses: {error.strerror}"
+        return f"system error: {error.strerror}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return "there is not enough memory for this: smaller sizes need less"
     return None

@@ -245,16 +245,16 @@ class Comparing(FewShot):
         inputs = {
             "support": Input(x, ("tasks", "examples"), f"the few examples of each task: {form}", BUCKETS),
             "labels": Input(labels, ("tasks", "examples"), f"their classes, 0 to {self.ways - 1}", self.ways),
-            "query": Input(torch.cat([x, x], 1), ("tasks", "queries"), "what is to be told apart, in the same form", BUCKETS),
+            "query": Input(torch.cat([x, x], 1), ("tasks", "queries"), "the examples to classify, in the same form", BUCKETS),
         }
-        use = "The class of the largest logit is the answer; softmax gives probabilities. Tasks do not see each other."
+        use = "The class of the largest logit is the answer; softmax gives probabilities. Tasks are independent."
         return Graph(_Answers(self), inputs, {"logits": f"(tasks, queries, {self.ways})"}, use)
 
 
 _EXAMPLES = {
     "image": "float32 in [0, 1], (channels, height, width); Omniglot's strokes are light on dark",
     "text": "int64 feature ids by metarl.datasets.text.features, 0 for none",
-    "vector": "float32 vectors of texts by the sentence encoder that the metadata name; their length does not matter",
+    "vector": "float32 embeddings of texts by the sentence encoder named in the metadata; their norm does not matter",
     "regression": "float32",
 }
 

@@ -43,7 +43,7 @@ class MAMLSettings(InnerSettings, OuterSettings):
         OuterSettings.__post_init__(self)
         check(self, inner_steps="[1, 10000]", test_steps="[1, 10000]", multi_step_loss="[0, inf)")
         if self.rates_by_step and self.rates == "fixed":
-            raise UserError("rates_by_step is of learned rates: --rates layer or --rates weight")
+            raise UserError("rates_by_step needs learned rates: --rates layer or --rates weight")
 
 
 PRESETS = {
@@ -75,7 +75,7 @@ class MAML(FewShot):
 
     def __init__(self, settings: MAMLSettings, kind: Kind, **common: Any) -> None:
         if settings.transductive and kind.name != "image":
-            raise UserError(f"transductive is of how images are normalised; with {kind.name}s nothing is")
+            raise UserError(f"transductive is for the normalisation of images; {kind.name}s are not normalised")
         super().__init__(settings, kind, **common)
         self.meta: dict[str, nn.Parameter] = dict(self.net.named_parameters())
         first = initial_rates(_own(self.meta), settings)

@@ -100,7 +100,7 @@ class MAMLSettings(InnerSettings):
         if self.outer == "reptile" and (self.inner_steps < 1 or self.rates != "fixed"):
             raise UserError("reptile needs at least 1 inner step and fixed rates")
         if not self.layers:
-            raise UserError("layers must be at least one size")
+            raise UserError("layers needs at least one size")
         check(
             self,
             layers=SIZES,
@@ -209,7 +209,7 @@ class MAML(Agent):
         with torch.no_grad():  # finite weights can be so large that the policy's output is not finite
             whole = finite(after) & phase.old.kl(self.policy(phase.x, after)).isfinite().all(1)
         if not whole.all():
-            log.warning("the inner step of %d of %d tasks is not finite: they act as before", (~whole).sum(), len(whole))
+            log.warning("the inner step of %d of %d tasks is not finite and is discarded", (~whole).sum(), len(whole))
             after = where(whole, after, state)
         return after
 

@@ -51,7 +51,7 @@ class SB3Settings:
 
     def __post_init__(self) -> None:
         if not self.net_arch:
-            raise UserError("net_arch must be at least one size")
+            raise UserError("net_arch needs at least one size")
         check(self, net_arch=SIZES, gamma="[0, 1)", learning_rate="[0, inf)", fit_every="[1, inf)")
 
 
@@ -227,7 +227,7 @@ class SB3Agent(Agent):
                     self._fit(self.tuner, played.task(i))
                 rows.append(self.sb3.tensors(self.tuner))
             except NonFiniteError:
-                log.warning("the fine-tuned weights of a task are not finite: it acts as before")
+                log.warning("the fine-tuned weights of a task are not finite and are discarded")
                 rows.append(before)
         return {name: torch.stack([row[name] for row in rows]) for name in state}
 

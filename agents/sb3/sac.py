@@ -85,7 +85,7 @@ class SB3SAC(SB3Agent):
             raise UserError(f"SAC needs Box actions, not {action_space}")
         low, high, width = box_bounds(action_space)
         if not (np.isfinite(width) & (width > 0)).all():
-            raise UserError(f"SAC spreads its actions between bounds: each entry needs two, and {action_space} has not")
+            raise UserError(f"SAC scales actions to their bounds: each entry needs two, which {action_space} lacks")
         self.bounds = low, high
         super().__init__(settings, observation_space, action_space, *rest, **more)
         if settings.fit_steps == 0:
@@ -122,7 +122,7 @@ class SB3SAC(SB3Agent):
         self.model.n_envs = env.num_envs
         self.model.replay_buffer = self._buffer(self.model, self.settings.buffer_size, env.num_envs)
         if self.model.num_timesteps:
-            log.warning("sb3-sac goes on with an empty replay buffer: no checkpoint holds it")
+            log.warning("sb3-sac resumes with an empty replay buffer: checkpoints do not hold it")
 
     def _buffer(self, model: Any, size: int, slots: int) -> Any:
         return self.sb3.ReplayBuffer(size, model.observation_space, model.action_space, self.device, n_envs=slots)

@@ -214,7 +214,7 @@ class PythonEngine:
             return env
         own = OwnEnv(name, env)
         if id(own.innermost) in self.made:
-            raise UserError(f"{name}: make gives an environment that it gave before: every call must make a new one")
+            raise UserError(f"{name}: make returned the same environment twice: every call must make a new one")
         self.made.add(id(own.innermost))
         return own
 
@@ -294,8 +294,8 @@ class PythonEngine:
             raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise UserError(
-                f"{self._name(slot)}: render gave {brief(picture)}, not a picture (height, width, 3) of uint8. Its "
-                'environments are to be made with render_mode="rgb_array"'
+                f"{self._name(slot)}: render returned {brief(picture)}, not a uint8 picture (height, width, 3). "
+                'Make its environments with render_mode="rgb_array"'
             )
         return picture
 

@@ -22,7 +22,7 @@ _TOUCHING = """<mujoco><worldbody><geom type='plane' size='1 1 1'/>
 
 
 def _strange() -> UserError:
-    return UserError(f"MuJoCo {mujoco.__version__} keeps its data otherwise than expected: use engine='python'")
+    return UserError(f"MuJoCo {mujoco.__version__} lays out its data differently than expected: use engine='python'")
 
 
 def _find(base: int, start: int, end: int, address: int) -> int:

@@ -49,9 +49,9 @@ def find_backend() -> str:
         for backend in PACKAGES:
             if _draws(backend):
                 return backend
-        raise UserError(f"no OpenGL backend works here to draw with: apt-get install -y {PACKAGES['osmesa']}")
+        raise UserError(f"no OpenGL backend works here: apt-get install -y {PACKAGES['osmesa']}")
     if wanted in _OFF:
-        raise UserError(f"MUJOCO_GL={wanted} switches drawing off: unset it, or set it to egl or osmesa")
+        raise UserError(f"MUJOCO_GL={wanted} switches rendering off: unset it, or set it to egl or osmesa")
     backend = "glfw" if wanted in _DISPLAY else wanted
     if backend == "glfw" or backend in PACKAGES:
         if _draws(backend):

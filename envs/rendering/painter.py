@@ -32,7 +32,7 @@ def check_view(width: int, height: int, camera: str) -> None:
     if camera not in CAMERAS:
         raise UserError(f"unknown camera {camera!r}. There are: {', '.join(CAMERAS)}")
     if not (16 <= width <= MAX_PIXELS and 16 <= height <= MAX_PIXELS):
-        raise UserError(f"pictures are 16 to {MAX_PIXELS} pixels wide and high, not {width} x {height}")
+        raise UserError(f"pictures must be 16 to {MAX_PIXELS} pixels wide and high, not {width} x {height}")
 
 
 class _Stage(NamedTuple):

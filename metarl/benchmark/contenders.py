@@ -102,7 +102,7 @@ def _ours(tasks: Sequence[Task], **options: Any) -> Any:
 
 def _refuse_many(tasks: Sequence[Task]) -> None:
     if len(tasks) > STOCK_SLOTS:
-        raise UserError(f"more than {STOCK_SLOTS} slots: each is a stock environment with a model of its own")
+        raise UserError(f"more than {STOCK_SLOTS} slots: each is a stock environment with its own model")
 
 
 def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:

@@ -14,7 +14,7 @@ from metarl.sharing.packed import open_packed
 from metarl.system.console import console
 from metarl.system.counts import plural
 
-_OWN = ("PATH.py:NAME", "one of your own, in a Python file: see examples/")
+_OWN = ("PATH.py:NAME", "your own, in a Python file: see examples/")
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Catalogue:
     def main(self) -> int:
         """Run the command."""
         for title, rows in (
-            ("suites (the goal is hidden from the agent, but for mt*)", [*SUITES.items(), _OWN]),
-            ("data sets (of the few-shot agents)", list(DATA_SETS.items())),
+            ("suites (the goal is hidden from the agent, except in mt*)", [*SUITES.items(), _OWN]),
+            ("data sets (for the few-shot agents)", list(DATA_SETS.items())),
             ("agents", [*((name, entry.help) for name, entry in AGENTS.items()), _OWN]),
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
-            ("pretrained models (in the place of a run)", [(PREFIX + name, _trained(at)) for name, at in pretrained().items()]),
+            ("pretrained models (usable like a run)", [(PREFIX + name, _trained(at)) for name, at in pretrained().items()]),
             ("engines (--engine)", list(ENGINES.items())),
         ):
             grid = Table(

@@ -80,7 +80,7 @@ class Compare:
         if kinds[0] == CONTROL:
             return ByGoal(self.side, self.mode)
         if self.mode != MODE:
-            raise UserError("--mode is of agents that act: a few-shot learner has no actions")
+            raise UserError("--mode is for agents that act: a few-shot learner has no actions")
         if self.plot:
             raise UserError("--plot draws profiles of success, which few-shot learners do not have: metarl report draws curves")
         return ByEpisode(self.side)
@@ -90,7 +90,7 @@ class Compare:
         where = f"{every[0]['suite']}, {how.where}"
         measures = how.measures(every)
         if self.plot and SUCCESS not in measures:
-            raise UserError("--plot draws profiles of success, which these environments do not tell")
+            raise UserError("--plot draws profiles of success, which these environments do not report")
         acting = isinstance(how, ByGoal)
         say(f"\n{where}, last episode of the trial" if acting else f"\n{where}{_ways(every[0])}")
         for measure in measures:
@@ -104,8 +104,8 @@ class Compare:
                 better = probability_of_improvement(values[other], values[one])
                 say(f"A run of {other} is better than one of {one} with probability {better.text('.2f')}")
         over = "runs, each with all its tasks" if acting else "runs, of 1 run over its episodes"
-        say(f"\nIntervals: bootstrap over {over}. Over few runs they are too short: simulated, they held")
-        of_one = " Of one run they are unknown." if acting else ""
+        say(f"\nIntervals: bootstrap over {over}. With few runs they are too short: in simulations they held")
+        of_one = " For one run they are unknown." if acting else ""
         say(f"the truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10.{of_one}")
         if self.plot:
             profiles = {label: how.scores(contents, SUCCESS) for label, contents in found.items()}
@@ -125,7 +125,7 @@ def _two(how: Pairing, a: Content, b: Content) -> None:
     elif count:
         say(f"\n{plural(count, 'episode')} of {how.where} that both answered; B minus A is paired by episode")
     else:
-        say(f"\n{how.where.capitalize()}; they answered other episodes, and B minus A is not paired")
+        say(f"\n{how.where.capitalize()}; they answered different episodes, so B minus A is not paired")
     grid = _grid("", "A", "B", "B minus A [95 %]", *(["B better on"] if count else []))
     for when, at in how.points([a, b]).items():
         for measure in measures:
@@ -185,7 +185,7 @@ def load(path: Path) -> tuple[Content, str | None]:
     settings = {**options, **run.config["settings"]}
     note = None
     if named is None and checkpoints and checkpoints[-1].name != content["checkpoint"]:
-        note = f"{path} was evaluated at step {content['step']:,}, and has gone on since: metarl evaluate {path}"
+        note = f"{path} was evaluated at step {content['step']:,}, but has trained further since: metarl evaluate {path}"
     return {**content, "settings": settings}, note
 
 

@@ -157,7 +157,7 @@ def _cpu() -> list[Finding]:
     cores, threads = machine.usable_cores(), torch.get_num_threads()
     row = Finding("CPU", f"{cores:g} of {os.cpu_count()} cores usable, {plural(threads, 'torch thread')}")
     if threads > max(1, cores):
-        advice = f"export OMP_NUM_THREADS={max(1, int(cores))}: more threads than cores wait for each other"
+        advice = f"export OMP_NUM_THREADS={max(1, int(cores))}: more threads than cores slow each other down"
         row = row._replace(verdict="warning", advice=advice)
     return [row]
 
@@ -192,7 +192,7 @@ def _cache() -> list[Finding]:
     folder = cache.directory()
     refused = cache.refusal(folder)
     if refused is not None:
-        advice = "set METARL_CACHE to a folder that can be written, or every start builds everything again"
+        advice = "set METARL_CACHE to a writable folder, or every start rebuilds everything"
         return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return [Finding("cache", f"{folder}, {_size(size)}")]
@@ -201,7 +201,7 @@ def _cache() -> list[Finding]:
 def _disk() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     row = Finding("disk", f"{_size(free)} free here")
-    return [row if free >= LOW else row._replace(verdict="warning", advice="runs go to ./runs: make room or --run-dir")]
+    return [row if free >= LOW else row._replace(verdict="warning", advice="runs go to ./runs: make room or use --run-dir")]
 
 
 def _memory() -> list[Finding]:

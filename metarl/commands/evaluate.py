@@ -60,13 +60,11 @@ class Evaluate:
             raise UserError("name at least one run")
         check(self, seeds="[1, inf)")
         if self.seeds > 1 and self.protocol == ALL_GOALS:
-            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
+            raise UserError("--seeds is for --protocol metaworld; for all-goals use --trials")
         plain = Plan()
         alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
         if self.protocol != ALL_GOALS and alike != (plain.trials, plain.train_goals, plain.validation_goals):
-            raise UserError(
-                "--trials, --train-goals and --validation-goals are of --protocol all-goals: stock's rules have none"
-            )
+            raise UserError("--trials, --train-goals and --validation-goals are for --protocol all-goals only")
 
     def main(self) -> int:
         """Run the command."""

@@ -94,7 +94,7 @@ class EvaluateOwn:
             goals="[1, 100000]",
         )
         if self.seeds > 1 and self.protocol == ALL_GOALS:
-            raise UserError("seeds is of --protocol metaworld; all-goals repeats by --trials")
+            raise UserError("--seeds is for --protocol metaworld; for all-goals use --trials")
 
     @property
     def _suffix(self) -> str:
@@ -132,14 +132,14 @@ class EvaluateOwn:
             plot if alike else None,
             keeps=alike,
             quiet=self.quiet,
-            note=f"\nmetarl report {run.path} shows it, metarl compare sets it beside other runs",
+            note=f"\nmetarl report {run.path} shows it, metarl compare sets it against other runs",
         )
         if not stays:
             run.write_config()
         return 0
 
     def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
-        with telling(f"{self.agent}: making an agent"):
+        with telling(f"{self.agent}: creating an agent"):
             agent = factory()
         return Asked(checked(agent, self.agent), self.agent, env)
 
@@ -150,7 +150,7 @@ class EvaluateOwn:
         if (path / "config.json").exists():
             before = open_run(path)[0].config
             if (before["agent"], before["suite"]) != (self.agent, played.name):
-                raise UserError(f"{path} is of {before['agent']} on {before['suite']}: name another --out")
+                raise UserError(f"{path} holds {before['agent']} on {before['suite']}: name another --out")
         options = {"suite_seed": played.seed, "max_episode_steps": self.max_episode_steps, "reward": self.reward, "seed": 0}
         return Run(
             path,

@@ -62,7 +62,7 @@ def evaluate_runs(paths: Sequence[Path], protocol: EvaluationProtocol, agent: st
     try:
         contents = [_evaluate(run, named, protocol, agent, quiet) for run, named in opened]
     except KeyboardInterrupt:
-        say("\nInterrupted: the same command goes on where it stopped")
+        say("\nInterrupted: repeat the command to resume")
         raise
     if len(contents) > 1 and protocol.plot:
         first, *others = (run.path for run, _ in opened)

@@ -51,7 +51,7 @@ class Export:
         content = to_onnx(graph, metadata)
         found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
         if found is not None and not found <= TOLERANCE:
-            raise UserError(f"onnxruntime's answers differ from torch's by {found:.1e} of their size: nothing was written")
+            raise UserError(f"onnxruntime's outputs differ from torch's by {found:.1e} of their size: nothing was written")
         path = self.out or run.path / "exports" / f"{name}.onnx"
         with writing(str(path)):
             write_atomically(path, content)

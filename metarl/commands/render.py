@@ -58,7 +58,7 @@ class Render:
         """
         named = self.out.suffix.lower().removeprefix(".") if self.out else None
         if named is not None and (named not in ("mp4", "gif") or self.format not in (None, named)):
-            raise UserError(f"{self.out}: a file of format {self.format or 'mp4 or gif'} must be named so")
+            raise UserError(f"{self.out}: the file name must end in {self.format or 'mp4 or gif'}")
         return named or self.format or "mp4"
 
     def main(self) -> int:

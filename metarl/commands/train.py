@@ -22,9 +22,9 @@ from metarl.training.setup import configuration, options_of, read_config
 def _usage() -> str:
     agents = "\n".join(f"  {name:14s} {entry.help}" for name, entry in AGENTS.items())
     return (
-        "usage: metarl train AGENT SUITE [options]      a new run (few-shot learners: a data set in the suite's place)\n"
-        "       metarl train --resume RUN [options]     go on with one\n\n"
-        f"agents:\n{agents}\n  PATH.py:NAME   one of your own; a suite of your own is named so too\n\n"
+        "usage: metarl train AGENT SUITE [options]      a new run (few-shot learners: a data set instead of the suite)\n"
+        "       metarl train --resume RUN [options]     resume one\n\n"
+        f"agents:\n{agents}\n  PATH.py:NAME   your own agent; your own suite is named the same way\n\n"
         "metarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
         "For example: metarl train rl2 ml1:reach-v3"
     )
@@ -75,7 +75,7 @@ def command(args: list[str]) -> int:
     else:
         now = configuration(chosen, suite, given.options, given.settings)
         if given.options.run_dir is not None:
-            raise UserError("--run-dir is for new runs: a resumed run goes on where it is")
+            raise UserError("--run-dir is for new runs: a resumed run stays where it is")
         resume_training(*open_run(given.resume), now, evaluator(chosen))
     return 0
 

@@ -108,8 +108,8 @@ def _fetch(file: File[T], path: Path) -> T:
         source(file.url, fetched, None)
     except OSError as error:
         raise UserError(
-            f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {error}; it is needed once, or the file put "
-            "there"
+            f"{path} (METARL_DATA) is not there, and {file.url} cannot be fetched: {error}; download it once, "
+            "or put the file there"
         ) from None
     try:
         content = file.convert(fetched.getvalue())
@@ -118,8 +118,8 @@ def _fetch(file: File[T], path: Path) -> T:
         wrong = _wrong(path)
         cache.write_atomically(wrong, fetched.getvalue())
         raise UserError(
-            f"{file.url} did not give {file.name}: {error}. What it gave is kept as {wrong} and not used; the same command "
-            "fetches it anew."
+            f"{file.url} did not return {file.name}: {error}. Its answer is kept as {wrong} and not used; "
+            "repeat the command to fetch it again."
         ) from None
     cache.write_atomically(path, content)
     return value

@@ -168,7 +168,7 @@ class Resident:
 
     def _check(self, part: Part, ways: int, shots: int, queries: int) -> None:
         if ways < 2 or shots < 0 or queries < 1:
-            raise UserError(f"an episode needs 2 ways, 0 shots and 1 query or more, not {ways}, {shots} and {queries}")
+            raise UserError(f"an episode needs at least 2 ways, 0 shots and 1 query, not {ways}, {shots} and {queries}")
         pool = self.parts[part]
         if ways > len(pool.counts):
             raise UserError(f"{self.name} has {plural(len(pool.counts), f'{part} class')}: {ways} ways do not fit")

@@ -45,7 +45,7 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
     folders, depth = _split_folders(path), depth_of(path)
     if folders:
         others = [folder.name for folder in subfolders(path) if folder not in folders]
-        _left_out(path, others, "folder", "is no part of its split", "are no part of its split")
+        _left_out(path, others, "folder", "is not part of its split", "are not part of its split")
         classes: dict[str, np.ndarray] = {}
         parts: dict[str, Part] = {}
         homes: dict[str, str] = {}
@@ -115,20 +115,20 @@ def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, 
     if len(nested) == len(classes):
         known = "; ".join(f"{part}: {' or '.join(names)}" for part, names in SPLIT_FOLDERS.items())
         raise UserError(
-            f"{path} holds folders of folders ({_some(nested)}), where class/image files should be. Folders of these names "
-            f"make a split: {known}"
+            f"{path} holds nested folders ({_some(nested)}) instead of class/image files. Folders with these "
+            f"names make a split: {known}"
         )
     _left_out(path, empty, "class folder", "holds no images", "hold no images")
     _left_out(
         path,
         [entry.name for entry in _entries(path) if entry.is_file()],
         "file",
-        "lies beside the class folders",
-        "lie beside the class folders",
+        "lies next to the class folders",
+        "lie next to the class folders",
     )
     _say_unreadable(path, bad, total)
     if nested:
-        say(f"{path}: the images of {plural(len(nested), 'class')} lie in folders of its folder: {_some(nested)}")
+        say(f"{path}: the images of {plural(len(nested), 'class')} lie in subfolders: {_some(nested)}")
     return classes
 
 
@@ -277,7 +277,7 @@ def _say_unreadable(path: Path, bad: Sequence[str], total: int) -> None:
     if bad:
         say(f"{path}: {len(bad)} of {plural(total, 'file')} cannot be read as images and are left out: {_some(bad)}")
     names = hidden(path)
-    _left_out(path, names, "hidden entry", "is not looked at", "are not looked at")
+    _left_out(path, names, "entry", "is hidden", "are hidden")
 
 
 def _some(names: Iterable[str]) -> str:

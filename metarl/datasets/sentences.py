@@ -58,5 +58,5 @@ def check_size(encoder: str | None, found: Sequence[int], wanted: Sequence[int])
     """
     if list(found) != list(wanted):
         raise UserError(
-            f"the sentence encoder {encoder!r} gives vectors of {found[0]} numbers, and the run was trained with {wanted[0]}"
+            f"the sentence encoder {encoder!r} gives vectors of {found[0]} numbers, but the run was trained with {wanted[0]}"
         )

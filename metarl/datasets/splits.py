@@ -31,7 +31,7 @@ def by_share(names: Sequence[str], seed: int, what: str) -> tuple[dict[str, Part
     """
     count = plural(len(names), "class")
     if len(names) < 3:
-        raise UserError(f"{what} has {count}: a part each for training, validation and test takes 3 or more")
+        raise UserError(f"{what} has {count}: a split into training, validation and test needs at least 3")
     held = held_out(len(names))
     train = len(names) - 2 * held
     sentence = f"{count} in an order drawn with seed {seed}: {train} for training, {held} for validation, {held} for test"

@@ -139,13 +139,13 @@ def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
     data = _data(name, rows, parts, split, "label", embed)
     repeated = len(rows) - sum(len(pool.values) for pool in data.parts.values())
     if repeated:
-        say(f"{name}: {repeated:,} of {plural(len(rows), 'text')} repeat another one of their label and are left out")
+        say(f"{name}: {repeated:,} of {plural(len(rows), 'text')} repeat another of the same label and are left out")
     labels: dict[str, set[str]] = {}
     for text, label in rows:
         labels.setdefault(text, set()).add(label)
     twice = [text for text, found in labels.items() if len(found) > 1]
     if twice:
-        say(f"{name}: {plural(len(twice), 'text')} under more than one label, such as {twice[0]!r}")
+        say(f"{name}: {plural(len(twice), 'text')} with more than one label, such as {twice[0]!r}")
     if embed is feature_ids:
         say_cut(name, list(labels))
     return data
@@ -158,8 +158,8 @@ def say_cut(name: str, texts: Sequence[str]) -> None:
     longer = sum(words > LENGTH for words, _ in counts)
     if parts:
         say(
-            f"{name}: {parts:,} of {plural(len(texts), 'text')} have more than {LENGTH} words and parts of words: the words "
-            f"come first, and of their parts what still fits"
+            f"{name}: {parts:,} of {plural(len(texts), 'text')} have more than {LENGTH} words and parts of "
+            "words: the words come first, then as many parts as fit"
             + (f"; words beyond {LENGTH} are left out, of {plural(longer, 'text')}" if longer else "")
         )
 
@@ -214,7 +214,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 def _places(path: Path, header: list[str], columns: Iterable[str]) -> list[int]:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
-        raise UserError(f"{path}, line 1: the column {twice[0]!r} is there twice")
+        raise UserError(f"{path}, line 1: the column {twice[0]!r} occurs twice")
     missing = [name for name in columns if name not in header]
     if missing:
         found = ", ".join(repr(name) for name in header) or "nothing"

@@ -58,7 +58,7 @@ class Asked:
 
     def _actions(self, verb: str, given: Any) -> np.ndarray:
         wanted = (self.env.num_envs, *self.env.single_action_space.shape)
-        with telling(f"{self.label}: {verb} gives what is no array; it"):
+        with telling(f"{self.label}: {verb} must return an array; its result"):
             actions = _array(given)
         if actions.shape != wanted or actions.dtype.kind not in "fiub":
             are = f"have shape {actions.shape}" if actions.dtype.kind in "fiub" else f"are {actions.dtype}"

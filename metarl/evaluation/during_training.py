@@ -34,7 +34,7 @@ def check_control(setup: "ControlSetup") -> None:
 
     side = setup.options.evaluate_on
     if not goals_by_side(Plan(validation_goals=GOALS), setup.suite, setup.suite, (side,)):
-        raise UserError(f"{setup.suite.name} holds nothing out for --evaluate-on test: --evaluate-on validation can be tried")
+        raise UserError(f"{setup.suite.name} holds nothing out for --evaluate-on test: try --evaluate-on validation")
 
 
 def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:

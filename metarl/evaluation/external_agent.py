@@ -49,7 +49,7 @@ def checked(agent: Any, name: str) -> Any:
     missing = [verb for verb in VERBS if not callable(getattr(agent, verb, None))]
     if missing:
         raise UserError(
-            f"{name} gives {type(agent).__name__}, which has no method {' nor '.join(missing)}: an agent has "
+            f"{name} returns {type(agent).__name__}, which has no method {' nor '.join(missing)}: an agent has "
             f"{', '.join(VERBS)} (metaworld.evaluation.MetaLearningAgent)"
         )
     return agent
@@ -105,7 +105,7 @@ def play(
             try:
                 copied = copy.deepcopy(agent)
             except Exception as error:
-                raise UserError(f"{name}: a copy of it plays before each episode, and it has none: {error}") from None
+                raise UserError(f"{name}: it is copied before each episode, but cannot be: {error}") from None
             twin = _episode(env, copied, tasks, resets(e), mean=True, info=info)
         support = _episode(env, agent, tasks, resets(e), mean=False, info=info)
         yield Played(support, twin, adapted)  # type: ignore[arg-type]

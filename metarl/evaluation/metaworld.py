@@ -286,7 +286,9 @@ def evaluate_checkpoint(
     setup, shown = prepare(run, checkpoint, plan)
     tasks, options, source = shown.test, setup.options, setup.source
     if tasks is not None and tasks.make is not None:
-        raise UserError(f"{shown.name} is not Meta-World's, and its protocol knows no other environments: --protocol all-goals")
+        raise UserError(
+            f"{shown.name} is not Meta-World's, and this protocol knows no other environments: use --protocol all-goals"
+        )
     if tasks is None:
         raise UserError(f"{shown.name} holds nothing out: Meta-World's protocol measures held-out tasks")
     refuse_trained(tasks.tasks, setup.suite)

@@ -81,7 +81,7 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
     shown = find_suite(plan.suite or setup.suite.name, seed, o.goals, o.task_id and plan.suite is None)
     if shown.test and shown.test.task_ids != setup.suite.train.task_ids:
-        raise UserError(f"the run was trained with --task-id, and its ids say nothing of {shown.name}")
+        raise UserError(f"the run was trained with --task-id, and has no ids for {shown.name}")
     if shown.test and shown.train.make is not setup.suite.train.make:
         env = make_vec(shown.test, 1, engine=plan.engine)
         spaces = env.single_observation_space.shape, env.single_action_space
@@ -119,7 +119,7 @@ def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
     if shared:
         raise UserError(
             f"the run trained on {len(shared)} of the {len(held_out)} held-out goals ({trained.name}, suite seed "
-            f"{trained.seed}): figures on them would say nothing of adaptation. Choose another --suite-seed"
+            f"{trained.seed}): figures on them would say nothing about adaptation. Choose another --suite-seed"
         )
 
 

@@ -32,13 +32,13 @@ def checked(content: Any, file: Path) -> Any:
     """
     kind = training(content)
     if kind is None:
-        raise UserError(f"{file} is no evaluation of all goals or by episodes (metarl evaluate RUN makes one)")
+        raise UserError(f"{file} is not an evaluation of all goals or by episodes (metarl evaluate RUN makes one)")
     try:
         return CHECKS[kind](content)
     except KeyError:
         raise UserError(f"{file} was made by another version of metarl: evaluate that run again") from None
     except FAULTS:
-        raise UserError(f"{file} is damaged or no evaluation") from None
+        raise UserError(f"{file} is damaged or not an evaluation") from None
 
 
 def evaluation(file: Path) -> Any:
@@ -52,5 +52,5 @@ def evaluation(file: Path) -> Any:
     except OSError as error:
         raise UserError(f"could not read {file}: {error.strerror}") from None
     except FAULTS:
-        raise UserError(f"{file} is damaged or no evaluation") from None
+        raise UserError(f"{file} is damaged or not an evaluation") from None
     return checked(content, file)

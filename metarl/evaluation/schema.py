@@ -67,13 +67,13 @@ def typed(content: Content, form: type) -> None:
 def known(found: Any, names: Collection[str]) -> None:
     """Raise ValueError unless `found` is a non-empty dict with only these keys, since keys become file names and words."""
     if not isinstance(found, dict) or not found or not found.keys() <= set(names):
-        raise ValueError("keys that are not known")
+        raise ValueError("unknown keys")
 
 
 def true(*conditions: bool) -> None:
     """Raise ValueError unless all conditions hold."""
     if not all(conditions):
-        raise ValueError("a value of the wrong kind")
+        raise ValueError("a value of the wrong type")
 
 
 def number(value: Any) -> bool:

@@ -74,7 +74,7 @@ def keep(run: "Run", path: Path) -> str | None:
     before, now = _read(run.evaluation()), _read(path)
     assert now is not None
     if before is not None and rank(before) > rank(now):
-        return f"evaluation.json, which report and pack show, stays the larger one: {extent(before)}. Both are kept"
+        return f"evaluation.json, which report and pack show, remains the larger one: {extent(before)}. Both are kept"
     with writing(f"{run.path}/evaluation.json"):
         write_atomically(run.path / "evaluation.json", path.read_bytes())
     return None

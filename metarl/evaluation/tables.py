@@ -14,7 +14,7 @@ from metarl.evaluation.vocabulary import MODE, SIDES, goal
 from metarl.system.console import console, say
 from metarl.system.counts import plural
 
-_WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "which one goal cannot judge"}
+_WORDS = {1: "better", -1: "WORSE", 0: "no clear difference", None: "inconclusive with one goal"}
 """Verdicts by `Interval.sign`."""
 
 
@@ -25,7 +25,7 @@ def verdict(content: ControlEvaluation, side: str) -> str:
         difference = figures["gain"][MODE][measure.key]
         measures.append(f"{measure.name} {measure.text(difference, '+')}, {_WORDS[Interval(*difference).sign]}")
     k = content["episodes"] - 1
-    return f"{SIDES[side].capitalize()}, after {plural(k, 'episode')} of experience against none: " + "; ".join(measures) + "."
+    return f"{SIDES[side].capitalize()}, after {plural(k, 'episode')} of experience versus none: " + "; ".join(measures) + "."
 
 
 def table(content: ControlEvaluation) -> None:
@@ -57,9 +57,9 @@ def table(content: ControlEvaluation) -> None:
     if {"train", "test"} <= content["sides"].keys():
         say(_gap(content))
     if headline(content) == SUCCESS:
-        say("\nep.: episode of the trial. Success: at any step of the episode; beside it at the last. Intervals: over goals.")
+        say("\nep.: episode of the trial. Success: at any step of the episode, then at the last. Intervals: over goals.")
     else:
-        say("\nep.: episode of the trial. The environments tell no success: all figures are returns. Intervals: over goals.")
+        say("\nep.: episode of the trial. The environments report no success: all figures are returns. Intervals: over goals.")
     if content["adapt_every"]:
         say(f"Lines separate episodes between which the agent took a {adaptation_step(content['agent'])}.")
     if any("goal_blind" in figures for figures in content["sides"].values()):

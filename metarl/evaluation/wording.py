@@ -6,8 +6,8 @@ from metarl.evaluation.vocabulary import MODE
 from metarl.system.counts import plural
 
 TRANSDUCTIVE = (
-    "Transductive: the queries of an episode, every class alike, are normalised together. An answer depends on what else is "
-    "asked, and figures say little of a single query."
+    "Transductive: the queries of an episode, equally many of each class, are normalised together. An answer "
+    "depends on the other queries, and figures say little about a single query."
 )
 
 
@@ -17,7 +17,7 @@ def stock_sentence(stock: StockEvaluation, content: ControlEvaluation) -> str:
     mode = "mean" if "mean" in alike else MODE  # stock uses mean actions
     ours, theirs = alike[mode]["success"][-1], stock["sides"]["test"]["success"]
     both = (
-        f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal counted alike it is "
+        f"Meta-World's own evaluation reports {percent(theirs)} for this checkpoint; with every goal weighted equally it is "
         f"{percent_of(ours)} ({mode} actions)."
     )
     if round(100 * theirs) == round(100 * ours[0]):
@@ -26,11 +26,11 @@ def stock_sentence(stock: StockEvaluation, content: ControlEvaluation) -> str:
         return (
             f"{both} Stock measured {plural(stock['episodes_counted'], 'episode')} of a "
             f"task in each of {plural(stock['evaluations'], 'draw')} of "
-            f"goals, after {plural(stock['episodes'], 'episode')} of experience; the other figure is of every goal, after "
+            f"goals, after {plural(stock['episodes'], 'episode')} of experience; the other figure covers every goal, after "
             f"{content['episodes'] - 1}."
         )
     return (
         f"{both} The stock protocol ends an episode at its first success, starts the next one at once, and counts a task's "
         "episodes until a quota is full. Easy goals, solved quickly, fill that quota before hard ones have ended a single "
-        "episode, and never enter the figure. It can only be compared with figures that were made in the same way."
+        "episode, and never enter the figure. Compare it only with figures made in the same way."
     )

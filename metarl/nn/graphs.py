@@ -53,7 +53,7 @@ _GAUSSIAN = {
     "mean": "mean of the action, before it is clipped to the action space",
     "std": "standard deviation of each entry of the action",
 }
-_LOGITS = {"logits": "of the choices: softmax gives their probabilities"}
+_LOGITS = {"logits": "logits of the choices: softmax gives their probabilities"}
 _ACT_GAUSSIAN = (
     "To act as evaluated with mean actions, clip mean to the action space; to act as trained, clip mean + std * z with z "
     "standard normal."
@@ -90,16 +90,16 @@ def recurrent(policy: RecurrentPolicy) -> Graph:
     rows = torch.zeros(_BATCH)
     inputs = {
         "obs": Input(torch.zeros(_BATCH, entries), ("batch",), _OBS),
-        "previous_action": Input(torch.zeros(_BATCH, actions), ("batch",), f"the action before, {executed}; zeros at first"),
+        "previous_action": Input(torch.zeros(_BATCH, actions), ("batch",), f"the previous action, {executed}; zeros at first"),
         "previous_reward": Input(rows, ("batch",), "the reward that followed it; 0 at first"),
-        "previous_done": Input(rows.clone(), ("batch",), "1 where the step before ended an episode, else 0; 0 at first"),
+        "previous_done": Input(rows.clone(), ("batch",), "1 if the previous step ended an episode, else 0; 0 at first"),
         "hidden": Input(
             torch.zeros(_BATCH, policy.gru.hidden_size), ("batch",), "the memory: zeros at first, then next_hidden"
         ),
     }
     use = (
-        f"{act} Begin each task with zeros, and carry hidden, action, reward and done on from step to step, across the borders "
-        "of episodes too: that is how the agent adapts."
+        f"{act} Begin each task with zeros, and carry hidden, action, reward and done on from step to step, "
+        "across episode boundaries too: that is how the agent adapts."
     )
     return Graph(
         _Recurrent(policy), inputs, {**outputs, "next_hidden": "the memory after this step"}, use, {"next_hidden": "hidden"}

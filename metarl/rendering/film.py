@@ -78,11 +78,11 @@ class FilmOptions:
             fps="[1, inf)",
         )
         if list(self.episodes) != sorted(set(self.episodes)):
-            raise UserError(f"episodes must rise: {' '.join(map(str, sorted(set(self.episodes))))}")
+            raise UserError(f"episodes must be in increasing order: {' '.join(map(str, sorted(set(self.episodes))))}")
         if self.goals is not None and self.goals < len(set(self.tasks)):
-            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')} to be shown")
+            raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')}")
         if self.fps > STEPS_A_SECOND * self.speed:
-            raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more pictures")
+            raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more frames")
         check_view(*(self.given_size or (320, 240)), self.camera)
 
     @property
@@ -96,7 +96,7 @@ class FilmOptions:
             return None
         found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", self.size.strip())
         if not found:
-            raise UserError(f"size is WIDTHxHEIGHT in pixels, such as 320x240, not {self.size!r}")
+            raise UserError(f"size must be WIDTHxHEIGHT in pixels, such as 320x240, not {self.size!r}")
         return int(found[1]), int(found[2])
 
 
@@ -203,7 +203,7 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
     """
     shown = getattr(suite, side)
     if shown is None:
-        raise UserError(f"{suite.name} holds nothing out: there are train goals only")
+        raise UserError(f"{suite.name} holds nothing out: it only has train goals")
     for name in names:
         if name not in shown.names:
             raise UserError(

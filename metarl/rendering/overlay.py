@@ -89,7 +89,9 @@ class Layout:
     def __init__(self, width: int, height: int, goals: int, clips: int, overlay: bool = True) -> None:
         if overlay and (width < SMALLEST[0] or height < SMALLEST[1]):
             smallest = " x ".join(map(str, SMALLEST))
-            raise UserError(f"pictures of {width} x {height} are too small to write over: at least {smallest}, or --no-overlay")
+            raise UserError(
+                f"pictures of {width} x {height} are too small for the overlay: use at least {smallest}, or --no-overlay"
+            )
         self.width, self.height = width, height
         self.font = font_size(width, height)
         self.strip = round(2.1 * self.font) if overlay else 0

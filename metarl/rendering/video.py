@@ -241,7 +241,7 @@ def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str
                 raise answer
             yield answer
     except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise UserError("a process that draws has died (out of memory?): use fewer, or a smaller size") from error
+        raise UserError("a rendering process died (out of memory?): use fewer, or a smaller size") from error
     finally:
         for process, connection in workers:
             connection.close()

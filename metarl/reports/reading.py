@@ -101,7 +101,7 @@ def read(path: Path) -> Reading:
         if not any((root / part).exists() for part in _PARTS):
             raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
         problems += [
-            f"{printable(str(one.relative_to(root)))} is a link out of the run, or no file, and is left out."
+            f"{printable(str(one.relative_to(root)))} is a link out of the run, or not a file, and is left out."
             for one in strangers(root)
         ]
         config, lines = _config(root, problems), _lines(root, problems)

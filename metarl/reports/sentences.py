@@ -103,8 +103,8 @@ def looked_at(run: Reading, measures: Sequence[Measure], what: str) -> list[str]
     if not tested and not (options.get("evaluate_on") == "test" and options.get("evaluate_every")):
         return []
     return [
-        f"The test {what} were looked at during training (--evaluate-on test): choices made on them make figures on held-out "
-        f"{what} better than they would be on new ones."
+        f"The test {what} were evaluated during training (--evaluate-on test): choices based on them make "
+        f"figures on held-out {what} better than on new ones."
     ]
 
 

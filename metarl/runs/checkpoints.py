@@ -50,7 +50,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if note["format"] != FORMAT:
         raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
     if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
-        raise ValueError("agent.safetensors is not what was written")
+        raise ValueError("agent.safetensors does not match its checksum")
     return Checkpoint(
         folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), migrated(note["config"])
     )
@@ -60,7 +60,7 @@ def reason(error: Exception) -> str:
     """Why a checkpoint could not be read, in words."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
-    return "checkpoint.json is not what was written" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)
+    return "checkpoint.json is not valid" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)
 
 
 def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -140,7 +140,7 @@ class Run:
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
             "config": {key: self.config[key] for key in _TRAINED if key in self.config},
         }
-        with writing(f"a checkpoint to {folder}, the last whole one stands"):
+        with writing(f"a checkpoint to {folder}, the last complete one is kept"):
             try:
                 temporary.mkdir(parents=True)
                 write_atomically(temporary / "agent.safetensors", content)
@@ -175,7 +175,7 @@ class Run:
         """As `load`, but prints a line per damaged checkpoint; `doing` is the use of the one before, such as "evaluating"."""
         checkpoint, problems = self.load(path)
         for problem in problems:
-            say(f"{problem}: {doing} the one before")
+            say(f"{problem}: {doing} the previous one")
         return checkpoint
 
     def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
@@ -193,7 +193,7 @@ class Run:
                     raise
                 problems.append(f"checkpoint {folder} is damaged ({reason(error)})")
         if path or problems:
-            raise UserError("; ".join(problems) + ("" if path else "; there is no whole one"))
+            raise UserError("; ".join(problems) + ("" if path else "; there is no intact one"))
         raise UserError(f"{self.path} has no checkpoint")
 
 
@@ -218,7 +218,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def _taken(path: Path) -> str:
-    return f"{path} exists already: choose another --run-dir, or go on with metarl train --resume {path}"
+    return f"{path} exists already: choose another --run-dir, or resume it: metarl train --resume {path}"
 
 
 def _point(latest: Path, name: str) -> None:

@@ -59,7 +59,7 @@ def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces
         size, actions = interface["observations"], interface["actions"]
         entries = actions["choices"] if "choices" in actions else len(actions["low"])
         if any(type(count) is not int or not 1 <= count <= _MOST for count in (size, entries)):
-            raise ValueError("a size that is no size")
+            raise ValueError("invalid size")
         observations = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)
         if "choices" in actions:
             return observations, gymnasium.spaces.Discrete(entries, start=int(actions.get("start", 0)))
@@ -68,7 +68,7 @@ def spaces(interface: Interface) -> tuple[gymnasium.spaces.Box, gymnasium.spaces
             for key, none in (("low", -np.inf), ("high", np.inf))
         )
         if low.ndim != 1 or low.shape != high.shape or not (low <= high).all():
-            raise ValueError("bounds that are none")
+            raise ValueError("invalid bounds")
         return observations, gymnasium.spaces.Box(low, high, dtype=np.float32)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the agent's interface is damaged: {error}") from None

@@ -203,10 +203,10 @@ def _limits(config: Content) -> str:
     if _robots(config):
         return (
             "## Limits\n\nIt knows the tasks, the simulator, the observations and the action scale that it was trained on; "
-            "nothing was tried on a real robot. Of other tasks these figures say nothing. Figures are of one run: other seeds "
-            "may differ by more than the intervals."
+            "nothing was tried on a real robot. These figures say nothing about other tasks. Figures are of one "
+            "run: other seeds may differ by more than the intervals."
         )
     return (
-        "## Limits\n\nIt was trained on one data set, and of other data these figures say nothing. Figures are of one run: "
+        "## Limits\n\nIt was trained on one data set; these figures say nothing about other data. Figures are of one run: "
         "other seeds may differ by more than the intervals."
     )

@@ -95,9 +95,9 @@ def predict(
             places.setdefault(label, []).append(i)
         values, x = {label: every[found] for label, found in places.items()}, every[len(rows) :]
     else:
-        raise UserError(f"{run} learned {opened.config['suite']}: there are no own examples to adapt to")
+        raise UserError(f"{run} learned {opened.config['suite']}: it cannot adapt to your own examples")
     if len(values) < 2:
-        raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed to tell apart")
+        raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed")
     if len(values) != learner.ways and not learner.any_ways:
         raise UserError(
             f"{support} has {plural(len(values), 'class')}, and this learner's "

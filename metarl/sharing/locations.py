@@ -36,7 +36,7 @@ def folder_of(path: Path) -> Path:
         if name not in found:
             if found:
                 raise unknown("pretrained model", name, found)
-            raise UserError(f"no pretrained model {name!r}, nor any other: METARL_PRETRAINED names a directory of them")
+            raise UserError(f"no pretrained model {name!r}, nor any other: set METARL_PRETRAINED to a directory of them")
         return found[name]
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a packed model: it has no {WEIGHTS}")

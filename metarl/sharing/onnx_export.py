@@ -54,7 +54,7 @@ class Adaptation:
     def __post_init__(self) -> None:
         check(self, episodes="[0, inf)", goal="[0, inf)", seed="[0, inf)")
         if not self.episodes and (self.task is not None or self.goal):
-            raise UserError("--task and --goal say what to adapt to: how long, --episodes says")
+            raise UserError("--task and --goal say what to adapt to: add --episodes to say how long")
 
 
 def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph, dict[str, str], str]:
@@ -65,10 +65,10 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph
     """
     name = run.config["agent"]
     if checkpoint.step == 0:
-        raise UserError(f"{run.path} never trained: its policy is as it was drawn")
+        raise UserError(f"{run.path} never trained: its policy is still random")
     robots = entry(name).training == CONTROL
     if asked.episodes and not robots:
-        raise UserError("--episodes is of robots: the support of few-shot learners is an input of the graph")
+        raise UserError("--episodes is for robots: the support of few-shot learners is an input of the graph")
     agent = restored(run, checkpoint, "cpu")
     if not hasattr(agent, "graph"):
         raise UserError(f"{name} cannot be exported: " + _REASONS.get(name, "its agent has no method `graph`"))
@@ -101,7 +101,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph
     return graph, metadata, file
 
 
-_BY_GRADIENTS = "it adapts by gradients on its support; of few-shot learners matching, proto and nearest can"
+_BY_GRADIENTS = "it adapts by gradients on its support; among few-shot learners matching, proto and nearest can"
 _REASONS = {
     "maml": _BY_GRADIENTS,
     "transfer": _BY_GRADIENTS,
@@ -129,7 +129,7 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
         raise UserError(f"{setup.suite.name} holds nothing out: --side train")
     name = asked.task or shown.names[0]
     if name not in shown.names:
-        raise UserError(f"{setup.suite.name} has no such task {name!r} on that side. There are: {', '.join(shown.names)}")
+        raise UserError(f"{setup.suite.name} has no task {name!r} on that side. There are: {', '.join(shown.names)}")
     goals = [task for task in shown.tasks if task.name == name]
     if asked.goal >= len(goals):
         raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {asked.goal}")

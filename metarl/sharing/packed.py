@@ -65,7 +65,7 @@ class Packed(Run):
         Raises:
             UserError: always.
         """
-        raise UserError(f"{self.folder} is a packed model: it can be used, and not trained further")
+        raise UserError(f"{self.folder} is a packed model: it can be used, but not trained further")
 
     def evaluation(self) -> Path:
         """Path of the default evaluation made here if it exists, else of the model's own, which need not exist."""
@@ -96,7 +96,7 @@ def _content(folder: Path, name: str) -> bytes:
             raise UserError(f"{folder}/{name} has {size:,} bytes; a packed model's has at most {_MOST[name]:,}")
         return (folder / name).read_bytes()
     except OSError as error:
-        raise UserError(f"{folder} is not a packed model that can be read: {name}: {error.strerror}") from None
+        raise UserError(f"{folder} is not a readable packed model: {name}: {error.strerror}") from None
 
 
 _KINDS = {
@@ -120,11 +120,11 @@ def _config(folder: Path) -> dict[str, Any]:
             raise UserError(f"{folder} has format {config['packed']!r} of packed models; this version reads {PACKED_FORMAT}")
         for key, kind in _KINDS.items():
             if type(config[key]) is not kind:
-                raise ValueError(f"{key!r} is not what it should be")
+                raise ValueError(f"{key!r} is invalid")
         if config["agent"] not in AGENTS or re.search(r"\.py\b", config["suite"]):
-            raise ValueError("Python files are never taken from a packed model, and its agent or suite is of one")
+            raise ValueError("its agent or suite is from a Python file, which a packed model may not name")
         if not 0 <= config["iteration"] <= config["step"] < 10**12:
-            raise ValueError("its steps are none")
+            raise ValueError("invalid steps")
         config = migrated(config)
         config["options"] |= {"device": "auto", "run_dir": None}
         for made in read_config(config):
@@ -133,7 +133,7 @@ def _config(folder: Path) -> dict[str, Any]:
         if isinstance(error, UserError) and str(folder) in str(error):
             raise
         why = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{folder} is not a packed model that can be read: {CONFIG}: {why}") from None
+        raise UserError(f"{folder} is not a readable packed model: {CONFIG}: {why}") from None
     return config
 
 
@@ -147,7 +147,7 @@ def _check_kinds(settings: Any) -> None:
         if isinstance(default, float):
             kinds = (float, int)
         if not isinstance(given, kinds) or (isinstance(given, bool) and not isinstance(default, bool)):
-            raise ValueError(f"{field.name} is not what it should be")
+            raise ValueError(f"{field.name} is invalid")
         if isinstance(given, tuple) and any(type(entry) is not int for entry in given):
             raise ValueError(f"{field.name} is not a list of whole numbers")
 
@@ -161,7 +161,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise ValueError(f"{plural(len(different), 'tensor')} other than its {CONFIG} says, such as {different[0]!r}")
+            raise ValueError(f"{plural(len(different), 'tensor')} not as in its {CONFIG}, such as {different[0]!r}")
         state = join(tensors, config["rest"])
     except (
         SafetensorError,
@@ -173,7 +173,7 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
         OverflowError,
         MemoryError,
     ) as error:
-        raise UserError(f"{folder} is not a packed model that can be read: {WEIGHTS}: {_first_line(error)}") from None
+        raise UserError(f"{folder} is not a readable packed model: {WEIGHTS}: {_first_line(error)}") from None
     return state
 
 

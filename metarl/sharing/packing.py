@@ -42,9 +42,9 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     if checkpoint.step == 0:
         raise UserError(f"{run.path} never trained: there is nothing to pack")
     if run.config["agent"] not in AGENTS or re.search(r"\.py\b", run.config["suite"]):
-        raise UserError("what comes from a Python file of your own cannot be packed: a packed model holds no code")
+        raise UserError("an agent or suite from a Python file cannot be packed: a packed model holds no code")
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        raise UserError(f"{folder} is there already: name another --out, or delete it")
+        raise UserError(f"{folder} exists already: name another --out, or delete it")
     if not re.fullmatch(r"[\w.+-]+", licence):
         raise UserError(f"a licence is one word, such as mit or apache-2.0, not {licence!r}")
     tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})

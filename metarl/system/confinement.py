@@ -23,7 +23,7 @@ def confined(folder: Path, name: str) -> Path:
         UserError: the path leads out of the folder.
     """
     if leads_out(folder, folder / name):
-        raise UserError(f"{folder / name} leads out of {folder}, and nothing outside of it is read or written in its place")
+        raise UserError(f"{folder / name} leads out of {folder}: nothing outside it is read or written")
     return folder / name
 
 
@@ -52,8 +52,8 @@ def check_own(folder: Path, home: Path | None = None) -> None:
     """
     for path in strangers(folder, home):
         raise UserError(
-            f"{path} is a link out of {folder}, or no file: it is neither followed nor opened. Put a copy of the file in its "
-            "place, or delete it"
+            f"{path} is a link out of {folder}, or not a file: it is neither followed nor opened. Put a copy of "
+            "the file in its place, or delete it"
         )
 
 

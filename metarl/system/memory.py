@@ -20,7 +20,9 @@ def refuse_beyond(needs: Mapping[str, float], advice: str) -> None:
     total, there = sum(needs.values()), available_memory()
     if total > there:
         parts = ", ".join(f"{what} {size(count)}" for what, count in sorted(needs.items(), key=lambda need: -need[1]) if count)
-        raise UserError(f"this takes at least {size(total)} of memory ({parts}), and {size(there)} are available: {advice}")
+        raise UserError(
+            f"this takes at least {size(total)} of memory ({parts}), but only {size(there)} are available: {advice}"
+        )
 
 
 def weights(make: Callable[[Any], Any]) -> int:

@@ -36,7 +36,7 @@ def check(settings: Any, **intervals: str) -> None:
             if isinstance(entry, int | float) and not isinstance(entry, bool):
                 within(name, entry, interval or "(-inf, inf)")
             elif interval and not (entry is None and type(None) in get_args(field.type)):
-                raise TypeError(f"{name} is no number")
+                raise TypeError(f"{name} is not a number")
 
 
 def within(name: str, value: float, interval: str) -> None:

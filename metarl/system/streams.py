@@ -70,5 +70,5 @@ def finish(status: int) -> int:
     refused = _streams["stdout"].refused
     if refused is None or refused.errno == errno.EPIPE:
         return status
-    print(f"metarl: could not write to standard output: {refused.strerror}. Files are written all the same", file=sys.stderr)
+    print(f"metarl: could not write to standard output: {refused.strerror}. Files are still written", file=sys.stderr)
     return status or 2

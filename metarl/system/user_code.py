@@ -79,7 +79,7 @@ def run_file(text: str) -> UserFile:
     module = _modules[path, digest]
     if not name or name not in vars(module):
         what = f"there is no {name!r} in {file}" if name else f"write {file}:NAME"
-        raise UserError(f"{what}. It has: {', '.join(_names(module)) or 'nothing of its own'}")
+        raise UserError(f"{what}. It has: {', '.join(_names(module)) or 'nothing'}")
     label = f"{path.name}:{name}"
     _named[label] = UserFile(label, path, digest, vars(module)[name])
     return _named[label]
@@ -130,8 +130,8 @@ def name_again(
         now = run_file(f"{given[file]}:{name}")
         if now.sha256 != note["sha256"]:
             changed.append(
-                f"{now.path} is not what the run was trained with: its SHA-256 begins with {now.sha256[:12]}, then with "
-                f"{note['sha256'][:12]}"
+                f"{now.path} is not what the run was trained with: its SHA-256 begins with "
+                f"{now.sha256[:12]}, not with {note['sha256'][:12]}"
             )
     for text in texts:
         if text and is_named(text):
@@ -207,7 +207,7 @@ def _files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     try:
         return {str(label): {key: str(note[key]) for key in ("path", "sha256")} for label, note in files.items()}
     except (AttributeError, TypeError, KeyError):
-        raise UserError("config.json is damaged: its files") from None
+        raise UserError("config.json is damaged: invalid files") from None
 
 
 def _imported(path: Path, content: bytes, digest: str) -> ModuleType:

@@ -103,10 +103,10 @@ class Setup(NamedTuple):
         if std and isinstance(space, gymnasium.spaces.Box) and (entry := ill_scaled(space, std)) is not None:
             yield (
                 f"Beware: actions lie in [{space.low[entry]:g}, {space.high[entry]:g}] (entry {entry}) and are drawn around 0 "
-                f"with a standard deviation of {std:g} at first: gymnasium.wrappers.RescaleAction(env, -1, 1) mends that"
+                f"with a standard deviation of {std:g} at first: gymnasium.wrappers.RescaleAction(env, -1, 1) fixes that"
             )
         if not self.suite.train.success:
-            yield "Figures are of returns alone: info tells neither success nor is_success from the first step on"
+            yield "All figures are returns: info has neither success nor is_success at the first step"
 
     def interface(self) -> Interface:
         """See `metarl.runs.io_spec`."""

@@ -167,9 +167,7 @@ def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Se
     learner, _ = find(config["agent"])
     regression = data.kind == "regression"
     if regression and not learner.regression:
-        raise UserError(
-            f"{config['agent']} tells classes apart, and {data.name} has none: maml, transfer or nearest can learn it"
-        )
+        raise UserError(f"{config['agent']} tells classes apart, but {data.name} has none: use maml, transfer or nearest")
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
     if "interface" in config and data.kind == "vector":
         check_size(options.sentence_encoder, kind.shape, config["interface"]["shape"])
@@ -213,18 +211,18 @@ def _evaluable(data: Data, o: FewShotOptions, learner: FewShot) -> dict[str, int
         needed = ways if ways > 1 else 2
         raise UserError(
             f"{data.name} has {plural(classes, 'test class')}, of {plural(sum(len(data.classes(p)) for p in PARTS), 'class')} "
-            f"in all, and {needed} ways need {needed}: it could be trained, and never be evaluated. {_remedy(data, o, needed)}"
+            f"in all, and {needed} ways need {needed}: it could be trained, but not evaluated. {_remedy(data, o, needed)}"
         )
     if shots < 1:
-        raise UserError(f"{data.name} has a class with a single one of its {data.examples}: after a shot there is none to ask")
+        raise UserError(f"{data.name} has a class with only one of its {data.examples}: one shot leaves no query")
     wanted = {"ways": (ways, o.ways), "shots": (shots, o.shots), "queries": (min(QUERIES, fewest - shots), QUERIES)}
     return {name: fit for name, (fit, default) in wanted.items() if fit != default}
 
 
 def _remedy(data: Resident, o: FewShotOptions, ways: int) -> str:
     enough = next(n for n in range(3, 10**6) if held_out(n) >= ways)
-    folders = " Or folders train, validation and test in it decide the split." if data.kind == "image" else ""
-    fewer = f" Or fewer --ways than {o.ways}." if o.ways > 2 else ""
+    folders = " Or add folders train, validation and test for a split." if data.kind == "image" else ""
+    fewer = f" Or use fewer --ways than {o.ways}." if o.ways > 2 else ""
     return f"A split by share holds out {ways} of {enough} classes.{fewer}{folders}"
 
 

@@ -107,15 +107,15 @@ def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step:
             folder = run.path / f"failure-{iteration}"
             _keep_failure(folder, agent, error)
             raise UserError(
-                f"iteration {iteration}: {error}. The last checkpoint stands; weights and data of the failing minibatch "
+                f"iteration {iteration}: {error}. The last checkpoint is kept; weights and data of the failing minibatch "
                 f"are in {folder}"
             ) from None
         except KeyboardInterrupt:
             if border[1] > saved:
                 run.save(*border, options.keep_checkpoints)
-            given_up = f"iteration {border[1]} was given up; " if border[1] < total else ""
+            given_up = f"iteration {border[1]} was discarded; " if border[1] < total else ""
             go_on = resume_command(run.config, run.path)
-            say(f"\nInterrupted: {given_up}saved at {plural(border[0], 'step')}. Go on with: {go_on}")
+            say(f"\nInterrupted: {given_up}saved at {plural(border[0], 'step')}. Resume with: {go_on}")
             raise
         finally:
             setup.close()

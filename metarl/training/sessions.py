@@ -70,14 +70,17 @@ def resume_training(run: Run, named: Path | None, given: dict[str, Any], evaluat
     now, before = given["options"], run.config["options"]
     changed = {name: now[name] for name in RESUMABLE if name in now and now[name] != before.get(name)}
     if given["options"]["device"] == "cuda" and "device" not in changed and not torch.cuda.is_available():
-        say("This run was trained on a GPU and there is none here: going on on the CPU; figures will differ in the last digits")
+        say(
+            "This run was trained on a GPU and there is none here: it resumes on the CPU; figures will differ "
+            "in the last digits"
+        )
         changed["device"] = "auto"
     if "device" in changed:
         changed["device"] = choose_device(changed["device"]).type
     setup = set_up(run.config, **changed)
     options = setup.options
     for problem in problems:
-        say(f"{problem}: going on from the one before")
+        say(f"{problem}: going on from the previous one")
     setup.agent.load_state_dict(checkpoint.state)
     if checkpoint.iteration >= options.iterations:
         say(f"{run.path} is trained to its end, {plural(checkpoint.step, 'step')}; --steps trains it further")
@@ -93,9 +96,9 @@ def resume_training(run: Run, named: Path | None, given: dict[str, Any], evaluat
     run.write_config()
     run.drop_metrics_after(checkpoint.iteration)
     if not options.quiet:
-        say(f"Going on at {plural(checkpoint.step, 'step')}")
+        say(f"Resuming at {plural(checkpoint.step, 'step')}")
         if "steps" in changed:
-            say("Another length than before: what falls over training (learning rate, entropy bonus) follows the new one")
+            say("The length changed: schedules (learning rate, entropy bonus) follow the new one")
         _announce(run, setup)
     train(run, setup, evaluator, checkpoint.iteration, checkpoint.step)
     return run

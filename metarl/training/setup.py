@@ -45,7 +45,7 @@ def _check_preset(agent: str, preset: Preset, known: set[str]) -> None:
         raise UserError(f"{agent}: {', '.join(taken)} is an option of every training already: give the setting another name")
     unknown = sorted(preset.options.keys() - known)
     if unknown:
-        raise UserError(f"{agent}: {', '.join(unknown)} is no option of its training")
+        raise UserError(f"{agent}: {', '.join(unknown)} is not an option of its training")
 
 
 def read_config(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -85,7 +85,7 @@ def trained_control(run: Run, checkpoint: Checkpoint, **changed: Any) -> "contro
     from metarl.training import control
 
     if entry(run.config["agent"]).training != CONTROL:
-        raise UserError(f"{run.path} was trained on {run.config['suite']}: there are no robots in it")
+        raise UserError(f"{run.path} was trained on {run.config['suite']}, which has no robots")
     settings, options = read_config(run.config)
     setup = control.set_up(run.config, settings, replace(options, **changed), slots=1)
     setup.close()
@@ -113,7 +113,7 @@ def trained_few_shot(run: Run, checkpoint: Checkpoint, ways: int | None = None, 
     if ways is not None and ways != setup.agent.ways:
         if not setup.agent.any_ways:
             raise UserError(
-                f"{run.config['agent']} was trained with {setup.agent.ways} ways and its head knows no other number"
+                f"{run.config['agent']} was trained with {setup.agent.ways} ways, and its head takes no other number"
             )
         setup.agent.ways = ways
     return setup

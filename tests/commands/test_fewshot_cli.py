@@ -211,7 +211,7 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
     path = tmp_path / "run"
     assert run("nearest", "text", data, path) == 0
     assert cli.run(["render", str(path)]) == 2
-    assert "there are no robots in it" in capsys.readouterr().err
+    assert "which has no robots" in capsys.readouterr().err
     checkpoint = open_run(path)[0].load()[0]
     with pytest.raises(UserError, match="not of a few-shot learner"):
         trained_few_shot(Run(tmp_path, {"agent": "rl2"}), checkpoint)
@@ -220,7 +220,7 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["proto", "sinusoid"], "tells classes apart, and sinusoid has none"),
+        (["proto", "sinusoid"], "tells classes apart, but sinusoid has none"),
         (["proto", "omniglots"], "unknown data set 'omniglots'. Did you mean omniglot"),
         (["maml", "sinusoid", "--shots", "0"], "shots must be at least 1"),
         (["maml", "sinusoid", "--updates", "0"], "updates must be at least 1"),

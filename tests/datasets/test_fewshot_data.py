@@ -153,7 +153,7 @@ def csv_file(folder: Path, content: bytes | str) -> Path:
         ("text,kind\na,b\n", "line 1: no column label; the header has 'text', 'kind'"),
         ("", "no column text and no column label"),
         ("text,label\n", "no rows"),
-        ("text,label,text\na,b,c\n", "'text' is there twice"),
+        ("text,label,text\na,b,c\n", "'text' occurs twice"),
         ("text,label\nhi,greeting\n  ,greeting\n", "line 3: empty text"),
         ("text,label\nhi,\n", "line 2: empty label"),
         ("text,label\nhi, there,greeting\n", "line 2: 3 values for 2 columns"),

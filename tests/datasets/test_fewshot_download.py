@@ -73,7 +73,7 @@ def test_a_file_is_fetched_once(source: Any) -> None:
 
 def test_of_what_breaks_off_nothing_is_left(source: Any) -> None:
     source.most = 100_000
-    with pytest.raises(UserError, match=r"file cannot be fetched: .*100000 bytes read, 156000 more.*; it is needed once"):
+    with pytest.raises(UserError, match=r"file cannot be fetched: .*100000 bytes read, 156000 more.*; download it once"):
         obtain(file(source))
     assert left() == []
     source.most = 10**9

@@ -101,10 +101,10 @@ def test_nested_and_empty_class_folders(tmp_path: Path, capsys: Any) -> None:
         "species7": 4,
     }
     text = said(capsys)
-    assert "2 classes lie in folders of its folder: species6, species7" in text
+    assert "2 classes lie in subfolders: species6, species7" in text
     assert "1 class folder holds no images, left out: nothing" in text
-    assert "1 file lies beside the class folders, left out: labels.csv" in text
-    assert "1 hidden entry is not looked at, left out: .cats" in text
+    assert "1 file lies next to the class folders, left out: labels.csv" in text
+    assert "1 entry is hidden, left out: .cats" in text
 
 
 def test_of_several_images_in_a_file_the_first_is_taken_and_that_is_said(tmp_path: Path, capsys: Any) -> None:
@@ -136,13 +136,13 @@ def test_names_of_folders_that_make_a_split(
     (tmp_path / "annotations" / "a.json").write_text("{}")
     data = data_set(f"folder:{tmp_path}")
     assert tuple(len(data.classes(part)) for part in PARTS) == counts
-    assert "1 folder is no part of its split, left out: annotations" in said(capsys)
+    assert "1 folder is not part of its split, left out: annotations" in said(capsys)
 
 
 def test_folders_of_folders_are_no_classes(tmp_path: Path) -> None:
     for name in ("learn", "check"):
         make_pictures(tmp_path / name, "abc", 2)
-    with pytest.raises(UserError, match=r"folders of folders \(check, learn\).* validation: validation or valid or val or dev"):
+    with pytest.raises(UserError, match=r"nested folders \(check, learn\).* validation: validation or valid or val or dev"):
         data_set(f"folder:{tmp_path}")
 
 
@@ -171,7 +171,7 @@ def test_what_can_never_be_evaluated_is_not_trained(agent: str, count: int, fits
     elif count > 3:
         assert "has 1 test class" in text
         assert "A split by share holds out 2 of 8 classes." in text
-        assert "Or folders train, validation and test in it decide the split." in text
+        assert "Or add folders train, validation and test for a split." in text
     assert (tmp_path / "run").exists() == fits
 
 
@@ -181,7 +181,7 @@ def test_a_learner_that_takes_other_ways_is_trained_and_they_are_said(tmp_path: 
     assert train(data, tmp_path / "run", "--ways", "4") == 0
     assert "metarl evaluate RUN --ways 2." in said(capsys)
     assert train(data, tmp_path / "other", "--ways", "4", agent="maml") == 2
-    assert "4 ways need 4: it could be trained, and never be evaluated" in said(capsys)
+    assert "4 ways need 4: it could be trained, but not evaluated" in said(capsys)
 
 
 def test_evaluation_on_the_way_fits_too(tmp_path: Path, capsys: Any) -> None:
@@ -209,4 +209,4 @@ def test_texts_that_are_cut_or_stand_under_two_labels_are_said(tmp_path: Path, c
     text = said(capsys)
     assert f"2 of 18 texts have more than {LENGTH} words and parts of words" in text
     assert f"words beyond {LENGTH} are left out, of 1 text" in text
-    assert "1 text under more than one label, such as 'the same'" in text
+    assert "1 text with more than one label, such as 'the same'" in text

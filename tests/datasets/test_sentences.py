@@ -99,7 +99,7 @@ def test_the_exported_graph_takes_vectors() -> None:
     graph = Matching(MatchingSettings(channels=4), VECTOR, **COMMON).graph(None)
     assert graph.inputs["support"].example.shape[2:] == (SIZE,)
     assert graph.inputs["support"].example.dtype == torch.float32
-    assert "float32 vectors" in graph.inputs["support"].meaning
+    assert "float32 embeddings" in graph.inputs["support"].meaning
     pytest.importorskip("onnx")
     assert to_onnx(graph, {"agent": "matching", "suite": "csv"})
 
@@ -198,7 +198,7 @@ def test_an_encoder_with_vectors_of_another_length_is_refused(runs: dict[str, Pa
     config["options"]["sentence_encoder"] = make_encoder(tmp_path / "longer", 2 * SIZE)
     (path / "config.json").unlink()
     (path / "config.json").write_text(json.dumps(config))
-    says = f"gives vectors of {2 * SIZE} numbers, and the run was trained with {SIZE}"
+    says = f"gives vectors of {2 * SIZE} numbers, but the run was trained with {SIZE}"
     (tmp_path / "few.csv").write_text("text,label\nword1,a\nword2,b\n")
     with pytest.raises(UserError, match=says):
         predict(path, tmp_path / "few.csv", tmp_path / "few.csv", device="cpu")

@@ -77,7 +77,7 @@ def test_environments_that_tell_no_success_are_judged_by_returns(runs, tmp_path,
     assert cli.run(["report", *both, "--quiet"]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "return on 50 held-out goals" in page
-    assert "The environments tell no success" in page
+    assert "The environments report no success" in page
     assert (tmp_path / "report" / "01_rl2_goals_test.png").exists()
     summary = (tmp_path / "report" / "01_rl2_summary.csv").read_text().splitlines()[0]
     assert summary.startswith("goals,return before,")
@@ -88,7 +88,7 @@ def test_a_table_of_returns(runs, capsys):
     content = json.loads((runs / "rl2" / "evaluation.json").read_text())
     table(content)
     said = capsys.readouterr().out
-    assert "tell no success" in said
+    assert "report no success" in said
     assert "return [95 %]" in said
     assert verdict(content, "test").count("return") == 1
     assert "success" not in verdict(content, "test")

@@ -164,12 +164,12 @@ def test_observations_are_arrays_of_the_spaces_dtype(obs):
         (np.float32, [np.inf, 1], r"is not finite: \[inf\]"),
         (np.float64, [1e39, 1], r"is not finite: \[1e\+39\]"),
         (np.float16, [1e6, 1], r"is not finite: \[1000000.0\]"),
-        (np.float32, np.zeros((1, 2)), r"is of shape \(1, 2\), and its space is Box"),
-        (np.float32, ["1", "2"], r"is \['1', '2'\], and its space is Box"),
-        (np.float32, [[1], [1, 2]], r"is \[\[1\], \[1, 2\]\], and its space is Box"),
-        (np.float32, np.zeros(2, np.complex64), r"is \[0j, 0j\], and its space is Box"),
-        (np.float32, None, "is None, and its space is Box"),
-        (np.float32, {"x": 1}, "is {'x': 1}, and its space is Box"),
+        (np.float32, np.zeros((1, 2)), r"is of shape \(1, 2\), but its space is Box"),
+        (np.float32, ["1", "2"], r"is \['1', '2'\], but its space is Box"),
+        (np.float32, [[1], [1, 2]], r"is \[\[1\], \[1, 2\]\], but its space is Box"),
+        (np.float32, np.zeros(2, np.complex64), r"is \[0j, 0j\], but its space is Box"),
+        (np.float32, None, "is None, but its space is Box"),
+        (np.float32, {"x": 1}, "is {'x': 1}, but its space is Box"),
     ],
 )
 def test_observations_that_are_not_of_their_space_are_refused(dtype, obs, says):
@@ -211,7 +211,7 @@ def test_info_is_a_dict(info):
 def test_action_spaces_that_no_agent_plays_are_refused(space):
     env = Answers()
     env.action_space = space
-    with pytest.raises(UserError, match=r"^it has the action space .*(is needed|does not reach it)$"):
+    with pytest.raises(UserError, match=r"^it has the action space .*(is needed|cannot represent it)$"):
         OwnEnv("it", env)
 
 
@@ -248,18 +248,18 @@ def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("s = tasks(1, make=lambda name: Env)", "make gives the class Env, not an environment of it"),
-        ("s = tasks(1, make=lambda name: 3)", "make gives int, which has no reset and no step"),
-        ("one = Env()\ns = tasks(1, 2, make=lambda name: one)", "make gives an environment that it gave before"),
+        ("s = tasks(1, make=lambda name: Env)", "make returns the class Env, not an instance of it"),
+        ("s = tasks(1, make=lambda name: 3)", "make returns int, which has no reset and no step"),
+        ("one = Env()\ns = tasks(1, 2, make=lambda name: one)", "make returned the same environment twice"),
         ("s = Suite('', 0, tasks(1), [])", "the suite's test is list"),
         ("s = Suite('', 0, None, None)", "the suite's train is NoneType"),
         (
             "s = Suite('', 0, tasks(1), None, max_episode_steps=0)",
-            "max_episode_steps is a whole number from 1 on, not 0",
+            "max_episode_steps must be a whole number of at least 1, not 0",
         ),
         (
             "s = Suite('', 0, tasks(1), None, max_episode_steps='9')",
-            "max_episode_steps is a whole number from 1 on, not '9'",
+            "max_episode_steps must be a whole number of at least 1, not '9'",
         ),
         (
             "class Other(Env): action_space = gymnasium.spaces.Discrete(2)\n"
@@ -299,12 +299,12 @@ def test_a_step_that_only_some_slots_tell_success_of_tells_none():
 @pytest.mark.parametrize(
     ("agent", "space", "says"),
     [
-        ("random", "Box(-np.inf, 1, (1,))", "random actions are drawn evenly between bounds"),
-        ("random", "Box(-3e38, 3e38, (1,))", "random actions are drawn evenly between bounds"),
-        ("sb3-sac", "Box(0, np.inf, (1,))", "SAC spreads its actions between bounds"),
-        ("sb3-sac", "Box(1, 1, (1,))", "SAC spreads its actions between bounds"),
+        ("random", "Box(-np.inf, 1, (1,))", "random actions need two bounds for each entry"),
+        ("random", "Box(-3e38, 3e38, (1,))", "random actions need two bounds for each entry"),
+        ("sb3-sac", "Box(0, np.inf, (1,))", "SAC scales actions to their bounds"),
+        ("sb3-sac", "Box(1, 1, (1,))", "SAC scales actions to their bounds"),
         ("sb3-sac", "Discrete(2)", "SAC needs Box actions"),
-        ("scripted", "Box(-1, 1, (1,))", "the scripted expert knows Meta-World's tasks only"),
+        ("scripted", "Box(-1, 1, (1,))", "the scripted expert only knows Meta-World's tasks"),
     ],
 )
 def test_agents_refuse_what_they_cannot_play(agent, space, says, tmp_path, monkeypatch, capsys):
@@ -329,11 +329,11 @@ def test_actions_out_of_reach_and_success_that_is_not_told_are_said_before_train
         out = capsys.readouterr().out
         assert ("RescaleAction(env, -1, 1)" in out) == (std is not None)
         assert std is None or said.format(std) in out.partition(" of 20 steps ")[0]
-        assert "Figures are of returns alone" not in out
+        assert "All figures are returns" not in out
         assert "success" in metrics(tmp_path / agent)[0]
     silent = own_file(tmp_path / "files", ENV + "def s(): return tasks(1)\n", "silent.py")
     assert cli.run(["train", "random", f"{silent}:s", "--run-dir", str(tmp_path / "silent"), *loud]) == 0
-    assert "Figures are of returns alone" in capsys.readouterr().out
+    assert "All figures are returns" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert np.array_equal(obs[0], expected.obs)
     assert np.isfinite(env.step(expert(env, obs))[0]).all()
     assert jit.cache_folder.__wrapped__() is None
-    assert "compiled code is not kept" in caplog.text
+    assert "compiled code is not cached" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["native", "python"])

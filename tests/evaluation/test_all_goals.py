@@ -206,7 +206,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, monkeypatc
     monkeypatch.setattr("metarl.evaluation.all_goals.play_trial", cut)
     cut.after = 4  # train goals, their goal-blind agent, 25 held-out goals, then
     assert cli.run(args) == 130
-    assert "goes on where it stopped" in capsys.readouterr().out
+    assert "repeat the command to resume" in capsys.readouterr().out
     (partial,) = (path / "evaluations").glob(".*.partial")
     with partial.open("a") as file:
         file.write('["test/25", {"fig')  # as a crash leaves it
@@ -245,7 +245,7 @@ def test_a_video_without_any_backend_is_refused_before_the_work(tmp_path, monkey
     from metarl.errors import UserError
 
     def none() -> str:
-        raise UserError("no OpenGL backend works here to draw with: apt-get install -y libosmesa6")
+        raise UserError("no OpenGL backend works here: apt-get install -y libosmesa6")
 
     assert train(tmp_path / "run", 1) == 0
     monkeypatch.setattr("metarl.commands.render.find_backend", none)

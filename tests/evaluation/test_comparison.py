@@ -228,7 +228,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
         ([good, good], "named twice"),
         ([good, cut], "damaged"),
         ([good, old], "another version"),
-        ([good, stock], "no evaluation of all goals"),
+        ([good, stock], "not an evaluation of all goals"),
         ([good, str(folder / "none")], "there is no run"),
         ([good, other, "--side", "train"], "no train goals; it has test"),
         ([good, other, "--mode", "mean"], "no mean actions; it has sampled"),
@@ -249,4 +249,4 @@ def test_runs_are_compared_by_their_evaluations(tmp_path, capsys):
     assert "2 train goals that both were evaluated on, mean actions" in _shown(capsys)
     assert cli.run(["train", "--resume", paths[0], "--steps", "160", "--quiet"]) == 0
     assert cli.run(["compare", *paths]) == 0
-    assert f"{paths[0]} was evaluated at step 80, and has gone on since: metarl evaluate {paths[0]}" in _shown(capsys)
+    assert f"{paths[0]} was evaluated at step 80, but has trained further since: metarl evaluate {paths[0]}" in _shown(capsys)

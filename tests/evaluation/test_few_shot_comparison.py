@@ -115,7 +115,7 @@ def test_what_differs_is_refused_unless_told(tmp_path, capsys, changed, says):
     assert cli.run([*args, "--anyway"]) == 0
     said = shown(capsys)
     assert f"Beware: {says}" in said
-    assert "they answered other episodes, and B minus A is not paired" in said
+    assert "they answered different episodes, so B minus A is not paired" in said
     difference = intervals.recovered(*(evaluation()["sides"]["test"]["by_shots"][1] for _ in range(2)))
     assert f"1 shot: accuracy, percent 75.00 75.00 {ACCURACY.text(difference, '+')}" in said
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_compared_at_all_is_refused(tmp_path, monkeypatch, capsys
         curve=evaluation(measure="mse"),
     )
     for args, says in (
-        ([good, damaged], "is damaged or no evaluation"),
+        ([good, damaged], "is damaged or not an evaluation"),
         ([good, robot], "made by another version"),
         ([good, old], "made by another version"),
         ([good, other, "--side", "train"], "no train classes; it has test"),

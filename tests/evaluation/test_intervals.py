@@ -132,7 +132,7 @@ def test_evaluating_a_run_of_one_goal(tmp_path, capsys):
     assert '"return": [[' in (path / "evaluation.json").read_text()
     assert ", null, null]" in (path / "evaluation.json").read_text()
     shown = capsys.readouterr().out
-    assert "which one goal cannot judge" in shown
+    assert "inconclusive with one goal" in shown
     assert "nan" not in shown
     assert "inf" not in shown
 

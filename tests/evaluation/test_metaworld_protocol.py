@@ -143,7 +143,7 @@ def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
         assert stock["success"] == 1.0
         ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
         said = stock_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": stock}}, ours)
-        assert "reports 100 % for this checkpoint; with every goal counted alike it is 10 %" in said.replace(
+        assert "reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in said.replace(
             "\N{NO-BREAK SPACE}", " "
         )
         assert "fill that quota" in said
@@ -180,7 +180,7 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
     content = json.loads(first)
     assert list(content["sides"]["test"]["seeds"]) == ["0", "1"]
     assert content["sides"]["test"]["by_task"].keys() == {"reach-v3"}
-    assert "with every goal counted alike" in shown
+    assert "with every goal weighted equally" in shown
     assert file.name in shown.replace("\n", "")
     assert cli.run([*args, "--engine", "native", "--seeds", "2", "--quiet"]) == 0
     assert file.read_bytes() == first

@@ -39,7 +39,7 @@ def test_a_small_evaluation_leaves_the_large_one_where_it_is(run, capsys):
     assert sorted(robots(content) for content in evaluations(open_run(run)[0])) == [(3, 1, 2), (3, 2, 1), (3, 3, 2)]
     assert cli.run(["evaluate", str(run), "--train-goals", "0"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "stays the larger one: 3 held-out goals x 3 trials x 2 episodes" in said
+    assert "remains the larger one: 3 held-out goals x 3 trials x 2 episodes" in said
 
 
 def test_report_and_pack_show_the_large_one_and_say_that_there_are_others(run, tmp_path):

@@ -52,7 +52,7 @@ def test_the_sentences_below_the_table(capsys):
     gap = "train minus held-out in the last episode: success +0.20, at the last step +0.10, return +600."
     assert gap in said
     for sentence in (
-        "Held-out goals, after 2 episodes of experience against none: success +0.60 [+0.",
+        "Held-out goals, after 2 episodes of experience versus none: success +0.60 [+0.",
         ", better; at the last step +0.30 [+0.",
         "Lines separate episodes between which the agent took a gradient step.",
         "blind: hovers at the centre of the train goals",

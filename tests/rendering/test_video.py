@@ -167,7 +167,7 @@ def test_wrong_input(goals: list[Goal], tmp_path: Path) -> None:
             replace(clip, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="pixels"):
         write_video(tmp_path / "video.mp4", goals, width=1)
-    with pytest.raises(UserError, match="too small to write over"):
+    with pytest.raises(UserError, match="too small for the overlay"):
         write_video(tmp_path / "video.mp4", goals, width=100)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

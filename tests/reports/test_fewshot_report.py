@@ -180,7 +180,7 @@ def test_looking_at_the_test_classes_is_marked(few_shot_runs, tmp_path):
     assert not any("during training" in said for said in warnings(read(run)))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 9, "step": 9, "test_accuracy": 0.5}\n')
-    assert any("looked at during training" in said for said in warnings(read(run)))
+    assert any("evaluated during training" in said for said in warnings(read(run)))
     assert any("evaluation is of update 4; the run has trained for 9" in said for said in warnings(read(run)))
 
 

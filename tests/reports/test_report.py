@@ -174,7 +174,7 @@ def test_a_run_that_goes_on_and_was_never_evaluated(tmp_path, chromium):
 def test_zero_successes(tmp_path):
     run = make_run(tmp_path / "run", rate=lambda goal, e: 0.0)
     assert report(run) == 0
-    assert sentences(read(run).evaluation)[0].startswith("It succeeded on none of the 50 held-out goals, in no episode")
+    assert sentences(read(run).evaluation)[0].startswith("It succeeded on none of the 50 held-out goals, in any episode")
 
 
 def test_a_single_goal_has_no_interval(tmp_path, chromium):
@@ -200,7 +200,7 @@ def test_looking_at_the_test_set_during_training_is_marked(tmp_path):
     assert not any("during training" in warning for warning in warnings(read(run)))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 3, "step": 4000, "test_success": 0.5}\n')
-    assert any("test goals were looked at during training" in warning for warning in warnings(read(run)))
+    assert any("test goals were evaluated during training" in warning for warning in warnings(read(run)))
     assert any("evaluation is of step 3,000" in warning for warning in warnings(read(run)))
 
 
@@ -220,7 +220,7 @@ def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium)
     assert report(run) == 0
     check_page(chromium, run / "report.html")
     shown = text(chromium)
-    assert "Meta-World's own evaluation reports 100 % for this checkpoint; with every goal counted alike it is 10 %" in shown
+    assert "Meta-World's own evaluation reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in shown
     assert "fill that quota" in shown
     stock["sides"]["test"]["success"] = 0.1
     assert "the two agree" in stock_sentence(stock, read(run).evaluation)

@@ -47,8 +47,8 @@ def test_the_newest_are_kept_and_latest_points_to_the_last(tmp_path):
 @pytest.mark.parametrize(
     ("file", "damage", "word"),
     [
-        ("agent.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-10]), "not what was written"),
-        ("agent.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\x07"), "not what was written"),
+        ("agent.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-10]), "does not match its checksum"),
+        ("agent.safetensors", lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\x07"), "does not match its checksum"),
         ("agent.safetensors", lambda p: p.unlink(), "agent.safetensors is missing"),
         ("checkpoint.json", lambda p: p.write_text(p.read_text()[:40]), "checkpoint.json"),
         ("checkpoint.json", lambda p: p.write_text("{}"), "checkpoint.json"),
@@ -65,7 +65,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, file, 
     with pytest.raises(UserError, match="damaged"):
         run.load(run.path / "checkpoints" / "000000000200")
     damage(run.path / "checkpoints" / "000000000100" / file)
-    with pytest.raises(UserError, match="no whole one"):
+    with pytest.raises(UserError, match="no intact one"):
         run.load()
 
 
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("metarl.runs.directory.write_atomically", full)
-    with pytest.raises(UserError, match=r"No space left.*|.*last whole one stands"):
+    with pytest.raises(UserError, match=r"No space left.*|.*last complete one is kept"):
         run.save(200, 2, STATE, keep=1)
     monkeypatch.undo()
     assert run.load()[0].step == 100

@@ -192,9 +192,9 @@ class _Times(torch.nn.Module):
         ("rl2/checkpoints/000000000000", [], "never trained"),
         ("rl2", ["--episodes", "2"], "rl2 adapts no weights"),
         ("random", [], "random cannot be exported: it has no policy"),
-        ("maml-trpo", ["--goal", "1"], "--episodes says"),
+        ("maml-trpo", ["--goal", "1"], "add --episodes"),
         ("maml-trpo", ["--episodes", "1", "--goal", "50"], "goals 0 to 49, not 50"),
-        ("maml-trpo", ["--episodes", "1", "--task", "push-v3"], "no such task 'push-v3'"),
+        ("maml-trpo", ["--episodes", "1", "--task", "push-v3"], "has no task 'push-v3'"),
         ("maml-trpo", ["--episodes", "-1"], "must be at least 0"),
     ],
 )

@@ -160,7 +160,7 @@ def test_what_has_nothing_to_give_is_refused(made: Path, tmp_path: Path, monkeyp
     run, folder = str(made / "run"), tmp_path / "empty"
     folder.mkdir()
     refused(["pack", f"{run}/checkpoints/000000000000"], "never trained", folder, monkeypatch, capsys)
-    refused(["pack", run, "--out", str(made / "models" / "tiny")], "is there already", folder, monkeypatch, capsys)
+    refused(["pack", run, "--out", str(made / "models" / "tiny")], "exists already", folder, monkeypatch, capsys)
     refused(["pack", run, "--license", "a b"], "a licence is one word", folder, monkeypatch, capsys)
     assert cli.run(["pack", f"{run}/checkpoints/000000000080", "--out", str(tmp_path / "early")]) == 0
     assert "not evaluated" in capsys.readouterr().out
@@ -177,21 +177,21 @@ def _changed(model: Path, **more: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors? other than its config.json says"),
-        ({"settings": {"layers": ["8"]}}, "layers is no number"),
+        ({"settings": {"layers": [200_000], "hidden": 200_000}}, "tensors? not as in its config.json"),
+        ({"settings": {"layers": ["8"]}}, "layers is not a number"),
         ({"settings": {"hidden": "8"}}, "does not fit this version"),
         ({"settings": {"unknown": 8}}, "does not fit this version"),
         ({"settings": {"epochs": 0}}, "epochs"),
-        ({"options": {"goals": "5"}}, "goals is no number"),
+        ({"options": {"goals": "5"}}, "goals is not a number"),
         ({"options": {"max_episode_steps": [1]}}, "does not fit this version"),
         ({"interface": {"observations": 2**40}}, "interface is damaged"),
-        ({"interface": {"observations": 40}}, "tensors? other than its config.json says"),
+        ({"interface": {"observations": 40}}, "tensors? not as in its config.json"),
         ({"interface": {}}, "interface is damaged"),
-        ({"agent": "theirs.py:Agent"}, "Python files are never taken"),
-        ({"suite": "theirs.py:robot"}, "Python files are never taken"),
+        ({"agent": "theirs.py:Agent"}, "is from a Python file"),
+        ({"suite": "theirs.py:robot"}, "is from a Python file"),
         ({"packed": 99}, "format 99"),
-        ({"step": -5}, "steps are none"),
-        ({"rest": []}, "'rest' is not"),
+        ({"step": -5}, "invalid steps"),
+        ({"rest": []}, "'rest' is invalid"),
     ],
 )
 def test_a_configuration_that_is_not_what_it_should_be(change: dict[str, Any], says: str, model: Path) -> None:
@@ -215,7 +215,7 @@ def test_files_that_are_not_what_they_should_be(model: Path, tmp_path: Path, mon
     for extra in ({"more": torch.zeros(2)}, {"policy/head/linear/bias/x": torch.zeros(2)}):
         (model / "model.safetensors").write_bytes(weights)
         save_file({**load_file(model / "model.safetensors"), **extra}, model / "model.safetensors")
-        fails("tensors? other than its config.json says")
+        fails("tensors? not as in its config.json")
     (model / "model.safetensors").write_bytes(weights)
     for content in (b"{", b"[]", b"\xff", b"{}", b"[" * 100_000):
         (model / "config.json").write_bytes(content)

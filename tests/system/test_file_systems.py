@@ -109,7 +109,7 @@ def test_checkpoints_are_copied_where_folders_cannot_be_renamed(tmp_path: Path, 
         run.save(step, step, STATE, keep=1)
     assert torch.equal(run.load()[0].state["w"], STATE["w"])
     refuse(monkeypatch, cache.shutil, "copyfile", errno.ENOSPC)
-    with pytest.raises(UserError, match="the last whole one stands: No space left"):
+    with pytest.raises(UserError, match="the last complete one is kept: No space left"):
         run.save(300, 300, STATE, keep=1)
     assert [path.name for path in run.checkpoints()] == [f"{200:012d}"]
     run.close()
@@ -134,7 +134,7 @@ def test_what_nobody_expected_to_be_refused_is_told_in_one_line(number: int, mon
 
     monkeypatch.setattr(doctor.Doctor, "main", refusing)
     assert cli.run(["doctor"]) == 2
-    assert capsys.readouterr().err == f"metarl: the system refuses: {os.strerror(number)}\n"
+    assert capsys.readouterr().err == f"metarl: system error: {os.strerror(number)}\n"
 
 
 # --- The cache
@@ -163,7 +163,7 @@ def test_compiled_code_works_where_the_disk_fills_up_meanwhile(
     refuse(monkeypatch, os, "replace", errno.ENOSPC)  # how numba ends its writing
     assert add(2, 3) == 5
     assert add(2.5, 3.0) == 5.5
-    assert caplog.text.count("compiled code is not kept, every start compiles again") == 1
+    assert caplog.text.count("compiled code is not cached, every start compiles again") == 1
     refuse(monkeypatch, tempfile, "TemporaryFile", errno.ENOSPC)
     multiply = jit.jit(lambda a, b: a * b)  # numba refuses to cache at all
     assert multiply(2, 3) == 6

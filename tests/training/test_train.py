@@ -65,7 +65,7 @@ def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path
     broken = open_run(path)[0].checkpoints()[-1] / "agent.safetensors"
     broken.write_bytes(broken.read_bytes()[:-5])
     assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
-    assert "going on from the one before" in capsys.readouterr().out
+    assert "going on from the previous one" in capsys.readouterr().out
     assert equal_runs(whole, path)
 
 

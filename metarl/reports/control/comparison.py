@@ -36,12 +36,12 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     where = SIDES[runs.how.side]
     said = runs.sentences("after adapting", "before")
     if any(len({content["run_seed"] for content in some}) == 1 for some in runs.groups.values()):
-        said.append("Where there is 1 seed there is no interval over seeds: another seed may well come out elsewhere.")
+        said.append("With 1 seed there is no interval over seeds: another seed may well give another result.")
     show = runs.measure.alone
     curves = runs.curves(
         "adaptation",
         "episodes of experience with the goal",
-        f"Adaptation on {where}; bands: 95 % intervals over seeds, where there are several",
+        f"Adaptation on {where}; bands: 95 % intervals over seeds, if there are several",
         lambda content: content["episodes"],
         lambda rows: f"{show(rows[0][0])} at first, {show(rows[-1][0])} in the last episode.",
     )
@@ -125,5 +125,5 @@ def _learning(runs: Grouped) -> list[Picture]:
         limits(axis, head)
         axis.legend(loc="best")
 
-    caption = "Learning, on train goals while exploring; a line for each run"
+    caption = "Learning, on train goals while exploring; one line per run"
     return [picture("learning", caption, f"Learning curves of {plural(len(lines), 'run')}.", draw)]

@@ -74,8 +74,8 @@ def _successes(content: ControlEvaluation, found: Facts) -> list[str]:
     n, show, adapted = found.names[found.side], found.measure.show, content["episodes"] > 1
     if not any(row[0] for row in found.curves[found.side]):
         bound = found.after[2]
-        doubt = f" (as much as {percent(bound)} would be compatible with that)" if bound is not None else ""
-        said = [f"It succeeded on none of the {n}, in no episode{doubt}."]
+        doubt = f" (up to {percent(bound)} would be compatible with that)" if bound is not None else ""
+        said = [f"It succeeded on none of the {n}, in any episode{doubt}."]
     else:
         before = f"; before, on {show(found.before)}" if adapted else ""
         said = [f"{experience(content)} it succeeds on {show(found.after)} of {n}{before}."]
@@ -100,7 +100,7 @@ def _successes(content: ControlEvaluation, found: Facts) -> list[str]:
 def _returns(content: ControlEvaluation, found: Facts) -> list[str]:
     """Sentences for environments that report no success."""
     n, after = found.names[found.side], found.measure.show(found.after)
-    told = "The environments tell no success: returns are all there is to judge by."
+    told = "The environments report no success: only returns can be judged."
     if content["episodes"] == 1:
         return [f"{experience(content)} its episodes on {n} return {after}.", told]
     before = found.measure.alone(found.before[0])
@@ -128,7 +128,7 @@ def warnings(run: Reading) -> list[str]:
         )
     said += gone_on(run, content, "step")
     if any(len(side["goals"]) == 1 for side in sides.values()):
-        said.append("Some figures are of a single goal: nothing is known of how they vary between goals.")
+        said.append("Some figures are of a single goal: how they vary between goals is unknown.")
     noted = content.get("warnings")
     said += [f"{printable(change)}." for change in noted if isinstance(change, str)] if isinstance(noted, list) else []
     if content["reward"] != "v2":

@@ -29,7 +29,7 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     measure, where = runs.measure, side_name(one, side)
     said = runs.sentences(f"with {experience(one, most)}", "without")
     if any(len(some) == 1 for some in runs.groups.values()):
-        said.append("Where there is 1 run the interval is over its episodes: another seed may well come out elsewhere.")
+        said.append("With 1 run the interval is over its episodes: another seed may well give another result.")
     classified = headline(one) == ACCURACY
     curves = runs.curves(
         "shots",

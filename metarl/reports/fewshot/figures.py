@@ -134,8 +134,8 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
         )
     else:
         caption = (
-            "Of the queries of a row's class, the share taken for the column's, where both were in the episode; right answers "
-            "(grey) are left out"
+            "Share of the queries of a row's class taken for the column's, if both were in the episode; right "
+            "answers (grey) are left out"
         )
     more = f"; the {len(names)} of {found['all']} with the most wrong answers" if found["all"] > len(names) else ""
     few = f"; blank: fewer than {_ENOUGH} such queries" if (asked < _ENOUGH).any() else ""
@@ -227,7 +227,7 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
     caption = (
         f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} "
         f"of {plural(len(example['classes']), 'class')} right{some}. "
-        "✓ right, with the probability that it gave its answer; ✗ wrong, with the class that it answered"
+        "✓ right, with the probability of the answer; ✗ wrong, with the class answered"
     )
     return picture(f"episode_{number}", caption, alt, draw, (4.7, 4.7 * height / width))
 

@@ -110,13 +110,13 @@ def warnings(run: Reading) -> list[str]:
         return said
     sides = content["sides"]
     if "test" not in sides:
-        said.append("Nothing held out was evaluated: the figures say nothing of new classes.")
+        said.append("Nothing held out was evaluated: the figures say nothing about new classes.")
     said += gone_on(run, content, "update")
     if content["left_out"]:
         said.append(f"Damaged in the file of the evaluation, and left out: {', '.join(content['left_out'])}.")
     elif not any("examples" in side for side in sides.values()):
         said.append(
-            "The evaluation was made by an older metarl: metarl evaluate, once more, adds which classes are taken for which, "
-            "example episodes and, of learners by gradients, their steps."
+            "The evaluation was made by an older metarl: run metarl evaluate again to add confusions, example "
+            "episodes and, for gradient-based learners, their steps."
         )
     return said
