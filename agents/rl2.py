@@ -22,7 +22,7 @@ from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import RecurrentPolicy
 from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise
 from metarl.optim.sharded import Shards
-from metarl.rollouts.random_streams import SHUFFLE, WEIGHTS, generator
+from metarl.rollouts.random_streams import SHUFFLE, generator, initial_weights
 from metarl.rollouts.rollout import Rollout
 from metarl.system.ranges import SIZES, check
 
@@ -165,8 +165,7 @@ class RL2(Agent):
         total_iterations: int,
     ) -> None:
         self.settings, self.seed, self.device, self.total_iterations = settings, seed, device, total_iterations
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
+        with initial_weights(seed):
             self.policy = RecurrentPolicy(
                 observation_space,
                 action_space,

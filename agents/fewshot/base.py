@@ -19,7 +19,7 @@ from metarl.learner import Agent, Metrics, NonFiniteError, Source, State
 from metarl.nn.graphs import Graph, Input
 from metarl.optim.inner_loop import flatten, unflatten
 from metarl.optim.sharded import Shards
-from metarl.rollouts.random_streams import WEIGHTS, generator
+from metarl.rollouts.random_streams import initial_weights
 from metarl.system.ranges import check
 
 OBSERVED = 8
@@ -105,8 +105,7 @@ class FewShot(Agent):
     def __init__(self, settings: Any, kind: Kind, *, seed: int, device: torch.device, classes: int, total_updates: int) -> None:
         self.settings, self.kind, self.device, self.classes = settings, kind, device, classes
         self.ways, self.total_updates, self.updates = kind.outputs, total_updates, 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
+        with initial_weights(seed):
             self.net = self.build()
         self.net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

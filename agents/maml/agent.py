@@ -31,7 +31,7 @@ from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import FeedForwardPolicy
 from metarl.optim.advantages import discounted_returns, fit_linear, gae, standardise_by_task
 from metarl.optim.inner_loop import InnerSettings, Params, adapt, finite, initial_rates, stacked
-from metarl.rollouts.random_streams import SHUFFLE, WEIGHTS, generator
+from metarl.rollouts.random_streams import SHUFFLE, generator, initial_weights
 from metarl.rollouts.rollout import Rollout
 from metarl.system.devices import Workers
 from metarl.system.machine import worker_count
@@ -172,8 +172,7 @@ class MAML(Agent):
     ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         self.phases, self.first_std, self.keep_states = settings.inner_steps + 1, settings.std, 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator(seed, WEIGHTS).integers(2**31)))
+        with initial_weights(seed):
             self.policy = FeedForwardPolicy(
                 observation_space, action_space, scale, settings.layers, settings.std, settings.state_std, settings.min_std
             )

@@ -7,13 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metarl.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
 """Backends that need no display, in the order of trial, with their Debian packages."""

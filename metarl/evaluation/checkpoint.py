@@ -112,7 +112,7 @@ def _play_side(
         curves, std = play(
             setup.agent,
             episodes=content["episodes"],
-            adapt_every=setup.adapt_every or setup.source.episodes,
+            adapt_every=setup.support_episodes,
             modes=modes,
             progress=progress,
             part=side,

@@ -166,7 +166,7 @@ class Film:
                 self.tasks,
                 [trial_generator(asked.seed, task, 0) for task in self.tasks],
                 episodes=last,
-                adapt_every=self.setup.adapt_every or self.setup.source.episodes,
+                adapt_every=self.setup.support_episodes,
                 resets=lambda e: e,
                 device=self.setup.source.device,
                 branch=lambda e: mean and e in shown,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +10,6 @@ from torch import Tensor
 
 from metarl.learner import PolicyInput, State
 from metarl.nn.distributions import Distribution
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Storage:
         device: torch.device,
     ) -> None:
         self.space, self.episodes, self.device = env.single_action_space, episodes, device
+        self.discrete = isinstance(self.space, gymnasium.spaces.Discrete)
         self.limit, self.steps = episodes * env.max_episode_steps, 0
         self.seen = [np.empty((self.limit + 1, *first.shape), np.float32) for first in (obs, *previous)]
         for rows, first in zip(self.seen, (obs, *previous)):
@@ -78,8 +79,7 @@ class Storage:
         for slot in np.flatnonzero(done):
             self.ends.append((t, int(slot)))
             self.end_obs.append(np.asarray(info["final_obs"][slot], np.float32))
-        discrete = isinstance(self.space, gymnasium.spaces.Discrete)
-        taken = chosen[:, None] == np.arange(self.space.n) if discrete else executed  # type: ignore[attr-defined]
+        taken = chosen[:, None] == np.arange(self.space.n) if self.discrete else executed  # type: ignore[attr-defined]
         for rows, value in zip(self.seen, (obs, taken, reward, done)):
             rows[t + 1] = value
         self.episode[t + 1] = self.episode[t] + done

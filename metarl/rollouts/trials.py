@@ -9,12 +9,12 @@ import torch
 
 from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State
-
-if TYPE_CHECKING:
-    from metarl.envs import MetaVectorEnv
 from metarl.rollouts.playing import Watch, draw_noise, nothing_before, play
 from metarl.rollouts.random_streams import ACTIONS, RESETS, TASKS, generator
 from metarl.rollouts.rollout import Rollout, joined
+
+if TYPE_CHECKING:
+    from metarl.envs import MetaVectorEnv
 
 
 class Played(NamedTuple):

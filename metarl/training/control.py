@@ -86,6 +86,11 @@ class Setup(NamedTuple):
         """Episodes of experience between calls of the agent's `adapt`; None: it is never called."""
         return self.agent.adapt_every or (self.source.episodes if self.agent.phases > 1 else None)
 
+    @property
+    def support_episodes(self) -> int:
+        """Episodes that `play_trial` collects between calls of `adapt`, also for agents that `adapt` does not change."""
+        return self.adapt_every or self.source.episodes
+
     def announcement(self) -> str:
         """Describe the training for the user: trials, tasks, engine and device."""
         o = self.options

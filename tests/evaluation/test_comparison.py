@@ -1,11 +1,11 @@
 """Comparisons against numbers worked out by hand, and the command on planted evaluations and on real runs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders.comparing import printed, wide, written  # noqa: F401
 from builders.tiny import refused, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,42 +152,27 @@ def test_seeds_are_grouped_by_what_they_share():
     }
 
 
-def _written(folder: Path, **contents: dict[str, Any]) -> list[str]:
-    for name, content in contents.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return [str(folder / f"{name}.json") for name in contents]
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl.system.console.console._width", 200)
-
-
-def _shown(capsys: Any) -> str:
-    return " ".join(capsys.readouterr().out.split())
-
-
 def test_two_runs_on_the_same_goals(tmp_path, capsys):
     a, b = evaluation({"reach": [0] * 20, "push": [0] * 20}), evaluation({"reach": [1] * 20, "push": [0] * 20}, 2)
-    assert cli.run(["compare", *_written(tmp_path, a=a, b=b)]) == 0
-    shown = _shown(capsys)
+    assert cli.run(["compare", *written(tmp_path, a=a, b=b)]) == 0
+    shown = printed(capsys)
     difference = ByGoal("test").paired(a, b, SUCCESS).difference
     assert f"last episode: success (any step) 0.00 0.50 {difference.text('+.2f')} 0.75" in shown
     assert "Last episode, success (any step): B is better, B minus A +0.50" in shown
     assert "reach 0.00 1.00 +1.00" in shown
     assert "push 0.00 0.00 +0.00" in shown
-    assert cli.run(["compare", *_written(tmp_path, b=b, a=a)]) == 0
-    assert "A is better" in _shown(capsys)
-    assert cli.run(["compare", *_written(tmp_path, a=a, again=a)]) == 0
-    assert "no difference shown, B minus A +0.00 [-" in _shown(capsys)
+    assert cli.run(["compare", *written(tmp_path, b=b, a=a)]) == 0
+    assert "A is better" in printed(capsys)
+    assert cli.run(["compare", *written(tmp_path, a=a, again=a)]) == 0
+    assert "no difference shown, B minus A +0.00 [-" in printed(capsys)
 
 
 def test_several_runs_by_agent(tmp_path, capsys):
     contents = {f"s{seed}": evaluation({"reach": [seed % 2, 1]}, seed) for seed in (1, 2, 3)}
     contents["other"] = evaluation({"reach": [0, 0]}, 1, agent="random")
-    args = ["compare", *_written(tmp_path, **contents)]
+    args = ["compare", *written(tmp_path, **contents)]
     assert cli.run([*args, "--plot", str(tmp_path / "profiles.png")]) == 0
-    shown = _shown(capsys)
+    shown = printed(capsys)
     assert "rl2 3 seeds 0.83 [0.50, 1.00]" in shown
     assert "random 1 seed 0.00 [–]" in shown
     assert "A run of random is better than one of rl2 with probability 0.00 [–]" in shown
@@ -197,14 +182,14 @@ def test_several_runs_by_agent(tmp_path, capsys):
 
 def test_what_differs_is_refused_unless_told(tmp_path, capsys):
     a, b = evaluation({"reach": [0, 1, 1]}), evaluation({"reach": [1, 1]}, 2, max_episode_steps=500)
-    args = ["compare", *_written(tmp_path, a=a, b=b)]
+    args = ["compare", *written(tmp_path, a=a, b=b)]
     assert cli.run(args) == 2
     said = capsys.readouterr().err
     assert "the length of an episode differs: run_1 has 20, run_2 has 500" in said
     assert "the test goals are not the same" in said
     assert "--anyway" in said
     assert cli.run([*args, "--anyway"]) == 0
-    shown = _shown(capsys)
+    shown = printed(capsys)
     assert "Beware: the length of an episode differs" in shown
     assert "2 held-out goals that both were evaluated on" in shown
     assert "last episode: success (any step) 0.50 1.00 +0.50" in shown  # A's figure is of the two goals in common
@@ -214,7 +199,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
     folder, empty = tmp_path / "files", tmp_path / "empty"
     folder.mkdir()
     empty.mkdir()
-    good, other, cut, stock, old = _written(
+    good, other, cut, stock, old = written(
         folder,
         good=evaluation({"reach": [1]}),
         other=evaluation({"reach": [0]}),
@@ -246,7 +231,7 @@ def test_runs_are_compared_by_their_evaluations(tmp_path, capsys):
     for path in paths:
         assert cli.run(["evaluate", path, "--device", "cpu", "--quiet"]) == 0
     assert cli.run(["compare", paths[0], f"{paths[1]}/checkpoints/latest", "--mode", "mean", "--side", "train"]) == 0
-    assert "2 train goals that both were evaluated on, mean actions" in _shown(capsys)
+    assert "2 train goals that both were evaluated on, mean actions" in printed(capsys)
     assert cli.run(["train", "--resume", paths[0], "--steps", "160", "--quiet"]) == 0
     assert cli.run(["compare", *paths]) == 0
-    assert f"{paths[0]} was evaluated at step 80, but has trained further since: metarl evaluate {paths[0]}" in _shown(capsys)
+    assert f"{paths[0]} was evaluated at step 80, but has trained further since: metarl evaluate {paths[0]}" in printed(capsys)

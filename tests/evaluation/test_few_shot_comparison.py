@@ -1,11 +1,11 @@
 """`metarl compare` on few-shot learners: planted figures against numbers worked out by hand, and runs of the commands."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders.comparing import printed, wide, written  # noqa: F401
 from builders.fewshot_runs import content_of
 from builders.tiny import refused
 
@@ -42,22 +42,6 @@ def evaluation(figures: Any = RIGHT, seed: int = 1, measure: str = "accuracy", *
     return {**content, **more}
 
 
-def written(folder: Path, **contents: dict[str, Any]) -> list[str]:
-    folder.mkdir(exist_ok=True)
-    for name, content in contents.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return [str(folder / f"{name}.json") for name in contents]
-
-
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metarl.system.console.console._width", 200)
-
-
-def shown(capsys: Any) -> str:
-    return " ".join(capsys.readouterr().out.split())
-
-
 def test_two_are_paired_by_episode(tmp_path, capsys):
     a, b = evaluation(), evaluation(RIGHT + [[0, 0], [0, 0], [0, 0.5], [0, 0]], 2, agent="maml")
     difference = intervals.change_of_episodes("accuracy", np.array([0.5, 1, 1, 1]), np.array([0.5, 1, 0.5, 1]), 4)
@@ -66,7 +50,7 @@ def test_two_are_paired_by_episode(tmp_path, capsys):
     assert found.improvement == intervals.proportion(np.array([0.5, 0.5, 1, 0.5]))
     assert found.count == 4
     assert cli.run(["compare", *written(tmp_path, a=a, b=b)]) == 0
-    said = shown(capsys)
+    said = printed(capsys)
     assert "A: run_1 (proto trained on omniglot, seed 1, 4 updates, 2 ways, 1 shot)" in said
     assert "4 episodes of held-out classes that both answered; B minus A is paired by episode" in said
     assert "0 shots: accuracy, percent 25.00 25.00 +0.00" in said
@@ -78,18 +62,18 @@ def test_the_lower_error_is_the_better_one(tmp_path, capsys):
     a, b = (evaluation([[2.0, high + 0.1 * i] for i in range(9)], seed, "mse") for seed, high in ((1, 0.5), (2, 1.5)))
     assert ByEpisode("test").paired(a, b, ERROR).improvement.mean == 0
     assert cli.run(["compare", *written(tmp_path, a=a, b=b)]) == 0
-    said = shown(capsys)
+    said = printed(capsys)
     assert "1 shot, mean squared error: A is better, B minus A +1.0000" in said
     assert "on which B's figure is lower" in said
     assert cli.run(["compare", *written(tmp_path, a=a, b=b, c=evaluation([[2.0, 0.1]] * 9, 3, "mse", agent="nearest"))]) == 0
-    assert "A run of nearest is better than one of proto with probability 1.00" in shown(capsys)
+    assert "A run of nearest is better than one of proto with probability 1.00" in printed(capsys)
 
 
 def test_several_runs_stand_together_by_agent(tmp_path, capsys):
     contents = {f"s{seed}": evaluation(RIGHT * [[1, seed / 3]], seed) for seed in (1, 2, 3)}
     contents["other"] = evaluation(RIGHT * 0, agent="nearest", run="other")
     assert cli.run(["compare", *written(tmp_path, **contents)]) == 0
-    said = shown(capsys)
+    said = printed(capsys)
     assert "omniglot, held-out classes, 2 ways" in said
     assert "accuracy, percent runs 0 shots [95 %] 1 shot [95 %]" in said
     assert "proto 3 seeds 25.00 [–] 50.00 [25.00, 75.00]" in said  # 75 % times 1/3, 2/3 and 1
@@ -113,7 +97,7 @@ def test_what_differs_is_refused_unless_told(tmp_path, capsys, changed, says):
     assert says in " ".join(said.split())
     assert "--anyway" in said
     assert cli.run([*args, "--anyway"]) == 0
-    said = shown(capsys)
+    said = printed(capsys)
     assert f"Beware: {says}" in said
     assert "they answered different episodes, so B minus A is not paired" in said
     difference = intervals.recovered(*(evaluation()["sides"]["test"]["by_shots"][1] for _ in range(2)))
@@ -126,7 +110,7 @@ def test_other_shots_are_refused_of_several_runs_too(tmp_path, capsys):
     assert cli.run(args) == 2
     assert "the number of shots differs: run_1 has 1, run_2 has 1, run_3 has 2" in " ".join(capsys.readouterr().err.split())
     assert cli.run([*args, "--anyway"]) == 0
-    assert "proto 3 seeds" in shown(capsys)
+    assert "proto 3 seeds" in printed(capsys)
 
 
 def test_what_cannot_be_compared_at_all_is_refused(tmp_path, monkeypatch, capsys):
@@ -159,7 +143,7 @@ def test_runs_of_the_commands(few_shot_runs, capsys):
     images, gradients, curves = (str(few_shot_runs[name]) for name in ("images", "gradients", "curves"))
     assert cli.run(["compare", images, gradients]) == 0
     a, b = (ends["sides"]["test"]["by_shots"][-1][0] for ends in map(content_of, map(Path, (images, gradients))))
-    said = shown(capsys)
+    said = printed(capsys)
     assert f"2 shots: accuracy, percent {100 * a:.2f} {100 * b:.2f} {100 * (b - a):+.2f} [" in said
     assert cli.run(["compare", images, curves]) == 2
     assert "the data set differs" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
 
 def _groups(runs: Grouped) -> Table:
     measure, most, one = runs.measure, runs.last, runs.contents[0]
-    counts = [k for k in dict.fromkeys((0, 1, most)) if k <= most]
+    counts = runs.how.points(runs.contents).values()
     columns: list[Column] = [(experience(one, k), measure.level, partial(runs.level, at=k)) for k in counts]
     if all("train" in content["sides"] for content in runs.contents):
         trained = ByEpisode("train")
