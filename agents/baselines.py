@@ -65,7 +65,7 @@ class _Fixed(Agent):
         self.settings, self.space, self.device = settings, action_space, device
         self.size = action_size(action_space)
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """An empty state."""
         return {}
 
@@ -109,22 +109,22 @@ class Scripted(_Fixed):
 
     _SMALL = 1e-6
 
-    def accept(self, source: Any) -> None:
-        """See `Agent.accept`."""
+    def validate(self, source: Any) -> None:
+        """See `Agent.validate`."""
         _refuse_own(source.env)
 
-    def meet(self, env: "MetaVectorEnv") -> None:
-        """Look up each slot's task and goal.
+    def bind_env(self, env: "MetaVectorEnv") -> None:
+        """Look up each environment's task and goal.
 
         Raises:
             UserError: the tasks are not Meta-World's.
         """
         _refuse_own(env)
         self.names = [task.name for task in env.tasks if task is not None]
-        self.goals = np.array([env.engine.scene(slot).goal for slot in range(env.num_envs)])
+        self.goals = np.array([env.engine.scene(env_id).goal for env_id in range(env.num_envs)])
 
     def predict(self, state: State, query: PolicyInput) -> tuple[Gaussian, State]:
-        """A Gaussian around the action of each slot's expert."""
+        """A Gaussian around the action of each environment's expert."""
         obs = query.obs.cpu().numpy().astype(np.float64)[:, :39]
         obs[:, 36:39] = self.goals
         with warnings.catch_warnings():
@@ -160,7 +160,7 @@ class Hover:
         self.place = torch.tensor(place, device=device)
         self.log_std = torch.tensor(std, device=device).clamp(min=1e-6).log()
 
-    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+    def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
         """An empty state."""
         return {}
 

@@ -107,7 +107,7 @@ class RL2Settings:
 
 
 class Chunks(NamedTuple):
-    """An iteration's steps in chunks, (chunk, chunks of all slots, ...); `hidden` (chunks, hidden) is the state before each."""
+    """An iteration's steps in chunks, (chunk, all chunks, ...); `hidden` (chunks, hidden) is the state before each."""
 
     x: Tensor
     hidden: Tensor
@@ -146,7 +146,7 @@ class RL2(Agent):
 
     Args:
         settings: see `RL2Settings`.
-        observation_space, action_space: spaces of one slot.
+        observation_space, action_space: spaces of one environment.
         scale: the tasks' fixed input scale; None: running statistics.
         seed: seed of the initial weights and of the minibatches.
         device: device of the computation.
@@ -186,7 +186,7 @@ class RL2(Agent):
         """Adam, made on first use: importing it takes torch two seconds."""
         return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate, eps=self.settings.adam_eps)
 
-    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+    def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
         """A hidden state of zeros for each task."""
         return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
 
@@ -233,7 +233,7 @@ class RL2(Agent):
         """Scaled advantages (T, N) across the episodes of each trial, and the fraction of the returns' variance explained.
 
         Args:
-            rollout: one trial per slot.
+            rollout: one trial per environment.
             x: see `scaled`.
         """
         s = self.settings
@@ -273,7 +273,7 @@ class RL2(Agent):
         return torch.cat([x, x.square(), torch.stack(time, -1)], -1)
 
     def _chunks(self, x: Tensor) -> Tensor:
-        """(T, N, ...) to (chunk, chunks of all slots, ...); zeros pad the last chunk of a slot."""
+        """(T, N, ...) to (chunk, all chunks, ...); zeros pad an environment's last chunk."""
         size = self.settings.chunk
         filled = torch.cat([x, x.new_zeros(-len(x) % size, *x.shape[1:])])
         return filled.view(-1, size, *x.shape[1:]).transpose(1, 2).flatten(0, 1).transpose(0, 1).contiguous()

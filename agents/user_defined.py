@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from functools import update_wrapper
@@ -15,9 +16,11 @@ from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, Source, State
 from metarl.system.user_code import UserFile
 
+log = logging.getLogger("metarl")
+
 TRAININGS = {"robots": CONTROL, "examples": FEW_SHOT}
 VERBS = {
-    "begin": "begin(num_tasks)",
+    "initial_state": "initial_state(num_tasks)",
     "predict": "predict(state, query)",
     "update": "update(batches, iteration)",
     "state_dict": "state_dict()",
@@ -60,6 +63,9 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
     label, agent = file.label, file.value
     if not inspect.isclass(agent):
         raise UserError(f"{label} is {type(agent).__name__}, not a class: an agent is a subclass of metarl.learner.Agent")
+    if _lacks(agent, "initial_state") and getattr(agent, "begin", Agent.begin) is not Agent.begin:  # as in version 0.2
+        log.info("%s: begin is now called initial_state", label)
+        setattr(agent, "initial_state", agent.begin)  # type: ignore[attr-defined]  # noqa: B010
     missing = [form for verb, form in VERBS.items() if _lacks(agent, verb)]
     if missing:
         raise UserError(f"{label} lacks {', '.join(missing)}: see metarl.learner.Agent")

@@ -32,12 +32,12 @@ def seen_by_sb3(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
     return space
 
 
-class Slot:
-    """One slot for `get_attr`, `set_attr` and `env_method`: it has its own task and picture and shares everything else.
+class EnvView:
+    """One environment for `get_attr`, `set_attr` and `env_method`: it has its own task and picture and shares everything else.
 
     Args:
         env: the environment.
-        index: index of the slot.
+        index: index of the environment.
     """
 
     def __init__(self, env: MetaVectorEnv, index: int) -> None:
@@ -59,7 +59,7 @@ class Slot:
         self._env.set_tasks([task], [self._index])
 
     def render(self) -> np.ndarray | None:
-        """Return a picture of the slot, (height, width, 3) uint8; None without a render mode."""
+        """Return a picture of the environment, (height, width, 3) uint8; None without a render mode."""
         pictures = self._env.render([self._index])
         return None if pictures is None else pictures[0]
 
@@ -70,9 +70,9 @@ class Slot:
 class SB3VecEnv(VecEnv):
     """A `MetaVectorEnv` with the interface of stable-baselines3.
 
-    At the end of an episode, `infos[slot]` contains "terminal_observation" and "is_success": success at any step of the
+    At the end of an episode, `infos[env_id]` contains "terminal_observation" and "is_success": success at any step of the
     episode, which SB3 logs as its success rate. Every step contains "TimeLimit.truncated" and the environment's own entries
-    ("success" of the last step). Observations and rewards are float32. Slots share one stream of random numbers; `seed`
+    ("success" of the last step). Observations and rewards are float32. Environments share one stream of random numbers; `seed`
     restarts it at the next reset.
 
     Args:
@@ -81,7 +81,7 @@ class SB3VecEnv(VecEnv):
 
     def __init__(self, env: MetaVectorEnv) -> None:
         self.env, self.metadata = env, env.metadata
-        self.slots = [Slot(env, i) for i in range(env.num_envs)]
+        self.views = [EnvView(env, i) for i in range(env.num_envs)]
         self._succeeded = np.zeros(env.num_envs, bool)
         observations, actions = env.single_observation_space, env.single_action_space
         self._first = int(actions.start) if isinstance(actions, gymnasium.spaces.Discrete) else 0
@@ -110,12 +110,12 @@ class SB3VecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
         for key, values in info.items():
             if not key.startswith(("_", "final_")):
-                for slot, there in enumerate(info[f"_{key}"].tolist()):
+                for env_id, there in enumerate(info[f"_{key}"].tolist()):
                     if there:
-                        infos[slot][key] = values[slot]
-        for slot in np.flatnonzero(done).tolist():
-            infos[slot]["terminal_observation"] = self._cast(info["final_obs"][slot])
-            infos[slot]["is_success"] = bool(self._succeeded[slot])
+                        infos[env_id][key] = values[env_id]
+        for env_id in np.flatnonzero(done).tolist():
+            infos[env_id]["terminal_observation"] = self._cast(info["final_obs"][env_id])
+            infos[env_id]["is_success"] = bool(self._succeeded[env_id])
         self._succeeded[done] = False
         return self._cast(obs), reward.astype(np.float32), done, infos
 
@@ -124,34 +124,34 @@ class SB3VecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Return an attribute of each of these slots, see `Slot`."""
-        return [getattr(self.slots[i], attr_name) for i in self._get_indices(indices)]
+        """Return an attribute of each of these environments, see `EnvView`."""
+        return [getattr(self.views[i], attr_name) for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Set an attribute of these slots.
+        """Set an attribute of these environments.
 
         Raises:
-            UserError: all slots share the attribute, and `indices` does not cover all slots.
+            UserError: all environments share the attribute, and `indices` does not cover all environments.
         """
         chosen = list(self._get_indices(indices))
-        if hasattr(Slot, attr_name) or not hasattr(self.env, attr_name):
+        if hasattr(EnvView, attr_name) or not hasattr(self.env, attr_name):
             for i in chosen:
-                setattr(self.slots[i], attr_name, value)
+                setattr(self.views[i], attr_name, value)
         elif sorted(chosen) == list(range(self.num_envs)):
             setattr(self.env, attr_name, value)
         else:
-            raise UserError(f"all slots share {attr_name}: it can only be set for all of them")
+            raise UserError(f"all environments share {attr_name}: it can only be set for all of them")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list[Any]:
-        """Call a method of each of these slots: `set_task`, `render`, or one of the whole `MetaVectorEnv`."""
-        return [getattr(self.slots[i], method_name)(*method_args, **method_kwargs) for i in self._get_indices(indices)]
+        """Call a method of each of these environments: `set_task`, `render`, or one of the whole `MetaVectorEnv`."""
+        return [getattr(self.views[i], method_name)(*method_args, **method_kwargs) for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
-        """Return False for every slot; wrap the whole environment instead (`VecMonitor`, `VecNormalize`, ...)."""
+        """Return False for every environment; wrap the whole environment instead (`VecMonitor`, `VecNormalize`, ...)."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return a picture of each slot."""
+        """Return a picture of each environment."""
         return self.env.render() or [None] * self.num_envs
 
 
@@ -161,9 +161,10 @@ def make_sb3(
     """Make a stable-baselines3 `VecEnv`.
 
     Args:
-        tasks: distribution of the slots' tasks; a suite, or its name, means its train tasks.
-        num_envs: number of slots.
-        resample: "episode": draw a new task for every episode, so that the agent sees all; "never": keep each slot's task.
+        tasks: distribution of the environments' tasks; a suite, or its name, means its train tasks.
+        num_envs: number of environments.
+        resample: "episode": draw a new task for every episode, so that the agent sees all; "never": keep each environment's
+            task.
         options: other options of `make_vec`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Expose one slot as a plain `gymnasium.Env`, and make the vector environments of gymnasium's ids."""
+"""Expose one environment as a plain `gymnasium.Env`, and make the vector environments of gymnasium's ids."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def make_vector(
     """Make the vector environment that `gymnasium.make_vec` returns for the ids, with a new task for every episode.
 
     Args:
-        num_envs: number of slots.
+        num_envs: number of environments.
         suite, side, suite_seed, goals: see `SingleEnv`.
         max_episode_steps: steps per episode.
         resample, autoreset, options: see `metarl.envs.make_vec`.

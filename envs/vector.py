@@ -1,4 +1,4 @@
-"""`MetaVectorEnv`: many slots, each with its own task, as one `gymnasium.vector.VectorEnv`; made by `make_vec`."""
+"""`MetaVectorEnv`: many environments, each with its own task, as one `gymnasium.vector.VectorEnv`; made by `make_vec`."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
 from metarl.gymnasium_ids import HORIZON
+from metarl.moved import renamed_argument
 from metarl.system.counts import plural
 from metarl.system.memory import refuse_beyond
 
@@ -30,23 +31,25 @@ ENGINES = {
 
 
 class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
-    """Slots that are stepped together, each with its own task.
+    """Environments that are stepped together, each with its own task.
 
-    An episode ends after `max_episode_steps` steps (`truncated`), or when the environment ends it (`terminated`). The slot is
-    then reset within the same step (`AutoresetMode.SAME_STEP`): `obs` contains the new episode's first observation, and
-    `info["final_obs"][slot]` and `info["final_info"]` the end of the old one. `info["success"]` always refers to the step just
-    taken. Returned arrays are never modified later.
+    An episode ends after `max_episode_steps` steps (`truncated`), or when the environment ends it (`terminated`). The
+    environment is then reset within the same step (`AutoresetMode.SAME_STEP`): `obs` contains the new episode's first
+    observation, and `info["final_obs"][env_id]` and `info["final_info"]` the end of the old one. `info["success"]` always
+    refers to the step just taken. Returned arrays are never modified later.
 
-    With `autoreset="next_step"`, gymnasium's other mode, the observation is the end of the old episode, and the slot's next
+    With `autoreset="next_step"`, gymnasium's other mode, the observation is the end of the old episode, and the environment's
+    next
     step is the reset, whatever its action: it returns the new episode's first observation and reward 0.
 
-    If MuJoCo finds a slot's simulation unstable, the episode ends (`truncated`), and `info["unstable"]` marks the slot.
+    If MuJoCo finds an environment's simulation unstable, the episode ends (`truncated`), and `info["unstable"]` marks the
+    environment.
 
     Create it with `make_vec`. Pickling stores only the arguments: the copy is a new environment that has not been reset.
 
     Attributes:
-        tasks: the current task of each slot (None before the first reset).
-        engine: steps the slots.
+        tasks: the current task of each environment (None before the first reset).
+        engine: steps the environments.
         input_scale: constants for scaling observations and rewards; None: unknown, networks use running statistics.
     """
 
@@ -92,12 +95,12 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             metaworld_scale(distribution.names, distribution.goal_visible, len(self._ids)) if meta_world else None
         )
         self.tasks: list[Task | None] = [None] * num_envs
-        self._pending: list[Task | None] = [None] * num_envs  # set, effective at the slot's next reset
+        self._pending: list[Task | None] = [None] * num_envs  # set, effective at the environment's next reset
         self._ready = np.zeros(num_envs, bool)
         self._steps = np.zeros(num_envs, np.int64)
-        self._over = np.zeros(num_envs, bool)  # slots whose next step is a reset
+        self._over = np.zeros(num_envs, bool)  # environments whose next step is a reset
         self._obs = np.zeros(self.observation_space.shape or (), self.observation_space.dtype)
-        self._chosen = np.zeros(num_envs, bool)  # slots whose tasks were set by `set_tasks` and are not redrawn
+        self._chosen = np.zeros(num_envs, bool)  # environments whose tasks were set by `set_tasks` and are not redrawn
         self._seed(seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -107,30 +110,33 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._np_random = np.random.default_rng(np.random.SeedSequence(seed))
         self._np_random_seed = seed
 
-    def set_tasks(self, tasks: Sequence[Task], slots: Sequence[int] | None = None) -> None:
-        """Set slots' tasks, effective at their next reset; stepping before that raises `ResetNeeded`.
+    @renamed_argument("slots", "env_ids")
+    def set_tasks(self, tasks: Sequence[Task], env_ids: Sequence[int] | None = None) -> None:
+        """Set environments' tasks, effective at their next reset; stepping before that raises `ResetNeeded`.
 
         Args:
-            tasks: one per slot.
-            slots: indices of the slots; None: all.
+            tasks: one per environment.
+            env_ids: indices of the environments; None: all.
 
         The tasks need not belong to the environment's distribution.
 
         Raises:
-            UserError: the numbers of tasks and slots differ, or Meta-World has no such task.
+            UserError: the numbers of tasks and environments differ, or Meta-World has no such task.
         """
-        slots = range(self.num_envs) if slots is None else slots
-        if len(tasks) != len(slots):
-            raise UserError(f"{plural(len(tasks), 'task')} for {plural(len(slots), 'slot')}: give one task per slot")
+        env_ids = range(self.num_envs) if env_ids is None else env_ids
+        if len(tasks) != len(env_ids):
+            raise UserError(
+                f"{plural(len(tasks), 'task')} for {plural(len(env_ids), 'environment')}: give one task per environment"
+            )
         _check_names(self.distribution, {task.name for task in tasks})
-        for slot, task in zip(slots, tasks):
-            self._pending[slot], self._ready[slot], self._chosen[slot] = task, False, True
+        for env_id, task in zip(env_ids, tasks):
+            self._pending[env_id], self._ready[env_id], self._chosen[env_id] = task, False, True
 
-    def _with_ids(self, obs: np.ndarray, slots: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Append each slot's task as one-hot to its observation, if task ids are shown."""
+    def _with_ids(self, obs: np.ndarray, env_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Append each environment's task as one-hot to its observation, if task ids are shown."""
         if not self._ids:
             return obs
-        which = np.array([self._ids[self.tasks[slot].name] for slot in slots])  # type: ignore[union-attr]
+        which = np.array([self._ids[self.tasks[env_id].name] for env_id in env_ids])  # type: ignore[union-attr]
         return np.hstack([obs, np.eye(len(self._ids))[which]])
 
     def reset(
@@ -138,20 +144,20 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start new episodes.
 
-        The first reset draws a task for every slot that has none; later resets keep the tasks (`resample="never"`) or draw
-        new ones (`resample="episode"`). A seed restarts all random numbers and redraws the tasks, except those set by
+        The first reset draws a task for every environment that has none; later resets keep the tasks (`resample="never"`) or
+        draw new ones (`resample="episode"`). A seed restarts all random numbers and redraws the tasks, except those set by
         `set_tasks`.
 
         Args:
-            seed: an int, not a list: slots share one stream.
-            options: `{"reset_mask": mask}` with mask (num_envs,) bool resets only these slots.
+            seed: an int, not a list: environments share one stream.
+            options: `{"reset_mask": mask}` with mask (num_envs,) bool resets only these environments.
 
         Returns:
-            Observations of all slots, (num_envs, ...), and an empty dict.
+            Observations of all environments, (num_envs, ...), and an empty dict.
         """
         self._check_open()
         if isinstance(seed, list):
-            raise UserError("give one seed, not a list: the slots' streams are derived from it")
+            raise UserError("give one seed, not a list: the environments' streams are derived from it")
         mask = np.ones(self.num_envs, bool)
         if options and "reset_mask" in options:
             mask = np.asarray(options["reset_mask"])
@@ -160,25 +166,25 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if seed is not None:
             self._seed(seed)
         redraw = seed is not None or self.resample == "episode"
-        slots = np.flatnonzero(mask)
+        env_ids = np.flatnonzero(mask)
         self._obs = self._obs.copy()
-        self._obs[slots] = self._start(slots, redraw)
+        self._obs[env_ids] = self._start(env_ids, redraw)
         return self._obs.copy(), {}
 
-    def _start(self, slots: np.ndarray, redraw: bool) -> np.ndarray:
-        draw = [s for s in slots if self._pending[s] is None and ((redraw and not self._chosen[s]) or self.tasks[s] is None)]
+    def _start(self, env_ids: np.ndarray, redraw: bool) -> np.ndarray:
+        draw = [s for s in env_ids if self._pending[s] is None and ((redraw and not self._chosen[s]) or self.tasks[s] is None)]
         if draw:
-            for slot, task in zip(draw, self.distribution.sample(len(draw), self.np_random)):
-                self._pending[slot] = task
-        for slot in slots:
-            self.tasks[slot], self._pending[slot] = self._pending[slot] or self.tasks[slot], None
-        seeds = self.np_random.integers(2**31, size=len(slots)).tolist()
-        obs = self._with_ids(self.engine.reset(slots.tolist(), [self.tasks[s] for s in slots], seeds), slots)
-        self._ready[slots], self._steps[slots], self._over[slots] = True, 0, False
+            for env_id, task in zip(draw, self.distribution.sample(len(draw), self.np_random)):
+                self._pending[env_id] = task
+        for env_id in env_ids:
+            self.tasks[env_id], self._pending[env_id] = self._pending[env_id] or self.tasks[env_id], None
+        seeds = self.np_random.integers(2**31, size=len(env_ids)).tolist()
+        obs = self._with_ids(self.engine.reset(env_ids.tolist(), [self.tasks[s] for s in env_ids], seeds), env_ids)
+        self._ready[env_ids], self._steps[env_ids], self._over[env_ids] = True, 0, False
         return obs
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step all slots once.
+        """Step all environments once.
 
         Args:
             actions: (num_envs, ...) of the action space; Box actions are converted to its dtype (Meta-World: float32).
@@ -188,11 +194,11 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
         Raises:
             UserError: the actions have the wrong shape or are not finite.
-            gymnasium.error.ResetNeeded: a slot has not been reset since its creation or since its task was set.
+            gymnasium.error.ResetNeeded: an environment has not been reset since its creation or since its task was set.
         """
         self._check_open()
         if not self._ready.all():
-            raise gymnasium.error.ResetNeeded(f"reset before stepping: slots {np.flatnonzero(~self._ready).tolist()}")
+            raise gymnasium.error.ResetNeeded(f"reset before stepping: environments {np.flatnonzero(~self._ready).tolist()}")
         obs, reward, terminated, truncated, figures = self.engine.step(self._checked(actions))
         obs, info = self._with_ids(obs, range(self.num_envs)), dict[str, Any](figures)
         self._steps += 1
@@ -213,13 +219,13 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
             self._over |= ended
         elif ended.any():
-            slots = np.flatnonzero(ended)
+            env_ids = np.flatnonzero(ended)
             final = np.full(self.num_envs, None, object)
-            for slot in slots:
-                final[slot] = obs[slot].copy()
+            for env_id in env_ids:
+                final[env_id] = obs[env_id].copy()
             last = {key: info[key].copy() for key in keys} | {f"_{key}": info[f"_{key}"] & ended for key in keys}
             info |= {"final_obs": final, "_final_obs": ended, "final_info": last, "_final_info": ended}
-            obs[slots] = self._start(slots, self.resample == "episode")
+            obs[env_ids] = self._start(env_ids, self.resample == "episode")
         self._obs = obs
         return obs.copy(), reward, terminated, truncated, info
 
@@ -242,18 +248,19 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         else:
             wrong, what = actions != given, "are not whole numbers"
         if wrong.any():
-            slots = np.flatnonzero(wrong.reshape(self.num_envs, -1).any(1)).tolist()
-            raise UserError(f"actions of slots {slots} {what}")
+            env_ids = np.flatnonzero(wrong.reshape(self.num_envs, -1).any(1)).tolist()
+            raise UserError(f"actions of environments {env_ids} {what}")
         return actions
 
-    def render(self, slots: Sequence[int] | None = None) -> tuple[np.ndarray, ...] | None:
-        """Render the current state of slots, upright; None without a `render_mode`.
+    @renamed_argument("slots", "env_ids")
+    def render(self, env_ids: Sequence[int] | None = None) -> tuple[np.ndarray, ...] | None:
+        """Render the current state of environments, upright; None without a `render_mode`.
 
         Args:
-            slots: indices of the slots; None: all.
+            env_ids: indices of the environments; None: all.
 
         Returns:
-            One picture per slot: (height, width, 3) uint8, or with "depth_array" (height, width) float32, metres.
+            One picture per environment: (height, width, 3) uint8, or with "depth_array" (height, width) float32, metres.
 
         Raises:
             UserError: OpenGL does not work here, see `metarl doctor`.
@@ -261,12 +268,12 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._check_open()
         if self.render_mode is None:
             return None
-        slots = range(self.num_envs) if slots is None else slots
-        if not self._ready[list(slots)].all():
+        env_ids = range(self.num_envs) if env_ids is None else env_ids
+        if not self._ready[list(env_ids)].all():
             raise gymnasium.error.ResetNeeded("reset before rendering")
         if self._painter is None and self.distribution.make is None:
             self._painter = Painter(*self._view, depth=self.render_mode == "depth_array")
-        return tuple(self.engine.render(slot, self._painter) for slot in slots)
+        return tuple(self.engine.render(env_id, self._painter) for env_id in env_ids)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the engine and the painter."""
@@ -276,12 +283,12 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def environments(num_envs: int) -> str:
-    """Describe the memory of `slots_bytes` in messages."""
+    """Describe the memory of `envs_bytes` in messages."""
     return f"{num_envs:,} environments"
 
 
-def slots_bytes(tasks: TaskDistribution, num_envs: int, engine: str = "auto") -> float:
-    """Return a lower bound of the slots' memory in bytes, measured on reach; nearly 0 for user-defined environments."""
+def envs_bytes(tasks: TaskDistribution, num_envs: int, engine: str = "auto") -> float:
+    """Return a lower bound of the environments' memory in bytes, measured on reach; nearly 0 for user-defined environments."""
     return num_envs * (1e4 if tasks.make else 2e7 if engine == "python" else 7e5)
 
 
@@ -316,11 +323,11 @@ def make_vec(
 
     Args:
         tasks: the distribution, such as `suite("ml1:reach-v3").train`.
-        num_envs: number of slots.
+        num_envs: number of environments.
         engine: see `ENGINES`.
         seed: seed of the random draws of tasks; `reset(seed=...)` restarts it.
         max_episode_steps: steps per episode.
-        resample: "never": a slot keeps its task until `set_tasks` changes it (trials); "episode": it gets a new one for
+        resample: "never": an environment keeps its task until `set_tasks` changes it (trials); "episode": it gets a new one for
             every episode.
         reward: "v2", or "v1": the reward behind results published before 2021.
         terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and keep
@@ -353,7 +360,7 @@ def make_vec(
     reason = "these are not Meta-World's environments" if tasks.make else ""
     if engine == "native" and reason:
         raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
-    refuse_beyond({environments(num_envs): slots_bytes(tasks, num_envs, engine)}, "a smaller num_envs needs less")
+    refuse_beyond({environments(num_envs): envs_bytes(tasks, num_envs, engine)}, "a smaller num_envs needs less")
     made: Engine
     if engine == "python" or reason:
         made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info, tasks.goal_visible)

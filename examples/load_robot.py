@@ -18,7 +18,7 @@ def main(run: str, episodes: int = 10, steps: int = 500) -> None:
     agent, tasks = metarl.load(run, device="cpu"), metaworld.ML1("reach-v3", seed=1)
     env = tasks.test_classes["reach-v3"]()
     env.set_task(tasks.test_tasks[0])
-    state, action, reward, done = agent.begin(1), torch.zeros(1, 4), torch.zeros(1), torch.zeros(1)
+    state, action, reward, done = agent.initial_state(1), torch.zeros(1, 4), torch.zeros(1), torch.zeros(1)
     for episode in range(episodes):
         obs, succeeded = env.reset()[0], False
         for step in range(steps):

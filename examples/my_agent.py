@@ -59,7 +59,7 @@ class MyAgent(Agent):
         """Created at first use; `moments` and `load_moments` of `Agent` save and restore its state."""
         return torch.optim.Adam(self.policy.parameters(), self.settings.learning_rate)
 
-    def begin(self, num_tasks):
+    def initial_state(self, num_tasks):
         """Return the state before any experience: a zero hidden state for every task."""
         return {"hidden": torch.zeros(num_tasks, self.settings.hidden, device=self.device)}
 
@@ -78,7 +78,7 @@ class MyAgent(Agent):
         count = valid.sum(1, keepdim=True).clamp(min=1)
         advantage = returns - (returns * valid).sum(1, keepdim=True) / count  # relative to the mean over tasks at this time
         advantage = advantage / (advantage[valid].std() + 1e-8)
-        x, start = self.policy.scaler(rollout.query), self.begin(valid.shape[1])["hidden"]
+        x, start = self.policy.scaler(rollout.query), self.initial_state(valid.shape[1])["hidden"]
         for _ in range(s.updates):
             prediction = self.policy.sequence(x, start)
             ratio = (prediction.log_prob(rollout.action) - rollout.log_prob).exp()

@@ -34,7 +34,7 @@ class PolicyInput(NamedTuple):
 class Learner(Protocol):
     """An object that adapts to tasks. Row i of state, query, prediction and support is task i; rows never mix."""
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """Return the state before any experience."""
 
     def predict(self, state: State, query: Any) -> tuple[Any, State]:
@@ -66,7 +66,8 @@ class Agent:
     Attributes:
         phases: collections per iteration. RL²: 1; gradient-based adaptation: inner steps + 1.
         adapt_every: episodes between calls of `adapt` in evaluation and videos; None: the episodes of a training phase.
-        resample: "never": a slot keeps its task for a whole trial; "episode": in training it gets a new task every episode.
+        resample: "never": an environment keeps its task for a whole trial; "episode": in training it gets a new task every
+            episode.
         keep_states: training rollouts contain the state before every k-th step, for this k; 0: none.
         first_std: standard deviation of the first Box actions, with mean 0; None: they are spread over the space.
     """
@@ -77,15 +78,20 @@ class Agent:
     keep_states = 1
     first_std: float | None = None
 
-    def meet(self, env: Any) -> None:
+    def bind_env(self, env: Any) -> None:
         """Receive the environment before play; only for agents that may see more than observations."""
 
-    def accept(self, source: Any) -> None:
+    def validate(self, source: Any) -> None:
         """Raise `UserError` if this source cannot train the agent."""
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """See `Learner`."""
         raise NotImplementedError
+
+    def begin(self, num_tasks: int) -> State:
+        """Deprecated name of `initial_state`."""
+        warnings.warn("Agent.begin is now Agent.initial_state", FutureWarning, stacklevel=2)
+        return self.initial_state(num_tasks)
 
     def predict(self, state: State, query: Any) -> tuple[Any, State]:
         """See `Learner`."""
@@ -106,7 +112,7 @@ class Agent:
     def iterate(self, source: Source, iteration: int) -> Metrics:
         """Run one training iteration; agents with their own loop override this."""
         source.begin(iteration)
-        state = self.begin(source.num_tasks)
+        state = self.initial_state(source.num_tasks)
         batches = []
         for phase in range(self.phases):
             batch, state = source.collect(self, state, phase)

@@ -1,13 +1,17 @@
-"""Keep the module names of version 0.2 importable for one more version; each import warns and names the new module."""
+"""Keep the names of version 0.2 for one more version: modules stay importable, arguments accepted; each use warns."""
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MOVED = {
     "adapt": ("optim.inner_loop",),
@@ -52,3 +56,19 @@ class _Loader(Loader):
 def install() -> None:
     """Register the import finder for the modules in `MOVED`."""
     sys.meta_path.append(_Finder())
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that it accepts the keyword `old` in place of `new`, with a warning."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old in kwargs:
+                warnings.warn(f"{function.__name__}: the argument {old} is now {new}", FutureWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

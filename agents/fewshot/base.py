@@ -129,7 +129,7 @@ class FewShot(Agent):
 
     def answer(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
-        state = self.adapt(self.begin(len(episode.support.x)), episode.support)
+        state = self.adapt(self.initial_state(len(episode.support.x)), episode.support)
         return self.predict(state, episode.query.x)[0]
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
@@ -221,7 +221,7 @@ class Comparing(FewShot):
         n = support.x.shape[1]
         return self.compare({"features": features[:, :n], "targets": support.y}, features[:, n:])
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """A state with an empty support."""
         nothing = torch.zeros(num_tasks, 0, device=self.device)
         return {"features": nothing.unsqueeze(-1), "targets": nothing.long()}
@@ -266,7 +266,7 @@ class _Answers(nn.Module):
         self.learner, self.net = learner, learner.net
 
     def forward(self, support: Tensor, labels: Tensor, query: Tensor) -> tuple[Tensor]:
-        state = self.learner.adapt(self.learner.begin(support.shape[0]), Examples(support, labels))
+        state = self.learner.adapt(self.learner.initial_state(support.shape[0]), Examples(support, labels))
         return (self.learner.predict(state, query)[0],)
 
 

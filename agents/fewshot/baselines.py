@@ -98,7 +98,7 @@ class Transfer(FewShot):
         accuracy = float((prediction.detach().argmax(-1) == target).float().mean())
         return functional.cross_entropy(prediction, target), {"training_accuracy": accuracy}
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """Per task a zero head (regression: a copy of the trained head) and, with `fit` all, a copy of the other weights."""
         head = {name: value.detach() for name, value in self.net.head.named_parameters(prefix="head")}
         if self.classes:

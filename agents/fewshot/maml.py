@@ -95,7 +95,7 @@ class MAML(FewShot):
 
     # ------------------------------------------------------------------ methods of `Learner`
 
-    def begin(self, num_tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """A copy of the shared weights for each task."""
         detached = {name: value.detach() for name, value in self.meta.items()}
         return {"params": stacked(_own(detached), num_tasks), "statistics": None}
@@ -174,7 +174,7 @@ class MAML(FewShot):
     def observe(self, episodes: Sequence[Episode]) -> None:
         """Set the statistics used without a support: their mean over these supports, under the shared weights."""
         support = torch.cat([episode.support.x for episode in episodes])
-        statistics = self._forward(self.begin(len(support))["params"], self.net.shared(support, self.meta), None)[1]
+        statistics = self._forward(self.initial_state(len(support))["params"], self.net.shared(support, self.meta), None)[1]
         for running, found in zip(self.net.running, statistics):
             running.mean.copy_(found.mean.mean(0))
             running.variance.copy_(found.variance.mean(0))

@@ -148,7 +148,7 @@ class MAML(Agent):
 
     Args:
         settings: see `MAMLSettings`.
-        observation_space, action_space: spaces of one slot.
+        observation_space, action_space: spaces of one environment.
         scale: the tasks' fixed input scale; None: running statistics.
         seed: seed of the initial weights and of the random draws in updates.
         device: device of the computation.
@@ -190,7 +190,7 @@ class MAML(Agent):
         """Adam, made on first use: importing it takes torch two seconds."""
         return torch.optim.Adam(self.meta.values(), self.settings.learning_rate, eps=1e-5)
 
-    def begin(self, num_tasks: int) -> Params:
+    def initial_state(self, num_tasks: int) -> Params:
         """A copy of the shared weights for each task."""
         return stacked({name: value.detach() for name, value in self.policy.named_parameters()}, num_tasks)
 

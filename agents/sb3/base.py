@@ -60,7 +60,7 @@ class PPOSettings(SB3Settings):
     """Settings of SB3's PPO."""
 
     n_steps: int | None = None
-    """Steps per slot between updates; must divide a slot's steps per iteration. None: one episode."""
+    """Steps per environment between updates; must divide an environment's steps per iteration. None: one episode."""
     batch_size: int = 100
     """Steps per minibatch."""
     n_epochs: int = 10
@@ -134,7 +134,7 @@ class SB3Agent(Agent):
 
     Args:
         settings: `PPOSettings` or `SACSettings`.
-        observation_space, action_space: spaces of one slot.
+        observation_space, action_space: spaces of one environment.
         scale: the tasks' fixed input scale; None: running statistics, updated after each iteration.
         seed: seed of the initial weights and of SB3's random draws.
         device: device of the computation.
@@ -171,18 +171,18 @@ class SB3Agent(Agent):
         with self.sb3.seeded(generator(seed, WEIGHTS)):
             self.model = self._make()
         self.rewards = self.sb3.RunningMeanStd(shape=())
-        self._size = 0  # number of slots of the model's buffer
+        self._size = 0  # number of environments of the model's buffer
 
     def _make(self) -> Any:
         """An untrained SB3 algorithm."""
         raise NotImplementedError
 
     def _update_every(self, env: Any) -> int:
-        """Steps per slot between updates."""
+        """Steps per environment between updates."""
         raise NotImplementedError
 
     def _prepare(self, env: Any) -> None:
-        """Create the model's buffer for the environment's number of slots."""
+        """Create the model's buffer for the environment's number of environments."""
         raise NotImplementedError
 
     def _fit(self, model: Any, played: Played) -> None:
@@ -195,13 +195,15 @@ class SB3Agent(Agent):
         with self.sb3.seeded(generator(self.seed, WEIGHTS)):
             return self._make()
 
-    def accept(self, source: Any) -> None:
-        """See `Agent.accept`."""
+    def validate(self, source: Any) -> None:
+        """See `Agent.validate`."""
         steps, every = source.episodes * source.env.max_episode_steps, self._update_every(source.env)
         if steps % every:
-            raise UserError(f"an iteration has {steps} steps of each slot: {every} steps between updates do not divide them")
+            raise UserError(
+                f"an iteration has {steps} steps of each environment: {every} steps between updates do not divide them"
+            )
 
-    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+    def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
         """A copy of the learned weights and optimiser moments for each task."""
         return stacked(self.sb3.tensors(self.model), num_tasks)
 
@@ -282,7 +284,7 @@ _STATISTICS = ("mean", "var", "count")
 
 
 def fill(buffer: Any, **columns: Any) -> None:
-    """Fill an SB3 buffer, sized for these steps of one slot, with tensors or arrays (steps, ...), by the buffer's own names."""
+    """Fill an SB3 buffer, sized for these steps of one environment, with arrays (steps, ...) by the buffer's own names."""
     for name, values in columns.items():
         array = values.cpu().numpy() if isinstance(values, Tensor) else values
         getattr(buffer, name)[:] = array.reshape(getattr(buffer, name).shape)
@@ -330,7 +332,7 @@ class SB3PPO(SB3Agent):
         model.n_envs, model.n_steps = env.num_envs, self._update_every(env)
         model.rollout_buffer = self._buffer(model, model.n_steps, model.n_envs)
 
-    def _buffer(self, model: Any, steps: int, slots: int) -> Any:
+    def _buffer(self, model: Any, steps: int, num_envs: int) -> Any:
         s = self.settings
         return self.sb3.RolloutBuffer(
             steps,
@@ -339,7 +341,7 @@ class SB3PPO(SB3Agent):
             self.device,
             gae_lambda=s.gae_lambda,
             gamma=s.gamma,
-            n_envs=slots,
+            n_envs=num_envs,
         )
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:

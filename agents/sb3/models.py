@@ -159,7 +159,7 @@ class Watch(BaseCallback):
 
     Args:
         source: the source whose environment the algorithm steps.
-        steps: number of steps that `learn` will take, over all slots.
+        steps: number of steps that `learn` will take, over all environments.
         keep_obs: keep every observation, for running statistics.
     """
 

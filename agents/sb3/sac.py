@@ -40,7 +40,7 @@ class SACSettings(SB3Settings):
     tau: float = 0.005
     """Interpolation factor of the target networks: their step towards the networks, as a fraction of the distance."""
     train_freq: int = 1
-    """Steps per slot between updates; must divide a slot's steps per iteration."""
+    """Steps per environment between updates; must divide an environment's steps per iteration."""
     gradient_steps: int = 1
     """Gradient steps per update; -1: as many as environment steps since the last update."""
     ent_coef: float | None = None
@@ -124,15 +124,15 @@ class SB3SAC(SB3Agent):
         if self.model.num_timesteps:
             log.warning("sb3-sac resumes with an empty replay buffer: checkpoints do not hold it")
 
-    def _buffer(self, model: Any, size: int, slots: int) -> Any:
-        return self.sb3.ReplayBuffer(size, model.observation_space, model.action_space, self.device, n_envs=slots)
+    def _buffer(self, model: Any, size: int, num_envs: int) -> Any:
+        return self.sb3.ReplayBuffer(size, model.observation_space, model.action_space, self.device, n_envs=num_envs)
 
     def iterate(self, source: Any, iteration: int) -> Metrics:
         """See `SB3Agent.iterate`."""
         metrics = super().iterate(source, iteration)
         return metrics | {"replay": float(self.model.replay_buffer.size() * source.num_tasks)}
 
-    def begin(self, num_tasks: int) -> dict[str, Tensor]:
+    def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
         """A copy of the learned tensors for each task, and no transitions."""
         observation, action = observation_size(self.spaces[0]), action_size(self.spaces[1])
         reals = {"obs": (observation,), "action": (action,), "reward": (), "next_obs": (observation,)}
@@ -143,7 +143,7 @@ class SB3SAC(SB3Agent):
             )
             for name, shape in shapes.items()
         }
-        return super().begin(num_tasks) | empty
+        return super().initial_state(num_tasks) | empty
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[SquashedGaussian, dict[str, Tensor]]:
         """The distribution of each task's own policy over actions."""

@@ -1,1 +1,1 @@
-"""Engines that step the slots of a `MetaVectorEnv`: native (compiled) and python (reference)."""
+"""Engines that step the environments of a `MetaVectorEnv`: native (compiled) and python (reference)."""

@@ -1,4 +1,4 @@
-"""Compiled inner loop of the native engine: steps a batch's slots in one thread, without the interpreter.
+"""Compiled inner loop of the native engine: steps a batch's environments in one thread, without the interpreter.
 
 All arguments are numbers and addresses, so that numba can cache the compiled code on disk. The order of operations follows
 `SawyerXYZEnv.step`; what it computes in float32 is computed in float32 here.
@@ -25,7 +25,8 @@ from metarl.envs.tasks.primitives import (
     TOUCHING,
 )
 
-# columns of `addresses`, one row per slot: mjModel and MjData of the slot, arrays of that MjData, the slot's memory
+# columns of `addresses`, one row per environment: mjModel and MjData of the environment, arrays of that MjData, the
+# environment's memory
 MODEL, DATA, QPOS, CTRL, MOCAP_POS, MOCAP_QUAT, XPOS, GEOM_XPOS, SITE_XPOS, XQUAT, XMAT, GEOM_XMAT, SITE_XMAT, MEMORY = range(
     14
 )
@@ -73,7 +74,7 @@ def quaternion_of(matrix, out):
 
 @jit
 def numbers(row, column, index, size):
-    """View entry `index` of one of the slot's arrays, `size` numbers."""
+    """View entry `index` of one of the environment's arrays, `size` numbers."""
     return nb.carray(doubles(row[column] + 8 * size * index), size)
 
 
@@ -147,7 +148,7 @@ def observe(row, ids, seen_offsets, out):
 
 
 @partial(jit, what="the engine's loop")
-def step_slots(
+def step_envs(
     counter,
     order,
     classes,
@@ -170,13 +171,14 @@ def step_slots(
     info,
     unstable,
 ):
-    """Take one control step (12.5 ms) in slot after slot, until no slot is left.
+    """Take one control step (12.5 ms) in environment after environment, until no environment is left.
 
     Args:
-        counter: (2,) index into `order` of the next slot, shared by all threads; then whether any slot became unstable.
-        order: (num_envs,) the slots, slowest first.
-        classes: (num_envs,) index of each slot's task class.
-        addresses, layouts, offsets: see the columns above; one row per slot, one row per class, one row.
+        counter: (2,) index into `order` of the next environment, shared by all threads; then whether any environment became
+            unstable.
+        order: (num_envs,) the environments, slowest first.
+        classes: (num_envs,) index of each environment's task class.
+        addresses, layouts, offsets: see the columns above; one row per environment, one row per class, one row.
         seen_offsets: (classes, 2, 3) added to the objects' positions, metres.
         limits: (classes, 4, 3) lower and upper bounds of the hand's target, then of the visible goal.
         hand_low, hand_high: (3,) bounds of the hand in the observation space.
@@ -193,16 +195,16 @@ def step_slots(
         turn = fetch_and_add(counter.ctypes.data)
         if turn >= len(order):
             return
-        slot = order[turn]
-        c = classes[slot]
-        row, ids, data = addresses[slot], layouts[c], addresses[slot, DATA]
+        env_id = order[turn]
+        c = classes[env_id]
+        row, ids, data = addresses[env_id], layouts[c], addresses[env_id, DATA]
 
         mocap, quat, ctrl = numbers(row, MOCAP_POS, 0, 3), numbers(row, MOCAP_QUAT, 0, 4), numbers(row, CTRL, 0, 2)
         for i in range(3):
-            shift = min(max(actions[slot, i], np.float32(-1)), np.float32(1)) * np.float32(0.01)
+            shift = min(max(actions[env_id, i], np.float32(-1)), np.float32(1)) * np.float32(0.01)
             mocap[i] = min(max(mocap[i] + np.float64(shift), limits[c, 0, i]), limits[c, 1, i])
         quat[0], quat[1], quat[2], quat[3] = 1.0, 0.0, 1.0, 0.0
-        grip = np.float64(actions[slot, 3])
+        grip = np.float64(actions[env_id, 3])
         ctrl[0], ctrl[1] = grip, -grip
         for _ in range(5):
             call_with_two(mj_step, row[MODEL], data)
@@ -210,26 +212,26 @@ def step_slots(
         bad = 0
         for i in range(3):  # position, velocity, acceleration
             bad += read_int(data + offsets[BAD_QPOS] + i * offsets[WARNING_SIZE])
-        unstable[slot] = bad > 0
+        unstable[env_id] = bad > 0
         if bad > 0:
             counter[1] = 1
 
         memory = numbers(row, MEMORY, 0, TARGET + 3)
-        clipped_hand(previous[slot], hand_low, hand_high, obs[slot, OBSERVED : 2 * OBSERVED])
-        observe(row, ids, seen_offsets[c], previous[slot])
-        clipped_hand(previous[slot], hand_low, hand_high, obs[slot, :OBSERVED])
+        clipped_hand(previous[env_id], hand_low, hand_high, obs[env_id, OBSERVED : 2 * OBSERVED])
+        observe(row, ids, seen_offsets[c], previous[env_id])
+        clipped_hand(previous[env_id], hand_low, hand_high, obs[env_id, :OBSERVED])
         for i in range(3):
             goal = min(max(memory[TARGET + i], limits[c, 2, i]), limits[c, 3, i])
-            obs[slot, 2 * OBSERVED + i] = goal if show_goal else 0.0
+            obs[env_id, 2 * OBSERVED + i] = goal if show_goal else 0.0
 
-        now[:OBSERVED] = obs[slot, :OBSERVED]
+        now[:OBSERVED] = obs[env_id, :OBSERVED]
         right, left = numbers(row, SITE_XPOS, ids[RIGHT_TIP], 3), numbers(row, SITE_XPOS, ids[LEFT_TIP], 3)
         for i in range(3):
             now[TCP + i] = (right[i] + left[i]) / 2.0
         now[LEFT_PAD : LEFT_PAD + 3] = numbers(row, XPOS, ids[LEFT_ID], 3)
         now[RIGHT_PAD : RIGHT_PAD + 3] = numbers(row, XPOS, ids[RIGHT_ID], 3)
         for i in range(4):
-            now[ACTION + i] = np.float64(actions[slot, i])
+            now[ACTION + i] = np.float64(actions[env_id, i])
         if ids[TOUCHED_GEOM] >= 0 and (all_info or ids[TOUCH_DECIDES]):
             now[TOUCHING] = touching(data, ids, offsets)
         for i in range(MAX_READINGS):
@@ -239,8 +241,8 @@ def step_slots(
             elif column >= 0:
                 now[READINGS + 3 * i : READINGS + 3 * i + 3] = numbers(row, column, index, 3)
         call_with_three(ids[FORMULA], now.ctypes.data, row[MEMORY], out.ctypes.data)
-        reward[slot] = out[0]
-        success[slot] = out[1] != 0.0
+        reward[env_id] = out[0]
+        success[env_id] = out[1] != 0.0
         if all_info:
             for i in range(len(INFO)):
-                info[i, slot] = out[1 + i]
+                info[i, env_id] = out[1 + i]

@@ -1,6 +1,6 @@
 """Native engine: steps many MjData through libmujoco by compiled code, in several threads.
 
-Each slot has its own MjData and its own model struct, which points to the task's two arrays in which tasks of one class
+Each environment has its own MjData and its own model struct, which points to the task's two arrays in which tasks of one class
 differ. The rest of the model, 20 MB, is shared within the class.
 """
 
@@ -36,7 +36,7 @@ from metarl.system.machine import return_memory, worker_count
 mujoco = import_mujoco()
 
 MEMORY_SIZE = 32
-"""Numbers reserved for a slot's memory of its reset."""
+"""Numbers reserved for an environment's memory of its reset."""
 
 
 @lru_cache(maxsize=1)
@@ -90,7 +90,7 @@ class NativeEngine:
 
     Args:
         tasks: tasks whose snapshots are prepared in advance; other tasks are allowed too.
-        num_envs: number of slots.
+        num_envs: number of environments.
         num_threads: None: one per usable core. Results do not depend on it.
         reward: Meta-World's version of the reward.
         goal_visible: whether observations end with the goal; otherwise with zeros.
@@ -121,8 +121,8 @@ class NativeEngine:
         self.names: list[str] = []  # task classes seen so far
         self.models: dict[str, Any] = {}  # by file: some classes share a model
         self.spare: dict[int, list[Any]] = defaultdict(list)  # unused MjData by class
-        self.held: list[Any] = [None] * num_envs  # each slot's MjData
-        self.scenes: list[Any] = [None] * num_envs  # each slot's snapshot
+        self.held: list[Any] = [None] * num_envs  # each environment's MjData
+        self.scenes: list[Any] = [None] * num_envs  # each environment's snapshot
 
         self.own_models = OwnModels(num_envs)
         self.classes = np.full(num_envs, -1, np.int64)
@@ -162,33 +162,33 @@ class NativeEngine:
             self.snapshots[task] = snapshots.snapshot(task, self.reward)
         return self.snapshots[task]
 
-    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+    def reset(self, env_ids: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
         """See `Engine.reset`. Resets are deterministic; the seeds are ignored."""
-        obs, snaps = np.empty((len(slots), 39)), [self._snapshot(task) for task in tasks]
+        obs, snaps = np.empty((len(env_ids), 39)), [self._snapshot(task) for task in tasks]
         new = {snap.model_file for snap in snaps} - self.models.keys()
         if new:
             with ThreadPoolExecutor(self.threads) as pool:
                 self.models |= zip(new, pool.map(load_model, new))
-        for row, (slot, task, snap) in enumerate(zip(slots, tasks, snaps)):
-            if self.scenes[slot] is not snap:
-                self._set_scene(slot, self._class_of(task, snap), snap)
+        for row, (env_id, task, snap) in enumerate(zip(env_ids, tasks, snaps)):
+            if self.scenes[env_id] is not snap:
+                self._set_scene(env_id, self._class_of(task, snap), snap)
             # no mj_forward: stock does not call it between a reset and the first step, and it would change the warm start
-            mujoco.mj_setState(self.models[snap.model_file], self.held[slot], snap.state, STATE)
-            self.memory[slot, : len(snap.memory)] = snap.memory
-            self.previous[slot], obs[row] = snap.previous, snap.obs
+            mujoco.mj_setState(self.models[snap.model_file], self.held[env_id], snap.state, STATE)
+            self.memory[env_id, : len(snap.memory)] = snap.memory
+            self.previous[env_id], obs[row] = snap.previous, snap.obs
             if self.goal_visible:
                 obs[row, 2 * OBSERVED :] = snap.memory[:3]
         return obs
 
-    def _set_scene(self, slot: int, c: int, snap: snapshots.Snapshot) -> None:
-        if self.classes[slot] != c:
-            if self.held[slot] is not None:
-                self.spare[int(self.classes[slot])].append(self.held[slot])
+    def _set_scene(self, env_id: int, c: int, snap: snapshots.Snapshot) -> None:
+        if self.classes[env_id] != c:
+            if self.held[env_id] is not None:
+                self.spare[int(self.classes[env_id])].append(self.held[env_id])
                 most = max(self.spare.values(), key=len)
                 if sum(map(len, self.spare.values())) > len(self.held):  # else it would grow with the classes seen
                     most.pop()
             data = self.spare[c].pop() if self.spare[c] else mujoco.MjData(self.models[snap.model_file])
-            self.held[slot], self.classes[slot], self.order = data, c, None
+            self.held[env_id], self.classes[env_id], self.order = data, c, None
             arrays = (
                 data.qpos,
                 data.ctrl,
@@ -202,9 +202,11 @@ class NativeEngine:
                 data.geom_xmat,
                 data.site_xmat,
             )
-            self.addresses[slot, k.DATA : k.MEMORY] = [data._address, *(array.ctypes.data for array in arrays)]
-        self.addresses[slot, k.MODEL] = self.own_models.put(slot, self.models[snap.model_file], snap.body_pos, snap.site_pos)
-        self.scenes[slot] = snap
+            self.addresses[env_id, k.DATA : k.MEMORY] = [data._address, *(array.ctypes.data for array in arrays)]
+        self.addresses[env_id, k.MODEL] = self.own_models.put(
+            env_id, self.models[snap.model_file], snap.body_pos, snap.site_pos
+        )
+        self.scenes[env_id] = snap
 
     def step(self, actions: np.ndarray) -> StepResult:
         """See `Engine.step`. Actions are float32, like stock's action space."""
@@ -237,8 +239,8 @@ class NativeEngine:
             unstable,
         )
         with held():
-            helpers = [self._helpers().submit(k.step_slots, *work) for _ in range(self.threads - 1)]
-            k.step_slots(*work)
+            helpers = [self._helpers().submit(k.step_envs, *work) for _ in range(self.threads - 1)]
+            k.step_envs(*work)
             for helper in helpers:
                 helper.result()
         info = {"success": success}
@@ -247,8 +249,8 @@ class NativeEngine:
         truncated = np.zeros(n, bool)
         if self.counter[1]:
             info["unstable"], truncated = unstable, unstable.copy()
-            for slot in np.flatnonzero(unstable):
-                self.held[slot].warning.number[:] = 0
+            for env_id in np.flatnonzero(unstable):
+                self.held[env_id].warning.number[:] = 0
         return StepResult(obs, reward, np.zeros(n, bool), truncated, info)
 
     def _helpers(self) -> ThreadPoolExecutor:
@@ -256,16 +258,16 @@ class NativeEngine:
             self._pool, self._process = ThreadPoolExecutor(self.threads - 1, "metarl-engine"), os.getpid()
         return self._pool
 
-    def scene(self, slot: int) -> Scene:
+    def scene(self, env_id: int) -> Scene:
         """See `Engine.scene`."""
-        snap = self.scenes[slot]
-        state = get_state(self.models[snap.model_file], self.held[slot])
+        snap = self.scenes[env_id]
+        state = get_state(self.models[snap.model_file], self.held[env_id])
         return Scene(snap.model_file, state, snap.body_pos, snap.site_pos, snap.memory[:3])
 
-    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+    def render(self, env_id: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""
         assert painter is not None
-        return painter.draw(self.scene(slot))
+        return painter.draw(self.scene(env_id))
 
     def close(self) -> None:
         """Stop the threads and release the simulator's memory."""

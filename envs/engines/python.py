@@ -25,7 +25,7 @@ UNSTABLE = [int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{what}")) for what in ("
 
 
 class StepResult(NamedTuple):
-    """Result of one step of all slots; every array is (num_envs, ...) and new."""
+    """Result of one step of all environments; every array is (num_envs, ...) and new."""
 
     obs: np.ndarray
     reward: np.ndarray
@@ -35,29 +35,29 @@ class StepResult(NamedTuple):
 
 
 class Engine(Protocol):
-    """Steps the slots of a `MetaVectorEnv`; episode limits and autoreset are not its concern."""
+    """Steps the environments of a `MetaVectorEnv`; episode limits and autoreset are not its concern."""
 
     name: str
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
-        """Observation space of one slot."""
+        """Observation space of one environment."""
 
     @property
     def action_space(self) -> gymnasium.Space[Any]:
-        """Action space of one slot."""
+        """Action space of one environment."""
 
-    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
-        """Put slots at the start of their tasks and return their observations, (len(slots), ...)."""
+    def reset(self, env_ids: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+        """Put environments at the start of their tasks and return their observations, (len(env_ids), ...)."""
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """Step all slots."""
+        """Step all environments."""
 
-    def scene(self, slot: int) -> Scene:
-        """Return the current state of a slot."""
+    def scene(self, env_id: int) -> Scene:
+        """Return the current state of an environment."""
 
-    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
-        """Draw the current state of a slot with the painter; environments without a scene draw themselves."""
+    def render(self, env_id: int, painter: Painter | None) -> np.ndarray:
+        """Draw the current state of an environment with the painter; environments without a scene draw themselves."""
 
     def close(self) -> None:
         """Release the engine's resources."""
@@ -150,14 +150,14 @@ class StockEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Collect every entry as an array over slots, with a mask of the slots that have it in `_key` (gymnasium's convention)."""
+    """Collect every entry as an array over environments, and in `_key` a mask of those with it (gymnasium's convention)."""
     out: dict[str, np.ndarray] = {}
     for key in dict.fromkeys(key for info in infos for key in info):
         mine = np.array([key in info for info in infos])
         plain = all(isinstance(info[key], int | float | np.number | np.bool_) for info in infos if key in info)
         out[key] = np.zeros(len(infos), np.float64) if plain else np.full(len(infos), None, object)
-        for slot in np.flatnonzero(mine).tolist():
-            out[key][slot] = infos[slot][key]
+        for env_id in np.flatnonzero(mine).tolist():
+            out[key][env_id] = infos[env_id][key]
         out[f"_{key}"] = mine
     return out
 
@@ -171,7 +171,7 @@ class PythonEngine:
         make: returns an environment for a name; it has `set_task(params)`, itself or inside its wrappers. None: stock
             Meta-World.
         names: all names that may be used.
-        num_envs: number of slots.
+        num_envs: number of environments.
         reward: Meta-World's version of the reward.
         info: "success", or "full": every entry of stock's info.
         goal_visible: whether Meta-World's observations end with the goal.
@@ -198,7 +198,7 @@ class PythonEngine:
         self.made: set[int] = set()  # ids of the user's innermost environments
         self.names, self.full_info, self.tells_success = list(names), info == "full", True
         self.spare: dict[str, list[Any]] = defaultdict(list)
-        self.slots: list[tuple[str, Any] | None] = [None] * num_envs
+        self.envs: list[tuple[str, Any] | None] = [None] * num_envs
         fits(self.make, names[0], says="make is called with a task's name, such as make=lambda name: PointRobot()")
         first = self._new(names[0])
         self.observation_space, self.action_space = first.observation_space, first.action_space
@@ -229,35 +229,35 @@ class PythonEngine:
         holds = np.can_cast(mine.dtype, shared.dtype) or mine.dtype.kind == shared.dtype.kind == "f"
         return mine.shape != shared.shape or not holds or env.action_space != self.action_space
 
-    def _env(self, slot: int) -> Any:
-        held = self.slots[slot]
+    def _env(self, env_id: int) -> Any:
+        held = self.envs[env_id]
         assert held is not None
         return held[1]
 
-    def reset(self, slots: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
+    def reset(self, env_ids: Sequence[int], tasks: Sequence[Task], seeds: Sequence[int]) -> np.ndarray:
         """See `Engine.reset`."""
         observations = []
-        for slot, task, seed in zip(slots, tasks, seeds):
-            held = self.slots[slot]
+        for env_id, task, seed in zip(env_ids, tasks, seeds):
+            held = self.envs[env_id]
             if held is None or held[0] != task.name:
                 env = self.spare[task.name].pop() if self.spare[task.name] else self._made(task.name)
                 if held is not None:
                     self.spare[held[0]].append(held[1])
-                self.slots[slot] = task.name, env
-            env = self._env(slot)
+                self.envs[env_id] = task.name, env
+            env = self._env(env_id)
             env.set_task(task.params)
             observations.append(env.reset(seed=seed)[0])
             if self.own and self._differs(env):
                 raise UserError(f"{task.name} {task.params} has other spaces than the tasks before: they cannot share a batch")
         return np.array(observations, self.observation_space.dtype)
 
-    def _name(self, slot: int) -> str:
-        held = self.slots[slot]
+    def _name(self, env_id: int) -> str:
+        held = self.envs[env_id]
         return held[0] if held else self.names[0]
 
     def step(self, actions: np.ndarray) -> StepResult:
         """See `Engine.step`."""
-        results = [self._env(slot).step(action) for slot, action in enumerate(actions)]
+        results = [self._env(env_id).step(action) for env_id, action in enumerate(actions)]
         obs, reward, terminated, truncated, infos = zip(*results)
         self.tells_success = self.tells_success and all("success" in i for i in infos)
         info = _gather(infos) if self.full_info else {}
@@ -275,33 +275,33 @@ class PythonEngine:
             info,
         )
 
-    def scene(self, slot: int) -> Scene:
+    def scene(self, env_id: int) -> Scene:
         """See `Engine.scene`. Only Meta-World's environments have scenes."""
-        return self._env(slot).scene()
+        return self._env(env_id).scene()
 
-    def render(self, slot: int, painter: Painter | None) -> np.ndarray:
+    def render(self, env_id: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""
-        env = self._env(slot)
+        env = self._env(env_id)
         if painter:
             return painter.draw(env.scene())
         if not callable(getattr(env, "render", None)):
-            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()")
+            raise UserError(f"{self._name(env_id)} cannot be drawn: it has no render()")
         try:
             picture = env.render()
         except NotImplementedError:  # gymnasium's own
-            raise UserError(f"{self._name(slot)} cannot be drawn: it has no render()") from None
+            raise UserError(f"{self._name(env_id)} cannot be drawn: it has no render()") from None
         except gymnasium.error.DependencyNotInstalled as error:
-            raise UserError(f"{self._name(slot)} cannot be drawn: {error}") from None
+            raise UserError(f"{self._name(env_id)} cannot be drawn: {error}") from None
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise UserError(
-                f"{self._name(slot)}: render returned {brief(picture)}, not a uint8 picture (height, width, 3). "
+                f"{self._name(env_id)}: render returned {brief(picture)}, not a uint8 picture (height, width, 3). "
                 'Make its environments with render_mode="rgb_array"'
             )
         return picture
 
     def close(self) -> None:
         """Close every environment."""
-        for env in [held[1] for held in self.slots if held] + [env for spare in self.spare.values() for env in spare]:
+        for env in [held[1] for held in self.envs if held] + [env for spare in self.spare.values() for env in spare]:
             env.close()
-        self.slots = [None] * len(self.slots)
+        self.envs = [None] * len(self.envs)
         self.spare.clear()

@@ -1,7 +1,7 @@
 """Locate fields in MuJoCo's structs by inspecting a live model and its data, not by copying a header.
 
 MuJoCo's Python package exposes arrays, but compiled code needs the place where the struct stores their addresses, since
-the arena's arrays move from step to step. Also, a separate `mjModel` per slot that shares all arrays with its class's
+the arena's arrays move from step to step. Also, a separate `mjModel` per environment that shares all arrays with its class's
 model, except those in which tasks of one class differ, takes 5 kB instead of 20 MB.
 """
 
@@ -72,7 +72,7 @@ def data_offsets() -> np.ndarray:
 
 
 class OwnModels:
-    """One `mjModel` per slot that shares its class's arrays except `body_pos` and `site_pos`."""
+    """One `mjModel` per environment that shares its class's arrays except `body_pos` and `site_pos`."""
 
     def __init__(self, num_envs: int) -> None:
         model = mujoco.MjModel.from_xml_string(_TOUCHING)
@@ -82,10 +82,10 @@ class OwnModels:
         self.size = size
         self.structs = np.zeros((num_envs, size // 8), np.int64)
 
-    def put(self, slot: int, model: Any, body_pos: np.ndarray, site_pos: np.ndarray) -> int:
-        """Give the slot a model with these arrays, which must outlive it; return the model's address."""
-        address = self.structs[slot].ctypes.data
+    def put(self, env_id: int, model: Any, body_pos: np.ndarray, site_pos: np.ndarray) -> int:
+        """Give the environment a model with these arrays, which must outlive it; return the model's address."""
+        address = self.structs[env_id].ctypes.data
         ctypes.memmove(address, model._address, self.size)
-        self.structs[slot, self.body_pos // 8] = body_pos.ctypes.data
-        self.structs[slot, self.site_pos // 8] = site_pos.ctypes.data
+        self.structs[env_id, self.body_pos // 8] = body_pos.ctypes.data
+        self.structs[env_id, self.site_pos // 8] = site_pos.ctypes.data
         return address

@@ -1,4 +1,4 @@
-"""Capture one slot's model and state at one moment, for drawing it or continuing from it; load Meta-World's models."""
+"""Capture one environment's model and state at one moment, for drawing it or continuing from it; load Meta-World's models."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 @dataclass(frozen=True)
 class Scene:
-    """A slot at one moment, sufficient to draw it or to continue from it.
+    """An environment at one moment, sufficient to draw it or to continue from it.
 
     Attributes:
         model_file: path of the model relative to Meta-World's asset folder.

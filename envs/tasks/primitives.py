@@ -1,7 +1,7 @@
 """Building blocks of Meta-World's rewards, equivalent to its `reward_utils` and `SawyerXYZEnv`.
 
-A formula takes three vectors of float64: the simulator's current quantities (`now`), the slot's quantities from its reset
-(`memory`), and the results (`out`). The constants below are the index of each quantity. Points are tuples of three
+A formula takes three vectors of float64: the simulator's current quantities (`now`), the environment's quantities from its
+reset (`memory`), and the results (`out`). The constants below are the index of each quantity. Points are tuples of three
 numbers, metres.
 """
 

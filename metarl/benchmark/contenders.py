@@ -1,6 +1,6 @@
 """The contenders of `metarl bench`: metarl's engines, stock Meta-World in processes, EnvPool, and MuJoCo alone.
 
-Each is built from one task per slot and a number of threads, and raises a UserError if it cannot step them.
+Each is built from one task per environment and a number of threads, and raises a UserError if it cannot step them.
 """
 
 import copy
@@ -30,25 +30,25 @@ from metarl.gymnasium_ids import HORIZON
 
 mujoco = import_mujoco()
 
-STOCK_SLOTS = 64
-"""Largest number of slots for stock environments: each slot holds its own model and, in `async`, is a process."""
+MAX_STOCK_ENVS = 64
+"""Largest number of environments for stock environments: each environment holds its own model and, in `async`, is a process."""
 
 
 class Contender:
-    """Base class of anything that steps slots.
+    """Base class of anything that steps environments.
 
     Attributes:
         name: one of `CONTENDERS`.
-        slots: number of slots.
+        num_envs: number of environments.
         threads: threads that step them.
         processes: further processes that step them.
     """
 
-    def __init__(self, name: str, slots: int, threads: int, processes: int = 0) -> None:
-        self.name, self.slots, self.threads, self.processes = name, slots, threads, processes
+    def __init__(self, name: str, num_envs: int, threads: int, processes: int = 0) -> None:
+        self.name, self.num_envs, self.threads, self.processes = name, num_envs, threads, processes
 
     def prepare(self, actions: np.ndarray) -> Any:
-        """Convert actions, (steps, slots, 4) float32, to the argument of `run`. Not timed; `run` always follows."""
+        """Convert actions, (steps, num_envs, 4) float32, to the argument of `run`. Not timed; `run` always follows."""
         return list(actions)
 
     def run(self, prepared: Any) -> Any:
@@ -63,8 +63,8 @@ class Contender:
 class Vector(Contender):
     """A `gymnasium.vector.VectorEnv`, or an EnvPool, which has the same methods."""
 
-    def __init__(self, name: str, env: Any, slots: int, threads: int, processes: int = 0) -> None:
-        super().__init__(name, slots, threads, processes)
+    def __init__(self, name: str, env: Any, num_envs: int, threads: int, processes: int = 0) -> None:
+        super().__init__(name, num_envs, threads, processes)
         self.env = env
         env.reset()
 
@@ -101,15 +101,15 @@ def _ours(tasks: Sequence[Task], **options: Any) -> Any:
 
 
 def _refuse_many(tasks: Sequence[Task]) -> None:
-    if len(tasks) > STOCK_SLOTS:
-        raise UserError(f"more than {STOCK_SLOTS} slots: each is a stock environment with its own model")
+    if len(tasks) > MAX_STOCK_ENVS:
+        raise UserError(f"more than {MAX_STOCK_ENVS} environments: each is a stock environment with its own model")
 
 
 def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
     """Gymnasium's AsyncVectorEnv over stock environments, the usual way to step Meta-World in parallel."""
     _refuse_many(tasks)
-    # A plain fork would copy locks held by other contenders' threads, and spawning would import everything for each slot.
-    # The fork server imports once and has no threads; every slot's process is forked from it.
+    # A plain fork would copy locks held by other contenders' threads, and spawning would import everything for each
+    # environment. The fork server imports once and has no threads; every environment's process is forked from it.
     forkserver.set_forkserver_preload([__name__, "metaworld.env_dict"])
     make = [partial(stock_env, task) for task in tasks]
     env = None
@@ -169,11 +169,11 @@ def envpool_name(task: str) -> str:
 
 
 class Bare(Contender):
-    """MuJoCo alone, as the limit: five mj_step and one mj_forward per slot, and no observations or rewards.
+    """MuJoCo alone, as the limit: five mj_step and one mj_forward per environment, and no observations or rewards.
 
     Scenes, controls and mocap motion equal those of the engines, so MuJoCo does the same work; the mocap's path is computed
-    before the timed slice. As in a vector environment, all slots finish a step before any starts the next. Each thread has
-    one model per class of task, into which it copies a slot's scene before stepping the slot.
+    before the timed slice. As in a vector environment, all environments finish a step before any starts the next. Each thread
+    has one model per class of task, into which it copies an environment's scene before stepping the environment.
     """
 
     def __init__(self, tasks: Sequence[Task], threads: int) -> None:
@@ -186,15 +186,17 @@ class Bare(Contender):
         self.models = [{name: (m, _bytes(m.body_pos), _bytes(m.site_pos)) for name, m in own.items()} for own in models]
         self.data = [mujoco.MjData(first[task.name]) for task in tasks]
         self.work = [
-            (slot, task.name, _bytes(snap.body_pos), _bytes(snap.site_pos), _bytes(data.mocap_pos), _bytes(data.ctrl), data)
-            for slot, (task, snap, data) in enumerate(zip(tasks, self.snaps, self.data))
+            (env_id, task.name, _bytes(snap.body_pos), _bytes(snap.site_pos), _bytes(data.mocap_pos), _bytes(data.ctrl), data)
+            for env_id, (task, snap, data) in enumerate(zip(tasks, self.snaps, self.data))
         ]
-        self.slots_of = [(first[task.name], data, snap.state) for task, data, snap in zip(tasks, self.data, self.snaps)]
+        self.envs_of = [(first[task.name], data, snap.state) for task, data, snap in zip(tasks, self.data, self.snaps)]
         self._restart()
         self.start = np.array([data.mocap_pos[0] for data in self.data])
         self.mocap, self.steps = self.start, 0
         # the slowest first, so that no thread is left with one at the end: the cost of classes differs 4-fold
-        seconds = {name: self._seconds(slot) for name, slot in {task.name: slot for slot, task in enumerate(tasks)}.items()}
+        seconds = {
+            name: self._seconds(env_id) for name, env_id in {task.name: env_id for env_id, task in enumerate(tasks)}.items()
+        }
         self.work.sort(key=lambda item: -seconds[item[1]])
         self._restart()
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -204,26 +206,26 @@ class Bare(Contender):
             thread.start()
 
     def _restart(self) -> None:
-        """Put every slot at the start of its episode, as the engines do, without mj_forward."""
-        for model, data, state in self.slots_of:
+        """Put every environment at the start of its episode, as the engines do, without mj_forward."""
+        for model, data, state in self.envs_of:
             mujoco.mj_setState(model, data, state, STATE)
             data.mocap_quat[0] = 1.0, 0.0, 1.0, 0.0
 
-    def _seconds(self, slot: int) -> float:
-        """Median seconds of a few steps of the slot, which must be restarted afterwards."""
-        times, still, idle = [], {slot: _bytes(self.start[slot])}, {slot: _bytes(np.zeros(2))}
+    def _seconds(self, env_id: int) -> float:
+        """Median seconds of a few steps of the environment, which must be restarted afterwards."""
+        times, still, idle = [], {env_id: _bytes(self.start[env_id])}, {env_id: _bytes(np.zeros(2))}
         for _ in range(9):
             began = time.perf_counter()
-            self._step(0, [self.work[slot]], still, idle)
+            self._step(0, [self.work[env_id]], still, idle)
             times.append(time.perf_counter() - began)
         return statistics.median(times)
 
     def _step(self, thread: int, work: Iterable[Any], mocap: Any, ctrl: Any) -> None:
-        """Step the slots that this thread takes from `work`, an iterator shared by all threads."""
+        """Step the environments that this thread takes from `work`, an iterator shared by all threads."""
         models, mj_step, mj_forward = self.models[thread], mujoco.mj_step, mujoco.mj_forward
-        for slot, name, body_pos, site_pos, to_mocap, to_ctrl, data in work:
+        for env_id, name, body_pos, site_pos, to_mocap, to_ctrl, data in work:
             model, to_body_pos, to_site_pos = models[name]
-            to_body_pos[:], to_site_pos[:], to_mocap[:], to_ctrl[:] = body_pos, site_pos, mocap[slot], ctrl[slot]
+            to_body_pos[:], to_site_pos[:], to_mocap[:], to_ctrl[:] = body_pos, site_pos, mocap[env_id], ctrl[env_id]
             mj_step(model, data, 5)  # mj_step and mj_forward release the GIL
             mj_forward(model, data)
 
@@ -235,7 +237,7 @@ class Bare(Contender):
                 self.done.put(None)
 
     def prepare(self, actions: np.ndarray) -> list[tuple[list[memoryview], list[memoryview], bool]]:
-        """See `Contender.prepare`: per step, each slot's mocap position and controls, and whether episodes end."""
+        """See `Contender.prepare`: per step, each environment's mocap position and controls, and whether episodes end."""
         steps = []
         for each in actions:
             shift = np.clip(each[:, :3], np.float32(-1), np.float32(1)) * np.float32(0.01)
@@ -265,7 +267,7 @@ class Bare(Contender):
             self.jobs.put(None)
         for thread in self.others:
             thread.join()
-        self.work, self.models, self.data, self.slots_of = [], [], [], []
+        self.work, self.models, self.data, self.envs_of = [], [], [], []
 
 
 def _bytes(array: Any) -> memoryview:

@@ -59,9 +59,9 @@ def numbers(option: str, text: str) -> list[int]:
     return list(dict.fromkeys(values))
 
 
-def combine(slots: Sequence[int], threads: Sequence[int]) -> list[tuple[int, int]]:
-    """All distinct pairs (slots, threads), with threads capped at the slots."""
-    return list(dict.fromkeys((n, min(t, n)) for n in slots for t in threads))
+def combine(num_envs: Sequence[int], threads: Sequence[int]) -> list[tuple[int, int]]:
+    """All distinct pairs (num_envs, threads), with threads capped at num_envs."""
+    return list(dict.fromkeys((n, min(t, n)) for n in num_envs for t in threads))
 
 
 def machine_facts() -> dict[str, Any]:
@@ -74,10 +74,10 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def random_actions(round_number: int, steps: int, slots: int) -> np.ndarray:
-    """Random actions, (steps, slots, 4) float32, a function of the arguments."""
+def random_actions(round_number: int, steps: int, num_envs: int) -> np.ndarray:
+    """Random actions, (steps, environments, 4) float32, a function of the arguments."""
     rng = np.random.default_rng((SEED, round_number))
-    return rng.uniform(-1, 1, (steps, slots, 4)).astype(np.float32)
+    return rng.uniform(-1, 1, (steps, num_envs, 4)).astype(np.float32)
 
 
 def timed(contender: Contender, actions: np.ndarray) -> float:
@@ -92,13 +92,13 @@ def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds:
     """Measure the contenders in turns.
 
     Args:
-        contenders: with equal numbers of slots, if `alike`.
+        contenders: with equal numbers of environments, if `alike`.
         rounds: each complete round appends the steps/s of all contenders, so an interrupt loses at most one round.
         seconds: duration of all rounds together.
         alike: all take the same number of steps per round; otherwise each takes about the same time.
     """
     for _ in range(2):
-        costs = [timed(c, random_actions(0, WARM_UP, c.slots)) / WARM_UP for c in contenders]
+        costs = [timed(c, random_actions(0, WARM_UP, c.num_envs)) / WARM_UP for c in contenders]
     share = seconds / ROUNDS
     steps = [max(1, int(share / (sum(costs) if alike else len(costs) * cost))) for cost in costs]
     began = time.perf_counter()
@@ -108,7 +108,7 @@ def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds:
             for turn in range(len(contenders)):
                 i = (turn + len(rounds)) % len(contenders)  # rotate the order of the contenders
                 c = contenders[i]
-                rates[i] = steps[i] * c.slots / timed(c, random_actions(len(rounds), steps[i], c.slots))
+                rates[i] = steps[i] * c.num_envs / timed(c, random_actions(len(rounds), steps[i], c.num_envs))
                 progress.within(min(seconds, time.perf_counter() - began))
             rounds.append(rates)
 
@@ -119,9 +119,9 @@ def times_as_fast(rounds: Sequence[Sequence[float]], fast: int, slow: int) -> di
     return {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
-def draw(tasks: TaskDistribution, slots: int) -> list[Task]:
-    """One task per slot, the same for every contender; classes of tasks occur equally often, to within one."""
-    return tasks.sample(slots, np.random.default_rng(SEED))
+def draw(tasks: TaskDistribution, num_envs: int) -> list[Task]:
+    """One task per environment, the same for every contender; classes of tasks occur equally often, to within one."""
+    return tasks.sample(num_envs, np.random.default_rng(SEED))
 
 
 @dataclass
@@ -138,16 +138,18 @@ class Comparison:
         rows: list[dict[str, Any]] = []
         for i, c in enumerate(self.contenders if self.rounds else []):
             rates = [each[i] for each in self.rounds]
-            row = {"contender": c.name, "slots": c.slots, "threads": c.threads, "processes": c.processes}
+            row = {"contender": c.name, "num_envs": c.num_envs, "threads": c.threads, "processes": c.processes}
             ratio = times_as_fast(self.rounds, names.index("native"), i) if "native" in names else None
             median = statistics.median(rates)
             rows.append(row | {"steps_per_second": median, "native_is_times_as_fast": ratio, "rounds": rates})
         return rows
 
 
-def compare(found: Comparison, names: Iterable[str], tasks: TaskDistribution, slots: int, threads: int, seconds: float) -> None:
+def compare(
+    found: Comparison, names: Iterable[str], tasks: TaskDistribution, num_envs: int, threads: int, seconds: float
+) -> None:
     """Build the contenders and measure them in the same rounds."""
-    chosen = draw(tasks, slots)
+    chosen = draw(tasks, num_envs)
     with ExitStack() as stack:
         for name in names:
             began = time.perf_counter()
@@ -158,7 +160,7 @@ def compare(found: Comparison, names: Iterable[str], tasks: TaskDistribution, sl
                 say(f"{name} is left out: {error}")
                 continue
             stack.callback(found.contenders[-1].close)
-            log.info("%s: %d slots ready after %.1f s", name, slots, time.perf_counter() - began)
+            log.info("%s: %d environments ready after %.1f s", name, num_envs, time.perf_counter() - began)
         if not found.contenders:
             raise UserError("no contender is left to measure")
         measure(found.contenders, found.rounds, seconds, alike=True)
@@ -168,7 +170,7 @@ def compare(found: Comparison, names: Iterable[str], tasks: TaskDistribution, sl
 class Growth:
     """Measurements of the native engine at one size; `rounds` holds steps/s of the first size and of this one."""
 
-    slots: int
+    num_envs: int
     threads: int
     rounds: list[list[float]] = field(default_factory=list)
     memory: int = 0
@@ -177,7 +179,7 @@ class Growth:
         """The row; memory is the process's growth, in MB, from building and stepping this environment."""
         rate = statistics.median(rates[-1] for rates in self.rounds)
         return {
-            "slots": self.slots,
+            "num_envs": self.num_envs,
             "threads": self.threads,
             "steps_per_second": rate,
             "microseconds_per_step": 1e6 / rate,
@@ -191,17 +193,17 @@ def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> Non
     """Measure the native engine at every size, in turns with the first size; at most two are in memory at a time."""
     make = CONTENDERS["native"]
     # a discarded first one pays for imports, compiled code and goals, which would count as the first row's memory
-    make(draw(tasks, rows[0].slots), rows[0].threads).close()
+    make(draw(tasks, rows[0].num_envs), rows[0].threads).close()
     first: list[Contender] = []
     with ExitStack() as outer:
         for row in rows:
             with ExitStack() as inner:
                 before = resident()
-                env = make(draw(tasks, row.slots), row.threads)
+                env = make(draw(tasks, row.num_envs), row.threads)
                 (inner if first else outer).callback(env.close)
-                timed(env, random_actions(0, WARM_UP, row.slots))
+                timed(env, random_actions(0, WARM_UP, row.num_envs))
                 row.memory = resident() - before
-                log.info("slots %d, threads %d: ready", row.slots, row.threads)
+                log.info("environments %d, threads %d: ready", row.num_envs, row.threads)
                 measure([*first, env], row.rounds, seconds / len(rows), alike=False)
                 first = first or [env]
 
@@ -227,12 +229,12 @@ def table(*headings: str) -> Table:
 
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A table with one row per contender."""
-    made = table("contender", "slots", "threads", "steps/s", "native is times as fast")
+    made = table("contender", "environments", "threads", "steps/s", "native is times as fast")
     for row in rows:
         name, processes = row["contender"], row["processes"]
         made.add_row(
             name,
-            str(row["slots"]),
+            str(row["num_envs"]),
             f"{processes} processes" if processes else str(row["threads"]),
             f"{row['steps_per_second']:,.0f}",
             "" if name == "native" else spread(row["native_is_times_as_fast"]),
@@ -242,9 +244,9 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def growth_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A table with one row per size."""
-    made = table("slots", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
+    made = table("environments", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
     for row in rows:
         rate, cost = f"{row['steps_per_second']:,.0f}", f"{row['microseconds_per_step']:.1f}"
         ratio, memory = spread(row["times_as_fast_as_first"]), f"{row['memory_mb']:,.0f}"
-        made.add_row(str(row["slots"]), str(row["threads"]), rate, cost, ratio, memory)
+        made.add_row(str(row["num_envs"]), str(row["threads"]), rate, cost, ratio, memory)
     return made

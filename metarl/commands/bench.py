@@ -20,7 +20,7 @@ from metarl.benchmark.measure import (
     numbers,
 )
 from metarl.envs import suite
-from metarl.envs.vector import environments, slots_bytes
+from metarl.envs.vector import environments, envs_bytes
 from metarl.errors import UserError, unknown
 from metarl.system import machine
 from metarl.system.console import console, say
@@ -40,11 +40,11 @@ class Bench:
     suite: tyro.conf.Positional[str] = "ml10"
     """ml1:<task>, ml10 or ml45; the benchmark steps its train tasks."""
     num_envs: str = "20"
-    """Number of slots. A list such as 1,10,100 measures how the native engine's cost grows, instead of the comparison."""
+    """Number of environments. A list such as 1,10,100 measures the native engine's growth of cost instead."""
     threads: str | None = None
     """Threads of native, bare and envpool; a list such as 1,2,4 works as with num_envs. Default: one per usable core."""
     contenders: str = "native,python,async,bare,envpool"
-    """What to measure: native; python (stock, one process); async (stock, a process per slot); bare (mj_step only); envpool."""
+    """What to measure: native; python (stock, one process); async (stock, a process each); bare (mj_step only); envpool."""
     seconds: float = 20.0
     """Total seconds of measurement; building the environments takes extra time."""
     json: Path | None = None
@@ -61,22 +61,22 @@ class Bench:
         check(self, seconds="(0, inf)")
         if self.json is not None and self.json.is_dir():
             raise UserError(f"{self.json} is a folder: --json needs a file")
-        slots = numbers("num_envs", self.num_envs)
+        num_envs = numbers("num_envs", self.num_envs)
         threads = [machine.worker_count()] if self.threads is None else numbers("threads", self.threads)
-        combinations = combine(slots, threads)
+        combinations = combine(num_envs, threads)
         if len(combinations) > 1 and "native" not in names:
-            raise UserError("several slots or threads show the native engine's cost: --contenders must name native")
+            raise UserError("several environments or threads show the native engine's cost: --contenders must name native")
         tasks = suite(self.suite).train
-        refuse_beyond({environments(max(slots)): slots_bytes(tasks, max(slots))}, "a smaller --num-envs needs less")
+        refuse_beyond({environments(max(num_envs)): envs_bytes(tasks, max(num_envs))}, "a smaller --num-envs needs less")
 
         facts = machine_facts()
         say(f"{self.suite} on {facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")
         say(", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
         if facts["load"] > 0.5 * facts["usable_cores"]:
             say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
-        for n in slots:
+        for n in num_envs:
             if max(threads) > n:
-                say(f"more threads than slots: threads are capped at {n} for {plural(n, 'slot')}")
+                say(f"more threads than environments: threads are capped at {n} for {plural(n, 'environment')}")
         report = {"suite": self.suite, "seconds": self.seconds, "machine": facts, "interrupted": False}
         comparison, growth = Comparison(), [] if len(combinations) == 1 else [Growth(*c) for c in combinations]
         try:

@@ -19,7 +19,7 @@ from metarl.evaluation.all_goals import evaluate, side_content
 from metarl.evaluation.checked_agent import Asked
 from metarl.evaluation.external_agent import WithoutInfo, checked, play
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import SLOTS
+from metarl.evaluation.plan import NUM_ENVS
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD, MODES
@@ -199,7 +199,7 @@ class EvaluateOwn:
             for side, tasks in goals.items():
                 env = make_vec(
                     replace(played.train, tasks=tuple(tasks)),
-                    min(SLOTS, len(tasks) * self.trials),
+                    min(NUM_ENVS, len(tasks) * self.trials),
                     engine=self.engine,
                     max_episode_steps=self.max_episode_steps,
                     reward=self.reward,

@@ -48,7 +48,7 @@ def evaluate(
 
     Args:
         learner: the learner to evaluate; it is not changed.
-        env: the environments; each batch of trials fills their slots.
+        env: the environments; each batch of trials fills them.
         tasks: the goals.
         trials: trials per goal.
         episodes: episodes per trial.
@@ -78,7 +78,7 @@ def evaluate(
         steps = first * env.max_episode_steps * episodes * len(modes)
         played = kept.parts.get(name) if kept else None
         if played is None:
-            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare slots repeat the last goal; not counted
+            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare environments repeat the last goal; not counted
             play: Callable[..., Iterable[Played]] = trial_of or play_trial
             trial_of_each = play(
                 env,
@@ -107,7 +107,7 @@ def evaluate(
 def _measured(
     trial: Iterable[Played], modes: Sequence[str], measures: Sequence[str], count: int, progress: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Play a trial. Returns the first `count` slots' figures by mode and measure, (count, episodes), and the last std."""
+    """Play a trial. Returns figures of the first `count` environments by mode and measure, (count, episodes), and the std."""
     figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in measures} for mode in modes}
     std = None
     for e, played in enumerate(trial):

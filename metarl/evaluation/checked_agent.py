@@ -16,7 +16,7 @@ class Asked:
     Args:
         agent: follows `metaworld.evaluation.MetaLearningAgent`.
         label: the user's name for it.
-        env: gives the number of slots and the action space.
+        env: gives the number of environments and the action space.
     """
 
     def __init__(self, agent: Any, label: str, env: Any) -> None:
@@ -34,14 +34,14 @@ class Asked:
         self._ask("init")
 
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Actions of all slots, and the agent's dict of further outputs."""
+        """Actions of all environments, and the agent's dict of further outputs."""
         answer = self._ask("adapt_action", observations)
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
             raise UserError(f"{self.label}: adapt_action must return (actions, a dict), not {type(answer).__name__}")
         return self._actions("adapt_action", answer[0]), answer[1]
 
     def eval_action(self, observations: np.ndarray) -> np.ndarray:
-        """Actions of all slots."""
+        """Actions of all environments."""
         return self._actions("eval_action", self._ask("eval_action", observations))
 
     def step(self, timestep: Any) -> None:
@@ -65,10 +65,11 @@ class Asked:
             raise UserError(f"{self.label}: {verb}: actions must be finite and of shape {wanted}; these {are}")
         bad = np.argwhere(~np.isfinite(actions))
         if len(bad):
-            slot, entry = bad[0]
+            env_id, entry = bad[0]
             more = f" ({len(bad)} entries of {actions.size} are not finite)" if len(bad) > 1 else ""
             raise UserError(
-                f"{self.label}: {verb}: actions must be finite: entry {entry} of slot {slot} is {actions[slot, entry]}{more}"
+                f"{self.label}: {verb}: actions must be finite: "
+                f"entry {entry} of environment {env_id} is {actions[env_id, entry]}{more}"
             )
         return actions
 

@@ -12,7 +12,7 @@ from metarl.errors import UserError
 from metarl.evaluation.all_goals import evaluate, side_content
 from metarl.evaluation.control_schema import ControlEvaluation, Side
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import SLOTS, Plan, goals_by_side, header, prepare
+from metarl.evaluation.plan import NUM_ENVS, Plan, goals_by_side, header, prepare
 from metarl.evaluation.vocabulary import ALL_GOALS, MODES
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
@@ -101,7 +101,7 @@ def _play_side(
     trials, device, tasks = content["trials"], setup.source.device, pool.tasks
     env = make_vec(
         pool,
-        min(SLOTS, len(tasks) * trials),
+        min(NUM_ENVS, len(tasks) * trials),
         engine=content["engine"] if pool.make is None else "auto",
         max_episode_steps=content["max_episode_steps"],
         reward=content["reward"],

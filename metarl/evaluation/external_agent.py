@@ -57,7 +57,7 @@ def checked(agent: Any, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode per slot, with the fields that an evaluation uses; arrays (T, N). valid: the episode had not ended."""
+    """One episode per environment, with the fields that an evaluation uses; arrays (T, N). valid: the episode had not ended."""
 
     reward: np.ndarray
     success: np.ndarray
@@ -132,7 +132,7 @@ def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *
         else:
             agent.step(timestep(seen, actions, reward, terminated, truncated, more))
         rows.append((reward, told["success"], done, active.copy()))
-        # as in stock, a slot that was reset within the step shows the zeros of the new episode
+        # as in stock, an environment that was reset within the step shows the zeros of the new episode
         flat = actions.reshape(env.num_envs, -1)
         added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
         active &= ~done

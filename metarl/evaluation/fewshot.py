@@ -81,7 +81,7 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, T
     learner, episode = _encoded(learner, episode)
     found = []
     for k in range(shots + 1):
-        state = learner.begin(len(episode.query.x))
+        state = learner.initial_state(len(episode.query.x))
         if k:
             state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
         prediction, _ = learner.predict(state, episode.query.x)

@@ -72,7 +72,7 @@ class Details:
             count: number of tasks to note.
             first: whether this is the part's first batch, which provides the example episodes.
         """
-        begun, states = self.learner.begin(len(episode.query.x)), list[State]()
+        begun, states = self.learner.initial_state(len(episode.query.x)), list[State]()
         noted: dict[str, Any] = {}
         if isinstance(self.learner, Stepwise):
             states = self.learner.after(begun, episode.support, self.counts)

@@ -1,9 +1,9 @@
 """The protocol `metaworld`: runs Meta-World's own `metaworld.evaluation.metalearning_evaluation`.
 
-Its rules: 20 slots share 40 goals of each held-out task. Ten times, each slot takes its next goal, the agent adapts for some
-full episodes and is then measured. A measured episode ends at its first success and the slot starts the next one at once;
-each task name counts the first 3 episodes that end, whatever their goals. Goals that are solved fast therefore fill the
-quota. The figure is comparable with published ones, but does not replace `all-goals`.
+Its rules: 20 environments share 40 goals of each held-out task. Ten times, each environment takes its next goal, the agent
+adapts for some full episodes and is then measured. A measured episode ends at its first success and the environment starts the
+next one at once; each task name counts the first 3 episodes that end, whatever their goals. Goals that are solved fast
+therefore fill the quota. The figure is comparable with published ones, but does not replace `all-goals`.
 
 Both engines use stock's loop. `python` runs it on stock environments; `native` runs it on the compiled engine, for which
 this module reimplements stock's wrappers (order of goals, ends of episodes, returns, autoreset).
@@ -36,12 +36,13 @@ from metarl.system.console import Progress, console
 from metarl.system.counts import plural
 from metarl.system.devices import one_thread
 
-EVALUATIONS, QUOTA, SLOTS, GOALS = 10, 3, 20, 40
-"""Stock's numbers: draws of goals, counted episodes per task name, slots, goals per task."""
+EVALUATIONS, QUOTA, NUM_ENVS, GOALS = 10, 3, 20, 40
+"""Stock's numbers: draws of goals, counted episodes per task name, environments, goals per task."""
 
 
 def shares(tasks: TaskDistribution) -> list[list[Task]]:
-    """The goals for each slot, as stock assigns them: every k-th goal of the slot's task, the same number for each slot.
+    """The goals for each environment, as stock assigns them: every k-th goal of the environment's task, the same number for
+    each environment.
 
     Raises:
         UserError: the tasks are not Meta-World's.
@@ -50,22 +51,22 @@ def shares(tasks: TaskDistribution) -> list[list[Task]]:
         raise UserError("Meta-World's protocol needs Meta-World's tasks: evaluate your own with --protocol all-goals")
     by_name = [[task for task in tasks.tasks if task.name == name] for name in tasks.names]
     goals = min(GOALS, *(len(some) for some in by_name))
-    slots = max(1, min(SLOTS // len(by_name), goals))
-    goals -= goals % slots
-    return [some[:goals][i::slots] for some in by_name for i in range(slots)]
+    env_ids = max(1, min(NUM_ENVS // len(by_name), goals))
+    goals -= goals % env_ids
+    return [some[:goals][i::env_ids] for some in by_name for i in range(env_ids)]
 
 
 class _StockView:
-    """Gives agents that inspect their environment (`meet`) the attributes they need, from Meta-World's environments."""
+    """Gives agents that inspect their environment (`bind_env`) the attributes they need, from Meta-World's environments."""
 
     def __init__(self, env: Any, tasks: TaskDistribution, names: Sequence[str]) -> None:
         self.env, self.distribution, self.num_envs = env, tasks, env.num_envs
         self.tasks = [Task(name, None) for name in names]
         self.single_action_space, self.engine = env.single_action_space, self
 
-    def scene(self, slot: int) -> SimpleNamespace:
-        """The slot's scene, which holds only its goal."""
-        return SimpleNamespace(goal=np.array(self.env.envs[slot].unwrapped._target_pos))
+    def scene(self, env_id: int) -> SimpleNamespace:
+        """The environment's scene, which holds only its goal."""
+        return SimpleNamespace(goal=np.array(self.env.envs[env_id].unwrapped._target_pos))
 
 
 def stock_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[Any, Any]:
@@ -111,9 +112,9 @@ class NativeEnvs:
     """Gives a `MetaVectorEnv` the interface that Meta-World's evaluation expects of its own environments.
 
     Args:
-        env: has one slot per share.
+        env: has one environment per share.
         dealt: see `shares`.
-        seed: of the order of goals; as in stock, all slots share it.
+        seed: of the order of goals; as in stock, all environments share it.
     """
 
     def __init__(self, env: MetaVectorEnv, dealt: list[list[Task]], seed: int) -> None:
@@ -123,7 +124,7 @@ class NativeEnvs:
         self.position = -1
 
     def get_attr(self, name: str) -> list[Any]:
-        """`task_name` (stock: the name of the class) or `terminate_on_success` of each slot."""
+        """`task_name` (stock: the name of the class) or `terminate_on_success` of each environment."""
         if name == "task_name":
             table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
             return [table[some[0].name].__name__ for some in self.dealt]
@@ -156,7 +157,7 @@ class NativeEnvs:
         obs, reward, terminated, truncated, info = self.env.step(actions)
         done = terminated | truncated
         self.returns += reward
-        # a slot that was reset within the step shows the zeros of the new episode
+        # an environment that was reset within the step shows the zeros of the new episode
         added = np.where(done[:, None], 0.0, np.column_stack([actions, reward, done]))
         if done.any():
             info["final_info"]["episode"] = {"r": np.where(done, self.returns, 0.0)}
@@ -202,7 +203,7 @@ def measure(
         device: where the learner's tensors are.
         reward: v2 or v1.
         evaluations: draws of goals.
-        progress: called at each step with the environment steps of all slots.
+        progress: called at each step with the environment steps of all environments.
 
     Returns:
         `success` and `return`, means over task names, and `by_task`, success per task.
@@ -244,8 +245,8 @@ def figure(
     """Like `measure`, for any agent that follows `metaworld.evaluation.MetaLearningAgent`.
 
     Args:
-        make_agent: builds the agent from a view of the environments (number of slots, spaces). The agent's observations end
-            with the previous action, reward and done.
+        make_agent: builds the agent from a view of the environments (number of environments, spaces). The agent's observations
+            end with the previous action, reward and done.
     """
     if max_episode_steps > HORIZON:
         raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")

@@ -17,7 +17,7 @@ from metarl.system.ranges import check
 from metarl.training.control import Setup
 from metarl.training.setup import trained_control
 
-SLOTS = 25
+NUM_ENVS = 25
 """Goals played together; fixed, because the last digits of a matrix product depend on the number of rows."""
 
 

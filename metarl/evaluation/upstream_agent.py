@@ -29,12 +29,12 @@ class StockAgent:
 
     Args:
         learner: the learner to evaluate; it is not changed.
-        env: gives the number of slots and their spaces; passed to learners that have a method `meet`.
-        seed: of the sampled actions; each (evaluation, slot) has its own random stream.
+        env: gives the number of environments and their spaces; passed to learners that have a method `bind_env`.
+        seed: of the sampled actions; each (evaluation, environment) has its own random stream.
         device: where the learner's tensors are.
         max_episode_steps: steps per episode.
         episodes: episodes per call of `adapt`.
-        progress: called with the environment steps of each step of the slots.
+        progress: called with the environment steps of each step of the environments.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class StockAgent:
     def init(self) -> None:
         """Forget the previous tasks; Meta-World calls this after it drew new ones."""
         n = self.env.num_envs
-        if hasattr(self.learner, "meet"):
-            self.learner.meet(self.env)
-        self.generators = [generator(self.seed, EVALUATION, self.evaluations, slot) for slot in range(n)]
+        if hasattr(self.learner, "bind_env"):
+            self.learner.bind_env(self.env)
+        self.generators = [generator(self.seed, EVALUATION, self.evaluations, env_id) for env_id in range(n)]
         self.evaluations += 1
-        self.state, self.previous = self.learner.begin(n), self._tensors(*nothing_before(self.env))
+        self.state, self.previous = self.learner.initial_state(n), self._tensors(*nothing_before(self.env))
         self._forget()
 
     def _forget(self) -> None:
@@ -87,7 +87,7 @@ class StockAgent:
 
     @torch.no_grad()
     def adapt_action(self, observations: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """A sampled action for each slot, (N, 4) float32, during adaptation."""
+        """A sampled action for each environment, (N, 4) float32, during adaptation."""
         if self.noise is None:
             drawn = draw_noise(self.env.single_action_space, self.generators, self.episodes * self.max_episode_steps)
             self.noise = torch.from_numpy(drawn).to(self.device)
@@ -146,7 +146,7 @@ class StockAgent:
         )
 
     def reset(self, env_mask: np.ndarray) -> None:
-        """Return slots whose measured episode ended, or is about to begin, to their state after adaptation."""
+        """Return environments whose measured episode ended, or is about to begin, to their state after adaptation."""
         if self.adapted is None:
             self.adapted = self.state, self.previous
         if env_mask.any():
@@ -156,7 +156,7 @@ class StockAgent:
 
     @torch.no_grad()
     def eval_action(self, observations: np.ndarray) -> np.ndarray:
-        """The mean action for each slot, (N, 4) float32."""
+        """The mean action for each environment, (N, 4) float32."""
         going = torch.from_numpy(~self.fresh).to(self.device)
         action, reward, done = self.previous
         seen_reward, seen_done = self._tensors(observations[:, REWARD], observations[:, DONE])

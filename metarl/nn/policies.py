@@ -64,12 +64,12 @@ class RecurrentPolicy(nn.Module):
         self.head = ActionHead(hidden, action_space, std, state_std, min_std)
 
     def step(self, x: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
-        """Compute one step, x (slots, inputs) scaled, hidden (slots, hidden): a distribution and the next hidden state."""
+        """Compute one step, x (N, inputs) scaled, hidden (N, hidden): a distribution and the next hidden state."""
         hidden = torch.gru_cell(self.encoder(x), hidden, *self.gru.all_weights[0])
         return self.head(hidden), hidden
 
     def sequence(self, x: Tensor, hidden: Tensor) -> Distribution:
-        """Compute many steps from scaled inputs (time, slots, inputs) and the first hidden state (slots, hidden)."""
+        """Compute many steps from scaled inputs (time, N, inputs) and the first hidden state (N, hidden)."""
         out, _ = self.gru(self.encoder(x), hidden.unsqueeze(0))
         return self.head(out)
 
@@ -78,7 +78,7 @@ class FeedForwardPolicy(nn.Module):
     """Map scaled observations through tanh layers to an action distribution, with the module's or with per-task weights.
 
     Args:
-        observation_space, action_space: of one slot.
+        observation_space, action_space: of one environment.
         scale: see `InputScaler`.
         layers: sizes of the hidden layers.
         std, state_std, min_std: see `ActionHead`.

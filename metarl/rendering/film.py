@@ -223,7 +223,7 @@ def _note(episodes: int, steps: int | None, step: str) -> str:
 
 
 class _Camera:
-    """Records the scenes of an episode to show, in every slot, and makes clips of them."""
+    """Records the scenes of an episode to show, in every environment, and makes clips of them."""
 
     def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
         every = env.metadata["render_fps"] * speed / fps
@@ -231,29 +231,29 @@ class _Camera:
         self.times = {int(i * every) for i in range(math.ceil(env.max_episode_steps / every))}
 
     def take(self, t: int) -> None:
-        """Record every slot's scene after step t of the episode, if a frame is due."""
+        """Record every environment's scene after step t of the episode, if a frame is due."""
         if t in self.times:
             engine, own = self.env.engine, self.env.distribution.make is not None
             self.scenes[t] = [engine.render(s, None) if own else engine.scene(s) for s in range(self.env.num_envs)]
 
     def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
-        """One clip per slot."""
+        """One clip per environment."""
         reward, success, valid = (x.cpu().numpy() for x in (rollout.reward, rollout.success, rollout.valid))
         changes = _changes(rollout)
         out = []
-        for slot, length in enumerate(valid.sum(0)):
+        for env_id, length in enumerate(valid.sum(0)):
             # The environment resets within an episode's last step, so its final scene is not available: the last picture,
             # at most one frame older, shows the final figures.
             times = [t for t in self.scenes if t < length - 1] or [0]
-            own = None if changes is None else changes[:length, slot]
+            own = None if changes is None else changes[:length, env_id]
             out.append(
                 Clip(
                     title,
                     note,
-                    [self.scenes[t][slot] for t in times],
+                    [self.scenes[t][env_id] for t in times],
                     [*(t + 1 for t in times[:-1]), int(length)],
-                    reward[:length, slot],
-                    success[:length, slot],
+                    reward[:length, env_id],
+                    success[:length, env_id],
                     own,
                 )
             )
@@ -261,7 +261,7 @@ class _Camera:
 
 
 def _changes(rollout: Rollout) -> np.ndarray | None:
-    """|h_t - h_(t-1)| per step and slot, where h_t is the state before step t; None if all states are one object."""
+    """|h_t - h_(t-1)| per step and environment, where h_t is the state before step t; None if all states are one object."""
     pairs = list(pairwise(rollout.states))
     if all(a is b for a, b in pairs):
         return None

@@ -1,4 +1,4 @@
-"""Play whole episodes in every environment slot; called by `Trials` in training and by `play_trial` in evaluation."""
+"""Play whole episodes in every environment; called by `Trials` in training and by `play_trial` in evaluation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
-    """Draw noise for sampling actions, (steps, slots, entries) float32: normal for a Box, uniform for Discrete."""
+    """Draw noise for sampling actions, (steps, environments, entries) float32: normal for a Box, uniform for Discrete."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return np.stack([g.random((steps, 1), np.float32) for g in generators], 1)
     return np.stack([g.standard_normal((steps, action_size(space)), np.float32) for g in generators], 1)
@@ -58,16 +58,16 @@ def play(
     keep_states: int = 0,
     watch: Watch | None = None,
 ) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Play whole episodes in every slot.
+    """Play whole episodes in every environment.
 
-    If the learner has a method `meet`, it receives the environment first; only the scripted expert needs this.
+    If the learner has a method `bind_env`, it receives the environment first; only the scripted expert needs this.
 
     Args:
         env: just reset, or between two episodes.
         learner, state: the learner that chooses actions, and its state.
         obs: (N, ...) the current observations.
         previous: action, reward and done of the previous step, see `nothing_before`.
-        episodes: episodes per slot.
+        episodes: episodes per environment.
         noise: (episodes * max_episode_steps, N, entries) noise for sampling actions; None: take the distribution's mode.
         device: device of the learner's tensors.
         keep_states: record the learner's state before every k-th step, for this k; 0: never.
@@ -76,8 +76,8 @@ def play(
     Returns:
         The rollout, then the learner's state, the observations and `previous` at its end.
     """
-    if hasattr(learner, "meet"):
-        learner.meet(env)
+    if hasattr(learner, "bind_env"):
+        learner.bind_env(env)
     noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)
     storage = Storage(env, episodes, obs, previous, device)
     states: list[State] = []

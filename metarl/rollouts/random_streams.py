@@ -1,4 +1,4 @@
-"""Create random generators, each determined by the run's seed, a purpose, an iteration and a slot."""
+"""Create random generators, each determined by the run's seed, a purpose, an iteration and an environment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ TASKS, RESETS, ACTIONS, SHUFFLE, WEIGHTS, EVALUATION = range(6)
 
 
 def generator(seed: int, stream: int, *where: int) -> np.random.Generator:
-    """Return the generator of (seed, stream, iteration, slot); it is independent of all other generators."""
+    """Return the generator of (seed, stream, iteration, environment); it is independent of all other generators."""
     return np.random.default_rng(np.random.SeedSequence((seed, stream, *where)))
 
 

@@ -1,4 +1,4 @@
-"""`Rollout`: the record of some episodes in every slot; agents learn from it."""
+"""`Rollout`: the record of some episodes in every environment; agents learn from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from metarl.nn.distributions import Distribution
 
 @dataclass(frozen=True)
 class Rollout:
-    """The record of some episodes in every slot: T steps, N slots; tensors are (T, N, ...), on one device.
+    """The record of some episodes in every environment: T steps, N environments; tensors are (T, N, ...), on one device.
 
     Attributes:
         query: the learner's inputs, a `PolicyInput` of (T, N, ...).
@@ -22,10 +22,10 @@ class Rollout:
         log_prob: of the action, (T, N).
         reward, done, success: (T, N); done: the step ended an episode.
         terminated: (T, N) bool; the environment itself ended the episode, not the step limit.
-        ends: step and slot of each episode's end, (K, 2) int64, and the last observations of these episodes, (K, ...).
+        ends: step and environment of each episode's end, (K, 2) int64, and the last observations of these episodes, (K, ...).
         episode: index of the episode within this rollout, (T, N) int64.
         step: index of the step within its episode, (T, N) int64.
-        valid: (T, N) bool; False: the slot has finished its episodes and waits for the others.
+        valid: (T, N) bool; False: the environment has finished its episodes and waits for the others.
         prediction: the distributions from which the actions were sampled.
         states: the learner's state before steps 0, k, 2k, ...: see `play`.
         final: the learner's next input, a `PolicyInput` of (N, ...).
@@ -69,7 +69,7 @@ class Rollout:
 
 
 def joined(rollouts: Sequence[Rollout]) -> Rollout:
-    """Join consecutive rollouts of the same slots into one."""
+    """Join consecutive rollouts of the same environments into one."""
     if len(rollouts) == 1:
         return rollouts[0]
     fields: dict[str, Any] = {

@@ -22,8 +22,8 @@ class Storage:
     result of step t. Observations are stored once; the last ones of episodes, which resets replace, are stored separately.
 
     Args:
-        env: the environment, with N slots.
-        episodes: episodes per slot.
+        env: the environment, with N environments.
+        episodes: episodes per environment.
         obs: (N, ...) the first observations.
         previous: action, reward and done of the previous step.
         device: device of the learner's tensors.
@@ -76,9 +76,9 @@ class Storage:
         self.action[t], self.valid[t] = chosen, self.active
         done = terminated | truncated
         self.done[t], self.success[t], self.terminated[t] = done, info["success"], terminated
-        for slot in np.flatnonzero(done):
-            self.ends.append((t, int(slot)))
-            self.end_obs.append(np.asarray(info["final_obs"][slot], np.float32))
+        for env_id in np.flatnonzero(done):
+            self.ends.append((t, int(env_id)))
+            self.end_obs.append(np.asarray(info["final_obs"][env_id], np.float32))
         taken = chosen[:, None] == np.arange(self.space.n) if self.discrete else executed  # type: ignore[attr-defined]
         for rows, value in zip(self.seen, (obs, taken, reward, done)):
             rows[t + 1] = value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Played(NamedTuple):
-    """One episode of a trial, in every slot.
+    """One episode of a trial, in every environment.
 
     Attributes:
         support: the episode of the trial itself.
@@ -45,15 +45,15 @@ def play_trial(
     watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
     keep_states: int = 0,
 ) -> Generator[Played, None, State]:
-    """Play a trial in every slot, episode by episode, for evaluation and videos.
+    """Play a trial in every environment, episode by episode, for evaluation and videos.
 
     The generator returns the learner's final state.
 
     Args:
-        env: an environment with one slot per task.
+        env: an environment with one environment per task.
         learner: adapts while it plays (RL²), and by `adapt` after every `adapt_every` episodes.
-        tasks: one per slot.
-        generators: each slot's generator of action noise.
+        tasks: one per environment.
+        generators: each environment's generator of action noise.
         episodes: episodes per trial.
         adapt_every: episodes passed to each call of `adapt`.
         resets: returns the seed of the reset before an episode.
@@ -62,7 +62,7 @@ def play_trial(
         watch: returns the observer of an episode or of its branch, see `play`.
         keep_states: see `play`.
     """
-    state, previous = learner.begin(len(tasks)), nothing_before(env)
+    state, previous = learner.initial_state(len(tasks)), nothing_before(env)
     supports: list[Rollout] = []
     adapted = 0
     for e in range(episodes):
@@ -96,7 +96,8 @@ def play_trial(
 
 
 class Trials:
-    """Collect trials for training robots: per iteration one trial in every slot, on new tasks; a phase has `episodes` episodes.
+    """Collect trials for training robots: per iteration one trial in every environment, on new tasks; a phase has `episodes`
+    episodes.
 
     If the environment draws a task for every episode (`resample="episode"`), the reset of an iteration draws the first ones.
 
@@ -108,7 +109,7 @@ class Trials:
         device: device of the learner's tensors.
 
     Attributes:
-        num_tasks: tasks per iteration, one per slot.
+        num_tasks: tasks per iteration, one per environment.
         progress: called with the completed share (0 to 1) of the current collection.
     """
 
@@ -118,7 +119,7 @@ class Trials:
         self.progress: Callable[[float], None] = lambda share: None
 
     def begin(self, iteration: int) -> None:
-        """Draw a task per slot and reset."""
+        """Draw a task per environment and reset."""
         self.iteration = iteration
         self._steps, self._seconds = 0, 0.0
         self._played: list[dict[str, np.ndarray]] = []
@@ -131,7 +132,7 @@ class Trials:
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Rollout, State]:
         """Play `episodes` episodes with sampled actions."""
         steps = self.episodes * self.env.max_episode_steps
-        generators = [generator(self.seed, ACTIONS, self.iteration, phase, slot) for slot in range(self.num_tasks)]
+        generators = [generator(self.seed, ACTIONS, self.iteration, phase, env_id) for env_id in range(self.num_tasks)]
         noise = draw_noise(self.env.single_action_space, generators, steps)
 
         def watch(t: int, reward: np.ndarray, success: np.ndarray) -> None:
@@ -158,7 +159,7 @@ class Trials:
         """Record played episodes; called by `collect`, and by agents that step `env` in their own loop.
 
         Args:
-            steps: total over all slots.
+            steps: total over all environments.
             seconds: time they took.
             played: see `Rollout.by_episode`.
         """

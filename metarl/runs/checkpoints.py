@@ -20,7 +20,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: its folder.
-        step: steps taken before it, over all slots.
+        step: steps taken before it, over all environments.
         iteration: the next iteration.
         state: the result of the agent's `state_dict`.
         config: agent, suite, options and settings of its training.

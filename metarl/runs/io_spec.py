@@ -23,7 +23,7 @@ _MOST = 2**20
 
 
 def described(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any], scale: InputScale | None) -> Interface:
-    """The interface of an agent on environments, from the spaces of one slot; scale: None if it keeps running statistics."""
+    """The interface of an agent on environments, from its environment's spaces; scale: None if it keeps running statistics."""
     scaled = "running" if scale is None else "fixed"
     if isinstance(actions, gymnasium.spaces.Discrete):
         kind: dict[str, Any] = {"choices": int(actions.n)} | ({"start": int(actions.start)} if actions.start else {})

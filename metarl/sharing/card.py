@@ -129,7 +129,7 @@ def _about(name: str, config: Content) -> str:
         how = (
             f"Trained on `{config['suite']}` with suite seed {o['suite_seed']} and "
             f"{plural(o['goals'], 'goal')} a task ({held_out}), run "
-            f"seed {o['seed']}, for {plural(config['step'], 'environment step')} over all slots, in trials of "
+            f"seed {o['seed']}, for {plural(config['step'], 'environment step')} over all environments, in trials of "
             f"{plural(o['episodes_per_trial'], 'episode')} of {plural(o['max_episode_steps'], 'step')}, reward {o['reward']}."
         )
     else:
@@ -154,7 +154,8 @@ def _loading(name: str, config: Content) -> str:
     )
     commands = f"metarl evaluate pretrained:{name}\nmetarl export pretrained:{name}"
     return (
-        f'## Use\n\n```python\nimport metarl\n\nagent = metarl.load("pretrained:{name}")\nstate = agent.begin(num_tasks=1)\n'
+        f'## Use\n\n```python\nimport metarl\n\nagent = metarl.load("pretrained:{name}")\n'
+        "state = agent.initial_state(num_tasks=1)\n"
         f"{verbs}\n```\n\n```\n{commands}\n```\n\n`{name}` is found in the package, or in the directory that "
         "`METARL_PRETRAINED` names; `pretrained:FOLDER` is a folder anywhere. The folder holds JSON "
         "and safetensors: nothing in it is executed."

@@ -107,7 +107,7 @@ def predict(
     learner.ways = len(values)
     y = torch.cat([torch.full((len(some),), i) for i, some in enumerate(values.values())])
     examples = Examples(torch.cat(list(values.values()))[None].to(learner.device), y[None].to(learner.device))
-    state = learner.adapt(learner.begin(1), examples)
+    state = learner.adapt(learner.initial_state(1), examples)
     answer, _ = learner.predict(state, x[None].to(learner.device))
     return Predictions(items, list(values), torch.softmax(answer[0].double(), -1).cpu().numpy())
 

@@ -72,7 +72,7 @@ def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph
     agent = restored(run, checkpoint, "cpu")
     if not hasattr(agent, "graph"):
         raise UserError(f"{name} cannot be exported: " + _REASONS.get(name, "its agent has no method `graph`"))
-    file, state = checkpoint.path.name, agent.begin(1)
+    file, state = checkpoint.path.name, agent.initial_state(1)
     adapted: dict[str, Any] = {}
     if asked.episodes:
         state, adapted = _adapted(run, checkpoint, asked)

@@ -41,7 +41,7 @@ class TrainOptions(LoopOptions):
     task_id: bool = False
     """Append the task as a one-hot vector to the observation (multi-task suites)."""
     num_envs: int = 20
-    """Environments stepped together (slots), each on its own task."""
+    """Environments stepped together, each on its own task."""
     episodes_per_trial: int = 10
     """Episodes per trial, in which the agent adapts to one task."""
     max_episode_steps: int = HORIZON
@@ -68,7 +68,7 @@ class TrainOptions(LoopOptions):
 
     @property
     def steps_per_iteration(self) -> int:
-        """Environment steps per iteration, over all slots."""
+        """Environment steps per iteration, over all environments."""
         return self.num_envs * self.episodes_per_trial * self.max_episode_steps
 
 
@@ -133,19 +133,19 @@ def ill_scaled(space: gymnasium.spaces.Box, std: float) -> int | None:
     return int(np.flatnonzero(far)[0]) if far.any() else None
 
 
-def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: int | None = None) -> Setup:
-    """Create suite, environments and an untrained agent. See `metarl.training.setup.set_up`; slots: replaces `num_envs`."""
+def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, num_envs: int | None = None) -> Setup:
+    """Create suite, environments and an untrained agent. See `metarl.training.setup.set_up`; num_envs: replaces the option."""
     from metarl.envs import make_vec  # imports the simulator, which trained agents do not need
     from metarl.envs.user_defined import find_suite
 
     agent_class, _ = find(config["agent"])
     made = find_suite(config["suite"], options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
-    if slots is None:
+    if num_envs is None:
         _refuse_what_does_not_fit(settings, options, made.train)
     env = make_vec(
         made.train,
-        slots or options.num_envs,
+        num_envs or options.num_envs,
         engine=options.engine,
         max_episode_steps=options.max_episode_steps,
         reward=options.reward,
@@ -165,7 +165,7 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
         )
 
     if config["agent"] in AGENTS and device.type == "cpu":
-        adapted = options.num_envs if getattr(settings, "inner_steps", 0) and slots is None else 0
+        adapted = options.num_envs if getattr(settings, "inner_steps", 0) and num_envs is None else 0
         between = sum(4 * a * b for a, b in pairwise(getattr(settings, "net_arch", ())))
         refuse_beyond(of_a_network(make_agent, adapted, between), "smaller layers need less")
     agent = make_agent(device)
@@ -177,20 +177,20 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, slots: 
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
     source = Trials(env, made.train, episodes, options.seed, device)
-    agent.accept(source)
+    agent.validate(source)
     return Setup(options, made, env, agent, source)
 
 
 def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
     """Raise a `UserError` if the environments and steps of an iteration need more memory than is available."""
-    from metarl.envs.vector import environments, slots_bytes
+    from metarl.envs.vector import environments, envs_bytes
 
     observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
     numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # float32 numbers per step: see `Rollout`
     kept = getattr(settings, "buffer_size", 0)
     needs = {
-        environments(options.num_envs): slots_bytes(tasks, options.num_envs, options.engine),
+        environments(options.num_envs): envs_bytes(tasks, options.num_envs, options.engine),
         f"{options.num_envs * steps:,} steps of an iteration": options.num_envs * steps * numbers * 4,
         f"a replay buffer of {kept:,} steps": kept * (2 * observation + 4) * 4,
     }

@@ -87,7 +87,7 @@ def trained_control(run: Run, checkpoint: Checkpoint, **changed: Any) -> "contro
     if entry(run.config["agent"]).training != CONTROL:
         raise UserError(f"{run.path} was trained on {run.config['suite']}, which has no robots")
     settings, options = read_config(run.config)
-    setup = control.set_up(run.config, settings, replace(options, **changed), slots=1)
+    setup = control.set_up(run.config, settings, replace(options, **changed), num_envs=1)
     setup.close()
     setup.agent.load_state_dict(checkpoint.state)
     return setup

@@ -113,8 +113,8 @@ def test_an_inner_step_is_the_policy_gradient_over_the_tasks_own_steps():
     """Episodes of 3 and of 5 steps: each task's loss is the mean over its own."""
     agent, source = toy(COUNTDOWNS, 4, 10, 1, MAMLSettings(**SMALL))
     source.begin(0)
-    rollout, _ = source.collect(shaken(agent), agent.begin(4), 0)
-    after, advantage = agent.adapt(agent.begin(4), rollout), agent.phase(rollout).advantage
+    rollout, _ = source.collect(shaken(agent), agent.initial_state(4), 0)
+    after, advantage = agent.adapt(agent.initial_state(4), rollout), agent.phase(rollout).advantage
     for i, task in enumerate(source.env.tasks):
         n = task.params
         distribution = agent.policy(agent.policy.scaler.observation(rollout.query.obs[:n, i]))
@@ -127,7 +127,7 @@ def test_an_inner_step_is_the_policy_gradient_over_the_tasks_own_steps():
 def test_advantages_are_cut_where_episodes_end_and_standardised_within_each_task():
     agent, source = _reach(num_envs=2, max_episode_steps=30, episodes=2, gamma=0.9, lam=0.8)
     source.begin(0)
-    rollout, _ = source.collect(agent, agent.begin(2), 0)
+    rollout, _ = source.collect(agent, agent.initial_state(2), 0)
     x = agent.policy.scaler.observation(rollout.query.obs)
     whole = agent.advantages(rollout, x)
     np.testing.assert_allclose(whole.mean(0), 0, atol=1e-6)
@@ -211,7 +211,7 @@ def test_a_policy_that_would_blow_up_acts_as_before(inner_lr, caplog):
     agent, source = _reach(num_envs=3)
     agent.rates = {name: torch.tensor(inner_lr) for name in agent.rates}
     source.begin(0)
-    rollout, state = source.collect(agent, agent.begin(3), 0)
+    rollout, state = source.collect(agent, agent.initial_state(3), 0)
     after = agent.adapt(state, rollout)
     assert "3 of 3 tasks is not finite" in caplog.text
     assert all(torch.equal(after[name], value) for name, value in state.items())
@@ -222,8 +222,8 @@ def test_rewards_without_variance_teach_nothing_and_break_nothing():
     batches = [dataclasses.replace(b, reward=torch.full_like(b.reward, 3.0)) for b in trial(agent, source)]
     before = flatten(agent.meta.values()).detach().clone()
     constant = [dataclasses.replace(b, reward=torch.zeros_like(b.reward)) for b in batches]
-    after = agent.adapt(agent.begin(3), constant[0])
-    assert all(torch.equal(after[name], value) for name, value in agent.begin(3).items())
+    after = agent.adapt(agent.initial_state(3), constant[0])
+    assert all(torch.equal(after[name], value) for name, value in agent.initial_state(3).items())
     metrics = agent.update(constant, 0)
     assert metrics["accepted"] == 0
     assert torch.equal(flatten(agent.meta.values()).detach(), before)
@@ -236,7 +236,7 @@ def test_a_support_without_a_step_or_without_an_end_is_no_harm():
     nothing, unfinished = batches[0].valid.clone(), batches[0].done.clone()
     nothing[:, 1], unfinished[:, 2] = False, False
     support = dataclasses.replace(batches[0], valid=nothing, done=unfinished)
-    after, begin = agent.adapt(agent.begin(3), support), agent.begin(3)
+    after, begin = agent.adapt(agent.initial_state(3), support), agent.initial_state(3)
     for name, value in after.items():
         assert torch.equal(value[1], begin[name][1])
         assert value.isfinite().all()
@@ -263,7 +263,7 @@ def test_the_fisher_product_is_computed_on_evenly_spaced_steps():
 def test_reptile_moves_towards_the_mean_of_the_adapted_weights():
     agent, source = _reach(outer="reptile", learning_rate=0.5)
     batches = trial(agent, source)
-    state = agent.begin(3)
+    state = agent.initial_state(3)
     for batch in batches:  # the query too
         state = agent.adapt(state, batch)
     before = {name: value.detach().clone() for name, value in agent.meta.items()}
@@ -286,7 +286,7 @@ def test_the_penalty_of_promp_follows_its_target():
 def test_without_inner_steps_nothing_adapts():
     agent, source = _reach(inner_steps=0, outer="ppo")
     source.begin(0)
-    rollout, state = source.collect(agent, agent.begin(3), 0)
+    rollout, state = source.collect(agent, agent.initial_state(3), 0)
     assert agent.phases == 1
     assert agent.adapt(state, rollout) is state
 
@@ -328,7 +328,7 @@ def test_a_trial_that_ends_early_has_the_advantages_of_the_same_trial_alone(monk
     monkeypatch.setattr(maml, "fit_linear", lambda features, *_: 0.01 * (torch.arange(features.shape[-1]) == 0).double())
     agent, source = toy(COUNTDOWNS, 4, 10, 2, MAMLSettings(**SMALL))
     source.begin(0)
-    rollout, _ = source.collect(agent, agent.begin(4), 0)
+    rollout, _ = source.collect(agent, agent.initial_state(4), 0)
     together = agent.advantages(rollout, rollout.query.obs)
     lengths = rollout.valid.sum(0).tolist()
     assert set(lengths) == {6, 10}

@@ -21,8 +21,8 @@ def _made(uneven: bool, num_envs: int = 4, **settings):
     return toy(COUNTDOWNS, num_envs, 10, 3, chosen) if uneven else toy(suite("ml1:reach-v3").train, num_envs, 20, 2, chosen)
 
 
-def _slot(rollout, i: int):
-    """What happened in one slot, as if it had been alone."""
+def _alone(rollout, i: int):
+    """What happened in one environment, as if it had been alone."""
     fields = {f.name: getattr(rollout, f.name) for f in dataclasses.fields(rollout)}
     fields |= {name: value[:, i : i + 1] for name, value in fields.items() if isinstance(value, torch.Tensor)}
     fields["query"] = type(rollout.query)(*(value[:, i : i + 1] for value in rollout.query))
@@ -34,15 +34,15 @@ def test_the_inner_step_of_a_task_does_not_depend_on_the_others(uneven):
     """From the rollout on: the baseline, standardising, the mean over the task's steps, episodes of other lengths."""
     agent, source = _made(uneven)
     source.begin(0)
-    rollout, _ = source.collect(shaken(agent), agent.begin(4), 0)
+    rollout, _ = source.collect(shaken(agent), agent.initial_state(4), 0)
     scale = torch.tensor([1.0, 10.0, 100.0, 1000.0])  # tasks may pay very differently
     rollout = dataclasses.replace(rollout, reward=rollout.reward * scale)
-    together = agent.adapt(agent.begin(4), rollout)
+    together = agent.adapt(agent.initial_state(4), rollout)
     for i in range(4):
-        alone = agent.adapt(agent.begin(1), _slot(rollout, i))
+        alone = agent.adapt(agent.initial_state(1), _alone(rollout, i))
         for name, value in alone.items():
             torch.testing.assert_close(together[name][i], value[0], rtol=1e-3, atol=1e-5)
-            assert not torch.equal(value[0], agent.begin(1)[name][0])
+            assert not torch.equal(value[0], agent.initial_state(1)[name][0])
 
 
 @pytest.mark.parametrize("uneven", [False, True])
@@ -50,7 +50,7 @@ def test_advantages(uneven):
     """A ridge regression by its normal equations, returns and advantages by their recursions, over a task's own steps."""
     agent, source = _made(uneven, gamma=0.9, lam=0.8)
     source.begin(0)
-    rollout, _ = source.collect(agent, agent.begin(4), 0)
+    rollout, _ = source.collect(agent, agent.initial_state(4), 0)
     x = agent.policy.scaler.observation(rollout.query.obs)
     found = agent.advantages(rollout, x).numpy()
     for i in range(4):

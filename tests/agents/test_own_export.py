@@ -76,7 +76,7 @@ def test_export_and_load_take_the_file_from_where_it_is_named(runs: Path, tmp_pa
     obs = torch.randn(1, 2, generator=torch.manual_seed(0))
     query = PolicyInput(obs, torch.zeros(1, 2), torch.zeros(1), torch.zeros(1))
     with torch.no_grad():
-        answer, _ = agent.predict(agent.begin(1), query)
+        answer, _ = agent.predict(agent.initial_state(1), query)
     names = ("obs", "previous_action", "previous_reward", "previous_done")
     given = {name: part.numpy() for name, part in zip(names, query)}
     found = session((tmp_path / "a.onnx").read_bytes())({**given, "hidden": np.zeros((1, 64), np.float32)})

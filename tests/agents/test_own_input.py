@@ -183,7 +183,7 @@ def test_discrete_actions_may_start_anywhere():
     tasks = TaskDistribution((Task("shifted", 0),), make=lambda name: Shifted())
     agent, source = toy(tasks, 1, 30, 1, RL2Settings(layers=(8,), hidden=8))
     source.begin(0)
-    rollout, _ = source.collect(agent, agent.begin(1), 0)
+    rollout, _ = source.collect(agent, agent.initial_state(1), 0)
     assert set(seen) == {-1, 0, 1}
     assert [a - 1 for a in rollout.action[:, 0].tolist()] == seen
     assert rollout.query.previous_action[1:, 0].argmax(-1).tolist() == rollout.action[:-1, 0].tolist()

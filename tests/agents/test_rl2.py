@@ -23,7 +23,7 @@ def _reach(num_envs: int, max_episode_steps: int, episodes: int, **settings):
 
 def _collect(agent, source, iteration: int = 0) -> Rollout:
     source.begin(iteration)
-    return source.collect(agent, agent.begin(source.num_tasks), 0)[0]
+    return source.collect(agent, agent.initial_state(source.num_tasks), 0)[0]
 
 
 def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with_the_next():
@@ -37,7 +37,7 @@ def test_hidden_state_lives_through_the_episodes_of_a_trial_and_starts_anew_with
         assert torch.equal(after["hidden"], hidden[border])
         assert hidden[border].abs().max() > 0.01
         assert rollout.query.previous_done[border].tolist() == [1, 1]
-    assert not agent.begin(2)["hidden"].any()
+    assert not agent.initial_state(2)["hidden"].any()
     assert not _collect(agent, source, 1).states[0]["hidden"].any()
 
 
@@ -67,7 +67,7 @@ def test_first_ratio_is_one_everywhere():
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_every_step_enters_the_loss_once_and_padding_never(shards):
-    """Episodes end early and chunks are filled up: loss and gradient are those of each slot's own steps, one after another."""
+    """Episodes end early and chunks are filled up: loss and gradient are those of each environment's steps in turn."""
     settings = {**SMALL, "chunk": 4, "minibatch": 99, "epochs": 1, "shards": shards, "state_std": True, "entropy": 0.1}
     agent, source = toy(COUNTDOWNS, 4, 10, 2, RL2Settings(**settings, learning_rate=0.0, max_grad_norm=1e9))
     rollout = _collect(shaken(agent), source)
@@ -77,10 +77,10 @@ def test_every_step_enters_the_loss_once_and_padding_never(shards):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
         x = agent.policy.scaler(rollout.query)
     terms = []
-    for slot, task in enumerate(source.env.tasks):
+    for env_id, task in enumerate(source.env.tasks):
         for first in range(0, 2 * task.params, 4):
-            own = slice(first, min(first + 4, 2 * task.params)), slice(slot, slot + 1)
-            prediction = agent.policy.sequence(x[own], rollout.states[first // 4]["hidden"][slot : slot + 1])
+            own = slice(first, min(first + 4, 2 * task.params)), slice(env_id, env_id + 1)
+            prediction = agent.policy.sequence(x[own], rollout.states[first // 4]["hidden"][env_id : env_id + 1])
             ratio = (prediction.log_prob(rollout.action[own]) - rollout.log_prob[own]).exp()
             gain = torch.minimum(ratio * advantage[own], ratio.clamp(0.8, 1.2) * advantage[own])
             moved = ratio - 1 - ratio.log(), ((ratio - 1).abs() > 0.2).float()
@@ -232,15 +232,15 @@ def test_the_baseline_is_fitted_to_the_returns_that_miss_little(bootstrap, monke
     value, explained = agent.baseline(rollout, agent.scaled(rollout))
     ((returns, weight, pull),) = asked
     assert pull == 7
-    for slot, task in enumerate(source.env.tasks):
+    for env_id, task in enumerate(source.env.tasks):
         n, after = 2 * task.params, 0.0
         fitted = n - (min(n // 2, 4) if bootstrap else 0)
-        assert weight[:, slot].tolist() == [1.0] * fitted + [0.0] * (10 - fitted)
+        assert weight[:, env_id].tolist() == [1.0] * fitted + [0.0] * (10 - fitted)
         for t in reversed(range(n)):
-            after = float(rollout.reward[t, slot]) + 0.25 * after
-            assert returns[t, slot] == pytest.approx(after, rel=1e-6)
-        said = agent._features(rollout, agent.scaled(rollout))[:, slot].sum(-1).numpy() * (np.arange(11) < n + bootstrap)
-        np.testing.assert_allclose(value[:, slot], said, rtol=1e-9)
+            after = float(rollout.reward[t, env_id]) + 0.25 * after
+            assert returns[t, env_id] == pytest.approx(after, rel=1e-6)
+        said = agent._features(rollout, agent.scaled(rollout))[:, env_id].sum(-1).numpy() * (np.arange(11) < n + bootstrap)
+        np.testing.assert_allclose(value[:, env_id], said, rtol=1e-9)
     valid = rollout.valid.numpy()
     left = returns[valid] - agent._features(rollout, agent.scaled(rollout))[:-1].sum(-1).numpy()[valid]
     assert explained == pytest.approx(1 - left.var() / returns[valid].var(), rel=1e-6)

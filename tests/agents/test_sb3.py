@@ -42,7 +42,7 @@ def test_actions_are_those_of_sb3(settings, kind):
     agent, source = toy(COUNTDOWNS, 3, 4, 1, settings, kind)
     agent.iterate(source, 0)  # so that the input scaler is not the identity
     obs = np.array([[1000.0], [1200.0], [1400.0]], np.float32)
-    prediction, _ = agent.predict(agent.begin(3), _query(obs))
+    prediction, _ = agent.predict(agent.initial_state(3), _query(obs))
     expected, _ = agent.model.predict(obs, deterministic=True)
     np.testing.assert_allclose(prediction.mode.clamp(-1, 1), expected, atol=1e-6)
     torch.manual_seed(0)
@@ -90,14 +90,14 @@ class Recorded(BaseCallback):
 
     def _on_step(self) -> bool:
         got = self.locals
-        for slot, info in enumerate(got["infos"]):
-            done = bool(got["dones"][slot])
-            following = info["terminal_observation"] if done else got["new_obs"][slot]
+        for env_id, info in enumerate(got["infos"]):
+            done = bool(got["dones"][env_id])
+            following = info["terminal_observation"] if done else got["new_obs"][env_id]
             cut = info["TimeLimit.truncated"]
             row = (
-                got["obs_tensor"][slot].numpy(),
-                got["actions"][slot],
-                got["rewards"][slot],
+                got["obs_tensor"][env_id].numpy(),
+                got["actions"][env_id],
+                got["rewards"][env_id],
                 following,
                 done,
                 done and not cut,
@@ -157,7 +157,7 @@ def test_rows_never_mix_and_episodes_of_other_lengths_are_whole(settings, kind):
     assert rollout.terminated.sum(0).tolist() == [3, 0]
     ends = rollout.done & rollout.valid
     assert rollout.next_obs[ends].flatten().unique().tolist() == [1300, 1400]
-    both = agent.adapt(agent.begin(2), rollout)
+    both = agent.adapt(agent.initial_state(2), rollout)
     again = agent.adapt(both, rollout)
     for i in range(2):
         alone = Played.of(rollout).task(i)
@@ -184,10 +184,10 @@ def test_a_task_whose_fine_tuning_fails_acts_as_before(caplog):
     generators = [np.random.default_rng(i) for i in range(4)]
     (one,) = play_trial(source.env, agent, HITS.tasks, generators, **how)
     one.support.reward[:, 2] = torch.nan
-    after = agent.adapt(agent.begin(4), one.support)
+    after = agent.adapt(agent.initial_state(4), one.support)
     assert "of a task are not finite" in caplog.text
     name = "policy.action_net.bias"
-    assert [torch.equal(after[name][i], agent.begin(1)[name][0]) for i in range(4)] == [False, False, True, False]
+    assert [torch.equal(after[name][i], agent.initial_state(1)[name][0]) for i in range(4)] == [False, False, True, False]
 
 
 def test_discrete_actions_and_running_statistics():

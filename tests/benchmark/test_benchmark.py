@@ -15,7 +15,7 @@ from builders.tiny import refused
 
 from metarl import cli
 from metarl.benchmark import measure as bench
-from metarl.benchmark.contenders import CONTENDERS, HORIZON, STOCK_SLOTS, Contender, envpool_name
+from metarl.benchmark.contenders import CONTENDERS, HORIZON, MAX_STOCK_ENVS, Contender, envpool_name
 from metarl.benchmark.measure import Comparison, Growth, combine, draw, numbers, random_actions, times_as_fast
 from metarl.envs import TASKS, Task, TaskDistribution, make_vec, suite
 from metarl.envs.rendering.scene import get_state
@@ -26,15 +26,15 @@ REACH = "ml1:reach-v3"
 QUICK = ["--seconds", "0.01", "--num-envs", "2"]
 
 
-def mixed(slots: int) -> list[Task]:
-    """Native tasks of three classes, a task a slot."""
+def mixed(num_envs: int) -> list[Task]:
+    """Native tasks of three classes, a task an environment."""
     names = list(NATIVE)[:3]
-    return draw(TaskDistribution(tuple(task for name in names for task in suite(f"ml1:{name}").train.tasks[:4])), slots)
+    return draw(TaskDistribution(tuple(task for name in names for task in suite(f"ml1:{name}").train.tasks[:4])), num_envs)
 
 
 def closing(contender: Contender, steps: int, chunk: int | None = None) -> np.ndarray:
     """Its last observations after random steps, taken in slices of `chunk`."""
-    actions = random_actions(0, steps, contender.slots)
+    actions = random_actions(0, steps, contender.num_envs)
     try:
         for first in range(0, steps, chunk or steps):
             obs = contender.run(contender.prepare(actions[first : first + (chunk or steps)]))
@@ -57,15 +57,15 @@ def test_mujoco_alone_does_what_the_engines_do(threads, steps, chunk):
     engine = make_vec(TaskDistribution(tuple(dict.fromkeys(tasks))), 5, engine="native")
     engine.set_tasks(tasks)
     engine.reset()
-    before = [engine.engine.scene(slot).state for slot in range(5)]
+    before = [engine.engine.scene(env_id).state for env_id in range(5)]
     for actions in random_actions(0, steps, 5):
         engine.step(actions)
     bare = CONTENDERS["bare"](tasks, threads)
-    held = bare.slots_of
+    held = bare.envs_of
     closing(bare, steps, chunk)
-    for slot, (model, data, start) in enumerate(held):
-        np.testing.assert_array_equal(start, before[slot])
-        np.testing.assert_array_equal(get_state(model, data), engine.engine.scene(slot).state)
+    for env_id, (model, data, start) in enumerate(held):
+        np.testing.assert_array_equal(start, before[env_id])
+        np.testing.assert_array_equal(get_state(model, data), engine.engine.scene(env_id).state)
         assert not np.array_equal(get_state(model, data), start)
     engine.close()
 
@@ -123,7 +123,7 @@ def test_the_command_and_its_json(tmp_path, capsys):
     assert (report["suite"], report["interrupted"]) == (REACH, False)
     rows = {row["contender"]: row for row in report["contenders"]}
     assert {*rows, *report["skipped"]} == {"native", "python", "bare", "envpool"}
-    assert (rows["native"]["threads"], rows["python"]["threads"], rows["bare"]["slots"]) == (2, 1, 2)
+    assert (rows["native"]["threads"], rows["python"]["threads"], rows["bare"]["num_envs"]) == (2, 1, 2)
     for row in rows.values():
         assert row["steps_per_second"] == statistics.median(row["rounds"]) > 0
         assert row["native_is_times_as_fast"]["low"] <= row["native_is_times_as_fast"]["high"]
@@ -136,10 +136,10 @@ def test_several_sizes_show_how_the_cost_grows(tmp_path, capsys):
     args = ["bench", REACH, "--seconds", "0.01", "--num-envs", "1,3", "--threads", "1,2", "--json", str(path)]
     assert cli.run(args) == 0
     rows = json.loads(path.read_text())["growth"]
-    assert [(row["slots"], row["threads"]) for row in rows] == [(1, 1), (3, 1), (3, 2)]
+    assert [(row["num_envs"], row["threads"]) for row in rows] == [(1, 1), (3, 1), (3, 2)]
     assert rows[0]["times_as_fast_as_first"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     printed = capsys.readouterr().out
-    assert "threads are capped at 1 for 1 slot" in printed
+    assert "threads are capped at 1 for 1 environment" in printed
     assert "µs a step" in printed
 
 
@@ -155,9 +155,9 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(monkeypatch, c
     assert "native is left out: it has no such task" in printed
     assert "envpool is left out: it is not installed" in printed
     assert re.search(r"bare +│ +2 │", printed)
-    many = [Task("reach-v3", ())] * (STOCK_SLOTS + 1)
+    many = [Task("reach-v3", ())] * (MAX_STOCK_ENVS + 1)
     for name in ("python", "async"):
-        with pytest.raises(UserError, match=f"more than {STOCK_SLOTS} slots"):
+        with pytest.raises(UserError, match=f"more than {MAX_STOCK_ENVS} environments"):
             CONTENDERS[name](many, 1)
 
 
@@ -179,7 +179,7 @@ def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
     contender = CONTENDERS["envpool"]([Task("pick-place-wall-v3", ())] * 4, 2)
     assert (made["name"], made["num_envs"], made["num_threads"]) == (known[0], 4, 2)
     assert made["reset"]
-    assert (contender.slots, contender.threads) == (4, 2)
+    assert (contender.num_envs, contender.threads) == (4, 2)
     with pytest.raises(UserError, match="one task at a time"):
         CONTENDERS["envpool"]([Task("reach-v3", ()), Task("push-v3", ())], 1)
     with pytest.raises(UserError, match="has no MetaWorld/Reach-v3"):
@@ -218,7 +218,7 @@ def test_help(capsys):
 
 
 def test_numbers_and_combinations():
-    assert numbers("slots", "1, 10,1e3,10") == [1, 10, 1000]
+    assert numbers("num_envs", "1, 10,1e3,10") == [1, 10, 1000]
     assert combine([1, 4], [1, 2, 8]) == [(1, 1), (4, 1), (4, 2), (4, 4)]
 
 

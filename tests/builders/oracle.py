@@ -38,16 +38,16 @@ def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
     actions = np.zeros((env.num_envs, 4), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
-        for slot, task in enumerate(env.tasks):
-            seen = obs[slot].copy()
-            seen[36:39] = env.engine.scene(slot).goal
-            actions[slot] = _policy(task.name).get_action(seen)
+        for env_id, task in enumerate(env.tasks):
+            seen = obs[env_id].copy()
+            seen[36:39] = env.engine.scene(env_id).goal
+            actions[env_id] = _policy(task.name).get_action(seen)
     return actions
 
 
-def random_actions(steps: int, slots: int = 2, seed: int = 0, most: float = 1.0) -> np.ndarray:
-    """Random actions, (steps, slots, 4) float32; stock clips them to [-1, 1]."""
-    return np.random.default_rng(seed).uniform(-most, most, (steps, slots, 4)).astype(np.float32)
+def random_actions(steps: int, num_envs: int = 2, seed: int = 0, most: float = 1.0) -> np.ndarray:
+    """Random actions, (steps, num_envs, 4) float32; stock clips them to [-1, 1]."""
+    return np.random.default_rng(seed).uniform(-most, most, (steps, num_envs, 4)).astype(np.float32)
 
 
 def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:

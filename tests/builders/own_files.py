@@ -60,7 +60,7 @@ class Nothing:
 class A(Agent):
     Settings = Nothing
     def __init__(self, settings, observation_space, action_space, scale, *, seed, device, total_iterations): pass
-    def begin(self, num_tasks): return {}
+    def initial_state(self, num_tasks): return {}
     def predict(self, state, query): pass
     def update(self, batches, iteration): return {}
     def state_dict(self): return {}

@@ -150,7 +150,7 @@ def shaken(agent: Any) -> Any:
 def trial(agent: Any, source: Trials, iteration: int = 0) -> list[Any]:
     """The batches of an iteration by phase, collected with adaptation in between but without an update."""
     source.begin(iteration)
-    state, batches = agent.begin(source.num_tasks), []
+    state, batches = agent.initial_state(source.num_tasks), []
     for phase in range(agent.phases):
         batch, state = source.collect(agent, state, phase)
         batches.append(batch)

@@ -105,10 +105,10 @@ def test_the_single_environment_steps_as_the_vector_environment_does():
     assert np.array_equal(obs[0], first)
     for t in range(5):
         action = np.full(4, 0.1 * t, np.float32)
-        one, all_slots = single.step(action), env.step(action[None])
+        one, all_envs = single.step(action), env.step(action[None])
         last = t == 4
-        assert np.array_equal(one[0], all_slots[4]["final_obs"][0] if last else all_slots[0][0])
-        assert one[1:4] == (all_slots[1][0], False, last)
+        assert np.array_equal(one[0], all_envs[4]["final_obs"][0] if last else all_envs[0][0])
+        assert one[1:4] == (all_envs[1][0], False, last)
         assert one[4]["success"] is False
     assert (first[36:39] != 0).all()  # a single task's goal is visible
 

@@ -1,4 +1,4 @@
-"""The native engine is stock, number for number, and neither threads nor a slot's past show in its results."""
+"""The native engine is stock, number for number, and neither threads nor an environment's past show in its results."""
 
 import dataclasses
 from functools import lru_cache, partial
@@ -73,14 +73,14 @@ def assert_equal(native: Step, python: Step) -> None:
 
 
 def play(env: MetaVectorEnv, actions: np.ndarray) -> list[np.ndarray]:
-    """Observations, rewards and successes of (time, slot, 4) actions."""
+    """Observations, rewards and successes of (time, environment, 4) actions."""
     steps = [env.step(a) for a in actions]
     return [np.stack(results) for results in zip(*((s[0], s[1], s[4]["success"]) for s in steps))]
 
 
-def same(first: list[np.ndarray], second: list[np.ndarray], slots: Any = slice(None)) -> bool:
+def same(first: list[np.ndarray], second: list[np.ndarray], env_ids: Any = slice(None)) -> bool:
     """Bit for bit."""
-    return all(np.array_equal(a[:, slots], b[:, slots]) for a, b in zip(first, second))
+    return all(np.array_equal(a[:, env_ids], b[:, env_ids]) for a, b in zip(first, second))
 
 
 random_actions = partial(actions_up_to, most=1.5)
@@ -201,7 +201,7 @@ def test_scenes_are_those_of_stock() -> None:
         env = make_vec(native_tasks(1), len(SOME), engine=engine)
         env.reset(seed=1)
         play(env, random_actions(20, len(SOME)))
-        scenes.append([env.engine.scene(slot) for slot in range(len(SOME))])
+        scenes.append([env.engine.scene(env_id) for env_id in range(len(SOME))])
     for ours, stock in zip(*scenes):
         assert ours.model_file == stock.model_file
         for field in ("state", "body_pos", "site_pos", "goal"):
@@ -212,11 +212,11 @@ def test_a_mixed_batch_equals_single_environments() -> None:
     actions, tasks = random_actions(40, 6), spread(6)
     assert len({task.name for task in tasks}) == len(SOME)
     together = play(native(6, 2), actions)
-    for slot in range(6):
-        env = make_vec(TaskDistribution((tasks[slot],)), 1, engine="native", max_episode_steps=1000)
+    for env_id in range(6):
+        env = make_vec(TaskDistribution((tasks[env_id],)), 1, engine="native", max_episode_steps=1000)
         env.reset()
-        alone = play(env, actions[:, slot : slot + 1])
-        assert same(alone, [result[:, slot : slot + 1] for result in together])
+        alone = play(env, actions[:, env_id : env_id + 1])
+        assert same(alone, [result[:, env_id : env_id + 1] for result in together])
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
@@ -233,7 +233,7 @@ def test_a_number_of_threads_is_at_least_one(threads: int) -> None:
         native(2, threads)
 
 
-def test_the_past_of_a_slot_leaves_no_trace() -> None:
+def test_the_past_of_an_environment_leaves_no_trace() -> None:
     """300 random steps, also on another class of task, then a reset: as fresh, and as stock with the same past."""
     count = len(SOME)
     actions, past = random_actions(60, count), random_actions(300, count, seed=1)
@@ -263,13 +263,13 @@ def test_the_past_of_a_slot_leaves_no_trace() -> None:
     assert np.array_equal(success, fresh[2])
 
 
-def test_resetting_one_slot_leaves_its_neighbours_alone() -> None:
-    """Slots of one class share a model, into which each slot's scene is put before it is stepped."""
+def test_resetting_one_environment_leaves_its_neighbours_alone() -> None:
+    """Environments of one class share a model, into which each environment's scene is put before it is stepped."""
     tasks, actions = [task for task in native_tasks().tasks if task.name == "push-v3"], random_actions(30, 3)
     undisturbed = play(native(3, tasks=tasks), actions)
     env = native(3, tasks=tasks)
     before = play(env, actions[:10])
-    env.set_tasks([native_tasks().tasks[0]], slots=[1])
+    env.set_tasks([native_tasks().tasks[0]], env_ids=[1])
     env.reset(options={"reset_mask": np.array([False, True, False])})
     after = play(env, actions[10:])
     assert same([np.concatenate(parts) for parts in zip(before, after)], undisturbed, [0, 2])
@@ -277,7 +277,7 @@ def test_resetting_one_slot_leaves_its_neighbours_alone() -> None:
 
 
 @pytest.mark.parametrize("part", ["body", "site"])
-def test_slots_of_one_class_keep_their_own_scenes(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environments_of_one_class_keep_their_own_scenes(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in several threads. Tasks of the first native classes differ in nothing that shows: here a part is moved."""
     tasks = [task for task in native_tasks().tasks if task.name == "push-v3"][:2]
     actions = np.repeat(random_actions(5, 1), 6, axis=1)
@@ -294,13 +294,13 @@ def test_slots_of_one_class_keep_their_own_scenes(part: str, monkeypatch: pytest
     alone = [play(native(1, tasks=[task]), actions[:, :1]) for task in tasks]
     assert not same(alone[1], plain)
     for threads in (1, 3):
-        together = play(native(6, threads, [tasks[slot % 2] for slot in range(6)]), actions)
-        for slot in range(6):
-            assert same(alone[slot % 2], [result[:, slot : slot + 1] for result in together])
+        together = play(native(6, threads, [tasks[env_id % 2] for env_id in range(6)]), actions)
+        for env_id in range(6):
+            assert same(alone[env_id % 2], [result[:, env_id : env_id + 1] for result in together])
 
 
 def test_memory_does_not_grow_with_the_classes_met() -> None:
-    """A slot that changes its class leaves its MjData to the next one of that class, but not for ever."""
+    """An environment that changes its class leaves its MjData to the next one of that class, but not for ever."""
     tasks = native_tasks(1).tasks
     env = make_vec(native_tasks(1), 4, engine="native")
     for i in range(3 * len(tasks)):
@@ -311,7 +311,7 @@ def test_memory_does_not_grow_with_the_classes_met() -> None:
     env.step(np.zeros((4, 4)))
 
 
-def test_slots_share_their_classs_model() -> None:
+def test_environments_share_their_classs_model() -> None:
     """And classes that are made from one file share that."""
     tasks = [suite(f"ml1:{name}-v3").train.tasks[0] for name in ("drawer-open", "drawer-close", "reach")]
     env = make_vec(TaskDistribution(tuple(tasks)), 30, engine="native")
@@ -327,7 +327,7 @@ def test_a_new_goal_of_a_known_class_is_accepted() -> None:
 
 
 def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its slot alone, on both engines alike; the others go on as if nothing had happened."""
+    """Its environment alone, on both engines alike; the others go on as if nothing had happened."""
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file where it stands
     actions, results = random_actions(8, 3), []
     calm = play(native(3, tasks=spread(3)), actions)
@@ -347,8 +347,8 @@ def test_an_unstable_simulation_is_reported_and_reset(monkeypatch: pytest.Monkey
                 assert info["final_info"]["unstable"].tolist() == [False, True, False]
             assert not terminated.any()
             assert np.isfinite(obs).all()
-            for slot in (0, 2):
-                assert np.abs(obs[slot] - calm[0][t, slot]).max() <= 1e-12  # stock's norms depend on the processor's BLAS
+            for env_id in (0, 2):
+                assert np.abs(obs[env_id] - calm[0][t, env_id]).max() <= 1e-12  # stock's norms depend on the processor's BLAS
         results.append((obs, info["grasp_reward"]))
     assert np.abs(results[0][0] - results[1][0]).max() <= 1e-12
 

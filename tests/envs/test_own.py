@@ -148,8 +148,8 @@ def test_the_pole_falls_as_gravity_says():
     lengths = []
     for t in range(200):
         _, _, terminated, _, _ = env.step(np.array([t % 2, t % 2]))
-        lengths += [(slot, t) for slot in np.flatnonzero(terminated)]
-    first = {slot: t for slot, t in reversed(lengths)}
+        lengths += [(env_id, t) for env_id in np.flatnonzero(terminated)]
+    first = {env_id: t for env_id, t in reversed(lengths)}
     assert first.get(0, 200) > first[1]
 
 
@@ -169,7 +169,7 @@ def test_the_cheetah_is_paid_for_its_direction(tmp_path, capsys):
     env = make_vec(made.train, 2)
     env.set_tasks(made.train.tasks)
     env.reset(seed=0)
-    one, other = (env.engine.slots[i][1].unwrapped for i in range(2))
+    one, other = (env.engine.envs[i][1].unwrapped for i in range(2))
     other.set_state(one.data.qpos.copy(), one.data.qvel.copy())
     _, reward, *_ = env.step(np.zeros((2, 6), np.float32))
     assert reward[0] == pytest.approx(-reward[1])

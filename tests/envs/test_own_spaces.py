@@ -101,7 +101,7 @@ def test_what_the_environment_keeps_and_changes_is_in_no_record(tmp_path):
     own = own_suite(run_file(f"{own_file(tmp_path / 'files', STRICT)}:s"))
     agent, source = toy(own.train, 2, 5, 1, RL2Settings(layers=(8,), hidden=8))
     source.begin(0)
-    rollout, _ = source.collect(agent, agent.begin(2), 0)
+    rollout, _ = source.collect(agent, agent.initial_state(2), 0)
     assert rollout.query.obs[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
     executed = rollout.action.clamp(-1, 1)
     assert torch.equal(rollout.query.previous_action[1:], executed[:-1])
@@ -283,7 +283,7 @@ def test_suites_that_cannot_be_played_are_refused_before_anything_is_made(text, 
     assert not list(empty.iterdir())
 
 
-def test_a_step_that_only_some_slots_tell_success_of_tells_none():
+def test_a_step_that_only_some_environments_tell_success_of_tells_none():
     class Sometimes(Answers):
         def set_task(self, params: Any) -> None:
             self.answer = (*self.answer[:4], {"success": True} if params else {})

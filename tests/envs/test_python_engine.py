@@ -103,7 +103,7 @@ def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
 
 
 def test_own_environments_are_seeded(make: Make) -> None:
-    """Differently a slot, again the same from the same seed, and anew at autoreset."""
+    """Differently an environment, again the same from the same seed, and anew at autoreset."""
     env = make(2, walks(), max_episode_steps=2)
     runs = []
     for seed in (5, 5, 6):
@@ -127,7 +127,7 @@ def test_discrete_actions_that_are_no_integers_are_refused(make: Make, actions: 
     """And not cast to an action that nobody chose."""
     env = make(2, walks(Choice))
     env.reset(seed=0)
-    with pytest.raises(UserError, match=r"slots \[1\]"):
+    with pytest.raises(UserError, match=r"environments \[1\]"):
         env.step(np.array(actions))
 
 
@@ -138,7 +138,7 @@ def test_full_info_of_own_environments(make: Make) -> None:
     assert env.step(np.zeros((2, 1)))[4]["final_info"]["twice"].tolist() == [4, 4]
 
 
-def test_full_info_may_differ_from_step_to_step_and_slot_to_slot(make: Make) -> None:
+def test_full_info_may_differ_from_step_to_step_and_environment_to_environment(make: Make) -> None:
     """gymnasium's convention: `_key` says whose entry is meant."""
     env = make(2, walks(Diary), info="full")
     env.set_tasks([Task("walk", 3), Task("walk", 5)])
@@ -181,7 +181,7 @@ def test_close_closes_own_environments() -> None:
     assert all(walk.closed for walk in made)
 
 
-def test_environments_are_used_again_when_slots_change_their_class_of_task(make: Make) -> None:
+def test_environments_are_used_again_when_they_change_their_class_of_task(make: Make) -> None:
     made = []
 
     def named(name: str) -> Walk:

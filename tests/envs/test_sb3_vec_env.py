@@ -29,7 +29,7 @@ SMALL = ["--net-arch", "8"]
 
 
 class One(gymnasium.Env):
-    """A `VecEnv` of one slot as an environment, for SB3's `check_env`."""
+    """A `VecEnv` of one environment as an environment, for SB3's `check_env`."""
 
     def __init__(self, venv) -> None:
         self.venv = venv
@@ -64,15 +64,15 @@ def test_numbers_are_those_of_our_own_vector_environment():
         np.testing.assert_array_equal(rewards, reward.astype(np.float32))
         np.testing.assert_array_equal(dones, terminated | truncated)
         assert dones.all() == ((t + 1) % 8 == 0)
-        for slot, one in enumerate(infos):
-            assert theirs.observation_space.contains(got[slot])
-            assert one["TimeLimit.truncated"] == truncated[slot]
-            assert one["success"] == info["success"][slot]
-            assert one["obj_to_target"] == info["obj_to_target"][slot]
-            assert ("terminal_observation" in one) == ("is_success" in one) == dones[slot]
-            if dones[slot]:
-                np.testing.assert_array_equal(one["terminal_observation"], info["final_obs"][slot].astype(np.float32))
-                assert not np.array_equal(one["terminal_observation"], got[slot])
+        for env_id, one in enumerate(infos):
+            assert theirs.observation_space.contains(got[env_id])
+            assert one["TimeLimit.truncated"] == truncated[env_id]
+            assert one["success"] == info["success"][env_id]
+            assert one["obj_to_target"] == info["obj_to_target"][env_id]
+            assert ("terminal_observation" in one) == ("is_success" in one) == dones[env_id]
+            if dones[env_id]:
+                np.testing.assert_array_equal(one["terminal_observation"], info["final_obs"][env_id].astype(np.float32))
+                assert not np.array_equal(one["terminal_observation"], got[env_id])
         seen |= set(theirs.get_attr("task"))
     assert len(seen) > 3  # another task for every episode
     theirs.close()
@@ -86,12 +86,12 @@ def test_ends_of_the_environment_are_told_from_ends_of_time():
     lengths = [task.params for task in venv.get_attr("task")]
     for t in range(1, 5):
         _, _, dones, infos = venv.step(np.zeros((2, 2), np.float32))
-        for slot, length in enumerate(lengths):
+        for env_id, length in enumerate(lengths):
             ends = t == length or t == 4 - (length == 3) * 4
-            assert dones[slot] == ends
-            assert infos[slot]["TimeLimit.truncated"] == (ends and length == 5)
+            assert dones[env_id] == ends
+            assert infos[env_id]["TimeLimit.truncated"] == (ends and length == 5)
             if ends:
-                assert infos[slot]["terminal_observation"] == [1000 + 100 * t]
+                assert infos[env_id]["terminal_observation"] == [1000 + 100 * t]
 
 
 def test_success_at_any_step_is_what_sb3_logs():
@@ -119,7 +119,7 @@ def test_seeds_decide_everything_and_are_used_once():
     assert one.seed() != one.seed()
 
 
-def test_attributes_and_methods_of_slots():
+def test_attributes_and_methods_of_environments():
     venv = make_sb3(HITS, 3, max_episode_steps=5)
     assert venv.get_attr("task") == [None] * 3
     assert venv.get_attr("max_episode_steps", 1) == [5]
@@ -128,10 +128,10 @@ def test_attributes_and_methods_of_slots():
     assert venv.env_is_wrapped(Monitor) == [False] * 3
     venv.set_attr("colour", "red", [0, 2])
     assert venv.get_attr("colour", [0, 2]) == ["red", "red"]
-    assert not venv.has_attr("colour")  # slot 1 has none
+    assert not venv.has_attr("colour")  # environment 1 has none
     venv.set_attr("max_episode_steps", 2)
     assert venv.env.max_episode_steps == 2
-    with pytest.raises(UserError, match="all slots share max_episode_steps"):
+    with pytest.raises(UserError, match="all environments share max_episode_steps"):
         venv.set_attr("max_episode_steps", 9, [0])
     venv.env_method("set_task", HITS.tasks[3], indices=1)
     venv.set_attr("task", HITS.tasks[0], [0, 2])
@@ -140,7 +140,7 @@ def test_attributes_and_methods_of_slots():
     assert venv.env_method("render") == [None] * 3
 
 
-def test_check_env_finds_nothing_on_one_slot():
+def test_check_env_finds_nothing_on_one_environment():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(One(make_sb3("ml1:reach-v3", 1, max_episode_steps=30)))
@@ -166,11 +166,11 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
     goals = np.array([task.params for task in plain.get_attr("task")])
     for _ in range(4):
         _, _, dones, infos = venv.step(np.zeros((4, 1), np.float32))
-        for slot in np.flatnonzero(dones):
-            assert infos[slot]["episode"]["l"] == 3
-            assert infos[slot]["episode"]["r"] == pytest.approx(3 * (1 - abs(goals[slot])), abs=1e-5)
+        for env_id in np.flatnonzero(dones):
+            assert infos[env_id]["episode"]["l"] == 3
+            assert infos[env_id]["episode"]["r"] == pytest.approx(3 * (1 - abs(goals[env_id])), abs=1e-5)
     assert venv.ret_rms.count > 4
-    # two by two slots of 4 x 6; the third step's picture shows the next episode's start, as in SB3's own
+    # two by two environments of 4 x 6; the third step's picture shows the next episode's start, as in SB3's own
     assert [frame.shape for frame in frames] == [(8, 12, 3)] * 4
     assert [int(frame.max()) for frame in frames] == [0, 1, 2, 0]
     assert next(tmp_path.glob("*.mp4"))

@@ -80,7 +80,7 @@ def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> N
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_returned_arrays_are_never_overwritten(make: Make, engine: str) -> None:
-    """Over ends of episodes, resets of single slots and changes of tasks."""
+    """Over ends of episodes, resets of single environments and changes of tasks."""
     env = make(engine=engine, max_episode_steps=3, resample="episode")
     kept = [env.reset(seed=0)[0]]
     for actions in random_actions(8):
@@ -170,7 +170,7 @@ def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
 
 
 def test_the_reward_normaliser_counts_every_step(make: Make) -> None:
-    """24 steps of 2 slots, though 3 episodes ended on the way."""
+    """24 steps of 2 environments, though 3 episodes ended on the way."""
     env = NormalizeReward(make(engine="native", max_episode_steps=4))
     env.reset(seed=0)
     before = env.return_rms.count
@@ -223,14 +223,14 @@ def test_actions_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_actions_that_are_not_finite_are_refused(make: Make, engine: str) -> None:
-    """The slot is named, and nothing has moved."""
+    """The environment is named, and nothing has moved."""
     env, undisturbed = make(engine=engine, max_episode_steps=3), make(engine=engine, max_episode_steps=3)
     for e in (env, undisturbed):
         e.reset(seed=0)
     for actions, value in zip(random_actions(4), [np.nan, np.inf, -np.inf, np.nan]):
         bad = actions.copy()
         bad[1, 2] = value
-        with pytest.raises(UserError, match=r"slots \[1\]"):
+        with pytest.raises(UserError, match=r"environments \[1\]"):
             env.step(bad)
         step, expected = env.step(actions), undisturbed.step(actions)
         assert np.array_equal(step[0], expected[0])
@@ -322,8 +322,8 @@ def test_full_info_is_stocks(make: Make, engine: str) -> None:
 # pictures
 
 
-def test_pictures_of_slots(make: Make) -> None:
-    """At the state just stepped, equal on both engines, upright, of the slots asked for, from the camera asked for."""
+def test_pictures_of_environments(make: Make) -> None:
+    """At the state just stepped, equal on both engines, upright, of the environments asked for, from the camera asked for."""
     need_backend()
     pictures = []
     for engine in ENGINES:
@@ -331,7 +331,7 @@ def test_pictures_of_slots(make: Make) -> None:
         with pytest.raises(ResetNeeded):
             env.render()
         env.reset(seed=0)
-        first = env.render(slots=[2])
+        first = env.render(env_ids=[2])
         for actions in random_actions(20, 3):
             env.step(actions)
         pictures.append(env.render())

@@ -1,4 +1,4 @@
-"""`MetaVectorEnv`: which task each slot is on, and resets."""
+"""`MetaVectorEnv`: which task each environment is on, and resets."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ STILL = np.zeros((2, 4), np.float32)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_reset_mask_resets_only_these_slots(make: Make, engine: str) -> None:
+def test_reset_mask_resets_only_these_environments(make: Make, engine: str) -> None:
     env, undisturbed = make(engine=engine, max_episode_steps=10), make(engine=engine, max_episode_steps=10)
     started = env.reset(seed=0)[0]
     undisturbed.reset(seed=0)
@@ -29,7 +29,7 @@ def test_reset_mask_resets_only_these_slots(make: Make, engine: str) -> None:
     for t, a in enumerate(actions[4:], 5):
         step, expected = env.step(a), undisturbed.step(a)
         assert np.array_equal(step[0][0], expected[0][0])
-        assert step[3].tolist() == [t == 10, False]  # slot 1 began anew after step 4
+        assert step[3].tolist() == [t == 10, False]  # environment 1 began anew after step 4
     assert env.step(STILL)[3].tolist() == [False, True]
 
 
@@ -45,7 +45,7 @@ def test_set_tasks_takes_effect_at_the_next_reset(make: Make) -> None:
         env.step(np.zeros((3, 4)))
     env.reset(seed=0)
     first, wanted = list(env.tasks), list(reach().tasks[:3])
-    env.set_tasks([wanted[1]], slots=[1])
+    env.set_tasks([wanted[1]], env_ids=[1])
     assert env.tasks == first
     with pytest.raises(ResetNeeded, match=r"\[1\]"):
         env.step(np.zeros((3, 4)))
@@ -58,16 +58,16 @@ def test_set_tasks_takes_effect_at_the_next_reset(make: Make) -> None:
     env.set_tasks(wanted)
     env.reset()
     assert env.tasks == wanted
-    for slot, task in enumerate(wanted):
-        assert np.array_equal(env.engine.scene(slot).goal, task.params[3:])
+    for env_id, task in enumerate(wanted):
+        assert np.array_equal(env.engine.scene(env_id).goal, task.params[3:])
 
 
-@pytest.mark.parametrize(("count", "slots"), [(1, None), (3, None), (2, [0]), (0, [1])])
-def test_a_wrong_number_of_tasks_is_refused(make: Make, count: int, slots: list[int] | None) -> None:
+@pytest.mark.parametrize(("count", "env_ids"), [(1, None), (3, None), (2, [0]), (0, [1])])
+def test_a_wrong_number_of_tasks_is_refused(make: Make, count: int, env_ids: list[int] | None) -> None:
     env = make(engine="native")
     env.reset(seed=0)
     with pytest.raises(UserError, match=f"{count} tasks? for"):
-        env.set_tasks(reach().tasks[:count], slots)
+        env.set_tasks(reach().tasks[:count], env_ids)
     env.step(STILL)
 
 
@@ -84,11 +84,11 @@ def test_a_task_of_a_name_that_does_not_exist_is_refused(make: Make, engine: str
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_slot_may_be_set_to_a_task_of_another_suite(make: Make, engine: str) -> None:
+def test_a_environment_may_be_set_to_a_task_of_another_suite(make: Make, engine: str) -> None:
     """Without rebuilding anything."""
     env, chosen = make(3, engine=engine), suite("ml1:sweep-v3").test.tasks[:1]
     env.reset(seed=0)
-    env.set_tasks(chosen, slots=[1])
+    env.set_tasks(chosen, env_ids=[1])
     obs = env.reset(options={"reset_mask": np.array([False, True, False])})[0]
     assert np.array_equal(obs[1], make(1, TaskDistribution(chosen), engine=engine).reset()[0][0])
 
@@ -116,12 +116,12 @@ def test_multi_task_suites_show_goal_and_task(make: Make, engine: str) -> None:
         last = np.stack(info["final_obs"]) if truncated.all() else obs
         assert np.abs(last - expected).max() <= 1e-12
         assert env.observation_space.contains(last)
-        for slot in range(3):
-            assert np.array_equal(last[slot, 36:39], env.engine.scene(slot).goal)
+        for env_id in range(3):
+            assert np.array_equal(last[env_id, 36:39], env.engine.scene(env_id).goal)
     assert truncated.all()
     assert np.array_equal(obs[:, 39:], last[:, 39:])
     with pytest.raises(UserError, match="sweep-v3 has no task id"):
-        env.set_tasks(suite("ml1:sweep-v3").train.tasks[:1], slots=[0])
+        env.set_tasks(suite("ml1:sweep-v3").train.tasks[:1], env_ids=[0])
     assert env.input_scale.center[36:] == (0.0, 0.6, 0.2, *[0.0] * 10)
 
 
@@ -156,7 +156,7 @@ def test_tasks_change_with_resample_episode(make: Make, engine: str) -> None:
     assert np.array_equal(obs, fresh.reset()[0])
 
 
-def test_only_slots_whose_episode_ended_get_another_task(make: Make) -> None:
+def test_only_environments_whose_episode_ended_get_another_task(make: Make) -> None:
     env = make(6, engine="native", max_episode_steps=4, resample="episode")
     env.reset(seed=0)
     env.step(np.zeros((6, 4)))
@@ -207,12 +207,12 @@ def test_set_tasks_wins_over_a_seed(make: Make) -> None:
     assert env.tasks == tasks
 
 
-def test_a_seed_draws_again_for_slots_whose_task_was_not_set(make: Make) -> None:
-    """`set_tasks(slots=[0])` says nothing about the other slots."""
+def test_a_seed_draws_again_for_environments_whose_task_was_not_set(make: Make) -> None:
+    """`set_tasks(env_ids=[0])` says nothing about the other environments."""
     env, other = make(8, engine="native"), make(8, engine="native")
     chosen = reach().tasks[:1]
     for e in (env, other):
-        e.set_tasks(chosen, slots=[0])
+        e.set_tasks(chosen, env_ids=[0])
     env.reset(seed=5)
     first = list(env.tasks)
     env.reset(seed=6)
@@ -221,9 +221,9 @@ def test_a_seed_draws_again_for_slots_whose_task_was_not_set(make: Make) -> None
     assert env.tasks == other.tasks != first
 
 
-def test_slots_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
+def test_environments_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
     env = make(8, engine="native", max_episode_steps=1, resample="episode")
-    env.set_tasks(reach().tasks[:1], slots=[0])
+    env.set_tasks(reach().tasks[:1], env_ids=[0])
     env.reset(seed=5)
     first = list(env.tasks)
     env.step(np.zeros((8, 4)))

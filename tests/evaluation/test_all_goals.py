@@ -24,7 +24,7 @@ class KnowsOneGoal:
     def __init__(self, goal) -> None:
         self.goal = torch.tensor(goal, dtype=torch.float32)
 
-    def begin(self, num_tasks):
+    def initial_state(self, num_tasks):
         return {"k": torch.zeros(num_tasks)}
 
     def predict(self, state, query):

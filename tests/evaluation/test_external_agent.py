@@ -166,7 +166,7 @@ def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool,
 
 
 def test_an_episode_counts_as_far_as_it_went_on() -> None:
-    """Three slots: solved at the end, solved on the way, solved only after its end."""
+    """Three environments: solved at the end, solved on the way, solved only after its end."""
     success = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 1]], bool)
     done = np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1]], bool)
     valid = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], bool)
@@ -194,7 +194,7 @@ def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:
         ("NoVerb", "NoVerb, which has no method adapt nor eval_action"),
         ("Missing", "there is no 'Missing' in"),
         ("Wrong", "finite and of shape (2, 4); these have shape (2, 3)"),
-        ("Unsound", "actions must be finite: entry 2 of slot 0 is nan ("),
+        ("Unsound", "actions must be finite: entry 2 of environment 0 is nan ("),
         ("Raises", 'in step raise ValueError("buffer too small")'),
         ("TakesNoMask", "TakesNoMask: reset raises an error: TypeError"),
         ("NoPair", "adapt_action must return (actions, a dict), not ndarray"),

@@ -123,7 +123,7 @@ def test_states_after_steps_are_those_of_adapting(few_shot_runs):
     x = torch.from_numpy(rng.random((2, 6, *agent.kind.shape), np.float32))
     support = Examples(x, torch.arange(6).remainder(3).expand(2, 6))
     with torch.no_grad():
-        begun = agent.begin(2)
+        begun = agent.initial_state(2)
         none, two, three = agent.after(begun, support, [0, 2, 3])
         assert none is begun
         once_more = agent.after(two, support, [1])[0]
@@ -142,7 +142,7 @@ def test_curves_are_the_answers_of_the_learner(few_shot_runs):
     np.testing.assert_allclose(example["support"], torch.cat(episode.support, -1)[1], atol=1e-4)
     grid = torch.tensor(example["x"], dtype=torch.float32)[:, None].expand(evaluation.TASKS, -1, 1)
     with torch.no_grad():
-        adapted = setup.agent.adapt(setup.agent.begin(evaluation.TASKS), episode.support)
+        adapted = setup.agent.adapt(setup.agent.initial_state(evaluation.TASKS), episode.support)
         answer = setup.agent.predict(adapted, grid)[0][1, :, 0]
     np.testing.assert_allclose(example["curves"][1], answer, atol=1e-3)
     near = [int(np.abs(np.array(example["x"]) - x).argmin()) for x, _ in example["support"]]

@@ -43,9 +43,9 @@ def _agent(name: str):
 
 
 @pytest.fixture
-def one_slot(monkeypatch):
-    """One slot, which goes through all goals."""
-    monkeypatch.setattr(metaworld_protocol, "SLOTS", 1)
+def one_env(monkeypatch):
+    """One environment, which goes through all goals."""
+    monkeypatch.setattr(metaworld_protocol, "NUM_ENVS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def trained(tmp_path_factory):
     return agents
 
 
-def test_native_equals_stock_number_for_number(one_slot, trained):
+def test_native_equals_stock_number_for_number(one_env, trained):
     agents = [_agent("random"), _agent("scripted"), *trained]
     for agent in agents:
         seeds = range(2) if isinstance(agent, MAML) else range(5)
@@ -88,19 +88,19 @@ def test_native_equals_stock_number_for_number(one_slot, trained):
 
 
 def test_both_go_through_the_goals_in_the_same_order_and_tell_agents_the_same(monkeypatch):
-    monkeypatch.setattr(metaworld_protocol, "SLOTS", 4)
+    monkeypatch.setattr(metaworld_protocol, "NUM_ENVS", 4)
     s = suite("custom:train=push-v3;test=reach-v3,door-close-v3", 2, 6)
     (stock, view), (native, env) = stock_envs(s.test, 5, 4, "v2"), native_envs(s.test, 5, 4, "v2")
     assert list(stock.get_attr("task_name")) == native.get_attr("task_name")
     orders = []
-    for _ in range(4):  # three goals a slot: the fourth draw shuffles again
+    for _ in range(4):  # three goals an environment: the fourth draw shuffles again
         stock.call("sample_tasks")
         native.call("sample_tasks")
         vectors = [tuple(inner.unwrapped._last_rand_vec) for inner in stock.envs]
         assert vectors == [task.params for task in env.tasks]
         orders.append(vectors)
-        for slot in range(4):
-            np.testing.assert_array_equal(view.scene(slot).goal, env.engine.scene(slot).goal)
+        for env_id in range(4):
+            np.testing.assert_array_equal(view.scene(env_id).goal, env.engine.scene(env_id).goal)
     assert len({tuple(o) for o in orders[:3]}) == 3
     assert [task.name for task in view.tasks] == [task.name for task in env.tasks]
     one, other = stock.reset()[0], native.reset()[0]
@@ -115,8 +115,8 @@ def test_both_go_through_the_goals_in_the_same_order_and_tell_agents_the_same(mo
 class KnowsOneGoal(Scripted):
     """The expert on one goal; elsewhere it does nothing."""
 
-    def meet(self, env) -> None:
-        super().meet(env)
+    def bind_env(self, env) -> None:
+        super().bind_env(env)
         self.mine = torch.tensor([np.allclose(goal, self.goal) for goal in self.goals])
 
     def predict(self, state, query):
@@ -149,7 +149,7 @@ def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
         assert "fill that quota" in said
 
 
-def test_slots_share_goals_as_stock_deals_them():
+def test_environments_share_goals_as_stock_deals_them():
     ten = suite("ml10").test
     dealt = shares(ten)
     assert [some[0].name for some in dealt[::4]] == list(ten.names)

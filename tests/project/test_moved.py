@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from metarl.agents.user_defined import own_agent
+from metarl.envs import make_vec, suite
 from metarl.moved import MOVED
+from metarl.system.user_code import run_file
 
 TAUGHT = {
     "metarl.adapt": "adapt",
@@ -66,3 +69,21 @@ def test_what_an_agent_is_asked_has_another_name():
     from metarl.learner import PolicyInput
 
     assert Step is PolicyInput
+
+
+def test_an_argument_of_before_is_accepted_with_a_warning():
+    env = make_vec(suite("ml1:reach-v3").train, 2)
+    with pytest.warns(FutureWarning, match="set_tasks: the argument slots is now env_ids"):
+        env.set_tasks([suite("ml1:reach-v3").train.tasks[7]], slots=[1])  # type: ignore[call-arg]
+    env.reset()
+    assert env.tasks[1] == suite("ml1:reach-v3").train.tasks[7]
+    env.close()
+
+
+def test_a_users_agent_of_before_defines_begin(tmp_path, caplog):
+    text = (Path(__file__).parents[2] / "examples/my_agent.py").read_text()
+    (tmp_path / "old.py").write_text(text.replace("def initial_state(", "def begin("))
+    with caplog.at_level("INFO", "metarl"):
+        agent_class, _ = own_agent(run_file(f"{tmp_path}/old.py:MyAgent"))
+    assert "begin is now called initial_state" in caplog.text
+    assert agent_class.initial_state is agent_class.begin

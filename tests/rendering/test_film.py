@@ -98,8 +98,8 @@ def test_changes_are_distances_between_hidden_states():
 
 
 def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
-    """At 20 a second every 4th of 80 control steps; of a slot that ends with its 6th step, none after it."""
-    engine = SimpleNamespace(scene=lambda slot: (slot, now))
+    """At 20 a second every 4th of 80 control steps; of an environment that ends with its 6th step, none after it."""
+    engine = SimpleNamespace(scene=lambda env_id: (env_id, now))
     env = SimpleNamespace(
         engine=engine, num_envs=2, max_episode_steps=20, metadata={"render_fps": 80}, distribution=SimpleNamespace(make=None)
     )

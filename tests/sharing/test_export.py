@@ -48,17 +48,17 @@ def exported(path: Path, out: Path, *more: str) -> bytes:
     return out.read_bytes()
 
 
-@pytest.mark.parametrize("slots", [1, 20])
-def test_rl2_acts_alike_over_a_whole_trial(slots: int, runs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_envs", [1, 20])
+def test_rl2_acts_alike_over_a_whole_trial(num_envs: int, runs: dict[str, Path], tmp_path: Path) -> None:
     run = session(exported(runs["rl2"], tmp_path / "a.onnx"))
-    agent, env = load(runs["rl2"], device="cpu"), make_vec(suite("ml1:reach-v3").test, slots, max_episode_steps=20)
+    agent, env = load(runs["rl2"], device="cpu"), make_vec(suite("ml1:reach-v3").test, num_envs, max_episode_steps=20)
     obs, _ = env.reset(seed=0)
-    noise = draw_noise(env.single_action_space, [np.random.default_rng(slot) for slot in range(slots)], 40)
+    noise = draw_noise(env.single_action_space, [np.random.default_rng(env_id) for env_id in range(num_envs)], 40)
     rollout, *_ = play(
-        env, agent, agent.begin(slots), obs, nothing_before(env), episodes=2, noise=noise, device=CPU, keep_states=1
+        env, agent, agent.initial_state(num_envs), obs, nothing_before(env), episodes=2, noise=noise, device=CPU, keep_states=1
     )
     env.close()
-    hidden = np.zeros((slots, 8), np.float32)
+    hidden = np.zeros((num_envs, 8), np.float32)
     for t in range(40):
         query = {name: part[t].numpy() for name, part in rollout.query._asdict().items()}
         found = run({**query, "hidden": hidden})
@@ -77,7 +77,7 @@ def test_maml_is_exported_as_it_is_after_it_adapted(runs: dict[str, Path], tmp_p
         load(runs["maml-trpo"], device="cpu"),
         make_vec(replace(suite("ml1:reach-v3").train, tasks=(task,)), 1, max_episode_steps=20),
     )
-    state, previous, rng = agent.begin(1), nothing_before(env), [trial_generator(0, task, 0)]
+    state, previous, rng = agent.initial_state(1), nothing_before(env), [trial_generator(0, task, 0)]
     for e in range(2):
         obs, _ = env.reset(seed=int(generator(0, RESETS, 0, e).integers(2**31)))
         noise = draw_noise(env.single_action_space, rng, 20)
@@ -127,7 +127,7 @@ def test_running_statistics_are_inside() -> None:
     agent, _ = toy(COUNTDOWNS, 2, 5, 2, RL2Settings(layers=(8,), hidden=8, state_std=True))
     agent.policy.scaler.observe(1000 + 100 * torch.randn(50, 1, generator=torch.manual_seed(0)), torch.arange(50.0))
     agent.policy.head.linear.weight.data.mul_(100)  # actions of size 1
-    graph = agent.graph(agent.begin(1))
+    graph = agent.graph(agent.initial_state(1))
     content = to_onnx(graph, KEYS)
     assert difference(content, graph) < 1e-5
     inputs = {name: np.zeros((1, *one.example.shape[1:]), np.float32) for name, one in graph.inputs.items()}
@@ -137,7 +137,7 @@ def test_running_statistics_are_inside() -> None:
 
 def test_discrete_actions_come_as_logits() -> None:
     agent, _ = toy(BITS, 2, 5, 2, MAMLSettings(layers=(8,)))
-    graph = agent.graph(agent.begin(1))
+    graph = agent.graph(agent.initial_state(1))
     assert list(graph.outputs) == ["logits"]
     assert difference(to_onnx(graph, KEYS), graph) < 1e-5
 

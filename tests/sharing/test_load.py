@@ -44,7 +44,7 @@ def test_it_answers_as_the_agent_that_was_trained(agent: str, old: bool, runs: d
     loaded = metarl.load(path, device="cpu")
     run, _ = open_run(path)
     known = trained_control(run, run.load()[0], device="cpu").agent
-    answers = [one.predict(one.begin(3), STEP)[0] for one in (loaded, known)]
+    answers = [one.predict(one.initial_state(3), STEP)[0] for one in (loaded, known)]
     assert torch.equal(answers[0].mean, answers[1].mean)
     assert torch.equal(answers[0].std, answers[1].std)
     assert not answers[0].mean.requires_grad
@@ -53,7 +53,9 @@ def test_it_answers_as_the_agent_that_was_trained(agent: str, old: bool, runs: d
 
 def test_a_checkpoint_can_be_named(runs: dict[str, Path]) -> None:
     first, last = metarl.load(runs["rl2"] / "checkpoints" / "000000000000"), metarl.load(runs["rl2"])
-    assert not torch.equal(first.predict(first.begin(3), STEP)[0].mean, last.predict(last.begin(3), STEP)[0].mean)
+    assert not torch.equal(
+        first.predict(first.initial_state(3), STEP)[0].mean, last.predict(last.initial_state(3), STEP)[0].mean
+    )
 
 
 def test_it_needs_no_simulator(runs: dict[str, Path]) -> None:
@@ -62,7 +64,7 @@ def test_it_needs_no_simulator(runs: dict[str, Path]) -> None:
             "import sys",
             "for name in ('mujoco', 'metaworld', 'numba'): sys.modules[name] = None",
             "import metarl",
-            f"for path in {[str(path) for path in runs.values()]}: metarl.load(path).begin(1)",
+            f"for path in {[str(path) for path in runs.values()]}: metarl.load(path).initial_state(1)",
             "print('ready')",
         )
     )
@@ -80,7 +82,7 @@ def test_a_few_shot_learner_needs_no_data_set(tmp_path: Path) -> None:
     for agent in ("maml", "proto", "transfer"):
         learner = metarl.load(str(tmp_path / agent), device="cpu")
         support = Examples(torch.rand(2, 3, *learner.kind.shape), torch.arange(3).expand(2, 3))
-        logits, _ = learner.predict(learner.adapt(learner.begin(2), support), support.x)
+        logits, _ = learner.predict(learner.adapt(learner.initial_state(2), support), support.x)
         assert logits.shape == (2, 3, 3)
         assert logits.isfinite().all()
 

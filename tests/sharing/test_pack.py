@@ -102,7 +102,9 @@ def test_it_stands_wherever_a_run_stands(how: str, made: Path, tmp_path: Path, m
     monkeypatch.setenv("METARL_PRETRAINED", str(folder.parent))
     name = {"name": "pretrained:tiny", "folder": str(folder), "path": f"pretrained:{folder}"}[how]
     loaded, known = metarl.load(name, device="cpu"), metarl.load(made / "run", device="cpu")
-    assert torch.equal(loaded.predict(loaded.begin(3), STEP)[0].mean, known.predict(known.begin(3), STEP)[0].mean)
+    assert torch.equal(
+        loaded.predict(loaded.initial_state(3), STEP)[0].mean, known.predict(known.initial_state(3), STEP)[0].mean
+    )
     assert not list(tmp_path.iterdir())
     if how != "name":
         return
@@ -254,7 +256,7 @@ def test_the_packages_own_models_load_and_are_listed(monkeypatch: Any, capsys: A
     monkeypatch.delenv("METARL_PRETRAINED", raising=False)
     assert set(pretrained()) == {"rl2-reach", "maml-reach"}
     for name in pretrained():
-        metarl.load(f"pretrained:{name}", device="cpu").begin(1)
+        metarl.load(f"pretrained:{name}", device="cpu").initial_state(1)
     assert cli.run(["list"]) == 0
     assert "pretrained:rl2-reach" in capsys.readouterr().out
 

@@ -135,7 +135,7 @@ def test_training_helps_and_resumes_exactly(name, kind):
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name != "nearest"])
 def test_before_any_support_nothing_is_known(name):
     learner, given = make(name), episode()
-    prediction, _ = learner.predict(learner.begin(3), given.query.x)
+    prediction, _ = learner.predict(learner.initial_state(3), given.query.x)
     assert prediction.shape == (3, 20, 5)
     assert prediction.isfinite().all()
     if name in COMPARING:
