@@ -74,17 +74,17 @@ def _tags(config: Content) -> list[str]:
 
 def _figures(content: Content) -> Iterator[Figure]:
     """The results shown in the card: before any experience, and after all of it."""
-    for side, one in content["sides"].items():
-        if "by_shots" in one:
+    for side, figures in content["sides"].items():
+        if "by_shots" in figures:
             for shots in dict.fromkeys((0, content["shots"])):
-                what = (
+                shape = (
                     f"{content['ways']} ways, {plural(shots, 'shot')}"
                     if content["measure"] == "accuracy"
                     else plural(shots, "shot")
                 )
-                yield Figure(side, content["measure"], what, Interval(*one["by_shots"][shots]))
+                yield Figure(side, content["measure"], shape, Interval(*figures["by_shots"][shots]))
             continue
-        for mode, measures in one["by_episode"].items():
+        for mode, measures in figures["by_episode"].items():
             for measure, rows in measures.items():
                 for episode in dict.fromkeys((0, len(rows) - 1)):
                     yield Figure(side, measure, f"episode {episode + 1}, {mode} actions", Interval(*rows[episode]))
@@ -92,7 +92,7 @@ def _figures(content: Content) -> Iterator[Figure]:
 
 def _results(config: Content, evaluation: Content | None, stock: Content | None, figures: list[Figure]) -> Sequence[Content]:
     task = {"type": "reinforcement-learning"} if _robots(config) else {"type": "few-shot-learning"}
-    found = []
+    results = []
     for side in dict.fromkeys(figure.side for figure in figures):
         assert evaluation is not None
         metrics = [
@@ -107,7 +107,7 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
             if figure.side == side
         ]
         data = {"name": f"{evaluation['suite']}, {SIDES[side]}", "type": evaluation["suite"], "split": side}
-        found.append({"task": task, "dataset": data, "metrics": metrics})
+        results.append({"task": task, "dataset": data, "metrics": metrics})
     if stock is not None:
         metric = {
             "type": "success",
@@ -117,13 +117,13 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
             "verified": False,
         }
         data = {"name": f"{stock['suite']}, {SIDES['test']}", "type": stock["suite"], "split": "test"}
-        found.append({"task": task, "dataset": data, "metrics": [metric]})
-    return found
+        results.append({"task": task, "dataset": data, "metrics": [metric]})
+    return results
 
 
 def _about(name: str, config: Content) -> str:
     o, commit = config["options"], config.get("git_commit")
-    what = AGENTS[config["agent"]].help
+    description = AGENTS[config["agent"]].help
     if _robots(config):
         held_out = "nothing is held out" if config["suite"].startswith("mt") else "its held-out goals were never trained on"
         how = (
@@ -141,8 +141,8 @@ def _about(name: str, config: Content) -> str:
             how += f" Texts come as vectors of the frozen sentence encoder `{o['sentence_encoder']}`, which is not part of it."
     settings = ", ".join(f"{key} {value}" for key, value in config["settings"].items())
     packages = ", ".join(f"{key} {value}" for key, value in (config.get("packages") or {}).items())
-    made = f"Made with metarl {config['metarl']}" + (f" at commit {commit}" if commit else "") + f"; {packages}."
-    return f"# {name}\n\n{what[0].upper()}{what[1:]}.\n\n{how}\n\nSettings: {settings}.\n\n{made}"
+    made_with = f"Made with metarl {config['metarl']}" + (f" at commit {commit}" if commit else "") + f"; {packages}."
+    return f"# {name}\n\n{description[0].upper()}{description[1:]}.\n\n{how}\n\nSettings: {settings}.\n\n{made_with}"
 
 
 def _loading(name: str, config: Content) -> str:

@@ -17,8 +17,8 @@ def is_packed(path: Path) -> bool:
 
 def pretrained() -> dict[str, Path]:
     """Folders of packed models by name: those in the package, and those in the directory METARL_PRETRAINED."""
-    own = os.environ.get("METARL_PRETRAINED")
-    roots = [Path(__file__).parents[1] / "agents" / "pretrained", *([Path(own).expanduser()] if own else [])]
+    of_user = os.environ.get("METARL_PRETRAINED")
+    roots = [Path(__file__).parents[1] / "agents" / "pretrained", *([Path(of_user).expanduser()] if of_user else [])]
     places = [place for root in roots if root.is_dir() for place in sorted(root.iterdir())]
     return {place.name: place for place in places if (place / WEIGHTS).is_file()}
 
@@ -32,12 +32,12 @@ def folder_of(path: Path) -> Path:
     name = str(path).removeprefix(PREFIX)
     folder = Path(name).expanduser()
     if str(path).startswith(PREFIX) and folder.name == name and name not in ("", ".", ".."):
-        found = pretrained()
-        if name not in found:
-            if found:
-                raise unknown("pretrained model", name, found)
+        models = pretrained()
+        if name not in models:
+            if models:
+                raise unknown("pretrained model", name, models)
             raise UserError(f"no pretrained model {name!r}, nor any other: set METARL_PRETRAINED to a directory of them")
-        return found[name]
+        return models[name]
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} is not a packed model: it has no {WEIGHTS}")
     return folder

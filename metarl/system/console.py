@@ -67,10 +67,10 @@ class Progress:
         self.within(done)
         if self.quiet:
             return
-        left = (time.perf_counter() - self.began) / max(1, done - self.first) * (self.total - done)
+        seconds_left = (time.perf_counter() - self.began) / max(1, done - self.first) * (self.total - done)
         trial = "success" if "success" in metrics else "return"  # environments need not report success
         form_of_trial = "4.2f" if trial == "success" else "7.1f"
-        shown = " ".join(
+        figures = " ".join(
             f"{label} {metrics[key]:{form}}"
             for key, label, form in (
                 ("return", "return", "7.1f"),
@@ -90,7 +90,7 @@ class Progress:
             if key in metrics
         )
         of = "of" if metrics["step"] == done else "of at most"
-        say(f"{metrics['step']:>11,} {of} {self.total:,} steps  {speed:6,.0f}/s  {shown}  {clock(left)} left")
+        say(f"{metrics['step']:>11,} {of} {self.total:,} steps  {speed:6,.0f}/s  {figures}  {clock(seconds_left)} left")
         console.file.flush()
 
 

@@ -51,16 +51,16 @@ def interruptible() -> Iterator[None]:
     global _pending
 
     def first(number: int, frame: Any) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+        for signal_number in before:
+            signal.signal(signal_number, signal.SIG_DFL)
         interrupt(number, frame)
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, first)
+    before = {signal_number: signal.getsignal(signal_number) for signal_number in (signal.SIGINT, signal.SIGTERM)}
+    for signal_number in before:
+        signal.signal(signal_number, first)
     try:
         yield
     finally:
         _pending = False
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)

@@ -89,20 +89,20 @@ class EnergyMeter:
         before, self.last = self.last, self._read()
         if before is None or self.last is None:
             return None
-        total = 0
-        for counter, was, now in zip(self.counters, before, self.last):
+        microjoules = 0
+        for counter, start, end in zip(self.counters, before, self.last):
             # a counter wraps around at its maximum
-            total += now - was if now >= was else now - was + int((counter / "max_energy_range_uj").read_text())
-        return total / 1e6
+            microjoules += end - start if end >= start else end - start + int((counter / "max_energy_range_uj").read_text())
+        return microjoules / 1e6
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the installed versions of these packages; packages that are not installed are omitted."""
-    found = {}
+    installed = {}
     for name in packages:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            installed[name] = version(name)
+    return installed
 
 
 def resident() -> int:

@@ -17,11 +17,11 @@ def refuse_beyond(needs: Mapping[str, float], advice: str) -> None:
     Raises:
         UserError: the memory does not suffice.
     """
-    total, there = sum(needs.values()), available_memory()
-    if total > there:
+    total, available = sum(needs.values()), available_memory()
+    if total > available:
         parts = ", ".join(f"{what} {size(count)}" for what, count in sorted(needs.items(), key=lambda need: -need[1]) if count)
         raise UserError(
-            f"this takes at least {size(total)} of memory ({parts}), but only {size(there)} are available: {advice}"
+            f"this takes at least {size(total)} of memory ({parts}), but only {size(available)} are available: {advice}"
         )
 
 

@@ -8,8 +8,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     whole = text.encode("utf-8", "replace").decode()
-    shown = (c.isprintable() or unicodedata.category(c) == "Zs" for c in whole)  # Python counts non-ASCII spaces as unprintable
-    return "".join(c if can else "\N{REPLACEMENT CHARACTER}" for c, can in zip(whole, shown))
+    # Python counts non-ASCII spaces as unprintable
+    can_show = (c.isprintable() or unicodedata.category(c) == "Zs" for c in whole)
+    return "".join(c if can else "\N{REPLACEMENT CHARACTER}" for c, can in zip(whole, can_show))
 
 
 def short(text: str, most: int = 40) -> str:

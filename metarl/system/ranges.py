@@ -45,21 +45,21 @@ def within(name: str, value: float, interval: str) -> None:
     Raises:
         UserError: the number lies outside.
     """
-    found = _FORM.fullmatch(interval)
-    assert found, interval
-    opened, low, high, closed = found.groups()
+    parts = _FORM.fullmatch(interval)
+    assert parts, interval
+    opened, low, high, closed = parts.groups()
     least, most = float(low), float(high)
     above = least <= value if opened == "[" else least < value
     below = value <= most if closed == "]" else value < most
-    whole, shown = isinstance(value, int), str(value)[:30]
+    whole, text = isinstance(value, int), str(value)[:30]
     if above and below and abs(value) <= (_MOST if whole else _LARGEST):
         return
     if whole and not above:
-        raise UserError(f"{name} must be at least {least + (opened == '('):,.0f}, not {shown}")
+        raise UserError(f"{name} must be at least {least + (opened == '('):,.0f}, not {text}")
     if whole:
-        raise UserError(f"{name} must be at most {min(most, _MOST):,.0f}, not {shown}")
+        raise UserError(f"{name} must be at most {min(most, _MOST):,.0f}, not {text}")
     if above and below:
-        raise UserError(f"{name} must lie between -{_LARGEST:g} and {_LARGEST:g}, not {shown}")
+        raise UserError(f"{name} must lie between -{_LARGEST:g} and {_LARGEST:g}, not {text}")
     if most < math.inf or least == -math.inf:
-        raise UserError(f"{name} must {'be finite' if most == math.inf else f'lie in {interval}'}, not {shown}")
-    raise UserError(f"{name} must be {'positive' if opened == '(' else f'at least {low}'} and finite, not {shown}")
+        raise UserError(f"{name} must {'be finite' if most == math.inf else f'lie in {interval}'}, not {text}")
+    raise UserError(f"{name} must be {'positive' if opened == '(' else f'at least {low}'} and finite, not {text}")
