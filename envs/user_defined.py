@@ -9,7 +9,7 @@ import numpy as np
 from metarl.envs.engines.python import PythonEngine
 from metarl.envs.suites import Suite, Task, TaskDistribution, suite
 from metarl.errors import UserError
-from metarl.system.user_code import UserFile, is_named, lookup, told
+from metarl.system.user_code import UserFile, is_named, lookup, user_traceback
 
 _made: dict[tuple[Any, ...], Suite] = {}
 _PLAIN = (bool, int, float, str, type(None))
@@ -140,6 +140,6 @@ def _tried(label: str, tasks: TaskDistribution) -> _Tried:
     except UserError as error:
         raise UserError(f"{label}: {error}") from None
     except Exception as error:
-        if told(error):  # the command line shows it
+        if user_traceback(error):  # the command line shows it
             raise
         raise UserError(f"{label}: its environment raised {type(error).__name__}: {error}") from error

@@ -10,7 +10,7 @@ from importlib import import_module
 from metarl.errors import UserError, unknown
 from metarl.system import streams
 from metarl.system.interrupts import interrupt
-from metarl.system.user_code import told
+from metarl.system.user_code import user_traceback
 
 COMMANDS = {
     "train": ("metarl.commands.train", "", "train an agent on a suite, or resume a run"),
@@ -108,7 +108,7 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        traceback = told(error)  # of what happened in the user's own file
+        traceback = user_traceback(error)  # of what happened in the user's own file
         said = _of_the_system(error) if traceback is None else f"an error in your own code:\n{traceback}"
         if said is None or "--debug" in args:
             raise

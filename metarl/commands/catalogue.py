@@ -53,10 +53,10 @@ class Catalogue:
 
 def _trained(folder: Path) -> str:
     try:
-        config = open_packed(folder).config
+        model = open_packed(folder)
     except UserError as error:
         return str(error)
-    return f"{config['agent']} on {config['suite']}, {plural(config['step'], 'step')}"
+    return f"{model.experiment.agent} on {model.experiment.suite}, {plural(model.checkpoint.step, 'step')}"
 
 
 def _differences(agent: str, preset: str) -> str:

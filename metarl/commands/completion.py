@@ -15,7 +15,7 @@ import tyro
 from metarl.agents import AGENTS, find
 from metarl.commands import train
 from metarl.errors import unknown
-from metarl.training.setup import options_of
+from metarl.runs.options import options_of
 
 _FILES = {
     "bash": """

@@ -133,7 +133,7 @@ def _of_run(plan: Plan, run: Run) -> Plan:
     if not plan.suite or not is_named(plan.suite):
         return plan
     label = label_of(plan.suite)
-    return replace(plan, suite=None if label == run.config["suite"] else label)
+    return replace(plan, suite=None if label == run.experiment.suite else label)
 
 
 def command(args: list[str]) -> int:

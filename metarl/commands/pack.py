@@ -5,11 +5,9 @@ from pathlib import Path
 
 import tyro
 
-from metarl.runs.io_spec import suite_name
 from metarl.sharing.opening import open_run
 from metarl.sharing.packing import pack
 from metarl.system.console import say
-from metarl.system.file_names import file_name
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,7 @@ class Pack:
         """Run the command."""
         run, named = open_run(self.run)
         checkpoint = run.usable(named, "packing")
-        folder = self.out or Path(
-            "packed", f"{file_name(run.config['agent'], suite_name(run.config))}_s{run.config['options']['seed']}"
-        )
-        evaluated = pack(run, checkpoint, folder, self.license)
+        folder, evaluated = pack(run, checkpoint, self.out, self.license)
         if not self.quiet:
             size = sum(file.stat().st_size for file in folder.iterdir())
             say(f"written: {folder} ({size / 1e6:.1f} MB): {', '.join(sorted(file.name for file in folder.iterdir()))}")

@@ -11,12 +11,12 @@ from metarl.commands.arguments import glance
 from metarl.envs.user_defined import find_suite
 from metarl.errors import UserError, unknown
 from metarl.evaluation.during_training import evaluator
+from metarl.runs.experiment import Experiment
+from metarl.runs.options import LoopOptions, options_of
 from metarl.sharing.opening import open_run
 from metarl.system.console import say
-from metarl.system.user_code import is_named, name_again, resume_command, run_file
-from metarl.training.options import LoopOptions
+from metarl.system.user_code import is_named, name_again, notes, resume_command, run_file
 from metarl.training.sessions import resume_training, start_training
-from metarl.training.setup import configuration, options_of, read_config
 
 
 def _usage() -> str:
@@ -37,50 +37,56 @@ def command(args: list[str]) -> int:
 
     With --resume the run's own options and settings are the defaults.
     """
-    agent = None if not args or args[0].startswith("-") else run_file(args[0]).label if is_named(args[0]) else args[0]
-    named = glance(args[1:] if agent else args, *_kinds(agent))
-    resumed, suite_named = named.options.get("resume"), next(iter(named.places), "")
-    if agent is None and resumed is None:
+    named_agent = args[0] if args and not args[0].startswith("-") else None
+    label = run_file(named_agent).label if named_agent and is_named(named_agent) else named_agent
+    rest = args[1:] if named_agent else args
+    first_look = glance(rest, *_kinds(label))
+    resumed, named_suite = first_look.options.get("resume"), next(iter(first_look.places), "")
+    if label is None and resumed is None:
         say(_usage())
-        return 0 if named.help else 2
-    run = open_run(Path(resumed))[0] if resumed else None
+        return 0 if first_look.help else 2
+    run, checkpoint = open_run(Path(resumed)) if resumed else (None, None)
     if run is not None:
-        files = (args[0] if agent else None, suite_named)
-        for change in name_again(run.config, *files, how=resume_command(run.config, run.path)):
+        for change in name_again(run.config, named_agent, named_suite, how=resume_command(run.config, run.path)):
             say(f"Beware: {change}")
-    suite_label = run_file(suite_named).label if is_named(suite_named) else suite_named
-    chosen = agent or (run.config["agent"] if run else "")
-    _, presets = find(chosen)
-    name = named.options.get("preset") or (data if (data := suite_named.partition(":")[0]) in presets else "default")
-    if name not in presets:
-        raise unknown("preset", name, presets)
-    options = dict(presets[name].options)
-    own_suite = suite_label or (run.config["suite"] if run else "")
-    if (
-        is_named(own_suite)
-        and entry(chosen).training == CONTROL
-        and (max_episode_steps := find_suite(own_suite).max_episode_steps)
-    ):
-        options["max_episode_steps"] = max_episode_steps
-    own, shared = presets[name].settings, options_of(chosen)(**options)
-    if run is not None and run.config["agent"] == chosen:
-        own, shared = read_config(run.config)
-        shared = replace(shared, quiet=False, debug=False)
-
-    taken = parser(chosen, shared, own, run.config["suite"] if run else tyro.MISSING)
-    given = tyro.cli(taken, prog=f"metarl train {chosen}", args=args[1:] if agent else args)
-    suite = suite_label or given.suite
-    if given.resume is None:
-        start_training(chosen, suite, given.options, given.settings, evaluator(chosen))
+    suite_label = run_file(named_suite).label if is_named(named_suite) else named_suite
+    agent = label or (run.config["agent"] if run else "")
+    if run is not None and run.config["agent"] == agent:
+        options, settings = replace(run.experiment.options, quiet=False, debug=False), run.experiment.settings
     else:
-        now = configuration(chosen, suite, given.options, given.settings)
-        if given.options.run_dir is not None:
+        options, settings = _defaults(agent, suite_label, first_look.options.get("preset"))
+
+    form = parser(agent, options, settings, run.config["suite"] if run else tyro.MISSING)
+    parsed = tyro.cli(form, prog=f"metarl train {agent}", args=rest)
+    suite = suite_label or parsed.suite
+    experiment = Experiment(agent, suite, parsed.options, parsed.settings, notes(agent, suite))
+    if run is None:
+        start_training(experiment, evaluator(agent))
+    else:
+        if parsed.options.run_dir is not None:
             raise UserError("--run-dir is for new runs: a resumed run stays where it is")
-        resume_training(*open_run(given.resume), now, evaluator(chosen))
+        resume_training(run, checkpoint, experiment, evaluator(agent))
     return 0
 
 
-def parser(agent: str, shared: LoopOptions, own: Any, suite_default: Any) -> Any:
+def _defaults(agent: str, suite: str, preset: str | None) -> tuple[LoopOptions, Any]:
+    """Options and settings of a new run, if the command line names no others.
+
+    Raises:
+        UserError: there is no such agent or preset.
+    """
+    _, presets = find(agent)
+    data_set = suite.partition(":")[0]
+    name = preset or (data_set if data_set in presets else "default")
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    options = dict(presets[name].options)
+    if is_named(suite) and entry(agent).training == CONTROL and (max_episode_steps := find_suite(suite).max_episode_steps):
+        options["max_episode_steps"] = max_episode_steps
+    return options_of(agent)(**options), presets[name].settings
+
+
+def parser(agent: str, default_options: LoopOptions, default_settings: Any, suite_default: Any) -> Any:
     """The dataclass that `metarl train AGENT` is parsed by, with these options and settings as defaults."""
 
     @dataclass(frozen=True)
@@ -90,8 +96,8 @@ def parser(agent: str, shared: LoopOptions, own: Any, suite_default: Any) -> Any
         resume: Path | None = None
         """Continue this run from its last complete checkpoint, exactly as if it had never stopped. You may change
         --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
-        options: Annotated[type(shared), tyro.conf.arg(name="")] = shared  # type: ignore[valid-type]
-        settings: Annotated[type(own), tyro.conf.arg(name="")] = own  # type: ignore[valid-type]
+        options: Annotated[type(default_options), tyro.conf.arg(name="")] = default_options  # type: ignore[valid-type]
+        settings: Annotated[type(default_settings), tyro.conf.arg(name="")] = default_settings  # type: ignore[valid-type]
 
     Train.__doc__ = f"Train {agent}: {entry(agent).help}."
     return Train
@@ -105,4 +111,4 @@ class _Resume:
 def _kinds(agent: str | None) -> list[Any]:
     """The dataclasses with the options of this agent's training; None: those of all agents, as any run may be resumed."""
     agents = [agent] if agent else list(AGENTS)
-    return [_Resume, *{options_of(one) for one in agents}, *(find(one)[1]["default"].settings for one in agents)]
+    return [_Resume, *{options_of(name) for name in agents}, *(find(name)[1]["default"].settings for name in agents)]

@@ -162,8 +162,8 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     content: FewShotEvaluation = {
         "protocol": EPISODES,
         "run": run.path.name,
-        "agent": run.config["agent"],
-        "suite": run.config["suite"],
+        "agent": run.experiment.agent,
+        "suite": run.experiment.suite,
         "split": setup.data.split,
         "run_seed": options.seed,
         "checkpoint": checkpoint.path.name,

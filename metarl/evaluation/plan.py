@@ -96,7 +96,7 @@ def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: i
     o, trained = setup.options, setup.suite
     return {
         "run": run.path.name,
-        "agent": run.config["agent"],
+        "agent": run.experiment.agent,
         "suite": shown.name,
         "suite_seed": shown.seed,
         "trained_on": {"suite": trained.name, "suite_seed": trained.seed},

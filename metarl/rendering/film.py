@@ -109,7 +109,7 @@ class Film:
 
     def __init__(self, asked: FilmOptions, run: Run, checkpoint: Checkpoint, *, quiet: bool = False) -> None:
         self.asked, self.setup = asked, trained_control(run, checkpoint, device=asked.device)
-        self.agent, self.quiet = run.config["agent"], quiet
+        self.agent, self.quiet = run.experiment.agent, quiet
         suite = self.setup.suite
         self.side = asked.side or ("test" if suite.test else "train")
         self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)

@@ -5,7 +5,7 @@ It refuses only a path that is not a run at all; the report of a broken run says
 
 import fcntl
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,7 +151,7 @@ def _config(root: Path, problems: list[str]) -> dict[str, Any]:
     return _whole_config(next(iter(_load(files, lambda content: content, problems)), {}))
 
 
-def _whole_config(content: dict[str, Any]) -> dict[str, Any]:
+def _whole_config(content: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a configuration the parts that a report uses, if they are missing."""
     content = migrated(dict(content))
     for key in ("options", "settings", "packages", "machine"):

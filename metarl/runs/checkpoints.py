@@ -1,18 +1,28 @@
 """Read checkpoints, and convert an agent's state between nested dicts and files: tensors as safetensors, the rest as JSON."""
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from metarl.errors import UserError
-from metarl.runs.migration import migrated
+from metarl.runs.config import Trained, json_object, read_config
+from metarl.system.json_types import convert
 
 FORMAT = 2
+
+
+class _Note(TypedDict):
+    """The content of checkpoint.json."""
+
+    step: int
+    iteration: int
+    rest: dict[str, Any]
+    sha256: dict[str, str]
+    config: dict[str, Any]
 
 
 class Checkpoint(NamedTuple):
@@ -23,14 +33,14 @@ class Checkpoint(NamedTuple):
         step: steps taken before it, over all environments.
         iteration: the next iteration.
         state: the result of the agent's `state_dict`.
-        config: agent, suite, options and settings of its training.
+        config: what config.json said of its training.
     """
 
     path: Path
     step: int
     iteration: int
     state: dict[str, Any]
-    config: dict[str, Any]
+    config: Trained
 
     @property
     def digest(self) -> str:
@@ -43,24 +53,29 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         UserError: another version made it.
-        OSError, ValueError, KeyError, TypeError: it is damaged.
+        OSError, ValueError, TypeError, AttributeError: it is damaged.
     """
-    note = json.loads((folder / "checkpoint.json").read_text())
-    content = (folder / "agent.safetensors").read_bytes()
-    if note["format"] != FORMAT:
-        raise UserError(f"checkpoint {folder} has format {note['format']}, this version reads {FORMAT}")
-    if hashlib.sha256(content).hexdigest() != note["sha256"]["agent.safetensors"]:
+    text, weights = ((folder / name).read_bytes() for name in ("checkpoint.json", "agent.safetensors"))
+    try:
+        content = json_object(text)
+        if content.get("format", FORMAT) != FORMAT:
+            raise UserError(f"checkpoint {folder} has format {content['format']}, this version reads {FORMAT}")
+        note = convert(content, _Note)
+        config = read_config(note["config"], Trained)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise ValueError(f"checkpoint.json: {error}") from None
+    if hashlib.sha256(weights).hexdigest() != note["sha256"].get("agent.safetensors"):
         raise ValueError("agent.safetensors does not match its checksum")
-    return Checkpoint(
-        folder, note["step"], note["iteration"], join(load_tensors(content), note["rest"]), migrated(note["config"])
-    )
+    return Checkpoint(folder, note["step"], note["iteration"], join(load_tensors(weights), note["rest"]), config)
 
 
 def reason(error: Exception) -> str:
     """Why a checkpoint could not be read, in words."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(str(error.filename)).name} is missing"
-    return "checkpoint.json is not valid" if isinstance(error, (json.JSONDecodeError, KeyError)) else str(error)
+    return str(error)
 
 
 def split(state: dict[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from safetensors.torch import save as save_tensors
 import metarl
 from metarl.errors import UserError
 from metarl.runs.checkpoints import FORMAT, Checkpoint, read_checkpoint, reason, split
+from metarl.runs.config import Config, Trained
+from metarl.runs.experiment import Experiment
 from metarl.runs.provenance import provenance
 from metarl.system.confinement import check_own
 from metarl.system.console import say
@@ -31,37 +34,58 @@ from metarl.system.files import lock, put_folder, without, write_atomically, wri
 
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two otherwise equal runs."""
-_TRAINED = ("agent", "suite", "files", "options", "settings")  # entries of config.json that a checkpoint repeats
 
 
 class Run:
     """A run directory. `create` makes one; `metarl.sharing.opening.open_run` opens one.
 
     It may come from someone else, so links that lead out of it raise a UserError: see `metarl.system.confinement`.
+
+    Attributes:
+        path: the directory.
+        folder: where config.json is: `path`, or the folder of a packed model.
+        config: content of config.json.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: Config, folder: Path | None = None) -> None:
         check_own(path)
-        self.path, self.config = path, config
+        self.path, self.folder, self.config = path, folder or path, config
         self._lock: Any = None
         self._writer: Any = None
 
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What `config` describes, as objects. Read at first use: a user's agent is known once the user has named its file.
+
+        Raises:
+            UserError: see `Experiment.from_json`.
+        """
+        return Experiment.from_json(self.config, f"{self.folder}/config.json")
+
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any], *, numbered: bool = False) -> "Run":
+    def create(cls, path: Path, experiment: Experiment, *, numbered: bool = False) -> "Run":
         """Create a run directory, locked for this process.
 
         Args:
             path: the new directory.
-            config: content of config.json, to which this adds version, format and provenance.
+            experiment: what it trains; config.json also gets version, format and provenance.
             numbered: if the directory exists, append a number to its name; otherwise that is an error.
 
         Raises:
             UserError: the directory exists or cannot be written.
         """
-        run = cls(_made(path, numbered), {"metarl": metarl.__version__, "format": FORMAT, **config, **provenance()})
+        content: Any = {"metarl": metarl.__version__, "format": FORMAT, **experiment.to_json(), **provenance()}
+        run = cls(_new_directory(path, numbered), content)
+        run.experiment = experiment
         run.lock()
         run.write_config()
         return run
+
+    def change(self, experiment: Experiment) -> None:
+        """Replace the experiment, and its entries of config.json."""
+        content: Any = {**self.config, **experiment.to_json()}
+        self.experiment, self.config = experiment, content
+        self.write_config()
 
     def write_config(self) -> None:
         """Write config.json."""
@@ -111,15 +135,15 @@ class Run:
 
     def drop_metrics_after(self, iteration: int) -> None:
         """Drop the lines of iterations that a resumed run repeats, and an incomplete last line."""
-        path, kept = self.path / "metrics.jsonl", []
+        path, lines = self.path / "metrics.jsonl", []
         for text in path.read_text().splitlines() if path.exists() else []:
             try:
                 if json.loads(text)["iteration"] < iteration:
-                    kept.append(text + "\n")
+                    lines.append(text + "\n")
             except (ValueError, KeyError):
                 break
         with writing(str(path)):
-            write_atomically(path, "".join(kept).encode())
+            write_atomically(path, "".join(lines).encode())
 
     def save(self, step: int, iteration: int, state: dict[str, Any], keep: int) -> Path:
         """Write a checkpoint atomically, then delete all but the newest `keep`.
@@ -138,7 +162,7 @@ class Run:
             "iteration": iteration,
             "rest": rest,
             "sha256": {"agent.safetensors": hashlib.sha256(content).hexdigest()},
-            "config": {key: self.config[key] for key in _TRAINED if key in self.config},
+            "config": {key: value for key, value in self.config.items() if key in Trained.__annotations__},
         }
         with writing(f"a checkpoint to {folder}, the last complete one is kept"):
             try:
@@ -188,7 +212,7 @@ class Run:
         for folder in [path] if path else reversed(self.checkpoints()):
             try:
                 return read_checkpoint(folder), problems
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 if isinstance(error, UserError):
                     raise
                 problems.append(f"checkpoint {folder} is damaged ({reason(error)})")
@@ -197,7 +221,7 @@ class Run:
         raise UserError(f"{self.path} has no checkpoint")
 
 
-def _made(path: Path, numbered: bool) -> Path:
+def _new_directory(path: Path, numbered: bool) -> Path:
     """Create a folder at the path or, if that exists and `numbered`, at the first free numbered name, safe from races."""
     places = chain([path], (path.with_name(f"{path.name}_{number}") for number in count(2)) if numbered else ())
     try:
@@ -208,16 +232,16 @@ def _made(path: Path, numbered: bool) -> Path:
                 return place
     except OSError as error:
         raise UserError(f"cannot make the run directory {path}: {error.strerror}") from None
-    raise UserError(_taken(path))
+    raise UserError(_exists_already(path))
 
 
 def refuse_existing(path: Path) -> None:
     """Raise a `UserError` if the path of a new run directory already exists."""
     if path.exists():
-        raise UserError(_taken(path))
+        raise UserError(_exists_already(path))
 
 
-def _taken(path: Path) -> str:
+def _exists_already(path: Path) -> str:
     return f"{path} exists already: choose another --run-dir, or resume it: metarl train --resume {path}"
 
 

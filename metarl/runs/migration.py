@@ -1,4 +1,4 @@
-"""Rename options in configurations of earlier versions."""
+"""Rename keys and options in configurations of earlier versions."""
 
 import logging
 from functools import lru_cache
@@ -6,21 +6,26 @@ from typing import Any
 
 log = logging.getLogger("metarl")
 
+KEYS = {"interface": "io_spec"}
+"""Keys of config.json in version 0.2 and their current names."""
 OPTIONS = {"horizon": "max_episode_steps"}
 """Options of version 0.2 and their current names."""
 
 
 def migrated(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with current option names; logs each renamed option once per process."""
+    """The configuration with current names; logs once per process that names are of an earlier version."""
+    config = _renamed(config, KEYS)
     options = config.get("options")
-    old = OPTIONS.keys() & options.keys() if isinstance(options, dict) else set()
-    if not old:
-        return config
-    for name in sorted(old):
-        _say(name)
-    return {**config, "options": {OPTIONS.get(name, name): value for name, value in config["options"].items()}}
+    return {**config, "options": _renamed(options, OPTIONS)} if isinstance(options, dict) else config
+
+
+def _renamed(entries: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    if names.keys() & entries.keys():
+        _say_once()
+    return {names.get(name, name): value for name, value in entries.items()}
 
 
 @lru_cache
-def _say(name: str) -> None:
-    log.info("a run of version 0.2: its option %s is read as %s", name, OPTIONS[name])
+def _say_once() -> None:
+    names = ", ".join(f"{old} as {new}" for old, new in {**OPTIONS, **KEYS}.items())
+    log.info("this was made by version 0.2: its config.json is read with the current names (%s)", names)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents import FEW_SHOT, entry
+from metarl.agents import FEW_SHOT
 from metarl.agents.fewshot.base import FewShot
 from metarl.datasets.episodes import Examples
 from metarl.datasets.features import TEXTS
@@ -17,6 +17,7 @@ from metarl.datasets.images import depth_of, read_classes, read_folder
 from metarl.datasets.sentences import check_size, embedding
 from metarl.datasets.text import read_csv, say_cut
 from metarl.errors import UserError
+from metarl.runs.options import FewShotOptions
 from metarl.sharing.loading import restored
 from metarl.sharing.opening import open_run
 from metarl.system.counts import plural
@@ -70,46 +71,48 @@ def predict(
     """
     opened, named = open_run(Path(run))
     checkpoint = opened.usable(named, "using")
-    if entry(opened.config["agent"]).training != FEW_SHOT:
+    experiment = opened.experiment
+    if experiment.training != FEW_SHOT:
         raise UserError(f"{opened.path} is a run of robots, not of a few-shot learner")
-    learner, options = restored(opened, checkpoint, device), opened.config["options"]
+    learner, options = restored(opened, checkpoint, device), experiment.options
     assert isinstance(learner, FewShot)
+    assert isinstance(options, FewShotOptions)
     if learner.kind.name == "image":
-        size, depth = options["image_size"], depth_of(Path(support), Path(query))
-        values = {name: _pixels(some, learner, invert) for name, some in read_classes(Path(support), size, depth).items()}
-        images = read_folder(Path(query), size, depth)
-        items, x = list(images), _pixels(np.stack(list(images.values())), learner, invert)
+        size, depth = options.image_size, depth_of(Path(support), Path(query))
+        by_class = {name: _pixels(images, learner, invert) for name, images in read_classes(Path(support), size, depth).items()}
+        queries = read_folder(Path(query), size, depth)
+        items, x = list(queries), _pixels(np.stack(list(queries.values())), learner, invert)
     elif learner.kind.name in TEXTS:
         rows = read_csv(Path(support), ("text", "label"))
         items = [text for (text,) in read_csv(Path(query), ("text",))]
-        encoder = options.get("sentence_encoder")
+        encoder = options.sentence_encoder
         if encoder is None:
             say_cut(f"{support} and {query}", [*(text for text, _ in rows), *items])
-        every = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
+        embedded = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
         if encoder is not None:
-            check_size(encoder, every.shape[1:], learner.kind.shape)
+            check_size(encoder, embedded.shape[1:], learner.kind.shape)
         else:
-            every = every.long()
+            embedded = embedded.long()
         places: dict[str, list[int]] = {}
         for i, (_, label) in enumerate(rows):
             places.setdefault(label, []).append(i)
-        values, x = {label: every[found] for label, found in places.items()}, every[len(rows) :]
+        by_class, x = {label: embedded[indices] for label, indices in places.items()}, embedded[len(rows) :]
     else:
-        raise UserError(f"{run} learned {opened.config['suite']}: it cannot adapt to your own examples")
-    if len(values) < 2:
-        raise UserError(f"{support} has examples of {len(values)} class: at least 2 are needed")
-    if len(values) != learner.ways and not learner.any_ways:
+        raise UserError(f"{run} learned {experiment.suite}: it cannot adapt to your own examples")
+    if len(by_class) < 2:
+        raise UserError(f"{support} has examples of {len(by_class)} class: at least 2 are needed")
+    if len(by_class) != learner.ways and not learner.any_ways:
         raise UserError(
-            f"{support} has {plural(len(values), 'class')}, and this learner's "
+            f"{support} has {plural(len(by_class), 'class')}, and this learner's "
             f"head knows {learner.ways}: train one with --ways "
-            f"{len(values)}, or a learner that takes any number (matching, proto)"
+            f"{len(by_class)}, or a learner that takes any number (matching, proto)"
         )
-    learner.ways = len(values)
-    y = torch.cat([torch.full((len(some),), i) for i, some in enumerate(values.values())])
-    examples = Examples(torch.cat(list(values.values()))[None].to(learner.device), y[None].to(learner.device))
-    state = learner.adapt(learner.initial_state(1), examples)
+    learner.ways = len(by_class)
+    y = torch.cat([torch.full((len(examples),), i) for i, examples in enumerate(by_class.values())])
+    labelled = Examples(torch.cat(list(by_class.values()))[None].to(learner.device), y[None].to(learner.device))
+    state = learner.adapt(learner.initial_state(1), labelled)
     answer, _ = learner.predict(state, x[None].to(learner.device))
-    return Predictions(items, list(values), torch.softmax(answer[0].double(), -1).cpu().numpy())
+    return Predictions(items, list(by_class), torch.softmax(answer[0].double(), -1).cpu().numpy())
 
 
 def _pixels(images: np.ndarray, learner: FewShot, invert: bool) -> Tensor:

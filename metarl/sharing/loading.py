@@ -37,9 +37,9 @@ def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> 
 
 def restored(run: Run, checkpoint: Checkpoint, device: str = "auto") -> Agent:
     """A run's agent, restored from a checkpoint: see `load`."""
-    agent = untrained(run.config, choose_device(device))
+    agent = untrained(run.experiment, choose_device(device))
     agent.load_state_dict(checkpoint.state)
-    for part in vars(agent).values():
-        if isinstance(part, nn.Module):
-            part.requires_grad_(False)
+    for value in vars(agent).values():
+        if isinstance(value, nn.Module):
+            value.requires_grad_(False)
     return agent

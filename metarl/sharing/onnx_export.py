@@ -13,19 +13,18 @@ import numpy as np
 import torch
 
 import metarl
-from metarl.agents import CONTROL, entry
+from metarl.agents import CONTROL
 from metarl.errors import UserError
 from metarl.learner import State
 from metarl.nn.graphs import Graph, Input
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
-from metarl.runs.io_spec import encoder_name, suite_name
 from metarl.sharing.loading import restored
 from metarl.system.devices import one_thread
 from metarl.system.file_names import file_name
 from metarl.system.ranges import check
 from metarl.system.user_code import is_named, telling
-from metarl.training.setup import interface_of
+from metarl.training.setup import io_spec_of
 
 TOLERANCE = 1e-4
 """Largest accepted difference between onnxruntime and torch, relative to the output's size if that is above 1.
@@ -57,46 +56,47 @@ class Adaptation:
             raise UserError("--task and --goal say what to adapt to: add --episodes to say how long")
 
 
-def exported(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[Graph, dict[str, str], str]:
+def exported(run: Run, checkpoint: Checkpoint, adaptation: Adaptation) -> tuple[Graph, dict[str, str], str]:
     """The graph to export from a checkpoint, its metadata, and the file's name.
 
     Raises:
         UserError: the run never trained, its agent has no graph, or the task to adapt to does not exist.
     """
-    name = run.config["agent"]
+    experiment = run.experiment
+    name = experiment.agent
     if checkpoint.step == 0:
         raise UserError(f"{run.path} never trained: its policy is still random")
-    robots = entry(name).training == CONTROL
-    if asked.episodes and not robots:
+    robots = experiment.training == CONTROL
+    if adaptation.episodes and not robots:
         raise UserError("--episodes is for robots: the support of few-shot learners is an input of the graph")
     agent = restored(run, checkpoint, "cpu")
     if not hasattr(agent, "graph"):
         raise UserError(f"{name} cannot be exported: " + _REASONS.get(name, "its agent has no method `graph`"))
     file, state = checkpoint.path.name, agent.initial_state(1)
-    adapted: dict[str, Any] = {}
-    if asked.episodes:
-        state, adapted = _adapted(run, checkpoint, asked)
-        file += f"_{file_name(adapted['task'])}{'_train' if asked.side == 'train' else ''}_g{asked.goal}_e{asked.episodes}"
+    adapted_to: dict[str, Any] = {}
+    if adaptation.episodes:
+        state, adapted_to = _adapted(run, checkpoint, adaptation)
+        side = "_train" if adaptation.side == "train" else ""
+        file += f"_{file_name(adapted_to['task'])}{side}_g{adaptation.goal}_e{adaptation.episodes}"
     graph = agent.graph(state)
     if is_named(name):
         with telling(f"{name}: its graph, called with its examples,"), torch.no_grad():
-            graph.module(*(one.example for one in graph.inputs.values()))
-    options = run.config["options"]
+            graph.module(*(entry.example for entry in graph.inputs.values()))
     metadata = {
         "agent": name,
-        "suite": suite_name(run.config),
-        "suite_seed": str(options.get("suite_seed", "")),
-        "run_seed": str(options["seed"]),
-        "sentence_encoder": encoder_name(options) or "",
+        "suite": experiment.suite_name,
+        "suite_seed": str(getattr(experiment.options, "suite_seed", "")),
+        "run_seed": str(experiment.options.seed),
+        "sentence_encoder": experiment.encoder_name or "",
         "step": str(checkpoint.step),
         "git_commit": run.config.get("git_commit") or "",
         "metarl": metarl.__version__,
-        "adapted_to": json.dumps(adapted),
-        "inputs": json.dumps({key: one.meaning for key, one in graph.inputs.items()}),
+        "adapted_to": json.dumps(adapted_to),
+        "inputs": json.dumps({key: entry.meaning for key, entry in graph.inputs.items()}),
         "outputs": json.dumps(graph.outputs),
         "use": graph.use,
         "carried": json.dumps(dict(graph.carried)),
-        "actions": json.dumps(interface_of(run.config)["actions"]) if robots else "",
+        "actions": json.dumps(io_spec_of(experiment)["actions"]) if robots else "",
     }
     return graph, metadata, file
 
@@ -110,7 +110,7 @@ _REASONS = {
 }
 
 
-def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State, dict[str, Any]]:
+def _adapted(run: Run, checkpoint: Checkpoint, adaptation: Adaptation) -> tuple[State, dict[str, Any]]:
     """The agent's state after some episodes on a task, played as in an evaluation, and a description of the task."""
     from metarl.envs import make_vec
     from metarl.evaluation.all_goals import trial_generator
@@ -119,21 +119,21 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
     from metarl.training.setup import trained_control
 
     setup = trained_control(run, checkpoint, device="cpu")
-    every = setup.source.episodes
+    adapt_every = setup.source.episodes
     if setup.agent.phases == 1:
-        raise UserError(f"{run.config['agent']} adapts no weights: export it without --episodes")
-    if asked.episodes % every:
-        raise UserError(f"this agent adapts after every {every} episodes: --episodes must be a multiple of {every}")
-    shown = getattr(setup.suite, asked.side)
-    if shown is None:
+        raise UserError(f"{run.experiment.agent} adapts no weights: export it without --episodes")
+    if adaptation.episodes % adapt_every:
+        raise UserError(f"this agent adapts after every {adapt_every} episodes: --episodes must be a multiple of {adapt_every}")
+    tasks = getattr(setup.suite, adaptation.side)
+    if tasks is None:
         raise UserError(f"{setup.suite.name} holds nothing out: --side train")
-    name = asked.task or shown.names[0]
-    if name not in shown.names:
-        raise UserError(f"{setup.suite.name} has no task {name!r} on that side. There are: {', '.join(shown.names)}")
-    goals = [task for task in shown.tasks if task.name == name]
-    if asked.goal >= len(goals):
-        raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {asked.goal}")
-    task, o = goals[asked.goal], setup.options
+    name = adaptation.task or tasks.names[0]
+    if name not in tasks.names:
+        raise UserError(f"{setup.suite.name} has no task {name!r} on that side. There are: {', '.join(tasks.names)}")
+    goals = [task for task in tasks.tasks if task.name == name]
+    if adaptation.goal >= len(goals):
+        raise UserError(f"{name} has goals 0 to {len(goals) - 1}, not {adaptation.goal}")
+    task, o = goals[adaptation.goal], setup.options
     env = make_vec(
         replace(setup.suite.train, tasks=(task,)),
         1,
@@ -146,10 +146,10 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
         env,
         setup.agent,
         [task],
-        [trial_generator(asked.seed, task, 0)],
-        episodes=asked.episodes,
-        adapt_every=every,
-        resets=lambda e: int(generator(asked.seed, RESETS, 0, e).integers(2**31)),
+        [trial_generator(adaptation.seed, task, 0)],
+        episodes=adaptation.episodes,
+        adapt_every=adapt_every,
+        resets=lambda e: int(generator(adaptation.seed, RESETS, 0, e).integers(2**31)),
         device=torch.device("cpu"),
     )
     try:
@@ -161,7 +161,8 @@ def _adapted(run: Run, checkpoint: Checkpoint, asked: Adaptation) -> tuple[State
     finally:
         env.close()
     params = list(task.params) if isinstance(task.params, tuple) else task.params
-    return state, {"task": task.name, "params": params, "side": asked.side, "goal": asked.goal, "episodes": asked.episodes}
+    side, goal, episodes = adaptation.side, adaptation.goal, adaptation.episodes
+    return state, {"task": task.name, "params": params, "side": side, "goal": goal, "episodes": episodes}
 
 
 def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
@@ -174,13 +175,13 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
         raise UserError('metarl export needs onnx and onnxscript: pip install "metarl[export]"')
     import onnx
 
-    dims = {axis: torch.export.Dim(axis) for one in graph.inputs.values() for axis in one.axes}
-    shapes = tuple({i: dims[axis] for i, axis in enumerate(one.axes)} for one in graph.inputs.values())
+    dims = {axis: torch.export.Dim(axis) for entry in graph.inputs.values() for axis in entry.axes}
+    shapes = tuple({i: dims[axis] for i, axis in enumerate(entry.axes)} for entry in graph.inputs.values())
     with _quiet():
         try:
             program = torch.onnx.export(
                 graph.module.eval(),
-                tuple(one.example for one in graph.inputs.values()),
+                tuple(entry.example for entry in graph.inputs.values()),
                 dynamo=True,
                 opset_version=_OPSET,
                 dynamic_shapes=shapes,
@@ -205,9 +206,9 @@ def to_onnx(graph: Graph, metadata: dict[str, str]) -> bytes:
 def _strip(part: Any) -> None:
     """Remove the source locations that torch records for each operation."""
     lists = [getattr(part, name, ()) for name in ("node", "input", "output", "value_info", "initializer")]
-    for one in (part, *(each for some in lists for each in some if not isinstance(each, str))):
-        one.ClearField("doc_string")
-        one.ClearField("metadata_props")
+    for message in (part, *(entry for entries in lists for entry in entries if not isinstance(entry, str))):
+        message.ClearField("doc_string")
+        message.ClearField("metadata_props")
 
 
 @contextmanager
@@ -232,28 +233,30 @@ def difference(content: bytes, graph: Graph, steps: int = 10) -> float:
     steps, carrying the state along, once with all free axes of length 1 and once with different lengths.
     """
     run, rng = session(content), np.random.default_rng(0)
-    axes = list(dict.fromkeys(axis for one in graph.inputs.values() for axis in one.axes))
+    axes = list(dict.fromkeys(axis for entry in graph.inputs.values() for axis in entry.axes))
     largest = 0.0
     for lengths in (dict.fromkeys(axes, 1), {axis: 3 + i for i, axis in enumerate(axes)}):
         carried: dict[str, np.ndarray] = {}
         for _ in range(steps):
-            given = {name: _drawn(one, lengths, rng) for name, one in graph.inputs.items()} | carried
-            answers = run(given)
+            inputs = {name: _drawn(entry, lengths, rng) for name, entry in graph.inputs.items()} | carried
+            answers = run(inputs)
             with torch.no_grad():
-                expected = graph.module(*(torch.from_numpy(given[name]) for name in graph.inputs))
+                expected = graph.module(*(torch.from_numpy(inputs[name]) for name in graph.inputs))
             for name, reference in zip(graph.outputs, expected):
-                found, wanted = answers[name], reference.numpy()
-                same = found == wanted  # infinities too
-                differences = np.abs(np.where(same, 0.0, found) - np.where(same, 0.0, wanted))
-                size = np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0)
+                by_onnx, by_torch = answers[name], reference.numpy()
+                same = by_onnx == by_torch  # infinities too
+                differences = np.abs(np.where(same, 0.0, by_onnx) - np.where(same, 0.0, by_torch))
+                size = np.abs(by_torch[np.isfinite(by_torch)]).max(initial=1.0)
                 largest = max(largest, float(differences.max() / size), key=lambda x: (np.isnan(x), x))
             carried = {name: answers[output] for output, name in graph.carried.items()}
     return largest
 
 
-def _drawn(one: Input, lengths: dict[str, int], rng: np.random.Generator) -> np.ndarray:
-    shape = (*(lengths[axis] for axis in one.axes), *one.example.shape[len(one.axes) :])
-    return rng.integers(one.below, size=shape) if one.example.dtype == torch.int64 else rng.standard_normal(shape, np.float32)
+def _drawn(entry: Input, lengths: dict[str, int], rng: np.random.Generator) -> np.ndarray:
+    shape = (*(lengths[axis] for axis in entry.axes), *entry.example.shape[len(entry.axes) :])
+    if entry.example.dtype == torch.int64:
+        return rng.integers(entry.below, size=shape)
+    return rng.standard_normal(shape, np.float32)
 
 
 def session(content: bytes) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
@@ -262,6 +265,6 @@ def session(content: bytes) -> Callable[[dict[str, np.ndarray]], dict[str, np.nd
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    made = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in made.get_outputs()]
-    return lambda inputs: dict(zip(names, made.run(names, inputs)))
+    inference = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in inference.get_outputs()]
+    return lambda inputs: dict(zip(names, inference.run(names, inputs)))

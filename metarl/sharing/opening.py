@@ -1,15 +1,23 @@
 """Open the run directory, checkpoint or packed model that a user names. Most commands call `open_run`."""
 
-import json
 from pathlib import Path
+from typing import TypedDict
 
 import metarl
 from metarl.errors import UserError
 from metarl.runs.checkpoints import FORMAT
+from metarl.runs.config import Config, json_object, read_config
 from metarl.runs.directory import Run
-from metarl.runs.migration import migrated
 from metarl.sharing.locations import is_packed
 from metarl.system.confinement import run_of
+from metarl.system.json_types import convert
+
+
+class _Version(TypedDict):
+    """The keys of config.json that tell which version made it."""
+
+    format: int
+    metarl: str
 
 
 def open_run(path: Path) -> tuple[Run, Path | None]:
@@ -19,7 +27,8 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
         The run, and the folder of the checkpoint if the path names one, else None.
 
     Raises:
-        UserError: the path is none of these, or another version made the run.
+        UserError: the path is none of these, another version made the run, or a key of config.json is missing or of the wrong
+            kind. Options and settings are checked when `Run.experiment` is first used.
     """
     if is_packed(path):
         from metarl.sharing.packed import open_packed  # late: it imports the training set-up
@@ -29,15 +38,22 @@ def open_run(path: Path) -> tuple[Run, Path | None]:
     named = root / "checkpoints" / checkpoint if checkpoint else None
     if Path.cwd() in root.parents:
         root = root.relative_to(Path.cwd())  # shorter messages
-    if not (root / "config.json").is_file():
+    file = root / "config.json"
+    if not file.is_file():
         raise UserError(f"{path} is not a run: it has no config.json")
     try:
-        config = json.loads((root / "config.json").read_text())
-        found = config["format"], ".".join(config["metarl"].split(".")[:2])
+        content = json_object(file.read_bytes())
+        version: _Version = convert(content, _Version)
+        if (version["format"], _release(version["metarl"])) != (FORMAT, _release(metarl.__version__)):
+            raise ValueError(f"metarl {version['metarl']} made the run; this is {metarl.__version__}, which cannot continue it")
+        config = read_config(content, Config)
     except OSError as error:
-        raise UserError(f"{root}/config.json cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{root}/config.json is damaged") from None
-    if found != (FORMAT, ".".join(metarl.__version__.split(".")[:2])):
-        raise UserError(f"{root} was made by metarl {config['metarl']}; this is {metarl.__version__}, which cannot continue it")
-    return Run(root, migrated(config)), named
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    return Run(root, config), named
+
+
+def _release(version: str) -> str:
+    """Major and minor number of a version, such as 0.2."""
+    return ".".join(version.split(".")[:2])

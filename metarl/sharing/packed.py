@@ -3,19 +3,17 @@
 A packed model may come from anyone. It is data, JSON and safetensors, and nothing in it is executed. Only files with fixed
 names in the folder itself are read, their content is checked before it is used, and nothing is ever written to the folder.
 
-config.json         the agent, its settings, interface and options; suite, versions and commit of its training
+config.json         the agent, its settings, io_spec and options; suite, versions and commit of its training
 model.safetensors   its weights and running statistics
 evaluation.json     its evaluation, if there is one
 README.md           the model card
 """
 
 import hashlib
-import json
 import os
 import re
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,13 +23,14 @@ from torch import Tensor
 from metarl.agents import AGENTS
 from metarl.errors import UserError
 from metarl.runs.checkpoints import Checkpoint, join
+from metarl.runs.config import Config, json_object, read_config
 from metarl.runs.directory import Run
-from metarl.runs.migration import migrated
+from metarl.runs.experiment import Experiment
 from metarl.sharing.locations import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
 from metarl.system.confinement import check_own
 from metarl.system.counts import plural
 from metarl.system.file_names import file_name
-from metarl.training.setup import read_config, untrained
+from metarl.training.setup import untrained
 
 PACKED_FORMAT = 1
 """Format of packed models: the entry "packed" in config.json."""
@@ -39,25 +38,37 @@ _MOST = {CONFIG: 2**20, EVALUATION: 2**26, WEIGHTS: 2**31}
 """Largest size of each file, bytes."""
 
 
+class PackedConfig(Config):
+    """The content of a packed model's config.json.
+
+    It adds the format of packed models, steps and iterations before the checkpoint, and what of the state is not a tensor.
+    """
+
+    packed: int
+    step: int
+    iteration: int
+    rest: dict[str, Any]
+
+
 class Packed(Run):
     """A packed model used as a run; its evaluations and videos are written to runs/pretrained_<name>.
 
     Attributes:
-        folder: the packed model's folder; it is only read.
         path: the folder for output, created on the first write.
+        folder: the packed model's folder; it is only read.
+        checkpoint: the model's only checkpoint.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(Path("runs", f"pretrained_{name}"), _config(folder))
-        self.folder = folder
-        self._content = _content(folder, WEIGHTS)
-        self._state = _state(folder, self.config, self._content)
+        config = _config(folder)
+        super().__init__(Path("runs", f"pretrained_{name}"), config, folder)
+        state = _state(folder, self.experiment, config["rest"])
+        place = self.path / "checkpoints" / f"{config['step']:012d}"
+        self.checkpoint = Checkpoint(place, config["step"], config["iteration"], state, config)
 
     def load(self, path: Path | None = None) -> tuple[Checkpoint, list[str]]:
         """The model's only checkpoint, and no messages."""
-        step = self.config["step"]
-        place = self.path / "checkpoints" / f"{step:012d}"
-        return Checkpoint(place, step, self.config["iteration"], self._state, self.config), []
+        return self.checkpoint, []
 
     def lock(self) -> None:
         """Refuse training: packed models do not contain the optimiser's moments.
@@ -69,8 +80,8 @@ class Packed(Run):
 
     def evaluation(self) -> Path:
         """Path of the default evaluation made here if it exists, else of the model's own, which need not exist."""
-        made = self.path / EVALUATION
-        return made if made.exists() else self.folder / EVALUATION
+        made_here = self.path / EVALUATION
+        return made_here if made_here.exists() else self.folder / EVALUATION
 
 
 def open_packed(path: Path) -> Packed:
@@ -99,70 +110,38 @@ def _content(folder: Path, name: str) -> bytes:
         raise UserError(f"{folder} is not a readable packed model: {name}: {error.strerror}") from None
 
 
-_KINDS = {
-    "agent": str,
-    "suite": str,
-    "options": dict,
-    "settings": dict,
-    "interface": dict,
-    "rest": dict,
-    "step": int,
-    "iteration": int,
-    "metarl": str,
-}
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """The content of config.json, with checked types."""
+def _config(folder: Path) -> PackedConfig:
+    """The content of config.json, checked, with the options that depend on the machine set to this one's."""
+    text = _content(folder, CONFIG)
     try:
-        config = json.loads(_content(folder, CONFIG))
-        if config["packed"] != PACKED_FORMAT:
-            raise UserError(f"{folder} has format {config['packed']!r} of packed models; this version reads {PACKED_FORMAT}")
-        for key, kind in _KINDS.items():
-            if type(config[key]) is not kind:
-                raise ValueError(f"{key!r} is invalid")
+        content = json_object(text)
+        if content.get("packed") != PACKED_FORMAT:
+            raise ValueError(f"it has format {content.get('packed')!r} of packed models; this version reads {PACKED_FORMAT}")
+        config = read_config(content, PackedConfig)
+        if "io_spec" not in config:
+            raise ValueError("io_spec is missing")
         if config["agent"] not in AGENTS or re.search(r"\.py\b", config["suite"]):
             raise ValueError("its agent or suite is from a Python file, which a packed model may not name")
         if not 0 <= config["iteration"] <= config["step"] < 10**12:
             raise ValueError("invalid steps")
-        config = migrated(config)
-        config["options"] |= {"device": "auto", "run_dir": None}
-        for made in read_config(config):
-            _check_kinds(made)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        if isinstance(error, UserError) and str(folder) in str(error):
-            raise
-        why = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise UserError(f"{folder} is not a readable packed model: {CONFIG}: {why}") from None
+    except ValueError as error:
+        raise UserError(f"{folder}/{CONFIG}: {error}") from None
+    config["options"] |= {"device": "auto", "run_dir": None}
     return config
 
 
-def _check_kinds(settings: Any) -> None:
-    """Raise ValueError if a setting has another type than its default."""
-    for field in fields(settings):
-        given, default = getattr(settings, field.name), field.default
-        if given is None and type(None) in get_args(field.type):
-            continue
-        kinds: tuple[type, ...] = (type(None), int, float, str) if default is None else (type(default),)
-        if isinstance(default, float):
-            kinds = (float, int)
-        if not isinstance(given, kinds) or (isinstance(given, bool) and not isinstance(default, bool)):
-            raise ValueError(f"{field.name} is invalid")
-        if isinstance(given, tuple) and any(type(entry) is not int for entry in given):
-            raise ValueError(f"{field.name} is not a list of whole numbers")
-
-
-def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, Any]:
+def _state(folder: Path, experiment: Experiment, rest: dict[str, Any]) -> dict[str, Any]:
     """The agent's state; tensor shapes and types must match the configuration before the weights are used."""
+    content = _content(folder, WEIGHTS)
     try:
         tensors = load_tensors(content)
         with torch.device("meta"):
-            expected = _shapes(untrained(config, torch.device("meta")).state_dict())
-        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        if found != expected:
-            different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            expected = _shapes(untrained(experiment, torch.device("meta")).state_dict())
+        stored = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if stored != expected:
+            different = sorted(name for name in stored.keys() | expected.keys() if stored.get(name) != expected.get(name))
             raise ValueError(f"{plural(len(different), 'tensor')} not as in its {CONFIG}, such as {different[0]!r}")
-        state = join(tensors, config["rest"])
+        state = join(tensors, rest)
     except (
         SafetensorError,
         ValueError,
@@ -179,13 +158,13 @@ def _state(folder: Path, config: dict[str, Any], content: bytes) -> dict[str, An
 
 def _shapes(state: dict[str, Any], prefix: str = "") -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Shape and type of the tensors in nested dicts, by path, without the optimiser's."""
-    found = {}
+    shapes = {}
     for key, value in state.items():
         if isinstance(value, Tensor):
-            found[prefix + key] = tuple(value.shape), value.dtype
+            shapes[prefix + key] = tuple(value.shape), value.dtype
         elif isinstance(value, dict) and key != "optimizer":
-            found |= _shapes(value, f"{prefix}{key}/")
-    return found
+            shapes |= _shapes(value, f"{prefix}{key}/")
+    return shapes
 
 
 def _first_line(error: Exception) -> str:

@@ -21,19 +21,26 @@ from metarl.evaluation.shown import best, evaluations
 from metarl.evaluation.vocabulary import METAWORLD
 from metarl.runs.checkpoints import Checkpoint, split
 from metarl.runs.directory import Run
-from metarl.runs.io_spec import encoder_name, suite_name
 from metarl.sharing.card import card
 from metarl.sharing.locations import CARD, CONFIG, EVALUATION, WEIGHTS
 from metarl.sharing.packed import PACKED_FORMAT, open_packed
+from metarl.system.file_names import file_name
 from metarl.system.files import put_folder, write_atomically, writing
-from metarl.training.setup import interface_of
+from metarl.training.setup import io_spec_of
 
 _UNSAID: dict[str, Any] = {"run_dir": None, "device": "auto", "quiet": False, "debug": False}
 """Options that do not describe the model, and their values in a packed model."""
 
 
-def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -> bool:
-    """Write a packed model; returns whether it includes an evaluation of the checkpoint.
+def pack(run: Run, checkpoint: Checkpoint, folder: Path | None = None, licence: str = "mit") -> tuple[Path, bool]:
+    """Write a packed model.
+
+    Args:
+        folder: where to write it; default: packed/<agent>_<suite>_s<seed>.
+        licence: its licence, by Hugging Face's identifier.
+
+    Returns:
+        The folder, and whether it includes an evaluation of the checkpoint.
 
     Raises:
         UserError: the run never trained, its agent or tasks come from a Python file, the folder exists and is not empty, or
@@ -41,8 +48,12 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     """
     if checkpoint.step == 0:
         raise UserError(f"{run.path} never trained: there is nothing to pack")
-    if run.config["agent"] not in AGENTS or re.search(r"\.py\b", run.config["suite"]):
+    agent, suite = run.config["agent"], run.config["suite"]
+    if agent not in AGENTS or re.search(r"\.py\b", suite):
         raise UserError("an agent or suite from a Python file cannot be packed: a packed model holds no code")
+    experiment = run.experiment
+    if folder is None:
+        folder = Path("packed", f"{file_name(agent, experiment.suite_name)}_s{experiment.options.seed}")
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UserError(f"{folder} exists already: name another --out, or delete it")
     if not re.fullmatch(r"[\w.+-]+", licence):
@@ -50,25 +61,24 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
     tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})
     options = run.config["options"] | _UNSAID
     if "sentence_encoder" in options:
-        options["sentence_encoder"] = encoder_name(options)
+        options["sentence_encoder"] = experiment.encoder_name
     config = {
         "packed": PACKED_FORMAT,
         "metarl": metarl.__version__,
-        "agent": run.config["agent"],
-        "suite": suite_name(run.config),
+        "agent": agent,
+        "suite": experiment.suite_name,
         "step": checkpoint.step,
         "iteration": checkpoint.iteration,
         "options": options,
         "settings": run.config["settings"],
-        "interface": interface_of(run.config),
+        "io_spec": io_spec_of(experiment),
         "rest": rest,
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }
-    check = CHECKS[AGENTS[run.config["agent"]].training]
-    found = [one for one in evaluations(run, checkpoint.path.name) if _is_whole(one, check)]
+    check = CHECKS[experiment.training]
+    whole = [content for content in evaluations(run, checkpoint.path.name) if _is_whole(content, check)]
     evaluation, stock = (
-        content and _moved(content, run.config["suite"], suite_name(run.config))
-        for content in (best(found), _stock(run, checkpoint))
+        content and _moved(content, suite, experiment.suite_name) for content in (best(whole), _stock(run, checkpoint))
     )
     films = sorted((run.path / "videos").glob(f"{checkpoint.path.name}*"), key=lambda file: file.stat().st_mtime)
     film = next((file for file in reversed(films) if file.suffix in (".mp4", ".gif")), None)
@@ -82,7 +92,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
             if film is not None:
                 shutil.copyfile(film, temporary / f"video{film.suffix}")
             name = f"video{film.suffix}" if film else None
-            text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(found) - 1))
+            text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(whole) - 1))
             write_atomically(temporary / CARD, text.encode())
             open_packed(temporary)  # check that the packed model can be read
             if folder.exists():
@@ -90,20 +100,20 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path, licence: str = "mit") -
             put_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return evaluation is not None
+    return folder, evaluation is not None
 
 
 def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     """The evaluation of this checkpoint by Meta-World's own protocol on the training suite, with the most seeds; or None."""
-    found = []
+    by_seeds = []
     for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
             content = schema.read(file, control_schema.whole_stock)
-            own = all(content[key] == value for key, value in content["trained_on"].items())
-            found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
+            on_training_suite = all(content[key] == value for key, value in content["trained_on"].items())
+            by_seeds += [(len(content["sides"]["test"]["seeds"]), content)] if on_training_suite else []
         except schema.FAULTS:
             continue
-    return max(found, key=lambda one: one[0])[1] if found else None
+    return max(by_seeds, key=lambda seeds_and_content: seeds_and_content[0])[1] if by_seeds else None
 
 
 def _is_whole(content: Content, check: Callable[[dict[str, Any]], Any]) -> bool:

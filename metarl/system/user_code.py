@@ -11,11 +11,11 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from metarl.errors import UserError
 from metarl.system.printable import printable
@@ -38,6 +38,21 @@ class UserFile(NamedTuple):
     path: Path
     sha256: str
     value: Any
+
+
+class FileNote(TypedDict):
+    """What a run records of a file: its absolute path, and the digest of its content."""
+
+    path: str
+    sha256: str
+
+
+class Origin(TypedDict):
+    """Where a run's agent and suite come from: their names, and for labels of the user's files a note on the file, by label."""
+
+    agent: str
+    suite: str
+    files: NotRequired[dict[str, FileNote]]
 
 
 _named: dict[str, UserFile] = {}
@@ -66,8 +81,8 @@ def run_file(text: str) -> UserFile:
     Raises:
         UserError: there is no such file or name, or the file raises an error; its traceback is shown, from the file on.
     """
-    found = _FORM.fullmatch(text)
-    file, name = (Path(found[1]), found[2]) if found else (Path(text), "")
+    path_and_name = _FORM.fullmatch(text)
+    file, name = (Path(path_and_name[1]), path_and_name[2]) if path_and_name else (Path(text), "")
     try:
         path = file.expanduser().resolve()
         content = path.read_bytes()
@@ -78,8 +93,8 @@ def run_file(text: str) -> UserFile:
         _modules[path, digest] = _imported(path, content, digest)
     module = _modules[path, digest]
     if not name or name not in vars(module):
-        what = f"there is no {name!r} in {file}" if name else f"write {file}:NAME"
-        raise UserError(f"{what}. It has: {', '.join(_names(module)) or 'nothing'}")
+        problem = f"there is no {name!r} in {file}" if name else f"write {file}:NAME"
+        raise UserError(f"{problem}. It has: {', '.join(_names(module)) or 'nothing'}")
     label = f"{path.name}:{name}"
     _named[label] = UserFile(label, path, digest, vars(module)[name])
     return _named[label]
@@ -96,19 +111,17 @@ def lookup(label: str) -> UserFile:
     return _named[label]
 
 
-def notes(*labels: str) -> dict[str, Any]:
-    """Return the entry "files" of config.json: path and SHA-256 of each label that is a file; empty without files."""
+def notes(*labels: str) -> dict[str, FileNote]:
+    """Return a note on each label that is of a file, by label."""
     files = [lookup(label) for label in labels if is_named(label)]
-    return {"files": {file.label: {"path": str(file.path), "sha256": file.sha256} for file in files}} if files else {}
+    return {file.label: {"path": str(file.path), "sha256": file.sha256} for file in files}
 
 
-def name_again(
-    config: Mapping[str, Any], *texts: str | None, how: str, needed: Sequence[str] = ("agent", "suite")
-) -> list[str]:
+def name_again(config: Origin, *texts: str | None, how: str, needed: Sequence[str] = ("agent", "suite")) -> list[str]:
     """Run the files that a run was trained with, as the user names them again.
 
     Args:
-        config: the content of config.json.
+        config: what the run names, from config.json or a checkpoint.
         texts: PATH.py:NAME arguments of the user; another NAME in the same file is enough.
         how: the command that names them, for the error message.
         needed: which of "agent" and "suite" the user must name if they are files.
@@ -119,19 +132,19 @@ def name_again(
     Raises:
         UserError: a needed file is not named.
     """
-    given = {label_of(text).partition(":")[0]: text.rpartition(":")[0] for text in texts if text and is_named(text)}
+    path_of = {label_of(text).partition(":")[0]: text.rpartition(":")[0] for text in texts if text and is_named(text)}
     changed = []
-    for label, note in _files(config).items():
+    for label, note in config.get("files", {}).items():
         file, _, name = label.partition(":")
-        if file not in given:
+        if file not in path_of:
             if label not in [config.get(key) for key in needed]:
                 continue
             raise UserError(f"this run was trained with {label}, which is run only where you name it yourself: {how}")
-        now = run_file(f"{given[file]}:{name}")
-        if now.sha256 != note["sha256"]:
+        current = run_file(f"{path_of[file]}:{name}")
+        if current.sha256 != note["sha256"]:
             changed.append(
-                f"{now.path} is not what the run was trained with: its SHA-256 begins with "
-                f"{now.sha256[:12]}, not with {note['sha256'][:12]}"
+                f"{current.path} is not what the run was trained with: its SHA-256 begins with "
+                f"{current.sha256[:12]}, not with {note['sha256'][:12]}"
             )
     for text in texts:
         if text and is_named(text):
@@ -139,29 +152,30 @@ def name_again(
     return changed
 
 
-def arguments(config: Mapping[str, Any], form: str = "{agent} {suite}") -> str:
+def arguments(config: Origin, form: str = "{agent} {suite}") -> str:
     """Return agent and suite of a run as command-line arguments, files by their paths.
 
     Args:
         form: template of the arguments; "" returns the options of commands that take a run.
     """
-    paths = {label: f"{note['path']}:{label.partition(':')[2]}" for label, note in _files(config).items()}
-    shown = {key: shlex.quote(printable(paths.get(config[key], config[key]))) for key in ("agent", "suite")}
+    paths = {label: f"{note['path']}:{label.partition(':')[2]}" for label, note in config.get("files", {}).items()}
+    labels = {"agent": config["agent"], "suite": config["suite"]}
+    quoted = {key: shlex.quote(printable(paths.get(label, label))) for key, label in labels.items()}
     if form:
-        return form.format(**shown)
-    return "".join(f" --{key} {shown[key]}" for key in ("agent", "suite") if config[key] in paths)
+        return form.format(**quoted)
+    return "".join(f" --{key} {quoted[key]}" for key, label in labels.items() if label in paths)
 
 
-def resume_command(config: Mapping[str, Any], path: Path) -> str:
+def resume_command(config: Origin, path: Path) -> str:
     """Return the command that resumes a run."""
-    named = f"{arguments(config)} " if _files(config) else ""
-    return f"metarl train {named}--resume {path}"
+    agent_and_suite = f"{arguments(config)} " if config.get("files") else ""
+    return f"metarl train {agent_and_suite}--resume {path}"
 
 
-def told(error: BaseException) -> str | None:
+def user_traceback(error: BaseException) -> str | None:
     """Return the traceback of an error in the user's files, without other frames; None: it was raised elsewhere."""
-    theirs = _theirs(error)
-    return None if theirs is None else "".join(theirs.format()).rstrip()
+    user_frames = _user_frames(error)
+    return None if user_frames is None else "".join(user_frames.format()).rstrip()
 
 
 @contextmanager
@@ -176,8 +190,8 @@ def telling(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        shown = told(error) or "".join(traceback.format_exception_only(error)).rstrip()
-        raise UserError(f"{what} raises an error:\n{shown}") from error
+        lines = user_traceback(error) or "".join(traceback.format_exception_only(error)).rstrip()
+        raise UserError(f"{what} raises an error:\n{lines}") from error
 
 
 def run_module(name: str) -> ModuleType:
@@ -194,20 +208,12 @@ def run_module(name: str) -> ModuleType:
         path = Path(spec.origin) if spec is not None and spec.origin else None
         module = importlib.import_module(name)
     except Exception as error:
-        theirs = _theirs(error, path)
-        shown = f"{type(error).__name__}: {error}" if theirs is None else "\n" + "".join(theirs.format()).rstrip()
-        raise UserError(f"{name} cannot be imported: {shown}") from error
+        user_frames = _user_frames(error, path)
+        cause = f"{type(error).__name__}: {error}" if user_frames is None else "\n" + "".join(user_frames.format()).rstrip()
+        raise UserError(f"{name} cannot be imported: {cause}") from error
     if path is not None:
         _modules[path.resolve(), ""] = module
     return module
-
-
-def _files(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    files = config.get("files", {})
-    try:
-        return {str(label): {key: str(note[key]) for key in ("path", "sha256")} for label, note in files.items()}
-    except (AttributeError, TypeError, KeyError):
-        raise UserError("config.json is damaged: invalid files") from None
 
 
 def _imported(path: Path, content: bytes, digest: str) -> ModuleType:
@@ -221,20 +227,20 @@ def _imported(path: Path, content: bytes, digest: str) -> ModuleType:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        theirs = _theirs(error, path)
-        shown = traceback.format_exception_only(error) if theirs is None else theirs.format()
-        raise UserError(f"{path.name} does not import.\n{''.join(shown).rstrip()}") from None
+        user_frames = _user_frames(error, path)
+        lines = traceback.format_exception_only(error) if user_frames is None else user_frames.format()
+        raise UserError(f"{path.name} does not import.\n{''.join(lines).rstrip()}") from None
     return module
 
 
-def _theirs(error: BaseException, path: Path | None = None) -> traceback.TracebackException | None:
+def _user_frames(error: BaseException, path: Path | None = None) -> traceback.TracebackException | None:
     """Return the traceback of an error with only the frames in folders of the user's files or of `path`.
 
     If only an earlier error in the chain was raised there (libraries wrap errors), return that one; None: neither was.
     """
     folders = {file.parent for file, _ in _modules} | ({path.parent} if path else set())
 
-    def mine(filename: str) -> bool:
+    def of_user(filename: str) -> bool:
         file = Path(filename)
         below = [file.relative_to(folder).parts for folder in folders if folder in file.parents]
         return any("site-packages" not in parts for parts in below) and _OURS not in file.parents
@@ -242,7 +248,7 @@ def _theirs(error: BaseException, path: Path | None = None) -> traceback.Traceba
     def filtered(summary: traceback.TracebackException | None) -> traceback.TracebackException | None:
         if summary is None:
             return None
-        summary.stack = traceback.StackSummary.from_list([frame for frame in summary.stack if mine(frame.filename)])
+        summary.stack = traceback.StackSummary.from_list([frame for frame in summary.stack if of_user(frame.filename)])
         for link in ("__cause__", "__context__"):
             setattr(summary, link, filtered(getattr(summary, link)))
         return summary if summary.stack else summary.__cause__ or summary.__context__
@@ -253,7 +259,7 @@ def _theirs(error: BaseException, path: Path | None = None) -> traceback.Traceba
 def _names(module: ModuleType) -> list[str]:
     """Return the file's public names of objects defined in it or belonging to metarl."""
 
-    def own(value: Any) -> bool:
+    def belongs(value: Any) -> bool:
         return getattr(value, "__module__", None) == module.__name__ or type(value).__module__.startswith("metarl")
 
-    return [name for name, value in vars(module).items() if not name.startswith("_") and own(value)]
+    return [name for name, value in vars(module).items() if not name.startswith("_") and belongs(value)]

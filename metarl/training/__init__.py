@@ -1,1 +1,1 @@
-"""Training: its options, the set-up from a configuration, and the training loop."""
+"""Training: the set-up of an experiment, and the training loop."""

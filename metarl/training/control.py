@@ -1,79 +1,36 @@
-"""Training on environments: its options, and the set-up of suite, environments, agent and source from a configuration.
+"""Training on environments: the set-up of suite, environments, agent and source of an experiment.
 
 `metarl.training.setup` calls `set_up`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
-import torch
 
 from metarl.agents import AGENTS, find
 from metarl.envs import Suite
 from metarl.errors import UserError
-from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Agent
 from metarl.nn.spaces import box_bounds
 from metarl.rollouts.trials import Trials
-from metarl.runs.io_spec import Interface, described
-from metarl.system.counts import Count, plural
+from metarl.runs.experiment import Experiment
+from metarl.runs.io_spec import IoSpec, of_spaces
+from metarl.runs.options import TrainOptions
+from metarl.system.counts import plural
 from metarl.system.devices import choose_device
 from metarl.system.memory import of_a_network, refuse_beyond
-from metarl.system.ranges import check
-from metarl.training.options import LoopOptions
+from metarl.training.agents import create_agent
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv, TaskDistribution
 
 
-@dataclass(frozen=True)
-class TrainOptions(LoopOptions):
-    """Options of every agent trained on environments."""
-
-    suite_seed: int = 1
-    """Seed of the train and held-out goals."""
-    goals: Count = 50
-    """Goals per task; Meta-World uses 50."""
-    task_id: bool = False
-    """Append the task as a one-hot vector to the observation (multi-task suites)."""
-    num_envs: int = 20
-    """Environments stepped together, each on its own task."""
-    episodes_per_trial: int = 10
-    """Episodes per trial, in which the agent adapts to one task."""
-    max_episode_steps: int = HORIZON
-    """Steps after which an episode is cut off."""
-    engine: str = "auto"
-    """Simulation engine: auto, native or python (see `metarl list`)."""
-    reward: str = "v2"
-    """Version of Meta-World's reward: v2, or v1 (results published before 2021)."""
-    terminate_on_success: bool = False
-    """End episodes at their first success. Agents then learn to stop just short of the goal and collect reward."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self,
-            num_envs="[1, inf)",
-            episodes_per_trial="[1, inf)",
-            max_episode_steps="[1, inf)",
-            goals="[1, 100000]",
-            suite_seed="[0, 4294967294]",
-        )
-
-    shorter = "--num-envs, --episodes-per-trial or --max-episode-steps"
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps per iteration, over all environments."""
-        return self.num_envs * self.episodes_per_trial * self.max_episode_steps
-
-
 class Setup(NamedTuple):
-    """The objects that a configuration describes. See `metarl.training.loop.Training`."""
+    """The objects that an experiment describes. See `metarl.training.loop.Training`."""
 
     options: TrainOptions
     suite: Suite
@@ -113,9 +70,9 @@ class Setup(NamedTuple):
         if not self.suite.train.success:
             yield "All figures are returns: info has neither success nor is_success at the first step"
 
-    def interface(self) -> Interface:
+    def io_spec(self) -> IoSpec:
         """See `metarl.runs.io_spec`."""
-        return described(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
+        return of_spaces(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
 
     def close(self) -> None:
         """Free the environments."""
@@ -133,18 +90,20 @@ def ill_scaled(space: gymnasium.spaces.Box, std: float) -> int | None:
     return int(np.flatnonzero(far)[0]) if far.any() else None
 
 
-def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, num_envs: int | None = None) -> Setup:
+def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
     """Create suite, environments and an untrained agent. See `metarl.training.setup.set_up`; num_envs: replaces the option."""
     from metarl.envs import make_vec  # imports the simulator, which trained agents do not need
     from metarl.envs.user_defined import find_suite
 
-    agent_class, _ = find(config["agent"])
-    made = find_suite(config["suite"], options.suite_seed, options.goals, options.task_id)
+    options, settings = experiment.options, experiment.settings
+    assert isinstance(options, TrainOptions)
+    agent_class, _ = find(experiment.agent)
+    suite = find_suite(experiment.suite, options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
     if num_envs is None:
-        _refuse_what_does_not_fit(settings, options, made.train)
+        _refuse_what_does_not_fit(settings, options, suite.train)
     env = make_vec(
-        made.train,
+        suite.train,
         num_envs or options.num_envs,
         engine=options.engine,
         max_episode_steps=options.max_episode_steps,
@@ -152,23 +111,12 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, num_env
         terminate_on_success=options.terminate_on_success,
         resample=agent_class.resample,
     )
-
-    def make_agent(device: torch.device) -> Agent:
-        return agent_class(
-            settings,
-            env.single_observation_space,
-            env.single_action_space,
-            env.input_scale,
-            seed=options.seed,
-            device=device,
-            total_iterations=options.iterations,
-        )
-
-    if config["agent"] in AGENTS and device.type == "cpu":
+    create = partial(create_agent, experiment, env.single_observation_space, env.single_action_space, env.input_scale)
+    if experiment.agent in AGENTS and device.type == "cpu":
         adapted = options.num_envs if getattr(settings, "inner_steps", 0) and num_envs is None else 0
         between = sum(4 * a * b for a, b in pairwise(getattr(settings, "net_arch", ())))
-        refuse_beyond(of_a_network(make_agent, adapted, between), "smaller layers need less")
-    agent = make_agent(device)
+        refuse_beyond(of_a_network(create, adapted, between), "smaller layers need less")
+    agent = create(device)
     episodes, rest = divmod(options.episodes_per_trial, agent.phases)
     if rest or not episodes:
         env.close()
@@ -176,9 +124,9 @@ def set_up(config: dict[str, Any], settings: Any, options: TrainOptions, num_env
             f"a trial of this agent has {agent.phases} phases of equal length: episodes_per_trial must be a multiple of "
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
-    source = Trials(env, made.train, episodes, options.seed, device)
+    source = Trials(env, suite.train, episodes, options.seed, device)
     agent.validate(source)
-    return Setup(options, made, env, agent, source)
+    return Setup(options, suite, env, agent, source)
 
 
 def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
@@ -188,13 +136,10 @@ def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "Task
     observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
     numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # float32 numbers per step: see `Rollout`
-    kept = getattr(settings, "buffer_size", 0)
+    replayed = getattr(settings, "buffer_size", 0)
     needs = {
         environments(options.num_envs): envs_bytes(tasks, options.num_envs, options.engine),
         f"{options.num_envs * steps:,} steps of an iteration": options.num_envs * steps * numbers * 4,
-        f"a replay buffer of {kept:,} steps": kept * (2 * observation + 4) * 4,
+        f"a replay buffer of {replayed:,} steps": replayed * (2 * observation + 4) * 4,
     }
-    refuse_beyond(needs, f"smaller {options.shorter}{' or --buffer-size' if kept else ''} need less")
-
-
-OPTIONS = TrainOptions
+    refuse_beyond(needs, f"smaller {options.shorter}{' or --buffer-size' if replayed else ''} need less")

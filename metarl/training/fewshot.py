@@ -1,12 +1,12 @@
-"""Few-shot training: its options, the source of episodes, and the set-up of data and learner from a configuration.
+"""Few-shot training: the source of episodes, and the set-up of data and learner of an experiment.
 
 `metarl.training.setup` calls `set_up`.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -20,64 +20,18 @@ from metarl.datasets.splits import held_out
 from metarl.errors import UserError
 from metarl.learner import Learner, Metrics, State
 from metarl.rollouts.random_streams import TASKS, generator
-from metarl.runs.io_spec import Interface
-from metarl.system.counts import Count, plural
+from metarl.runs.experiment import Experiment
+from metarl.runs.io_spec import IoSpec, examples, of_examples
+from metarl.runs.options import FewShotOptions
+from metarl.system.counts import plural
 from metarl.system.devices import choose_device
 from metarl.system.memory import of_a_network, refuse_beyond
-from metarl.system.ranges import check
-from metarl.training.options import LoopOptions
+from metarl.training.agents import create_learner
 
 QUERIES = 15
 """Default number of queries per class in an evaluation."""
 EVALUATED: tuple[Part, ...] = ("train", "test")
 """Parts of the data set from which an evaluation draws episodes."""
-
-
-@dataclass(frozen=True)
-class FewShotOptions(LoopOptions):
-    """Options of every few-shot learner."""
-
-    steps: Count = 10_000
-    """Outer updates, such as 2e4; rounded up to whole iterations."""
-    updates: int = 100
-    """Outer updates per iteration."""
-    ways: int = 5
-    """Classes per episode."""
-    shots: int = 1
-    """Support examples per class."""
-    queries: int = 5
-    """Query examples per class, in training."""
-    meta_batch: int = 16
-    """Episodes per outer update."""
-    rotations: bool = True
-    """Omniglot: count rotated characters as additional classes."""
-    split_seed: int = 1
-    """Seed of the split into train and held-out classes, if the data set has no split itself."""
-    image_size: int = 28
-    """Height and width of images, pixels."""
-    sentence_encoder: str | None = None
-    """Texts: name or folder of a sentence-transformers model that embeds them and stays frozen; default: train an embedding
-    of words and parts of words."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(
-            self,
-            updates="[1, inf)",
-            ways="[2, inf)",
-            shots="[1, inf)",
-            queries="[1, inf)",
-            meta_batch="[1, inf)",
-            image_size="[1, 4096]",
-            split_seed="[0, inf)",
-        )
-
-    shorter = "--updates"
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Outer updates per iteration."""
-        return self.updates
 
 
 class Episodes:
@@ -113,7 +67,7 @@ class Episodes:
 
 
 class Setup(NamedTuple):
-    """The objects that a configuration describes. See `metarl.training.loop.Training`."""
+    """The objects that an experiment describes. See `metarl.training.loop.Training`."""
 
     options: FewShotOptions
     data: Data
@@ -128,72 +82,60 @@ class Setup(NamedTuple):
         where = f"Split: {data.split}.\nDevice {self.source.device}"
         precision = getattr(self.agent.settings, "precision", "float32")
         narrow = f", convolutions in {precision}" if precision != "float32" and self.agent.kind.name == "image" else ""
-        each = f"{plural(o.updates, 'update')}, each on {plural(o.meta_batch, 'episode')} of {shape}."
-        return "\n".join([each, *self._to_evaluate(), where + narrow])
+        updates = f"{plural(o.updates, 'update')}, each on {plural(o.meta_batch, 'episode')} of {shape}."
+        return "\n".join([updates, *self._to_evaluate(), where + narrow])
 
     def _to_evaluate(self) -> list[str]:
         """A hint with the options that `metarl evaluate` needs if its defaults do not fit this data set."""
-        fits = _evaluable(self.data, self.options, self.agent)
-        given = " ".join(f"--{name} {value}" for name, value in fits.items())
-        return [f"The data set is small: metarl evaluate RUN {given}."] if given else []
+        fitting = _evaluable(self.data, self.options, self.agent)
+        arguments = " ".join(f"--{name} {value}" for name, value in fitting.items())
+        return [f"The data set is small: metarl evaluate RUN {arguments}."] if arguments else []
 
-    def interface(self) -> Interface:
+    def io_spec(self) -> IoSpec:
         """See `metarl.runs.io_spec`."""
-        kind = self.agent.kind
-        return {"kind": kind.name, "shape": list(kind.shape), "outputs": kind.outputs, "classes": self.agent.classes}
+        return of_examples(self.agent.kind, self.agent.classes)
 
     def close(self) -> None:
         """Do nothing: there are no resources to free."""
 
 
-OPTIONS = FewShotOptions
-
-
-def set_up(config: dict[str, Any], settings: Any, options: FewShotOptions) -> Setup:
+def set_up(experiment: Experiment) -> Setup:
     """Create data, an untrained learner and the source. See `metarl.training.setup.set_up`.
 
     Raises:
         UserError: the data set is not available, has too few classes or examples, or does not suit the learner.
     """
+    options, settings = experiment.options, experiment.settings
+    assert isinstance(options, FewShotOptions)
     device = choose_device(options.device)
     data = data_set(
-        config["suite"],
+        experiment.suite,
         rotations=options.rotations,
         seed=options.split_seed,
         image_size=options.image_size,
         sentence_encoder=options.sentence_encoder,
         device=device,
     )
-    learner, _ = find(config["agent"])
+    learner_class, _ = find(experiment.agent)
     regression = data.kind == "regression"
-    if regression and not learner.regression:
-        raise UserError(f"{config['agent']} tells classes apart, but {data.name} has none: use maml, transfer or nearest")
+    if regression and not learner_class.regression:
+        raise UserError(f"{experiment.agent} tells classes apart, but {data.name} has none: use maml, transfer or nearest")
     kind = Kind(data.kind, data.example_shape, 1 if regression else options.ways)
-    if "interface" in config and data.kind == "vector":
-        check_size(options.sentence_encoder, kind.shape, config["interface"]["shape"])
-
-    def make(device: torch.device) -> FewShot:
-        return learner(
-            settings,
-            kind,
-            seed=options.seed,
-            device=device,
-            classes=len(data.classes("train")),
-            total_updates=options.total_steps,
-        )
-
+    if experiment.io_spec is not None and data.kind == "vector":
+        check_size(options.sentence_encoder, kind.shape, examples(experiment.io_spec)[0].shape)
+    create = partial(create_learner, experiment, kind, len(data.classes("train")))
     o, needs = options, dict[str, float]()
-    if device.type == "cpu" and config["agent"] in AGENTS:
-        needs |= of_a_network(make, o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
+    if device.type == "cpu" and experiment.agent in AGENTS:
+        needs |= of_a_network(create, o.meta_batch if getattr(settings, "inner_steps", 0) else 0)
     needs |= episode_bytes(
         data, getattr(settings, "channels", 0), tasks=o.meta_batch, ways=o.ways, examples=o.shots + o.queries
     )
     refuse_beyond(needs, "smaller --meta-batch, --ways, --shots, --queries, --channels or --image-size need less")
-    made = make(device)
+    learner = create(device)
     source = Episodes(data, options, device)
-    source.collect(made, None, 0)  # fail on an impossible episode before a run directory exists
-    _evaluable(data, options, made)
-    return Setup(options, data, made, source)
+    source.collect(learner, None, 0)  # fail on an impossible episode before a run directory exists
+    _evaluable(data, options, learner)
+    return Setup(options, data, learner, source)
 
 
 def _evaluable(data: Data, o: FewShotOptions, learner: FewShot) -> dict[str, int]:
@@ -208,15 +150,15 @@ def _evaluable(data: Data, o: FewShotOptions, learner: FewShot) -> dict[str, int
     ways = min(o.ways, classes) if learner.any_ways else o.ways
     shots = min(o.shots, fewest - 1)
     if ways < 2 or ways > classes:
-        needed = ways if ways > 1 else 2
+        least = ways if ways > 1 else 2
         raise UserError(
             f"{data.name} has {plural(classes, 'test class')}, of {plural(sum(len(data.classes(p)) for p in PARTS), 'class')} "
-            f"in all, and {needed} ways need {needed}: it could be trained, but not evaluated. {_remedy(data, o, needed)}"
+            f"in all, and {least} ways need {least}: it could be trained, but not evaluated. {_remedy(data, o, least)}"
         )
     if shots < 1:
         raise UserError(f"{data.name} has a class with only one of its {data.examples}: one shot leaves no query")
-    wanted = {"ways": (ways, o.ways), "shots": (shots, o.shots), "queries": (min(QUERIES, fewest - shots), QUERIES)}
-    return {name: fit for name, (fit, default) in wanted.items() if fit != default}
+    sizes = {"ways": (ways, o.ways), "shots": (shots, o.shots), "queries": (min(QUERIES, fewest - shots), QUERIES)}
+    return {name: fit for name, (fit, default) in sizes.items() if fit != default}
 
 
 def _remedy(data: Resident, o: FewShotOptions, ways: int) -> str:

@@ -14,6 +14,8 @@ from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, NonFiniteError, Source
 from metarl.runs.checkpoints import copied, split
 from metarl.runs.directory import Run
+from metarl.runs.io_spec import IoSpec
+from metarl.runs.options import LoopOptions
 from metarl.system.console import Progress, say
 from metarl.system.counts import plural
 from metarl.system.devices import one_thread
@@ -21,7 +23,6 @@ from metarl.system.files import write_atomically
 from metarl.system.interrupts import held, interruptible
 from metarl.system.machine import EnergyMeter
 from metarl.system.user_code import resume_command
-from metarl.training.options import LoopOptions
 
 
 class Training(Protocol):
@@ -42,7 +43,7 @@ class Training(Protocol):
     def announcement(self) -> str:
         """A description of the training for the user."""
 
-    def interface(self) -> dict[str, Any]:
+    def io_spec(self) -> IoSpec:
         """The agent's inputs and outputs: see `metarl.runs.io_spec`."""
 
     def close(self) -> None:
@@ -85,24 +86,24 @@ def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step:
                 metrics = agent.iterate(source, iteration)
                 seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
                 report = source.report()
-                taken = int(report.pop("steps"))
+                steps_taken = int(report.pop("steps"))
                 if options.evaluate_every and (iteration + 1) % options.evaluate_every == 0:
-                    metrics |= evaluator.measure(run, setup, step + taken)
+                    metrics |= evaluator.measure(run, setup, step + steps_taken)
                 with held():
-                    step += taken
+                    step += steps_taken
                     border = (step, iteration + 1, copied(agent.state_dict()))
                     line: dict[str, Any] = {"iteration": iteration, "step": step, **report, **metrics}
                     cost = {
                         "seconds": round(seconds, 3),
                         "cpu_seconds": round(cpu_seconds, 3),  # of all threads of this process
-                        "steps_per_second": round(taken / seconds, 1),
+                        "steps_per_second": round(steps_taken / seconds, 1),
                     }
                     joules = meter.joules()
                     run.log({**line, **cost, **({} if joules is None else {"joules": round(joules, 1)})})
                     if (iteration + 1) % options.checkpoint_every == 0 or iteration + 1 == total:
                         run.save(*border, options.keep_checkpoints)
                         saved = iteration + 1
-                bar.line((iteration + 1) * per, line, taken / seconds)
+                bar.line((iteration + 1) * per, line, steps_taken / seconds)
         except NonFiniteError as error:
             folder = run.path / f"failure-{iteration}"
             _keep_failure(folder, agent, error)
@@ -113,9 +114,9 @@ def train(run: Run, setup: Training, evaluator: Evaluator, start: int = 0, step:
         except KeyboardInterrupt:
             if border[1] > saved:
                 run.save(*border, options.keep_checkpoints)
-            given_up = f"iteration {border[1]} was discarded; " if border[1] < total else ""
-            go_on = resume_command(run.config, run.path)
-            say(f"\nInterrupted: {given_up}saved at {plural(border[0], 'step')}. Resume with: {go_on}")
+            discarded = f"iteration {border[1]} was discarded; " if border[1] < total else ""
+            command = resume_command(run.config, run.path)
+            say(f"\nInterrupted: {discarded}saved at {plural(border[0], 'step')}. Resume with: {command}")
             raise
         finally:
             setup.close()

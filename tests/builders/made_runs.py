@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from metarl.agents.rl2 import RL2Settings
 from metarl.envs import Task, suite
 from metarl.evaluation.all_goals import side_content
 from metarl.evaluation.measures import OF_GOALS
 from metarl.evaluation.vocabulary import MODES
 from metarl.runs.checkpoints import FORMAT
+from metarl.runs.experiment import Experiment
+from metarl.runs.options import TrainOptions
 
-CONFIG = {"agent": "rl2", "suite": "ml1:reach-v3", "options": {}, "settings": {}}
-"""A minimal config.json."""
+EXPERIMENT = Experiment("rl2", "ml1:reach-v3", TrainOptions(), RL2Settings())
+"""An experiment with default options and settings."""
 Rate = Callable[[int, int], float]
 """Maps goal and episode to the success rate to write."""
 

@@ -12,7 +12,7 @@ from metarl.commands.arguments import glance
 from metarl.commands.evaluate import Evaluate
 from metarl.commands.evaluate_fewshot import EvaluateFewShot
 from metarl.evaluation.plan import Plan
-from metarl.training.options import LoopOptions
+from metarl.runs.options import LoopOptions
 
 OWN = ["evaluate", "ml1:reach-v3", "--agent", "still.py:Still", *SMALL]
 

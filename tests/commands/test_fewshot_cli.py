@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from builders.fewshot_runs import make_pictures
+from builders.made_runs import EXPERIMENT
 from builders.tiny import equal_runs, refused
 
 from metarl import cli
@@ -214,7 +215,7 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
     assert "which has no robots" in capsys.readouterr().err
     checkpoint = open_run(path)[0].load()[0]
     with pytest.raises(UserError, match="not of a few-shot learner"):
-        trained_few_shot(Run(tmp_path, {"agent": "rl2"}), checkpoint)
+        trained_few_shot(Run.create(tmp_path / "robot", EXPERIMENT), checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders.made_runs import CONFIG
+from builders.made_runs import EXPERIMENT
 
 import metarl
 from metarl.errors import UserError
@@ -22,7 +22,7 @@ STATE = {"policy": {"w": torch.arange(6.0).view(2, 3), "deep": {"b": torch.ones(
 
 
 def _run(path: Path) -> Run:
-    return Run.create(path / "run", CONFIG)
+    return Run.create(path / "run", EXPERIMENT)
 
 
 def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
@@ -124,7 +124,7 @@ def test_an_existing_directory_and_one_in_use_are_refused(tmp_path):
 def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the run directory"):
-        Run.create(tmp_path / "file" / "run", CONFIG)
+        Run.create(tmp_path / "file" / "run", EXPERIMENT)
 
 
 def test_what_is_not_a_run_is_named(tmp_path):

@@ -4,6 +4,7 @@ They were made by version 0.2.0 at commit 5fd83ae with tiny settings. A new vers
 """
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import metarl
 from metarl import cli
 from metarl.agents import AGENTS, CONTROL
 from metarl.learner import Agent
+from metarl.runs import migration
+from metarl.sharing.opening import open_run
 
 STORED = Path(__file__).parents[1] / "stored"
 RUNS = sorted(path.parent.relative_to(STORED) for path in STORED.glob("*/*/config.json"))
@@ -90,9 +93,32 @@ def test_a_stored_run_is_resumed(path: Path, here: Path):
     assert len((here / path / "metrics.jsonl").read_text().splitlines()) == len(lines) + 1
     now = json.loads((here / path / "config.json").read_text())
     assert now["settings"].items() >= config["settings"].items()
+    assert now["io_spec"] == config["interface"]
+    assert "interface" not in now
     if "horizon" in config["options"]:  # its name in version 0.2
         assert now["options"]["max_episode_steps"] == config["options"]["horizon"] == 20
         assert "horizon" not in now["options"]
+
+
+def test_a_run_that_does_not_record_inputs_and_outputs_does_so_when_resumed(here: Path):
+    """As runs of early versions."""
+    run = here / "0.2" / "random"
+    config = json.loads((run / "config.json").read_text())
+    interface = config.pop("interface")
+    (run / "config.json").write_text(json.dumps(config))
+    assert cli.run(["train", "--resume", str(run), "--steps", str(2 * config["options"]["steps"]), "--quiet"]) == 0
+    assert json.loads((run / "config.json").read_text())["io_spec"] == interface
+
+
+def test_names_of_version_0_2_are_said_once(here: Path, caplog: pytest.LogCaptureFixture):
+    migration._say_once.cache_clear()
+    with caplog.at_level(logging.INFO, "metarl"):
+        for path in RUNS:
+            open_run(here / path)[0].load()
+    assert [record.getMessage() for record in caplog.records] == [
+        "this was made by version 0.2: its config.json is read with the current names "
+        "(horizon as max_episode_steps, interface as io_spec)"
+    ]
 
 
 @pytest.mark.parametrize("path", PACKED, ids=str)

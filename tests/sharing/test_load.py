@@ -37,9 +37,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("old", [False, True])
 def test_it_answers_as_the_agent_that_was_trained(agent: str, old: bool, runs: dict[str, Path], tmp_path: Path) -> None:
     path = shutil.copytree(runs[agent], tmp_path / "run", symlinks=True)
-    if old:  # runs made before config.json held the interface
+    if old:  # runs made before config.json held the inputs and outputs
         config = json.loads((path / "config.json").read_text())
-        del config["interface"]
+        del config["io_spec"]
         (path / "config.json").write_text(json.dumps(config))
     loaded = metarl.load(path, device="cpu")
     run, _ = open_run(path)
@@ -97,8 +97,8 @@ def test_what_is_no_run_is_refused(runs: dict[str, Path], tmp_path: Path) -> Non
         {"observations": -1, "actions": {"choices": 2}},
         {"observations": 39, "actions": {"low": [0], "high": []}},
     ):
-        (path / "config.json").write_text(json.dumps({**config, "interface": wrong}))
-        with pytest.raises(UserError, match="interface is damaged"):
+        (path / "config.json").write_text(json.dumps({**config, "io_spec": wrong}))
+        with pytest.raises(UserError, match="io_spec is damaged"):
             metarl.load(path)
 
 

@@ -70,8 +70,10 @@ def test_runs_that_start_in_the_same_second_get_a_number(tmp_path, monkeypatch):
 def test_processes_that_race_for_a_default_name_each_get_a_run_of_their_own(tmp_path):
     code = (
         "import sys, time; from metarl.runs import directory as run; from metarl.runs.directory import Run, default_path;"
-        "run.time.strftime = lambda *a: 'now'; sys.stdin.readline();"
-        "made = Run.create(default_path('rl2', 'ml10', 1), {}, numbered=True); print(made.path)"
+        "from metarl.agents.baselines import RandomSettings; from metarl.runs.experiment import Experiment;"
+        "from metarl.runs.options import TrainOptions; run.time.strftime = lambda *a: 'now'; sys.stdin.readline();"
+        "experiment = Experiment('random', 'ml10', TrainOptions(), RandomSettings());"
+        "print(Run.create(default_path('random', 'ml10', 1), experiment, numbered=True).path)"
     )
     racing = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders.made_runs import CONFIG
+from builders.made_runs import EXPERIMENT
 from builders.tiny import equal_runs, train
 from torch.utils import tensorboard
 
@@ -70,14 +70,14 @@ def test_without_locks_it_goes_on_and_says_so_once(
 ) -> None:
     refuse(monkeypatch, fcntl, "flock", number)
     for name in ("one", "two"):
-        Run.create(tmp_path / name, CONFIG).close()
+        Run.create(tmp_path / name, EXPERIMENT).close()
     with download._alone(tmp_path):
         pass
     assert caplog.text.count("there are no locks on this file system") == 1
 
 
 def test_a_lock_that_another_process_has_is_no_missing_lock(tmp_path: Path) -> None:
-    first = Run.create(tmp_path / "run", CONFIG)
+    first = Run.create(tmp_path / "run", EXPERIMENT)
     with pytest.raises(UserError, match="another process is writing"):
         open_run(tmp_path / "run")[0].lock()
     first.close()
@@ -103,7 +103,7 @@ def test_a_disk_that_loses_what_is_written_is_no_missing_fsync(tmp_path: Path, m
 
 
 def test_checkpoints_are_copied_where_folders_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run.create(tmp_path / "run", CONFIG)
+    run = Run.create(tmp_path / "run", EXPERIMENT)
     refuse(monkeypatch, os, "rename", errno.ENOSYS)
     for step in (100, 200):
         run.save(step, step, STATE, keep=1)

@@ -157,7 +157,7 @@ def test_auto_is_recorded_as_what_it_stood_for_and_kept(amx, tmp_path, monkeypat
 
 def test_runs_that_say_auto_go_on_as_before(tmp_path, monkeypatch, few_shot_data):
     """As earlier versions wrote them."""
-    monkeypatch.setattr("metarl.training.sessions.resolved", lambda *both: both)
+    monkeypatch.setattr("metarl.runs.experiment.Experiment.resolved", lambda experiment: experiment)
     start = [
         "train",
         "proto",

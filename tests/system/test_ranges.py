@@ -17,11 +17,11 @@ from metarl.errors import UserError
 from metarl.evaluation.fewshot import Plan as Episodes
 from metarl.evaluation.plan import Plan
 from metarl.rendering.film import FilmOptions
+from metarl.runs.options import options_of
 from metarl.sharing.onnx_export import Adaptation
 from metarl.system import machine
 from metarl.system.counts import parse
 from metarl.system.ranges import check
-from metarl.training.setup import options_of
 
 RUNS: Any = ("run",)
 PLACES = [

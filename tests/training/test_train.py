@@ -13,7 +13,7 @@ import torch
 from builders.tiny import STEPS, TINY, equal_runs, metrics, train
 
 from metarl import cli
-from metarl.agents.rl2 import RL2
+from metarl.agents.rl2 import RL2, RL2Settings
 from metarl.evaluation import during_training
 from metarl.sharing.opening import open_run
 
@@ -38,6 +38,10 @@ def test_a_run_keeps_what_it_promises(whole):
     assert list((whole / "tensorboard").glob("events*"))
     run, _ = open_run(whole)
     assert run.load()[0].iteration == 4
+    assert run.experiment.settings == RL2Settings(
+        layers=(8,), hidden=8, chunk=15, minibatch=2, epochs=2, learning_rate_final=None, entropy_final=None
+    )
+    assert run.experiment.to_json().items() <= config.items()
 
 
 def test_the_first_checkpoint_precedes_the_first_step(tmp_path):
@@ -149,8 +153,12 @@ def test_a_configuration_that_was_edited_is_not_resumed(tmp_path, capsys):
     config = json.loads((path / "config.json").read_text())
     config["settings"]["clip"] = 0.1
     (path / "config.json").write_text(json.dumps(config))
-    assert cli.run(["train", "--resume", str(path), "--steps", "1000"]) == 2
+    longer = ["train", "--resume", str(path), "--steps", str(2 * STEPS), "--quiet"]
+    assert cli.run(longer) == 2
     assert "clip was 0.2, not 0.1" in capsys.readouterr().err
+    assert cli.run([*longer, "--clip", "0.2"]) == 0
+    run, _ = open_run(path)
+    assert run.experiment.settings.clip == run.load()[0].config["settings"]["clip"] == 0.2
 
 
 def test_a_run_in_use_is_not_resumed(tmp_path, capsys):
