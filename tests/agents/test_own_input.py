@@ -197,10 +197,10 @@ def test_discrete_actions_may_start_anywhere():
     ("more", "says"),
     [
         ("del A.predict", "own.py:A lacks predict(state, query)"),
-        ("del A.update, A.begin", "lacks begin(num_tasks), update(batches, iteration)"),
+        ("del A.update, A.initial_state", "lacks initial_state(num_tasks), update(batches, iteration)"),
         ("A = 3", "own.py:A is int, not a class"),
-        ("class A: pass", "lacks begin(num_tasks), predict(state, query)"),
-        ("B = A\nclass A:\n    begin = predict = update = state_dict = load_state_dict = B.begin", "must be a subclass of"),
+        ("class A: pass", "lacks initial_state(num_tasks), predict(state, query)"),
+        ("B = A\nclass A:\n    initial_state = predict = update = state_dict = load_state_dict = B.initial_state", "must be a subclass of"),
         ("del A.Settings", "needs an attribute Settings"),
         ("A.Settings = dataclass(type('S', (), {'__annotations__': {'x': int}}))", "every setting needs a default"),
         ("A.Settings = dataclass(type('S', (), {'__annotations__': {'seed': int}, 'seed': 3}))", "seed is an option of every"),
