@@ -19,7 +19,7 @@ class AgentEntry(NamedTuple):
     name: str
     help: str
     training: str = CONTROL
-    adapts: str = "gradient step"
+    adaptation_step: str = "gradient step"
 
 
 class Preset(NamedTuple):
@@ -34,7 +34,7 @@ class Preset(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
 
 
-_TUNES = "fine-tuning step"
+_FINE_TUNING = "fine-tuning step"
 AGENTS = {
     "rl2": AgentEntry("metarl.agents.rl2", "RL2", "RL²: recurrent PPO that adapts by remembering the trial"),
     "maml-trpo": AgentEntry("metarl.agents.maml.agent", "MAML", "MAML-TRPO: a policy that adapts by a gradient step"),
@@ -42,9 +42,11 @@ AGENTS = {
     "multitask-ppo": AgentEntry("metarl.agents.maml.agent", "MAML", "one policy for all tasks, by PPO; it does not adapt"),
     "multitask-trpo": AgentEntry("metarl.agents.maml.agent", "MAML", "one policy for all tasks, by TRPO; it does not adapt"),
     "sb3-ppo": AgentEntry(
-        "metarl.agents.sb3.base", "SB3PPO", "stable-baselines3's PPO, fine-tuned on new tasks", adapts=_TUNES
+        "metarl.agents.sb3.base", "SB3PPO", "stable-baselines3's PPO, fine-tuned on new tasks", adaptation_step=_FINE_TUNING
     ),
-    "sb3-sac": AgentEntry("metarl.agents.sb3.sac", "SB3SAC", "stable-baselines3's SAC, fine-tuned on new tasks", adapts=_TUNES),
+    "sb3-sac": AgentEntry(
+        "metarl.agents.sb3.sac", "SB3SAC", "stable-baselines3's SAC, fine-tuned on new tasks", adaptation_step=_FINE_TUNING
+    ),
     "random": AgentEntry("metarl.agents.baselines", "Random", "uniformly random actions; learns nothing"),
     "scripted": AgentEntry("metarl.agents.baselines", "Scripted", "Meta-World's expert, shown the goal; learns nothing"),
     "maml": AgentEntry("metarl.agents.fewshot.maml", "MAML", "few-shot: a network that adapts by gradients", FEW_SHOT),
@@ -64,7 +66,7 @@ def entry(name: str) -> AgentEntry:
         UserError: no such agent.
     """
     if is_named(name):
-        return import_module("metarl.agents.user_defined").own_entry(lookup(name))
+        return import_module("metarl.agents.user_defined").user_entry(lookup(name))
     if name not in AGENTS:
         raise unknown("agent", name, AGENTS)
     return AGENTS[name]
@@ -72,7 +74,7 @@ def entry(name: str) -> AgentEntry:
 
 def adaptation_step(agent: str) -> str:
     """The name of one step of this agent's adaptation: gradient step or fine-tuning step."""
-    return AGENTS[agent].adapts if agent in AGENTS else AgentEntry._field_defaults["adapts"]
+    return AGENTS[agent].adaptation_step if agent in AGENTS else AgentEntry._field_defaults["adaptation_step"]
 
 
 def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
@@ -82,6 +84,6 @@ def find(name: str) -> tuple[type[Any], dict[str, Preset]]:
         UserError: no such agent.
     """
     if is_named(name):
-        return import_module("metarl.agents.user_defined").own_agent(lookup(name))
+        return import_module("metarl.agents.user_defined").user_agent(lookup(name))
     module = import_module(entry(name).module)
     return getattr(module, AGENTS[name].name), module.PRESETS[name]

@@ -40,10 +40,10 @@ class ScriptedSettings:
         check(self, std="[0, inf)")
 
 
-_ONCE = {"episodes_per_trial": 2, "steps": 20_000}
+_OPTIONS = {"episodes_per_trial": 2, "steps": 20_000}
 PRESETS = {
-    "random": {"default": Preset(RandomSettings(), _ONCE)},
-    "scripted": {"default": Preset(ScriptedSettings(), _ONCE)},
+    "random": {"default": Preset(RandomSettings(), _OPTIONS)},
+    "scripted": {"default": Preset(ScriptedSettings(), _OPTIONS)},
 }
 """Presets by agent and name."""
 
@@ -88,8 +88,8 @@ class Random(_Fixed):
         UserError: the action space is a Box without finite bounds.
     """
 
-    def __init__(self, settings: Any, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
-        super().__init__(settings, observation_space, action_space, *rest, **more)
+    def __init__(self, settings: Any, observation_space: Any, action_space: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(settings, observation_space, action_space, *args, **kwargs)
         if isinstance(action_space, gymnasium.spaces.Box):
             low, high, width = box_bounds(action_space)
             if not np.isfinite(width).all():
@@ -107,11 +107,11 @@ class Random(_Fixed):
 class Scripted(_Fixed):
     """Meta-World's scripted expert for each task (`metaworld.policies`). It observes the goal, which agents do not."""
 
-    _SMALL = 1e-6
+    _MIN_STD = 1e-6
 
     def validate(self, source: Any) -> None:
         """See `Agent.validate`."""
-        _refuse_own(source.env)
+        _require_metaworld(source.env)
 
     def bind_env(self, env: "MetaVectorEnv") -> None:
         """Look up each environment's task and goal.
@@ -119,7 +119,7 @@ class Scripted(_Fixed):
         Raises:
             UserError: the tasks are not Meta-World's.
         """
-        _refuse_own(env)
+        _require_metaworld(env)
         self.names = [task.name for task in env.tasks if task is not None]
         self.goals = np.array([env.engine.scene(env_id).goal for env_id in range(env.num_envs)])
 
@@ -129,12 +129,12 @@ class Scripted(_Fixed):
         obs[:, 36:39] = self.goals
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
-            actions = np.array([_expert(name).get_action(seen) for name, seen in zip(self.names, obs)], np.float32)
+            actions = np.array([_expert(name).get_action(row) for name, row in zip(self.names, obs)], np.float32)
         mean = torch.from_numpy(actions).to(self.device)
-        return Gaussian(mean, torch.full_like(mean, np.log(max(self.settings.std, self._SMALL)))), state
+        return Gaussian(mean, torch.full_like(mean, np.log(max(self.settings.std, self._MIN_STD)))), state
 
 
-def _refuse_own(env: "MetaVectorEnv") -> None:
+def _require_metaworld(env: "MetaVectorEnv") -> None:
     if env.distribution.make is not None:
         raise UserError("the scripted expert only knows Meta-World's tasks")
 
@@ -145,10 +145,10 @@ def _expert(name: str) -> Any:
 
 
 class Hover:
-    """Hold the hand at one place, with noise. It ignores the goal and succeeds when noise carries the hand into it.
+    """Hold the hand at one position, with noise. It ignores the goal and succeeds when noise carries the hand into it.
 
     Args:
-        place: (3,) position of the hand, metres.
+        position: (3,) where to hold the hand, metres.
         std: (4,) standard deviation of the actions, taken from the agent that it is compared with.
         device: device of its tensors.
     """
@@ -156,8 +156,8 @@ class Hover:
     _GAIN = 20.0
     """Action per metre of distance: full speed, 1 cm per step, from 5 cm away."""
 
-    def __init__(self, place: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
-        self.place = torch.tensor(place, device=device)
+    def __init__(self, position: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        self.position = torch.tensor(position, device=device)
         self.log_std = torch.tensor(std, device=device).clamp(min=1e-6).log()
 
     def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
@@ -165,8 +165,8 @@ class Hover:
         return {}
 
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Gaussian, dict[str, Tensor]]:
-        """Move towards the place, at most at full speed."""
-        toward = ((self.place - query.obs[:, :3]) * self._GAIN).clamp(-1, 1)
+        """Move towards the position, at most at full speed."""
+        toward = ((self.position - query.obs[:, :3]) * self._GAIN).clamp(-1, 1)
         mean = torch.cat([toward, torch.zeros_like(toward[:, :1])], -1)
         return Gaussian(mean, self.log_std.expand_as(mean)), state
 

@@ -256,7 +256,7 @@ class RL2(Agent):
         missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
         features = self._features(rollout, x)
         fit = fit_pooled(features[:-1], returns, (t[:-1] < length - missing).double(), s.pull)
-        value = torch.where(t <= length if s.bootstrap else t < length, (features * fit.own).sum(-1), 0.0)
+        value = torch.where(t <= length if s.bootstrap else t < length, (features * fit.column).sum(-1), 0.0)
         # 1 - Var[G - V] / Var[G]
         left = (returns - (features[:-1] * fit.others).sum(-1))[valid].var()
         return value, float(1 - left / returns[valid].var().clamp(min=1e-12))

@@ -29,7 +29,7 @@ VERBS = {
 """Methods that an agent must define; all others have a default in `metarl.learner.Agent`."""
 _DISTRIBUTION = ("sample", "mode", "log_prob", "stack")
 """Methods of a distribution over actions."""
-_CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+_CONSTRUCTORS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "robots": (
         "(settings, observation_space, action_space, scale, *, seed, device, total_iterations)",
         4,
@@ -43,14 +43,14 @@ _CALLS: dict[str, tuple[str, int, tuple[str, ...]]] = {
 }
 
 
-def own_entry(file: UserFile) -> AgentEntry:
+def user_entry(file: UserFile) -> AgentEntry:
     """The agent's entry, as `metarl.agents.AGENTS` would hold it."""
-    agent, _ = own_agent(file)
-    help_of = (inspect.getdoc(agent) or "your own agent").splitlines()[0].rstrip(".")
-    return AgentEntry(str(file.path), agent.__name__, help_of, TRAININGS[getattr(agent, "training", "robots")])
+    agent, _ = user_agent(file)
+    help_text = (inspect.getdoc(agent) or "your own agent").splitlines()[0].rstrip(".")
+    return AgentEntry(str(file.path), agent.__name__, help_text, TRAININGS[getattr(agent, "training", "robots")])
 
 
-def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
+def user_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
     """The agent class that the user named in a Python file, and its presets.
 
     The class is a subclass of `Agent` with an attribute `Settings`, a frozen dataclass whose fields have defaults, or
@@ -66,20 +66,20 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
     if _lacks(agent, "initial_state") and getattr(agent, "begin", Agent.begin) is not Agent.begin:  # as in version 0.2
         log.info("%s: begin is now called initial_state", label)
         setattr(agent, "initial_state", agent.begin)  # type: ignore[attr-defined]  # noqa: B010
-    missing = [form for verb, form in VERBS.items() if _lacks(agent, verb)]
+    missing = [signature for verb, signature in VERBS.items() if _lacks(agent, verb)]
     if missing:
         raise UserError(f"{label} lacks {', '.join(missing)}: see metarl.learner.Agent")
     if not issubclass(agent, Agent):
         raise UserError(f"{label} must be a subclass of metarl.learner.Agent, which provides the other methods")
-    for verb, form in VERBS.items():
+    for verb, signature in VERBS.items():
         function = inspect.getattr_static(agent, verb)
-        given = [None] * (form.count(",") + (not form.endswith("()")) + inspect.isfunction(function))  # and self
+        arguments = [None] * (signature.count(",") + (not signature.endswith("()")) + inspect.isfunction(function))  # and self
         try:
-            inspect.signature(getattr(agent, verb)).bind(*given)
+            inspect.signature(getattr(agent, verb)).bind(*arguments)
         except ValueError:  # Python cannot read the signature
             pass
         except TypeError as error:
-            raise UserError(f"{label}: it must be callable as {form}: {error}") from None
+            raise UserError(f"{label}: it must be callable as {signature}: {error}") from None
     training = getattr(agent, "training", "robots")
     if training not in TRAININGS:
         raise UserError(f"{label}: training must be {' or '.join(map(repr, TRAININGS))}, not {training!r}")
@@ -90,32 +90,32 @@ def own_agent(file: UserFile) -> tuple[type[Agent], dict[str, Preset]]:
         raise UserError(f'{label}: PRESETS must be a dict of metarl.agents.Preset, one of them called "default"')
     for preset in presets.values():
         _check_settings(label, preset)
-    form, positional, keywords = _CALLS[training]
+    signature, positional, keywords = _CONSTRUCTORS[training]
     try:
         inspect.signature(agent).bind(*[None] * positional, **dict.fromkeys(keywords))
     except TypeError as error:
-        raise UserError(f"{label} cannot be made: {error}. An agent is called with {form}") from None
+        raise UserError(f"{label} cannot be made: {error}. An agent is called with {signature}") from None
     return _checked(agent, label, TRAININGS[training] == CONTROL), presets
 
 
-def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
+def _checked(agent: Any, label: str, is_control: bool) -> type[Agent]:
     """A subclass that checks return values, so that a wrong one is reported by name instead of failing in its caller."""
 
     class Checked(agent):
         def predict(self, state: State, query: Any) -> tuple[Any, State]:
-            answer = super().predict(state, query)
-            if not isinstance(answer, tuple) or len(answer) != 2:
-                raise UserError(f"{label}: predict must return a prediction and the state, not {type(answer).__name__}")
-            if acts and not all(hasattr(type(answer[0]), name) for name in _DISTRIBUTION):
-                what = f"one of metarl.nn.policies, or an object with {', '.join(_DISTRIBUTION)}"
-                raise UserError(f"{label}: predict must give a distribution ({what}), not {type(answer[0]).__name__}")
-            return answer
+            result = super().predict(state, query)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise UserError(f"{label}: predict must return a prediction and the state, not {type(result).__name__}")
+            if is_control and not all(hasattr(type(result[0]), name) for name in _DISTRIBUTION):
+                expected = f"one of metarl.nn.policies, or an object with {', '.join(_DISTRIBUTION)}"
+                raise UserError(f"{label}: predict must give a distribution ({expected}), not {type(result[0]).__name__}")
+            return result
 
         def iterate(self, source: Source, iteration: int) -> Metrics:
-            given = super().iterate(source, iteration)
-            if not isinstance(given, Mapping):
-                raise UserError(f"{label}: update must return a dict of metrics, not {type(given).__name__}")
-            return {str(name): _number(f"{label}: the metric {name!r}", value) for name, value in given.items()}
+            metrics = super().iterate(source, iteration)
+            if not isinstance(metrics, Mapping):
+                raise UserError(f"{label}: update must return a dict of metrics, not {type(metrics).__name__}")
+            return {str(name): _number(f"{label}: the metric {name!r}", value) for name, value in metrics.items()}
 
         def state_dict(self) -> dict[str, Any]:
             state = super().state_dict()
@@ -127,34 +127,34 @@ def _checked(agent: Any, label: str, acts: bool) -> type[Agent]:
     return update_wrapper(Checked, agent, updated=())  # type: ignore[return-value]
 
 
-def _number(what: str, value: Any) -> int | float:
+def _number(label: str, value: Any) -> int | float:
     """The value as a Python number; it may be a tensor or an array of one entry."""
-    entries = value.numel() if isinstance(value, Tensor) else np.size(value)
-    plain = value.item() if entries == 1 and hasattr(value, "item") else value
-    if not isinstance(plain, int | float):
-        raise UserError(f"{what} must be a number, not {type(value).__name__}")
-    return plain
+    size = value.numel() if isinstance(value, Tensor) else np.size(value)
+    number = value.item() if size == 1 and hasattr(value, "item") else value
+    if not isinstance(number, int | float):
+        raise UserError(f"{label} must be a number, not {type(value).__name__}")
+    return number
 
 
-def _check_state(what: str, state: Any) -> None:
+def _check_state(label: str, state: Any) -> None:
     """Raise UserError if a checkpoint cannot hold this state."""
     if isinstance(state, dict):
         for key, value in state.items():
             if not isinstance(key, str) or "/" in key:
-                raise UserError(f"{what}: keys are strings without a slash, not {key!r}")
-            _check_state(f"{what}[{key!r}]", value)
+                raise UserError(f"{label}: keys are strings without a slash, not {key!r}")
+            _check_state(f"{label}[{key!r}]", value)
     elif not isinstance(state, Tensor):
         try:
             json.dumps(state)
         except (TypeError, ValueError):
-            raise UserError(f"{what} must hold tensors and JSON values, in nested dicts, not {type(state).__name__}") from None
+            raise UserError(f"{label} must hold tensors and JSON values, in nested dicts, not {type(state).__name__}") from None
 
 
 def _lacks(agent: type, verb: str) -> bool:
-    own = getattr(agent, verb, None)
+    definition = getattr(agent, verb, None)
     if verb == "update" and getattr(agent, "iterate", Agent.iterate) is not Agent.iterate:
         return False  # it overrides `iterate` and need not call `update`
-    return own is None or own is getattr(Agent, verb)
+    return definition is None or definition is getattr(Agent, verb)
 
 
 def _default(label: str, agent: Any) -> Preset:

@@ -136,18 +136,18 @@ def draw_goals(names: tuple[str, ...], goals: int, seed: int) -> list[tuple[str,
     generator = np.random.RandomState(seed)  # the generator that numpy.random.seed seeds
     tasks = []
     for name in names:
-        low, high, least = _BOXES[name]
+        low, high, min_distance = _BOXES[name]
         for _ in range(goals):
             for _ in range(2):  # a reset sets the model up twice, drawing each time
                 vector = generator.uniform(low, high, size=len(low))
-                while _refused(name, vector, least):
+                while _too_close(name, vector, min_distance):
                     vector = generator.uniform(low, high, size=len(low))
             tasks.append((name, vector.tolist()))
     return tasks
 
 
-def _refused(name: str, vector: np.ndarray, least: float) -> bool:
-    if least == 0.0:
+def _too_close(name: str, vector: np.ndarray, min_distance: float) -> bool:
+    if min_distance == 0.0:
         return False
     goal = np.array([0.0, 0.84]) if name == "sweep-into-v3" else vector[3:5]
-    return bool(np.linalg.norm(vector[:2] - goal) < least)
+    return bool(np.linalg.norm(vector[:2] - goal) < min_distance)

@@ -36,17 +36,17 @@ def cache_folder() -> Path | None:
     digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     folder = cache.directory("compiled", digest.hexdigest()[:16])
-    refused = cache.refusal(folder)
-    if refused is None:
+    error = cache.refusal(folder)
+    if error is None:
         return folder
-    _not_kept(refused)
+    _warn_not_cached(error)
     return None
 
 
-def _not_kept(reason: object) -> None:
-    where = cache.directory("compiled")
+def _warn_not_cached(reason: object) -> None:
+    folder = cache.directory("compiled")
     cache.without(
-        f"compiled code is not cached, every start compiles again: {where} (METARL_CACHE) cannot be written: {reason}"
+        f"compiled code is not cached, every start compiles again: {folder} (METARL_CACHE) cannot be written: {reason}"
     )
 
 
@@ -79,7 +79,7 @@ def formula_address(function: Callable[..., Any]) -> int:
         if keep:
             _keep(compiled, f"the reward {function.__name__}")
         compiled.compile()
-    _alive.append(compiled)
+    _compiled_formulas.append(compiled)
     address: int = compiled.address
     return address
 
@@ -92,33 +92,33 @@ def _keep(compiled: Any, what: str) -> None:
     try:
         compiled.enable_caching()
     except (OSError, RuntimeError) as error:  # numba tests the folder with a file: the disk may have filled up since our test
-        _not_kept(error)
+        _warn_not_cached(error)
         return
-    kept = compiled._cache
-    load, save = kept.load_overload, kept.save_overload
+    disk_cache = compiled._cache
+    load, save = disk_cache.load_overload, disk_cache.save_overload
 
-    def load_or_forget(*arguments: Any) -> Any:
+    def load_or_recompile(*arguments: Any) -> Any:
         try:
-            found = load(*arguments)
-            if found is None and what:
+            overload = load(*arguments)
+            if overload is None and what:
                 log.info("compiling %s, once", what)
-            return found
+            return overload
         except Exception as error:  # damaged files cause many kinds of errors
             log.warning("compiled code in the cache is damaged (%s): compiling again", type(error).__name__)
             with contextlib.suppress(OSError):
-                kept.flush()
+                disk_cache.flush()
             return None
 
-    def save_or_go_on(*arguments: Any) -> None:
+    def save_or_skip(*arguments: Any) -> None:
         try:
             save(*arguments)
         except OSError as error:
-            _not_kept(error.strerror or error)
+            _warn_not_cached(error.strerror or error)
 
-    kept.load_overload, kept.save_overload = load_or_forget, save_or_go_on
+    disk_cache.load_overload, disk_cache.save_overload = load_or_recompile, save_or_skip
 
 
-_alive: list[Any] = []
+_compiled_formulas: list[Any] = []
 """Compiled formulas: their code must outlive the addresses that were handed out."""
 
 

@@ -18,7 +18,7 @@ except ImportError as error:
 Indices = None | int | Iterable[int]
 
 
-def seen_by_sb3(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+def sb3_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
     """Convert a space for SB3's agents: floats in float32, Discrete numbered from 0, others unchanged.
 
     SB3 stores observations and actions in the space's dtype and computes in float32: float64 would only double the memory, and
@@ -42,8 +42,8 @@ class EnvView:
 
     def __init__(self, env: MetaVectorEnv, index: int) -> None:
         self._env, self._index = env, index
-        self.observation_space = seen_by_sb3(env.single_observation_space)
-        self.action_space = seen_by_sb3(env.single_action_space)
+        self.observation_space = sb3_space(env.single_observation_space)
+        self.action_space = sb3_space(env.single_action_space)
 
     @property
     def task(self) -> Task | None:
@@ -84,8 +84,8 @@ class SB3VecEnv(VecEnv):
         self.views = [EnvView(env, i) for i in range(env.num_envs)]
         self._succeeded = np.zeros(env.num_envs, bool)
         observations, actions = env.single_observation_space, env.single_action_space
-        self._first = int(actions.start) if isinstance(actions, gymnasium.spaces.Discrete) else 0
-        super().__init__(env.num_envs, seen_by_sb3(observations), seen_by_sb3(actions))
+        self._action_start = int(actions.start) if isinstance(actions, gymnasium.spaces.Discrete) else 0
+        super().__init__(env.num_envs, sb3_space(observations), sb3_space(actions))
 
     def reset(self) -> np.ndarray:
         """Start new episodes; return observations (num_envs, ...)."""
@@ -104,14 +104,16 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         """Step: return observations (num_envs, ...), rewards and dones (num_envs,), infos."""
-        obs, reward, terminated, truncated, info = self.env.step(self._actions + self._first if self._first else self._actions)
+        obs, reward, terminated, truncated, info = self.env.step(
+            self._actions + self._action_start if self._action_start else self._actions
+        )
         done = terminated | truncated
         self._succeeded |= info["success"]
-        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": time_limit} for time_limit in (truncated & ~terminated).tolist()]
         for key, values in info.items():
             if not key.startswith(("_", "final_")):
-                for env_id, there in enumerate(info[f"_{key}"].tolist()):
-                    if there:
+                for env_id, present in enumerate(info[f"_{key}"].tolist()):
+                    if present:
                         infos[env_id][key] = values[env_id]
         for env_id in np.flatnonzero(done).tolist():
             infos[env_id]["terminal_observation"] = self._cast(info["final_obs"][env_id])
@@ -133,11 +135,11 @@ class SB3VecEnv(VecEnv):
         Raises:
             UserError: all environments share the attribute, and `indices` does not cover all environments.
         """
-        chosen = list(self._get_indices(indices))
+        selected = list(self._get_indices(indices))
         if hasattr(EnvView, attr_name) or not hasattr(self.env, attr_name):
-            for i in chosen:
+            for i in selected:
                 setattr(self.views[i], attr_name, value)
-        elif sorted(chosen) == list(range(self.num_envs)):
+        elif sorted(selected) == list(range(self.num_envs)):
             setattr(self.env, attr_name, value)
         else:
             raise UserError(f"all environments share {attr_name}: it can only be set for all of them")
@@ -172,5 +174,5 @@ def make_sb3(
     """
     if isinstance(tasks, str):
         tasks = suite(tasks)
-    pool = tasks.train if isinstance(tasks, Suite) else tasks
-    return SB3VecEnv(make_vec(pool, num_envs, resample=resample, **options))
+    distribution = tasks.train if isinstance(tasks, Suite) else tasks
+    return SB3VecEnv(make_vec(distribution, num_envs, resample=resample, **options))

@@ -33,6 +33,6 @@ def metaworld_scale(names: Iterable[str], goal_visible: bool = False, task_ids: 
     center, unit = np.zeros(39 + task_ids), np.ones(39 + task_ids)
     for hand in (0, 18, 36) if goal_visible else (0, 18):
         center[hand : hand + 3], unit[hand : hand + 3] = [0.0, 0.6, 0.2], 0.1
-    for thing in () if DECOYS.issuperset(names) else (4, 22):
-        center[thing : thing + 3], unit[thing : thing + 3] = [0.0, 0.7, 0.02], 0.1
+    for obj in () if DECOYS.issuperset(names) else (4, 22):
+        center[obj : obj + 3], unit[obj : obj + 3] = [0.0, 0.7, 0.02], 0.1
     return InputScale(tuple(center.tolist()), tuple(unit.tolist()), reward_center=5.0, reward_unit=2.5)

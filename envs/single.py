@@ -61,8 +61,12 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Step once; info contains `success` as a bool, and with `info="full"` all entries of stock's info."""
         obs, reward, _, truncated, infos = self.vector.step(np.asarray(action)[None])
         ended = bool(truncated[0])
-        last = infos["final_info"] if ended else infos
-        info = {key: last[key][0] for key in last if f"_{key}" in last and not key.startswith("final_") and last[f"_{key}"][0]}
+        step_info = infos["final_info"] if ended else infos
+        info = {
+            key: step_info[key][0]
+            for key in step_info
+            if f"_{key}" in step_info and not key.startswith("final_") and step_info[f"_{key}"][0]
+        }
         info["success"] = bool(info["success"])
         terminated = self.terminate_on_success and info["success"]
         return infos["final_obs"][0] if ended else obs[0], float(reward[0]), terminated, ended, info
@@ -102,8 +106,8 @@ def make_vector(
 
 
 def _tasks(name: str, side: str, seed: int, goals: int) -> TaskDistribution:
-    made = make_suite(name, seed, goals)
-    tasks = {"train": made.train, "test": made.test}.get(side)
+    suite = make_suite(name, seed, goals)
+    tasks = {"train": suite.train, "test": suite.test}.get(side)
     if tasks is None:
-        raise UserError(f"{name} has no side {side!r}: train{' or test' if made.test else ''}")
+        raise UserError(f"{name} has no side {side!r}: train{' or test' if suite.test else ''}")
     return tasks

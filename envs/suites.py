@@ -85,9 +85,9 @@ class TaskDistribution:
             count = n // len(names) + (position < n % len(names))
             choices = by_name[name]
             while count > 0:
-                some = rng.permutation(len(choices))[:count]
-                drawn += [choices[i] for i in some]
-                count -= len(some)
+                indices = rng.permutation(len(choices))[:count]
+                drawn += [choices[i] for i in indices]
+                count -= len(indices)
         return [drawn[i] for i in rng.permutation(n)]
 
 
@@ -121,30 +121,30 @@ class Suite:
         Raises:
             UserError: a user-defined suite has no other tasks.
         """
-        used = {*self.train.tasks, *(self.test.tasks if self.test else ())}
-        seed = (self.seed + _VALIDATION) % (2**32 - 1)
+        excluded = {*self.train.tasks, *(self.test.tasks if self.test else ())}
+        seed = (self.seed + _VALIDATION_OFFSET) % (2**32 - 1)
         if self.train.make is None and self.again is None:
             drawn = draw_goals(self.train.names, -(-goals // len(self.train.names)), seed)
-            fresh = [task for name, params in drawn if (task := Task(name, tuple(params))) not in used]
+            fresh = [task for name, params in drawn if (task := Task(name, tuple(params))) not in excluded]
         else:
-            fresh = [task for task in (self.again(seed).train.tasks if self.again else ()) if task not in used]
+            fresh = [task for task in (self.again(seed).train.tasks if self.again else ()) if task not in excluded]
             if not fresh:
                 raise UserError(f"{self.name} has no tasks of another seed to validate on: use --evaluate-on test")
-        return replace(self.train, tasks=tuple(some_of(fresh, goals)))
+        return replace(self.train, tasks=tuple(balanced_subset(fresh, goals)))
 
 
-_VALIDATION = 2**31
+_VALIDATION_OFFSET = 2**31
 """Offset from the suite's seed to that of the validation goals; Meta-World itself uses the suite's seed and the next."""
 
 
-def some_of(tasks: Sequence[Task], count: int) -> list[Task]:
+def balanced_subset(tasks: Sequence[Task], count: int) -> list[Task]:
     """Return the first tasks of each name, the same number per name (within one), `count` in total."""
     names = list(dict.fromkeys(task.name for task in tasks))
-    taken: list[Task] = []
+    selected: list[Task] = []
     for i, name in enumerate(names):
         share = count // len(names) + (i < count % len(names))
-        taken += [task for task in tasks if task.name == name][:share]
-    return taken
+        selected += [task for task in tasks if task.name == name][:share]
+    return selected
 
 
 @lru_cache(maxsize=32)
@@ -165,7 +165,7 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
     Raises:
         UserError: unknown suite or task, negative seed, no goals, or lists that are empty or overlap.
     """
-    kind, _, rest = name.partition(":")
+    kind, _, text = name.partition(":")
     if kind not in {key.partition(":")[0] for key in SUITES}:
         raise unknown("suite", name, ["ml1", "ml10", "ml25", "ml45", "mt1", "mt10", "mt25", "mt50", "custom", "ml1:reach-v3"])
     if seed < 0 or seed > 2**32 - 2:
@@ -175,12 +175,12 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
     train: tuple[str, ...]
     test: tuple[str, ...]
     if kind in ("ml1", "mt1"):
-        if rest not in TASKS:
-            raise unknown("task", rest, TASKS) if rest else UserError(f"{kind} needs a task: for example {kind}:reach-v3")
-        train = test = (rest,)
+        if text not in TASKS:
+            raise unknown("task", text, TASKS) if text else UserError(f"{kind} needs a task: for example {kind}:reach-v3")
+        train = test = (text,)
     elif kind == "custom":
-        train, test = _custom(rest)
-    elif rest or ":" in name:
+        train, test = _custom(text)
+    elif text or ":" in name:
         raise UserError(f"suite {kind} takes no task: write {kind}")
     else:
         train, test = benchmark(kind)
@@ -188,32 +188,32 @@ def suite(name: str, seed: int = 1, goals: int = 50, task_id: bool = False) -> S
     if task_id and not set(test) <= set(train):
         raise UserError(f"{name} holds out tasks that the agent never sees: their task ids would mean nothing to it")
 
-    def drawn(names: tuple[str, ...], seed: int) -> TaskDistribution:
+    def distribution(names: tuple[str, ...], seed: int) -> TaskDistribution:
         tasks = tuple(Task(task, tuple(params)) for task, params in draw_goals(names, goals, seed))
         return TaskDistribution(tasks, goal_visible=kind.startswith("mt"), task_ids=train if task_id else ())
 
     # equal seeds would give equal goals to a task on both sides
     shared = kind == "ml1" or (kind == "custom" and not set(train).isdisjoint(test))
-    held_out = None if kind.startswith("mt") else drawn(test, seed + 1 if shared else seed)
-    return Suite(name, seed, drawn(train, seed), held_out)
+    held_out = None if kind.startswith("mt") else distribution(test, seed + 1 if shared else seed)
+    return Suite(name, seed, distribution(train, seed), held_out)
 
 
 def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Parse the lists in `custom:train=a,b;test=c`."""
-    form = "custom:train=reach-v3,push-v3;test=pick-place-v3"
-    given: dict[str, str] = {}
+    example = "custom:train=reach-v3,push-v3;test=pick-place-v3"
+    options: dict[str, str] = {}
     for part in text.split(";"):
-        key, equals, value = part.partition("=")
-        if not equals or key.strip() not in ("train", "test", "overlap") or key.strip() in given:
-            raise UserError(f"a custom suite is written {form} (and ;overlap=yes if both may share a task), not {text!r}")
-        given[key.strip()] = value.strip()
-    if given.get("overlap", "no") not in ("yes", "no"):
-        raise UserError(f"overlap must be yes or no, not {given['overlap']!r}")
+        key, separator, value = part.partition("=")
+        if not separator or key.strip() not in ("train", "test", "overlap") or key.strip() in options:
+            raise UserError(f"a custom suite is written {example} (and ;overlap=yes if both may share a task), not {text!r}")
+        options[key.strip()] = value.strip()
+    if options.get("overlap", "no") not in ("yes", "no"):
+        raise UserError(f"overlap must be yes or no, not {options['overlap']!r}")
     lists = []
     for side in ("train", "test"):
-        names = tuple(name.strip() for name in given.get(side, "").split(",") if name.strip())
+        names = tuple(name.strip() for name in options.get(side, "").split(",") if name.strip())
         if not names:
-            raise UserError(f"a custom suite needs {side} tasks: {form}")
+            raise UserError(f"a custom suite needs {side} tasks: {example}")
         for name in names:
             if name not in TASKS:
                 raise unknown("task", name, TASKS)
@@ -221,6 +221,6 @@ def _custom(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             raise UserError(f"the {side} tasks include one twice: {', '.join(names)}")
         lists.append(names)
     shared = sorted(set(lists[0]) & set(lists[1]))
-    if shared and given.get("overlap") != "yes":
+    if shared and options.get("overlap") != "yes":
         raise UserError(f"{', '.join(shared)} would be both trained on and held out; if you mean that, add ;overlap=yes")
     return lists[0], lists[1]

@@ -14,7 +14,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 """Largest float32: agents treat larger values as infinite."""
 
 
-class OwnEnv:
+class UserEnv:
     """Wrap a user's environment and return plain values that the environment cannot change later.
 
     Observations are new arrays of the space's dtype, finite in float32; rewards are floats, ends of episodes are bools; info is
@@ -39,11 +39,15 @@ class OwnEnv:
         self.action_space: Any = getattr(env, "action_space", None)
         _check_observations(name, self.observation_space)
         _check_actions(name, self.action_space)
-        fits(
-            self._set_task_of(), (), says=f"{name}: set_task must be callable with a task's parameters alone: set_task(params)"
+        check_call(
+            self._set_task_of(),
+            (),
+            message=f"{name}: set_task must be callable with a task's parameters alone: set_task(params)",
         )
-        fits(env.step, None, says=f"{name}: step must be callable with an action alone: step(self, action)")
-        fits(env.reset, seed=0, says=f"{name}: reset must be callable with a seed: reset(self, *, seed=None, options=None)")
+        check_call(env.step, None, message=f"{name}: step must be callable with an action alone: step(self, action)")
+        check_call(
+            env.reset, seed=0, message=f"{name}: reset must be callable with a seed: reset(self, *, seed=None, options=None)"
+        )
 
     @property
     def innermost(self) -> Any:
@@ -72,11 +76,11 @@ class OwnEnv:
         Raises:
             UserError: the result does not match the space or gymnasium's interface.
         """
-        given = self.env.reset(seed=seed)
-        if not isinstance(given, tuple | list) or len(given) != 2 or not isinstance(given[1], Mapping):
-            raise UserError(f"{self.name}: reset must return (observation, info), info a dict, not {brief(given)}")
+        result = self.env.reset(seed=seed)
+        if not isinstance(result, tuple | list) or len(result) != 2 or not isinstance(result[1], Mapping):
+            raise UserError(f"{self.name}: reset must return (observation, info), info a dict, not {brief(result)}")
         self.observation_space, self.action_space = self.env.observation_space, self.env.action_space
-        return self._observation(given[0]), {}
+        return self._observation(result[0]), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Step; see `reset` for errors. The environment receives a copy of the action, which it may modify."""
@@ -86,39 +90,39 @@ class OwnEnv:
                 f"{self.name}: step must return (observation, reward, terminated, truncated, info), info a dict, "
                 f"not {brief(result)}"
             )
-        reward, info = _number(result[1]), _own(result[4])
+        reward, info = _number(result[1]), _copied(result[4])
         if reward is None or not abs(reward) <= _LARGEST:
-            raise UserError(f"{self.name}: a reward must be a finite number, not {_shown(result[1])}")
-        terminated, truncated = (self._truth(what, result[i]) for i, what in ((2, "terminated"), (3, "truncated")))
+            raise UserError(f"{self.name}: a reward must be a finite number, not {_short(result[1])}")
+        terminated, truncated = (self._bool(field, result[i]) for i, field in ((2, "terminated"), (3, "truncated")))
         for key in ("success", "is_success"):
             if key in info:
-                info["success"] = self._truth(f"info's {key}", info[key])
+                info["success"] = self._bool(f"info's {key}", info[key])
                 break
         return self._observation(result[0]), reward, terminated, truncated, info
 
-    def _observation(self, given: Any) -> np.ndarray:
+    def _observation(self, value: Any) -> np.ndarray:
         """Convert to an array of the space's shape and dtype, finite in float32."""
         space = self.observation_space
-        array = _array(given)
+        array = _array(value)
         if array is None or array.shape != space.shape:
-            what = _shown(given) if array is None else f"of shape {array.shape}"
-            raise UserError(f"{self.name}: an observation is {what}, but its space is {space}")
+            description = _short(value) if array is None else f"of shape {array.shape}"
+            raise UserError(f"{self.name}: an observation is {description}, but its space is {space}")
         with np.errstate(over="ignore", invalid="ignore"):
-            plain = np.array(array, space.dtype)
-            finite = np.isfinite(plain.astype(np.float32))
-        if plain.dtype.kind != "f" and array.dtype != plain.dtype and (plain != array).any():
+            converted = np.array(array, space.dtype)
+            finite = np.isfinite(converted.astype(np.float32))
+        if converted.dtype.kind != "f" and array.dtype != converted.dtype and (converted != array).any():
             raise UserError(
-                f"{self.name}: an observation holds {_shown(array[plain != array])}, which are not of its space's "
-                f"{plain.dtype}: {space}"
+                f"{self.name}: an observation holds {_short(array[converted != array])}, which are not of its space's "
+                f"{converted.dtype}: {space}"
             )
         if not finite.all():
-            raise UserError(f"{self.name}: an observation is not finite: {_shown(array[~finite])}")
-        return plain
+            raise UserError(f"{self.name}: an observation is not finite: {_short(array[~finite])}")
+        return converted
 
-    def _truth(self, what: str, value: Any) -> bool:
+    def _bool(self, field: str, value: Any) -> bool:
         number = _number(value)
         if number not in (0.0, 1.0):
-            raise UserError(f"{self.name}: {what} must be true or false, not {_shown(value)}")
+            raise UserError(f"{self.name}: {field} must be true or false, not {_short(value)}")
         return bool(number)
 
     def __getattr__(self, name: str) -> Any:
@@ -130,12 +134,12 @@ class OwnEnv:
             self.env.close()
 
 
-def fits(function: Callable[..., Any], *args: Any, says: str, **kwargs: Any) -> None:
+def check_call(function: Callable[..., Any], *args: Any, message: str, **kwargs: Any) -> None:
     """Raise UserError if a function cannot be called with these arguments."""
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError:
-        raise UserError(says) from None
+        raise UserError(message) from None
     except ValueError:  # Python cannot determine the signature
         pass
 
@@ -149,26 +153,26 @@ def _check_observations(name: str, space: Any) -> None:
             flat = flatten_space(space)
         except (NotImplementedError, TypeError, ValueError):  # kinds of spaces without a flat form
             flat = None
-    able = isinstance(flat, gymnasium.spaces.Box) and flat.shape != (0,)
+    flattenable = isinstance(flat, gymnasium.spaces.Box) and flat.shape != (0,)
     raise UserError(
         f"{name} has the observation space {space}{_package(space)}: a Box of one dimension is needed"
-        f"{'. gymnasium.wrappers.FlattenObservation converts it' if able else ''}"
+        f"{'. gymnasium.wrappers.FlattenObservation converts it' if flattenable else ''}"
     )
 
 
 def _check_actions(name: str, space: Any) -> None:
     if isinstance(space, gymnasium.spaces.Discrete):
         return
-    what = ""
+    reason = ""
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1 and space.shape[0]:
         if space.dtype is not None and space.dtype.kind != "f":
-            what = f" of {space.dtype}: a Box of floats, which its environment may round, or a Discrete is needed"
+            reason = f" of {space.dtype}: a Box of floats, which its environment may round, or a Discrete is needed"
         elif (np.float64(space.low) > _LARGEST).any() or (np.float64(space.high) < -_LARGEST).any():
-            what = ": agents act in float32, which cannot represent it"
+            reason = ": agents act in float32, which cannot represent it"
         else:
             return
     raise UserError(
-        f"{name} has the action space {space}{_package(space)}{what or ': a Box of one dimension or a Discrete is needed'}"
+        f"{name} has the action space {space}{_package(space)}{reason or ': a Box of one dimension or a Discrete is needed'}"
     )
 
 
@@ -192,7 +196,7 @@ def _number(value: Any) -> float | None:
     return float(array.item()) if array is not None and array.size == 1 else None
 
 
-def _own(info: Mapping[Any, Any]) -> dict[str, Any]:
+def _copied(info: Mapping[Any, Any]) -> dict[str, Any]:
     """Copy info, so that later changes by the environment do not affect it."""
     return {str(key): value.copy() if isinstance(value, np.ndarray) else value for key, value in info.items()}
 
@@ -201,15 +205,15 @@ def brief(value: Any) -> str:
     """Describe a value in a few words."""
     if isinstance(value, tuple | list):
         wrong_info = value and len(value) in (2, 5) and not isinstance(value[-1], Mapping)
-        return f"{len(value)} values" + (f" that end with {_a(value[-1])}" if wrong_info else "")
-    return f"of shape {value.shape}" if isinstance(value, np.ndarray) else _a(value)
+        return f"{len(value)} values" + (f" that end with {_type_name(value[-1])}" if wrong_info else "")
+    return f"of shape {value.shape}" if isinstance(value, np.ndarray) else _type_name(value)
 
 
-def _a(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     """Format a value in one short line."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()

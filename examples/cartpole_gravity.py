@@ -22,5 +22,5 @@ def make(name):
 
 def gravities(seed):
     train, test = np.random.default_rng(seed).uniform(1, 20, (2, 50)).tolist()
-    sides = (TaskDistribution(tuple(Task("cartpole", g) for g in some), make=make) for some in (train, test))
+    sides = (TaskDistribution(tuple(Task("cartpole", g) for g in values), make=make) for values in (train, test))
     return Suite("", seed, *sides)

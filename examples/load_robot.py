@@ -22,11 +22,11 @@ def main(run: str, episodes: int = 10, steps: int = 500) -> None:
     for episode in range(episodes):
         obs, succeeded = env.reset()[0], False
         for step in range(steps):
-            seen = torch.tensor(obs, dtype=torch.float32)[None]
-            prediction, state = agent.predict(state, PolicyInput(seen, action, reward, done))
+            observation = torch.tensor(obs, dtype=torch.float32)[None]
+            prediction, state = agent.predict(state, PolicyInput(observation, action, reward, done))
             action = prediction.sample(torch.randn(1, 4)).clamp(-1, 1)
-            obs, paid, _, _, info = env.step(action[0].numpy())
-            reward, done = torch.tensor([paid]).float(), torch.tensor([float(step == steps - 1)])
+            obs, reward_value, _, _, info = env.step(action[0].numpy())
+            reward, done = torch.tensor([reward_value]).float(), torch.tensor([float(step == steps - 1)])
             succeeded = succeeded or info["success"] > 0
         print(f"episode {episode + 1}: {'success' if succeeded else 'no success'}")
 

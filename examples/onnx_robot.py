@@ -15,7 +15,7 @@ def main(path: str, episodes: int = 10, steps: int = 500) -> None:
     agent, rng, tasks = onnxruntime.InferenceSession(path), np.random.default_rng(0), metaworld.ML1("reach-v3", seed=1)
     env = tasks.test_classes["reach-v3"]()
     env.set_task(tasks.test_tasks[0])
-    feed = {one.name: np.zeros([1, *one.shape[1:]], np.float32) for one in agent.get_inputs()}
+    feed = {tensor.name: np.zeros([1, *tensor.shape[1:]], np.float32) for tensor in agent.get_inputs()}
     for episode in range(episodes):
         feed["obs"][0], succeeded = env.reset()[0], False
         for step in range(steps):

@@ -23,22 +23,22 @@ class PointRobot(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.place, self.path = np.zeros(2), [np.zeros(2)]
-        return self.place.astype(np.float32), {}
+        self.position, self.path = np.zeros(2), [np.zeros(2)]
+        return self.position.astype(np.float32), {}
 
     def step(self, action):
-        self.place = self.place + 0.1 * np.clip(action, -1, 1)
-        self.path.append(self.place)
-        return self.place.astype(np.float32), -float(np.hypot(*(self.place - self.goal))), False, False, {}
+        self.position = self.position + 0.1 * np.clip(action, -1, 1)
+        self.path.append(self.position)
+        return self.position.astype(np.float32), -float(np.hypot(*(self.position - self.goal))), False, False, {}
 
     def render(self):
         picture = np.full((120, 120, 3), 245, np.uint8)
-        for size, colour, places in (
+        for size, colour, points in (
             (4, (70, 170, 90), [self.goal]),
             (1, (120, 178, 255), self.path),
-            (3, (30, 60, 120), [self.place]),
+            (3, (30, 60, 120), [self.position]),
         ):
-            for x, y in np.clip(60 + 40 * np.array(places) * (1, -1), 5, 114).astype(int):
+            for x, y in np.clip(60 + 40 * np.array(points) * (1, -1), 5, 114).astype(int):
                 picture[y - size : y + size, x - size : x + size] = colour
         return picture
 

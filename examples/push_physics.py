@@ -19,12 +19,12 @@ class Puck(StockEnv):
         model = self.env.model
         self.body = model.body("obj").id
         self.geoms = np.flatnonzero(model.geom_bodyid == self.body)
-        self.stock = model.body_mass[self.body], model.body_inertia[self.body].copy(), model.geom_friction[self.geoms].copy()
+        self.upstream = model.body_mass[self.body], model.body_inertia[self.body].copy(), model.geom_friction[self.geoms].copy()
 
     def set_task(self, params):
         mass, friction = params
-        model, (stock_mass, inertia, frictions) = self.env.model, self.stock
-        model.body_mass[self.body], model.body_inertia[self.body] = mass * stock_mass, mass * inertia
+        model, (upstream_mass, inertia, frictions) = self.env.model, self.upstream
+        model.body_mass[self.body], model.body_inertia[self.body] = mass * upstream_mass, mass * inertia
         model.geom_friction[self.geoms] = frictions * (friction, 1, 1)
         mujoco.mj_setConst(model, mujoco.MjData(model))  # updates quantities that MuJoCo derives from masses
 
@@ -33,5 +33,5 @@ def pucks(seed):
     factors = np.exp(np.random.default_rng(seed).uniform(np.log(0.2), np.log(5), (2, 50, 2))).tolist()
     make, axes = (lambda name: Puck()), ("mass", "friction")
     return Suite(
-        "", seed, *(TaskDistribution(tuple(Task("push-v3", tuple(f)) for f in some), make, axes=axes) for some in factors)
+        "", seed, *(TaskDistribution(tuple(Task("push-v3", tuple(f)) for f in values), make, axes=axes) for values in factors)
     )

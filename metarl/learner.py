@@ -127,8 +127,8 @@ class Agent:
 
     def moments(self) -> dict[str, Any]:
         """Return the optimiser's state by parameter number; empty if the optimiser has not been used yet."""
-        made = "optimizer" in vars(self)
-        return {str(i): value for i, value in self.optimizer.state_dict()["state"].items()} if made else {}
+        used = "optimizer" in vars(self)
+        return {str(i): value for i, value in self.optimizer.state_dict()["state"].items()} if used else {}
 
     def load_moments(self, moments: dict[str, Any]) -> None:
         """Create a new optimiser and load the result of `moments` into it."""

@@ -1,4 +1,4 @@
-"""One cache for the whole run, in the environment before metarl is imported, so that subprocesses share it."""
+"""Set one cache for the whole test run before metarl is imported, so that subprocesses share it."""
 
 import os
 import shutil
@@ -18,27 +18,27 @@ torch.set_num_threads(1)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the cache, unless it was there before (a CI's own)."""
+    """Remove the cache, unless METARL_CACHE was set (as in continuous integration)."""
     if _made:
         shutil.rmtree(_made, ignore_errors=True)
 
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """`make_vec` on reach, unless told otherwise; closes what it made."""
+    """Call `make_vec`, by default on reach; close the environments after the test."""
     from builders.oracle import model_once, reach
 
     from metarl.envs import make_vec
 
     monkeypatch.setattr("metarl.envs.engines.native.load_model", model_once)
-    made: list[Any] = []
+    envs: list[Any] = []
 
     def call(num_envs: int = 2, tasks: Any = None, **options: Any) -> Any:
-        made.append(make_vec(tasks or reach(), num_envs, **options))
-        return made[-1]
+        envs.append(make_vec(tasks or reach(), num_envs, **options))
+        return envs[-1]
 
     yield call
-    for env in made:
+    for env in envs:
         env.close()
 
 
@@ -49,8 +49,8 @@ def chromium() -> Iterator[Any]:
 
     if browser.find() is None:
         pytest.skip("no Chromium here: apt-get install -y chromium")
-    with browser.Browser() as opened:
-        yield opened
+    with browser.Browser() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

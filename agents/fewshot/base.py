@@ -22,7 +22,7 @@ from metarl.optim.sharded import Shards
 from metarl.rollouts.random_streams import initial_weights
 from metarl.system.ranges import check
 
-OBSERVED = 8
+STATISTICS_BATCHES = 8
 """Number of last outer updates of an iteration whose episodes give the normalisation statistics used outside training."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -62,15 +62,15 @@ class EncoderSettings(OuterSettings):
 
     def resolved(self, device: str) -> Self:
         """These settings with `auto` replaced by the precision for this kind of device on this machine."""
-        chosen = "bfloat16" if device in _narrow("auto") else "float32"
-        return replace(self, precision=chosen) if self.precision == "auto" else self
+        precision = "bfloat16" if device in _bfloat16_devices("auto") else "float32"
+        return replace(self, precision=precision) if self.precision == "auto" else self
 
     def encoder(self, kind: Kind) -> nn.Module:
         """An encoder with initial weights."""
-        return encoder(kind, self.channels, _narrow(self.precision))
+        return encoder(kind, self.channels, _bfloat16_devices(self.precision))
 
 
-def _narrow(precision: str) -> tuple[str, ...]:
+def _bfloat16_devices(precision: str) -> tuple[str, ...]:
     """The kinds of device that compute convolutions in bfloat16."""
     capabilities: Any = getattr(torch.cpu, "get_capabilities", None)  # missing in older versions of torch
     amx = capabilities is not None and capabilities().get("amx_bf16", False)
@@ -127,46 +127,46 @@ class FewShot(Agent):
         """Computes the gradients of the parts of an update in parallel."""
         return Shards(self.settings.shards, self.device)
 
-    def answer(self, episode: Episode) -> Tensor:
+    def predict_query(self, episode: Episode) -> Tensor:
         """Predictions for the query after adapting to the support."""
         state = self.adapt(self.initial_state(len(episode.support.x)), episode.support)
         return self.predict(state, episode.query.x)[0]
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
         """The loss of the outer step, a mean over tasks, and metrics to log."""
-        prediction = self.answer(episode)
-        scored = by_task(prediction.detach(), episode.query.y).mean()
-        return mean_loss(prediction, episode.query.y).mean(), {self.kind.measure: float(scored)}
+        prediction = self.predict_query(episode)
+        score = score_by_task(prediction.detach(), episode.query.y).mean()
+        return mean_loss(prediction, episode.query.y).mean(), {self.kind.measure: float(score)}
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """One Adam step. See `Agent.update`."""
         (episode,) = batches
-        moved, parts = self.parameters(), episode.split(min(self.shards.count, len(episode.query.x)))
+        parameters, parts = self.parameters(), episode.split(min(self.shards.count, len(episode.query.x)))
         shares = [len(part.query.x) / len(episode.query.x) for part in parts]
         self.net.train()
-        gradients, found = self.shards.gradients(self._share, list(moved.values()), parts, shares)
+        gradients, part_metrics = self.shards.gradients(self._weighted_loss, list(parameters.values()), parts, shares)
         self.net.eval()
-        gradient = torch.stack([flatten(one) for one in gradients]).sum(0)
+        gradient = torch.stack([flatten(part_gradient) for part_gradient in gradients]).sum(0)
         if not gradient.isfinite().all():
-            smaller = f"smaller {' or '.join(n for n in ('learning_rate', 'inner_lr') if hasattr(self.settings, n))}"
-            raise NonFiniteError(f"the gradient is not finite: a {smaller} may help", {"query": episode.query.x})
-        for parameter, part in zip(moved.values(), unflatten(gradient, moved).values()):
+            advice = f"smaller {' or '.join(n for n in ('learning_rate', 'inner_lr') if hasattr(self.settings, n))}"
+            raise NonFiniteError(f"the gradient is not finite: a {advice} may help", {"query": episode.query.x})
+        for parameter, part in zip(parameters.values(), unflatten(gradient, parameters).values()):
             parameter.grad = part
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.optimizer.step()
         self.updates += 1
-        return {name: sum(metrics[name] for metrics in found) for name in found[0]}
+        return {name: sum(metrics[name] for metrics in part_metrics) for name in part_metrics[0]}
 
-    def _share(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
+    def _weighted_loss(self, episode: Episode, share: float) -> tuple[Tensor, Metrics]:
         """The loss and the metrics, both times `share`."""
         loss, metrics = self.loss(episode)
         return loss * share, {name: value * share for name, value in {"loss": float(loss.detach()), **metrics}.items()}
 
     def _learning_rate(self) -> float:
         """lr_t = lr (1 + cos(pi t / T)) / 2."""
-        done = min(1.0, self.updates / self.total_updates) if self.settings.anneal else 0.0
-        return self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        progress = min(1.0, self.updates / self.total_updates) if self.settings.anneal else 0.0
+        return self.settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
     def observe(self, episodes: Sequence[Episode]) -> None:
         """Measure, with the current weights, the statistics that replace batch statistics outside training."""
@@ -175,14 +175,14 @@ class FewShot(Agent):
     def iterate(self, source: Source, iteration: int) -> Metrics:
         """One outer step per batch of the source; returns the means of their metrics."""
         source.begin(iteration)
-        found: list[Metrics] = []
-        last: deque[Episode] = deque(maxlen=OBSERVED)
+        metrics: list[Metrics] = []
+        recent: deque[Episode] = deque(maxlen=STATISTICS_BATCHES)
         for phase in range(source.phases):  # type: ignore[attr-defined]
             batch, _ = source.collect(self, None, phase)
-            found.append(self.update([batch], iteration))
-            last.append(batch)
-        self.observe(last)
-        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+            metrics.append(self.update([batch], iteration))
+            recent.append(batch)
+        self.observe(recent)
+        return {name: sum(update_metrics[name] for update_metrics in metrics) / len(metrics) for name in metrics[0]}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, running statistics, Adam's moments and the number of outer steps."""
@@ -214,7 +214,7 @@ class Comparing(FewShot):
             return torch.zeros(*query.shape[:2], self.ways, device=self.device), state
         return self.compare(state, self.features(query)), state
 
-    def answer(self, episode: Episode) -> Tensor:
+    def predict_query(self, episode: Episode) -> Tensor:
         """See `FewShot`; support and query pass through the network as one batch, with one set of statistics."""
         support, query = episode.support, episode.query
         features = self.features(torch.cat([support.x, query.x], 1))
@@ -223,8 +223,8 @@ class Comparing(FewShot):
 
     def initial_state(self, num_tasks: int) -> State:
         """A state with an empty support."""
-        nothing = torch.zeros(num_tasks, 0, device=self.device)
-        return {"features": nothing.unsqueeze(-1), "targets": nothing.long()}
+        empty = torch.zeros(num_tasks, 0, device=self.device)
+        return {"features": empty.unsqueeze(-1), "targets": empty.long()}
 
     def adapt(self, state: State, support: Examples) -> State:
         """Append the support's features and targets to the state."""
@@ -240,17 +240,17 @@ class Comparing(FewShot):
         """The learner as a function of support and queries, for export."""
         x = torch.zeros(2, 3, *self.kind.shape, dtype=torch.int64 if self.kind.name == "text" else torch.float32)
         labels = torch.zeros(2, 3, dtype=torch.int64)
-        form = _EXAMPLES[self.kind.name]
+        example_format = _EXAMPLE_FORMATS[self.kind.name]
         inputs = {
-            "support": Input(x, ("tasks", "examples"), f"the few examples of each task: {form}", BUCKETS),
+            "support": Input(x, ("tasks", "examples"), f"the few examples of each task: {example_format}", BUCKETS),
             "labels": Input(labels, ("tasks", "examples"), f"their classes, 0 to {self.ways - 1}", self.ways),
             "query": Input(torch.cat([x, x], 1), ("tasks", "queries"), "the examples to classify, in the same form", BUCKETS),
         }
-        use = "The class of the largest logit is the answer; softmax gives probabilities. Tasks are independent."
-        return Graph(_Answers(self), inputs, {"logits": f"(tasks, queries, {self.ways})"}, use)
+        usage = "The class of the largest logit is the answer; softmax gives probabilities. Tasks are independent."
+        return Graph(_ComparingGraph(self), inputs, {"logits": f"(tasks, queries, {self.ways})"}, usage)
 
 
-_EXAMPLES = {
+_EXAMPLE_FORMATS = {
     "image": "float32 in [0, 1], (channels, height, width); Omniglot's strokes are light on dark",
     "text": "int64 feature ids by metarl.datasets.text.features, 0 for none",
     "vector": "float32 embeddings of texts by the sentence encoder named in the metadata; their norm does not matter",
@@ -258,7 +258,7 @@ _EXAMPLES = {
 }
 
 
-class _Answers(nn.Module):
+class _ComparingGraph(nn.Module):
     """A comparing learner as one module, for export."""
 
     def __init__(self, learner: Comparing) -> None:
@@ -277,7 +277,7 @@ def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none").view_as(target).mean(1)
 
 
-def by_task(prediction: Tensor, target: Tensor) -> Tensor:
+def score_by_task(prediction: Tensor, target: Tensor) -> Tensor:
     """Accuracy or mean squared error of each task, (tasks,)."""
     if target.is_floating_point():
         return (prediction - target).square().mean((1, 2))

@@ -112,21 +112,21 @@ class Transfer(FewShot):
         frozen = self._features(support.x) if s.fit == "head" else None
 
         def loss(params: Params) -> Tensor:
-            size = params["head.weight"].square().sum((1, 2))
-            return mean_loss(self._answers(params, support.x, frozen), support.y) + s.decay * size
+            squared_norm = params["head.weight"].square().sum((1, 2))
+            return mean_loss(self._predictions(params, support.x, frozen), support.y) + s.decay * squared_norm
 
         rate = {name: torch.tensor(s.fit_lr, device=self.device) for name in state}
         return adapt(state, loss, [rate] * s.fit_steps, first_order=True)
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """See `FewShot`."""
-        return self._answers(state, query, self._features(query) if self.settings.fit == "head" else None), state
+        return self._predictions(state, query, self._features(query) if self.settings.fit == "head" else None), state
 
     def _features(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return _scaled(self.net.body(x.flatten(0, 1)), self.classes).unflatten(0, x.shape[:2])
 
-    def _answers(self, params: Params, x: Tensor, features: Tensor | None) -> Tensor:
+    def _predictions(self, params: Params, x: Tensor, features: Tensor | None) -> Tensor:
         if features is None:
             body = {k.removeprefix("body."): v for k, v in params.items() if k.startswith("body.")}
             features = _scaled(vmap(as_function(self.net.body))(body, x), self.classes)
@@ -163,8 +163,8 @@ class Nearest(Comparing):
         distance = squared_distances(features, support)
         if targets.is_floating_point():
             return targets.gather(1, distance.argmin(-1, keepdim=True))
-        other = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
-        return -distance.unsqueeze(2).masked_fill(other, torch.inf).amin(-1)
+        other_class = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
+        return -distance.unsqueeze(2).masked_fill(other_class, torch.inf).amin(-1)
 
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """Do nothing."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from metarl.agents import Preset
-from metarl.agents.fewshot.base import FewShot, OuterSettings, by_task, mean_loss
+from metarl.agents.fewshot.base import FewShot, OuterSettings, mean_loss, score_by_task
 from metarl.agents.fewshot.networks import EMBEDDING, Kind, Statistics, TaskNetwork, task_network
 from metarl.datasets.episodes import Episode, Examples
 from metarl.errors import UserError
@@ -78,9 +78,9 @@ class MAML(FewShot):
             raise UserError(f"transductive is for the normalisation of images; {kind.name}s are not normalised")
         super().__init__(settings, kind, **common)
         self.meta: dict[str, nn.Parameter] = dict(self.net.named_parameters())
-        first = initial_rates(_own(self.meta), settings)
+        initial = initial_rates(_task_parameters(self.meta), settings)
         self.rates = [
-            {k: v.clone() for k, v in first.items()} for _ in range(settings.inner_steps if settings.rates_by_step else 1)
+            {k: v.clone() for k, v in initial.items()} for _ in range(settings.inner_steps if settings.rates_by_step else 1)
         ]
         if settings.rates != "fixed":
             self.meta |= {f"rate.{i}.{k}": nn.Parameter(v) for i, rates in enumerate(self.rates) for k, v in rates.items()}
@@ -98,7 +98,7 @@ class MAML(FewShot):
     def initial_state(self, num_tasks: int) -> State:
         """A copy of the shared weights for each task."""
         detached = {name: value.detach() for name, value in self.meta.items()}
-        return {"params": stacked(_own(detached), num_tasks), "statistics": None}
+        return {"params": stacked(_task_parameters(detached), num_tasks), "statistics": None}
 
     def adapt(self, state: State, support: Examples) -> State:
         """Inner steps on the support."""
@@ -111,12 +111,12 @@ class MAML(FewShot):
 
     def after(self, state: State, support: Examples, counts: Sequence[int]) -> list[State]:
         """The state after each of the given numbers of inner steps. See `metarl.evaluation.fewshot_diagnostics.Stepwise`."""
-        found = [state["params"], *self._adapted(self.meta, state["params"], support, max(counts))]
-        return [self._state(self.meta, found[n], support) if n else state for n in counts]
+        history = [state["params"], *self._adapted(self.meta, state["params"], support, max(counts))]
+        return [self._state(self.meta, history[n], support) if n else state for n in counts]
 
     def predict(self, state: State, query: Tensor) -> tuple[Tensor, State]:
         """The predictions of each task's own network. See `FewShot`."""
-        return self._answers(self.meta, state, query), state
+        return self._predictions(self.meta, state, query), state
 
     def _state(self, meta: Mapping[str, Tensor], params: Params, support: Examples) -> State:
         """A state: the parameters and, unless transductive, the statistics of the support under them."""
@@ -126,7 +126,7 @@ class MAML(FewShot):
 
     def _adapted(self, meta: Mapping[str, Tensor], params: Params, support: Examples, steps: int) -> list[Params]:
         """The parameters after each inner step."""
-        x, found = self.net.shared(support.x, meta), []
+        x, history = self.net.shared(support.x, meta), []
         for i in range(steps):
             params = adapt(
                 params,
@@ -134,10 +134,10 @@ class MAML(FewShot):
                 [self._rates(meta, i)],
                 first_order=self.settings.first_order,
             )
-            found.append(params)
-        return found
+            history.append(params)
+        return history
 
-    def _answers(self, meta: Mapping[str, Tensor], state: State, query: Tensor) -> Tensor:
+    def _predictions(self, meta: Mapping[str, Tensor], state: State, query: Tensor) -> Tensor:
         statistics = state["statistics"]
         if statistics is None and not self.settings.transductive:
             tasks = len(query)
@@ -156,28 +156,28 @@ class MAML(FewShot):
 
     def loss(self, episode: Episode) -> tuple[Tensor, Metrics]:
         """The loss of the predictions after adaptation."""
-        start = stacked(_own(self.meta), len(episode.support.x))
+        start = stacked(_task_parameters(self.meta), len(episode.support.x))
         adapted = self._adapted(self.meta, start, episode.support, self.settings.inner_steps)
         weights, target = self._loss_weights(), episode.query.y
-        counted = [(w, self._state(self.meta, params, episode.support)) for w, params in zip(weights, adapted) if w]
-        answers = [self._answers(self.meta, state, episode.query.x) for _, state in counted]
-        loss = torch.stack([w * mean_loss(answer, target).mean() for (w, _), answer in zip(counted, answers)]).sum()
-        return loss, {self.kind.measure: float(by_task(answers[-1].detach(), target).mean())}
+        weighted_states = [(w, self._state(self.meta, params, episode.support)) for w, params in zip(weights, adapted) if w]
+        predictions = [self._predictions(self.meta, state, episode.query.x) for _, state in weighted_states]
+        loss = torch.stack([w * mean_loss(p, target).mean() for (w, _), p in zip(weighted_states, predictions)]).sum()
+        return loss, {self.kind.measure: float(score_by_task(predictions[-1].detach(), target).mean())}
 
     def _loss_weights(self) -> list[float]:
         """Loss weight of the predictions after each inner step: all on the last; MAML++ starts with equal weights."""
         steps, s = self.settings.inner_steps, self.settings
-        early = max(0.0, 1 - self.updates / s.multi_step_loss) / steps if s.multi_step_loss else 0.0
-        return [*[early] * (steps - 1), 1 - early * (steps - 1)]
+        early_weight = max(0.0, 1 - self.updates / s.multi_step_loss) / steps if s.multi_step_loss else 0.0
+        return [*[early_weight] * (steps - 1), 1 - early_weight * (steps - 1)]
 
     @torch.no_grad()
     def observe(self, episodes: Sequence[Episode]) -> None:
         """Set the statistics used without a support: their mean over these supports, under the shared weights."""
         support = torch.cat([episode.support.x for episode in episodes])
         statistics = self._forward(self.initial_state(len(support))["params"], self.net.shared(support, self.meta), None)[1]
-        for running, found in zip(self.net.running, statistics):
-            running.mean.copy_(found.mean.mean(0))
-            running.variance.copy_(found.variance.mean(0))
+        for running, measured in zip(self.net.running, statistics):
+            running.mean.copy_(measured.mean.mean(0))
+            running.variance.copy_(measured.variance.mean(0))
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -193,6 +193,6 @@ class MAML(FewShot):
                 self.meta[name].copy_(rate)
 
 
-def _own(params: Mapping[str, Tensor]) -> Params:
-    """The parameters of which each task has its own copy."""
+def _task_parameters(params: Mapping[str, Tensor]) -> Params:
+    """The parameters that each task has a copy of."""
     return {name: value for name, value in params.items() if name != EMBEDDING and not name.startswith("rate.")}

@@ -119,5 +119,5 @@ class Matching(Comparing):
         cosine = functional.normalize(features, dim=-1) @ functional.normalize(support, dim=-1).mT
         log_attention = torch.log_softmax(cosine / self.settings.temperature, -1)
         # P(y | x, S) = sum_i a(x, x_i) y_i (equation 1), as a logarithm
-        other = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
-        return torch.logsumexp(log_attention.unsqueeze(2).masked_fill(other, -torch.inf), -1)
+        other_class = functional.one_hot(targets, self.ways).mT.unsqueeze(1) == 0
+        return torch.logsumexp(log_attention.unsqueeze(2).masked_fill(other_class, -torch.inf), -1)

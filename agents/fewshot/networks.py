@@ -61,7 +61,7 @@ class PooledConv(nn.Module):
         super().__init__()
         if min(shape[1:]) < 16:
             raise UserError(f"four poolings leave nothing of {min(shape[1:])} pixels: --image-size must be at least 16")
-        self.narrow = bfloat16
+        self.bfloat16_devices = bfloat16
         sizes = [shape[0], *[channels] * 4]
         self.blocks = nn.Sequential(
             *(
@@ -75,8 +75,8 @@ class PooledConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) to (n, output_size)."""
-        narrow = x.device.type in self.narrow and self.training and torch.is_grad_enabled()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=narrow):
+        use_bfloat16 = x.device.type in self.bfloat16_devices and self.training and torch.is_grad_enabled()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=use_bfloat16):
             features = self.blocks(x)
         return features.flatten(1).float()
 
@@ -113,12 +113,12 @@ class TextEncoder(nn.Module):
         self.embedding = _embedding(kind, width)
         self.output_size = width if self.embedding else kind.shape[0]
         self.layers = Layers([self.output_size, width, self.output_size])
-        _silence(self.layers.linear[-1])
+        _set_to_zero(self.layers.linear[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature ids (n, ids) or vectors (n, size) to (n, output_size)."""
-        found = bag(x, self.embedding.weight if self.embedding else None)
-        return found + self.layers(found)
+        vectors = bag(x, self.embedding.weight if self.embedding else None)
+        return vectors + self.layers(vectors)
 
 
 def _embedding(kind: Kind, width: int) -> nn.Embedding | None:
@@ -146,11 +146,11 @@ def bag(x: Tensor, weight: Tensor | None) -> Tensor:
     With random embeddings, inner products of bags approximate those of the feature counts. Without embeddings x holds
     vectors (..., width), which are only rescaled.
     """
-    found = x if weight is None else functional.embedding(x, weight, padding_idx=0).sum(-2)
-    return functional.normalize(found, dim=-1) * found.shape[-1] ** 0.5
+    vectors = x if weight is None else functional.embedding(x, weight, padding_idx=0).sum(-2)
+    return functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
 
 
-def _silence(layer: nn.Module) -> None:
+def _set_to_zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
@@ -165,26 +165,28 @@ class Statistics(NamedTuple):
     variance: Tensor
 
 
-Given = tuple[Statistics, ...]
+LayerStatistics = tuple[Statistics, ...]
 """The statistics of all normalisation layers."""
 
 
 class TaskNetwork(nn.Module):
     """Layers and a head as a function of their parameters; `shared` first maps the examples with weights that do not adapt.
 
-    The module's own parameters are the tasks' initial ones. Given each task's parameters, `torch.vmap` runs many at once.
+    The module's own parameters are the tasks' initial ones. With each task's parameters, `torch.vmap` runs many tasks at once.
     """
 
     def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """Examples (tasks, n, *shape) to inputs of the layers, by parameters that all tasks share."""
         return x
 
-    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
-        """One task's inputs (n, ...) to outputs (n, outputs) and the statistics used; given: replaces the inputs' own."""
+    def forward(
+        self, params: Mapping[str, Tensor], x: Tensor, statistics: LayerStatistics | None = None
+    ) -> tuple[Tensor, LayerStatistics]:
+        """One task's inputs (n, ...) to outputs (n, outputs) and the statistics used; `statistics` replaces the inputs' own."""
         raise NotImplementedError
 
     @property
-    def running(self) -> Given:
+    def running(self) -> LayerStatistics:
         """The statistics used before there is a support."""
         return ()
 
@@ -210,24 +212,28 @@ class ConvNetwork(TaskNetwork):
         self.register_buffer("variance", torch.ones(4, channels))
 
     @property
-    def running(self) -> Given:
+    def running(self) -> LayerStatistics:
         """See `TaskNetwork`."""
-        return tuple(Statistics(*both) for both in zip(self.mean, self.variance))
+        return tuple(Statistics(*layer) for layer in zip(self.mean, self.variance))
 
-    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+    def forward(
+        self, params: Mapping[str, Tensor], x: Tensor, statistics: LayerStatistics | None = None
+    ) -> tuple[Tensor, LayerStatistics]:
         """See `TaskNetwork`."""
         used = []
         for i in range(4):
             x = functional.conv2d(x, params[f"convolutions.{i}.weight"], stride=2, padding=1)
-            if given is None:
+            if statistics is None:
                 mean = x.mean((0, 2, 3))  # torch.var_mean is wrong under vmap: it counts the task as a dimension
-                statistics = Statistics(mean, (x - mean[:, None, None]).square().mean((0, 2, 3)))
+                layer_statistics = Statistics(mean, (x - mean[:, None, None]).square().mean((0, 2, 3)))
             else:
-                statistics = given[i]
-            used.append(statistics)
+                layer_statistics = statistics[i]
+            used.append(layer_statistics)
             # y = (x - mean) / sqrt(variance + eps) * scale + shift
-            scale = params[f"scales.{i}"] * (statistics.variance + 1e-5).rsqrt()
-            x = functional.relu(x * scale[:, None, None] + (params[f"shifts.{i}"] - statistics.mean * scale)[:, None, None])
+            scale = params[f"scales.{i}"] * (layer_statistics.variance + 1e-5).rsqrt()
+            x = functional.relu(
+                x * scale[:, None, None] + (params[f"shifts.{i}"] - layer_statistics.mean * scale)[:, None, None]
+            )
         return functional.linear(x.mean((2, 3)), params["head.weight"], params["head.bias"]), tuple(used)
 
 
@@ -243,19 +249,21 @@ class LayerNetwork(TaskNetwork):
         self.layers = Layers([inputs, channels, outputs])
         self.head = nn.Linear(outputs, kind.outputs)
         if self.text:
-            _silence(self.layers.linear[-1])
+            _set_to_zero(self.layers.linear[-1])
 
     def shared(self, x: Tensor, params: Mapping[str, Tensor]) -> Tensor:
         """See `TaskNetwork`."""
         return bag(x, params.get(EMBEDDING)) if self.text else x
 
-    def forward(self, params: Mapping[str, Tensor], x: Tensor, given: Given | None = None) -> tuple[Tensor, Given]:
+    def forward(
+        self, params: Mapping[str, Tensor], x: Tensor, statistics: LayerStatistics | None = None
+    ) -> tuple[Tensor, LayerStatistics]:
         """See `TaskNetwork`; returns no statistics."""
         first, second, head = (
             (params[f"{n}.weight"], params[f"{n}.bias"]) for n in ("layers.linear.0", "layers.linear.1", "head")
         )
-        added = functional.linear(functional.relu(functional.linear(x, *first)), *second)
-        return functional.linear(x + added if self.text else functional.relu(added), *head), ()
+        hidden = functional.linear(functional.relu(functional.linear(x, *first)), *second)
+        return functional.linear(x + hidden if self.text else functional.relu(hidden), *head), ()
 
 
 def task_network(kind: Kind, channels: int) -> TaskNetwork:

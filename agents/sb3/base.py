@@ -106,7 +106,7 @@ PRESETS = {"sb3-ppo": {"default": Preset(PPOSettings())}}
 """Presets by agent and name."""
 
 
-class Played(NamedTuple):
+class Transitions(NamedTuple):
     """Steps of several tasks, (num_tasks, steps, ...), or of one task, (steps, ...); see `Rollout` for the fields."""
 
     obs: Tensor
@@ -118,15 +118,15 @@ class Played(NamedTuple):
     valid: Tensor
 
     @classmethod
-    def of(cls, rollout: Rollout) -> "Played":
+    def from_rollout(cls, rollout: Rollout) -> "Transitions":
         """The steps of a rollout; the task is the first axis."""
         r = rollout
         fields = (r.query.obs, r.action, r.reward, r.next_obs, r.done, r.terminated, r.valid)
         return cls(*(field.transpose(0, 1) for field in fields))
 
-    def task(self, i: int) -> "Played":
+    def task(self, i: int) -> "Transitions":
         """The valid steps of one task."""
-        return Played(*(field[i][self.valid[i]] for field in self))
+        return Transitions(*(field[i][self.valid[i]] for field in self))
 
 
 class SB3Agent(Agent):
@@ -169,11 +169,11 @@ class SB3Agent(Agent):
         self.spaces, self.scale = (observation_space, action_space), scale
         self.adapt_every = settings.fit_every
         with self.sb3.seeded(generator(seed, WEIGHTS)):
-            self.model = self._make()
+            self.model = self._make_model()
         self.rewards = self.sb3.RunningMeanStd(shape=())
-        self._size = 0  # number of environments of the model's buffer
+        self._buffer_envs = 0  # number of environments of the model's buffer
 
-    def _make(self) -> Any:
+    def _make_model(self) -> Any:
         """An untrained SB3 algorithm."""
         raise NotImplementedError
 
@@ -185,7 +185,7 @@ class SB3Agent(Agent):
         """Create the model's buffer for the environment's number of environments."""
         raise NotImplementedError
 
-    def _fit(self, model: Any, played: Played) -> None:
+    def _fit(self, model: Any, transitions: Transitions) -> None:
         """Continue training the model on the steps of one task."""
         raise NotImplementedError
 
@@ -193,14 +193,14 @@ class SB3Agent(Agent):
     def tuner(self) -> Any:
         """See the class; made on first use."""
         with self.sb3.seeded(generator(self.seed, WEIGHTS)):
-            return self._make()
+            return self._make_model()
 
     def validate(self, source: Any) -> None:
         """See `Agent.validate`."""
-        steps, every = source.episodes * source.env.max_episode_steps, self._update_every(source.env)
-        if steps % every:
+        steps, interval = source.episodes * source.env.max_episode_steps, self._update_every(source.env)
+        if steps % interval:
             raise UserError(
-                f"an iteration has {steps} steps of each environment: {every} steps between updates do not divide them"
+                f"an iteration has {steps} steps of each environment: {interval} steps between updates do not divide them"
             )
 
     def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
@@ -216,34 +216,34 @@ class SB3Agent(Agent):
 
     def adapt(self, state: dict[str, Tensor], support: Rollout) -> dict[str, Tensor]:
         """Fine-tune each task's copy on its own steps; a task whose new weights are not finite keeps the old ones."""
-        return self._tuned(state, Played.of(support))
+        return self._fine_tuned(state, Transitions.from_rollout(support))
 
-    def _tuned(self, state: dict[str, Tensor], played: Played) -> dict[str, Tensor]:
-        rows = []
-        for i in range(len(played.reward)):
-            before = {name: value[i] for name, value in state.items()}
-            self.sb3.put(self.tuner, before)
+    def _fine_tuned(self, state: dict[str, Tensor], transitions: Transitions) -> dict[str, Tensor]:
+        results = []
+        for i in range(len(transitions.reward)):
+            initial = {name: value[i] for name, value in state.items()}
+            self.sb3.load_tensors(self.tuner, initial)
             try:
-                rng = generator(self.seed, SHUFFLE, self._rounds(before))
-                with self.sb3.seeded(rng), self.sb3.checked(self.tuner), torch.enable_grad():
-                    self._fit(self.tuner, played.task(i))
-                rows.append(self.sb3.tensors(self.tuner))
+                rng = generator(self.seed, SHUFFLE, self._adam_steps(initial))
+                with self.sb3.seeded(rng), self.sb3.finite_weights(self.tuner), torch.enable_grad():
+                    self._fit(self.tuner, transitions.task(i))
+                results.append(self.sb3.tensors(self.tuner))
             except NonFiniteError:
                 log.warning("the fine-tuned weights of a task are not finite and are discarded")
-                rows.append(before)
-        return {name: torch.stack([row[name] for row in rows]) for name in state}
+                results.append(initial)
+        return {name: torch.stack([result[name] for result in results]) for name in state}
 
-    def _rounds(self, before: Mapping[str, Tensor]) -> int:
+    def _adam_steps(self, tensors: Mapping[str, Tensor]) -> int:
         """Adam's step count, which grows with each update and so gives each update its own random stream."""
-        return int(next(value for name, value in before.items() if name.endswith(".step")))
+        return int(next(value for name, value in tensors.items() if name.endswith(".step")))
 
     def _scaled(self, reward: Tensor) -> np.ndarray:
         """Rewards, normalised as in training; the statistics are not updated."""
-        plain = reward.cpu().numpy()
+        rewards = reward.cpu().numpy()
         if not self.settings.normalize_reward:
-            return plain
+            return rewards
         # VecNormalize's own constants
-        return np.clip(plain / np.sqrt(self.rewards.var + 1e-8), -10, 10).astype(np.float32)
+        return np.clip(rewards / np.sqrt(self.rewards.var + 1e-8), -10, 10).astype(np.float32)
 
     def iterate(self, source: Any, iteration: int) -> Metrics:
         """Run SB3's `learn` on the source's environment for one iteration's steps."""
@@ -251,21 +251,21 @@ class SB3Agent(Agent):
         s, env = self.settings, source.env
         steps = source.episodes * env.max_episode_steps
         source.begin(iteration)
-        if self._size != env.num_envs:
+        if self._buffer_envs != env.num_envs:
             self._prepare(env)
-            self._size = env.num_envs
+            self._buffer_envs = env.num_envs
         rng = generator(self.seed, ACTIONS, iteration)
         self.model.action_space.seed(int(rng.integers(2**31)))  # SAC's random actions
         scalers = self.sb3.scalers(self.model)
-        watch = self.sb3.Watch(source, steps * env.num_envs, scalers[0].running)
-        with self.sb3.seeded(rng), self.sb3.checked(self.model):
-            self.model.set_env(self.sb3.view(source, self.rewards, s.gamma, s.normalize_reward))
-            self.model.learn(steps * env.num_envs, callback=watch, reset_num_timesteps=False, log_interval=None)
-        watch.report()
-        for scaler in scalers if watch.seen else ():
-            seen = torch.from_numpy(np.concatenate(watch.seen)).to(self.device)
-            scaler.observe(seen, torch.zeros(len(seen), device=self.device))
-        return self.sb3.figures(self.model)
+        callback = self.sb3.ProgressCallback(source, steps * env.num_envs, scalers[0].running)
+        with self.sb3.seeded(rng), self.sb3.finite_weights(self.model):
+            self.model.set_env(self.sb3.vec_env(source, self.rewards, s.gamma, s.normalize_reward))
+            self.model.learn(steps * env.num_envs, callback=callback, reset_num_timesteps=False, log_interval=None)
+        callback.report()
+        for scaler in scalers if callback.observations else ():
+            observations = torch.from_numpy(np.concatenate(callback.observations)).to(self.device)
+            scaler.observe(observations, torch.zeros(len(observations), device=self.device))
+        return self.sb3.logged_metrics(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, the optimisers' moments, running statistics, and the number of steps taken."""
@@ -274,7 +274,7 @@ class SB3Agent(Agent):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
-        self.sb3.put(self.model, state["model"])
+        self.sb3.load_tensors(self.model, state["model"])
         for key in _STATISTICS:
             setattr(self.rewards, key, np.float64(state["rewards"][key]))
         self.model.num_timesteps = state["steps"]
@@ -283,7 +283,7 @@ class SB3Agent(Agent):
 _STATISTICS = ("mean", "var", "count")
 
 
-def fill(buffer: Any, **columns: Any) -> None:
+def fill_buffer(buffer: Any, **columns: Any) -> None:
     """Fill an SB3 buffer, sized for these steps of one environment, with arrays (steps, ...) by the buffer's own names."""
     for name, values in columns.items():
         array = values.cpu().numpy() if isinstance(values, Tensor) else values
@@ -294,11 +294,11 @@ def fill(buffer: Any, **columns: Any) -> None:
 class SB3PPO(SB3Agent):
     """SB3's PPO: see `SB3Agent`."""
 
-    def __init__(self, settings: PPOSettings, *rest: Any, **more: Any) -> None:
-        super().__init__(settings, *rest, **more)
+    def __init__(self, settings: PPOSettings, *args: Any, **kwargs: Any) -> None:
+        super().__init__(settings, *args, **kwargs)
         self.first_std = math.exp(settings.log_std_init)
 
-    def _make(self) -> Any:
+    def _make_model(self) -> Any:
         s = self.settings
         names = (
             "learning_rate",
@@ -347,30 +347,30 @@ class SB3PPO(SB3Agent):
     def predict(self, state: dict[str, Tensor], query: PolicyInput) -> tuple[Distribution, dict[str, Tensor]]:
         """The distribution of each task's own policy over actions."""
         features = self._hidden(state, query, self.model.policy.mlp_extractor.policy_net, "policy.mlp_extractor.policy_net")
-        out = linear_by_task(features, state, "policy.action_net").squeeze(1)
+        outputs = linear_by_task(features, state, "policy.action_net").squeeze(1)
         log_std = state.get("policy.log_std")
-        return Categorical(out) if log_std is None else Gaussian(out, log_std.expand_as(out)), state
+        return Categorical(outputs) if log_std is None else Gaussian(outputs, log_std.expand_as(outputs)), state
 
-    def _fit(self, model: Any, played: Played) -> None:
+    def _fit(self, model: Any, transitions: Transitions) -> None:
         """PPO on the episodes that the task's own policy just collected."""
-        policy, n, reward = model.policy, len(played.reward), self._scaled(played.reward).copy()
+        policy, n, reward = model.policy, len(transitions.reward), self._scaled(transitions.reward).copy()
         with torch.no_grad():
-            value, log_prob, _ = policy.evaluate_actions(played.obs, played.action)
-            following = policy.predict_values(played.next_obs).flatten()
+            value, log_prob, _ = policy.evaluate_actions(transitions.obs, transitions.action)
+            next_value = policy.predict_values(transitions.next_obs).flatten()
         # as in SB3: add the discounted value of the next state if only the time limit ended the episode
-        cut = (played.done & ~played.terminated).cpu().numpy()
-        reward[cut] += self.settings.gamma * following.cpu().numpy()[cut]
+        time_limit = (transitions.done & ~transitions.terminated).cpu().numpy()
+        reward[time_limit] += self.settings.gamma * next_value.cpu().numpy()[time_limit]
         buffer = self._buffer(model, n, 1)
-        fill(
+        fill_buffer(
             buffer,
-            observations=played.obs,
-            actions=played.action,
+            observations=transitions.obs,
+            actions=transitions.action,
             values=value,
             log_probs=log_prob,
             rewards=reward,
-            episode_starts=torch.cat([torch.ones_like(played.done[:1]), played.done[:-1]]),
+            episode_starts=torch.cat([torch.ones_like(transitions.done[:1]), transitions.done[:-1]]),
         )
         buffer.pos = n
-        buffer.compute_returns_and_advantage(following[-1:], played.done[-1:].cpu().numpy())
+        buffer.compute_returns_and_advantage(next_value[-1:], transitions.done[-1:].cpu().numpy())
         model.rollout_buffer, model.n_epochs = buffer, self.settings.fit_epochs
         model.train()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.envs.sb3 import SB3VecEnv, seen_by_sb3  # first: its error says how to install SB3
+from metarl.envs.sb3 import SB3VecEnv, sb3_space  # first: its error says how to install SB3
 from metarl.learner import NonFiniteError
 from metarl.nn.input_scaling import InputScale, InputScaler
 from metarl.nn.spaces import observation_size
@@ -33,14 +33,14 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 @contextmanager
 def seeded(rng: np.random.Generator) -> Iterator[None]:
     """Seed torch's and numpy's global generators, which SB3 draws from, with `rng`; restore both at the end."""
-    before = np.random.get_state()  # noqa: NPY002
+    state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**31)))
         np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002
         try:
             yield
         finally:
-            np.random.set_state(before)  # noqa: NPY002
+            np.random.set_state(state)  # noqa: NPY002
 
 
 class Scaled(BaseFeaturesExtractor):
@@ -72,7 +72,7 @@ def build(
     """
     extractor = {"features_extractor_class": Scaled, "features_extractor_kwargs": {"scale": scale}}
     model = algorithm("MlpPolicy", None, policy_kwargs={**policy, **extractor}, _init_setup_model=False, **settings)
-    model.observation_space, model.action_space = seen_by_sb3(observation_space), seen_by_sb3(action_space)
+    model.observation_space, model.action_space = sb3_space(observation_space), sb3_space(action_space)
     model.n_envs = 1
     model._setup_model()  # as SB3's own `load` does
     model.set_logger(Logger(None, []))
@@ -89,32 +89,35 @@ def optimizers(model: Any) -> dict[str, torch.optim.Optimizer]:
 
 def _parameters(model: Any) -> dict[str, Tensor]:
     """Weights, running statistics and SAC's temperature: the algorithm's own tensors, by name."""
-    found = {f"policy.{k}": v for k, v in (*model.policy.named_parameters(), *model.policy.named_buffers())}
+    parameters = {f"policy.{k}": v for k, v in (*model.policy.named_parameters(), *model.policy.named_buffers())}
     temperature = getattr(model, "log_ent_coef", None)
-    return found if temperature is None else {**found, "log_ent_coef": temperature}
+    return parameters if temperature is None else {**parameters, "log_ent_coef": temperature}
 
 
 def tensors(model: Any) -> dict[str, Tensor]:
     """Copies of an algorithm's learned tensors by name: `_parameters`, and the optimisers' moments of each."""
-    found = dict(_parameters(model))
+    named = dict(_parameters(model))
     for name, optimizer in optimizers(model).items():
         for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
-            fresh = dict(zip(MOMENTS, (torch.zeros(()), torch.zeros_like(parameter), torch.zeros_like(parameter))))
-            kept = optimizer.state.get(parameter) or fresh  # zeros: Adam's own initial state
-            found |= {f"adam.{name}.{i}.{key}": kept[key] for key in MOMENTS}
-    return {name: value.detach().clone() for name, value in found.items()}
+            zeros = dict(zip(MOMENTS, (torch.zeros(()), torch.zeros_like(parameter), torch.zeros_like(parameter))))
+            moments = optimizer.state.get(parameter) or zeros  # zeros: Adam's own initial state
+            named |= {f"adam.{name}.{i}.{key}": moments[key] for key in MOMENTS}
+    return {name: value.detach().clone() for name, value in named.items()}
 
 
 @torch.no_grad()
-def put(model: Any, found: dict[str, Tensor]) -> None:
+def load_tensors(model: Any, values: dict[str, Tensor]) -> None:
     """Load into an algorithm the tensors that `tensors` returned."""
     for name, tensor in _parameters(model).items():
-        tensor.copy_(found[name])
+        tensor.copy_(values[name])
     for name, optimizer in optimizers(model).items():
         for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
             # Adam keeps its count of steps on the CPU
-            kept = {key: found[f"adam.{name}.{i}.{key}"].clone() for key in MOMENTS}
-            optimizer.state[parameter] = {**{k: v.to(parameter.device) for k, v in kept.items()}, "step": kept["step"].cpu()}
+            moments = {key: values[f"adam.{name}.{i}.{key}"].clone() for key in MOMENTS}
+            optimizer.state[parameter] = {
+                **{k: v.to(parameter.device) for k, v in moments.items()},
+                "step": moments["step"].cpu(),
+            }
 
 
 def scalers(model: Any) -> list[InputScaler]:
@@ -123,7 +126,7 @@ def scalers(model: Any) -> list[InputScaler]:
 
 
 @contextmanager
-def checked(model: Any) -> Iterator[None]:
+def finite_weights(model: Any) -> Iterator[None]:
     """Raise `NonFiniteError` if the algorithm's weights are not finite at the end of the block."""
     try:
         yield
@@ -138,14 +141,14 @@ def _finite(model: Any) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in _parameters(model).values())
 
 
-def figures(model: Any) -> dict[str, float]:
+def logged_metrics(model: Any) -> dict[str, float]:
     """The finite metrics that the algorithm logged in its last update, without constants."""
     logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
     constant = ("learning_rate", "n_updates", "clip_range")
     return {name: value for name, value in logged.items() if name not in constant and np.isfinite(value)}
 
 
-def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_reward: bool) -> VecEnv:
+def vec_env(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_reward: bool) -> VecEnv:
     """The source's environment as an SB3 `VecEnv`; optionally divides rewards by the standard deviation of returns."""
     env: VecEnv = VecMonitor(SB3VecEnv(source.env))
     if normalize_reward:
@@ -154,7 +157,7 @@ def view(source: Trials, statistics: RunningMeanStd, gamma: float, normalize_rew
     return env
 
 
-class Watch(BaseCallback):
+class ProgressCallback(BaseCallback):
     """An SB3 callback that reports progress, steps and finished episodes to the source.
 
     Args:
@@ -166,12 +169,12 @@ class Watch(BaseCallback):
     def __init__(self, source: Trials, steps: int, keep_obs: bool) -> None:
         super().__init__()
         self.source, self.steps, self.keep_obs = source, steps, keep_obs
-        self.seconds, self.taken = 0.0, 0
-        self.seen: list[np.ndarray] = []
+        self.seconds, self.steps_taken = 0.0, 0
+        self.observations: list[np.ndarray] = []
         self.episodes: dict[str, list[float]] = {"return": [], "success": [], "last_success": []}
 
     def _on_rollout_start(self) -> None:
-        self._began = time.perf_counter()
+        self._start = time.perf_counter()
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -180,15 +183,15 @@ class Watch(BaseCallback):
                 self.episodes["success"].append(float(info["is_success"]))
                 self.episodes["last_success"].append(float(info["success"]))
         if self.keep_obs:
-            self.seen.append(self.locals["new_obs"])
-        self.taken += self.training_env.num_envs
+            self.observations.append(self.locals["new_obs"])
+        self.steps_taken += self.training_env.num_envs
         if self.n_calls % 50 == 0:
-            self.source.progress(self.taken / self.steps)
+            self.source.progress(self.steps_taken / self.steps)
         return True
 
     def _on_rollout_end(self) -> None:
-        self.seconds += time.perf_counter() - self._began
+        self.seconds += time.perf_counter() - self._start
 
     def report(self) -> None:
         """Report to the source. Consecutive episodes are on different tasks, so all of them form one row."""
-        self.source.record(self.taken, self.seconds, {key: np.array([value]) for key, value in self.episodes.items()})
+        self.source.record(self.steps_taken, self.seconds, {key: np.array([value]) for key, value in self.episodes.items()})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents import Preset
-from metarl.agents.sb3.base import Played, SB3Agent, SB3Settings, fill
+from metarl.agents.sb3.base import SB3Agent, SB3Settings, Transitions, fill_buffer
 from metarl.errors import UserError
 from metarl.learner import Metrics, PolicyInput
 from metarl.nn.distributions import SquashedGaussian
@@ -80,18 +80,18 @@ class SB3SAC(SB3Agent):
     uninterrupted run. The metric `replay` is the buffer's size.
     """
 
-    def __init__(self, settings: SACSettings, observation_space: Any, action_space: Any, *rest: Any, **more: Any) -> None:
+    def __init__(self, settings: SACSettings, observation_space: Any, action_space: Any, *args: Any, **kwargs: Any) -> None:
         if not isinstance(action_space, gymnasium.spaces.Box):
             raise UserError(f"SAC needs Box actions, not {action_space}")
         low, high, width = box_bounds(action_space)
         if not (np.isfinite(width) & (width > 0)).all():
             raise UserError(f"SAC scales actions to their bounds: each entry needs two, which {action_space} lacks")
         self.bounds = low, high
-        super().__init__(settings, observation_space, action_space, *rest, **more)
+        super().__init__(settings, observation_space, action_space, *args, **kwargs)
         if settings.fit_steps == 0:
             self.adapt_every = None
 
-    def _make(self) -> Any:
+    def _make_model(self) -> Any:
         s = self.settings
         names = (
             "learning_rate",
@@ -135,11 +135,11 @@ class SB3SAC(SB3Agent):
     def initial_state(self, num_tasks: int) -> dict[str, Tensor]:
         """A copy of the learned tensors for each task, and no transitions."""
         observation, action = observation_size(self.spaces[0]), action_size(self.spaces[1])
-        reals = {"obs": (observation,), "action": (action,), "reward": (), "next_obs": (observation,)}
-        shapes = {**reals, "done": (), "terminated": (), "valid": ()}
+        float_shapes = {"obs": (observation,), "action": (action,), "reward": (), "next_obs": (observation,)}
+        shapes = {**float_shapes, "done": (), "terminated": (), "valid": ()}
         empty = {
             f"{_REPLAY}{name}": torch.zeros(
-                num_tasks, 0, *shape, device=self.device, dtype=torch.float32 if name in reals else torch.bool
+                num_tasks, 0, *shape, device=self.device, dtype=torch.float32 if name in float_shapes else torch.bool
             )
             for name, shape in shapes.items()
         }
@@ -157,21 +157,21 @@ class SB3SAC(SB3Agent):
         if self.settings.fit_steps == 0:
             return state
         learned = {name: value for name, value in state.items() if not name.startswith(_REPLAY)}
-        new = Played.of(support)
-        played = Played(*(torch.cat([state[_REPLAY + name], value], 1) for name, value in new._asdict().items()))
-        return self._tuned(learned, played) | {_REPLAY + name: value for name, value in played._asdict().items()}
+        steps = Transitions.from_rollout(support)
+        transitions = Transitions(*(torch.cat([state[_REPLAY + name], value], 1) for name, value in steps._asdict().items()))
+        return self._fine_tuned(learned, transitions) | {_REPLAY + name: value for name, value in transitions._asdict().items()}
 
-    def _fit(self, model: Any, played: Played) -> None:
+    def _fit(self, model: Any, transitions: Transitions) -> None:
         """SAC's gradient steps on the task's own transitions."""
-        buffer = self._buffer(model, len(played.reward), 1)
-        fill(
+        buffer = self._buffer(model, len(transitions.reward), 1)
+        fill_buffer(
             buffer,
-            observations=played.obs,
-            actions=model.policy.scale_action(played.action.cpu().numpy()),
-            next_observations=played.next_obs,
-            rewards=self._scaled(played.reward),
-            dones=played.done,
-            timeouts=played.done & ~played.terminated,
+            observations=transitions.obs,
+            actions=model.policy.scale_action(transitions.action.cpu().numpy()),
+            next_observations=transitions.next_obs,
+            rewards=self._scaled(transitions.reward),
+            dones=transitions.done,
+            timeouts=transitions.done & ~transitions.terminated,
         )
         model.replay_buffer = buffer
         model.train(gradient_steps=self.settings.fit_steps, batch_size=self.settings.batch_size)

@@ -15,7 +15,7 @@ from metarl.envs.rendering.painter import Painter
 from metarl.envs.rendering.scene import Scene, assets, get_state
 from metarl.envs.scales import observation_space
 from metarl.envs.suites import Task
-from metarl.envs.user_environment import OwnEnv, brief, fits
+from metarl.envs.user_environment import UserEnv, brief, check_call
 from metarl.errors import UserError, unknown
 
 mujoco = import_mujoco()
@@ -165,7 +165,7 @@ def _gather(infos: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 class PythonEngine:
     """Steps environment objects one after the other.
 
-    Environments other than Meta-World's are checked, see `OwnEnv`.
+    Environments other than Meta-World's are checked, see `UserEnv`.
 
     Args:
         make: returns an environment for a name; it has `set_task(params)`, itself or inside its wrappers. None: stock
@@ -199,7 +199,7 @@ class PythonEngine:
         self.names, self.full_info, self.tells_success = list(names), info == "full", True
         self.spare: dict[str, list[Any]] = defaultdict(list)
         self.envs: list[tuple[str, Any] | None] = [None] * num_envs
-        fits(self.make, names[0], says="make is called with a task's name, such as make=lambda name: PointRobot()")
+        check_call(self.make, names[0], message="make is called with a task's name, such as make=lambda name: PointRobot()")
         first = self._new(names[0])
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.steps_per_second = (getattr(first, "metadata", None) or {}).get("render_fps") or 20 if self.own else 80
@@ -212,7 +212,7 @@ class PythonEngine:
         env = self.make(name)
         if not self.own:
             return env
-        own = OwnEnv(name, env)
+        own = UserEnv(name, env)
         if id(own.innermost) in self.made:
             raise UserError(f"{name}: make returned the same environment twice: every call must make a new one")
         self.made.add(id(own.innermost))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.envs.rendering.scene import keep_model, stock_versions
+from metarl.envs.rendering.scene import keep_model, upstream_versions
 from metarl.envs.suites import Task
 from metarl.envs.tasks import BY_REWARD
 from metarl.errors import UserError
@@ -172,7 +172,7 @@ def _path(task: Task, reward: str = "v2") -> Path:
 
 
 def _folder(name: str) -> Path:
-    return cache.directory("snapshots", f"{stock_versions()}-{_FORMAT}", name)
+    return cache.directory("snapshots", f"{upstream_versions()}-{_FORMAT}", name)
 
 
 @lru_cache(maxsize=1)

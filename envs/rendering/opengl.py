@@ -40,21 +40,21 @@ def find_backend() -> str:
         UserError: no backend works, `MUJOCO_GL` names one that does not, or the GPU `MUJOCO_EGL_DEVICE_ID` does not exist.
             The message is one line and says what to install or set.
     """
-    wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if not wanted:
+    requested = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if not requested:
         for backend in PACKAGES:
             if _draws(backend):
                 return backend
         raise UserError(f"no OpenGL backend works here: apt-get install -y {PACKAGES['osmesa']}")
-    if wanted in _OFF:
-        raise UserError(f"MUJOCO_GL={wanted} switches rendering off: unset it, or set it to egl or osmesa")
-    backend = "glfw" if wanted in _DISPLAY else wanted
+    if requested in _OFF:
+        raise UserError(f"MUJOCO_GL={requested} switches rendering off: unset it, or set it to egl or osmesa")
+    backend = "glfw" if requested in _DISPLAY else requested
     if backend == "glfw" or backend in PACKAGES:
         if _draws(backend):
             return backend
-        fault = f"MUJOCO_GL={wanted} does not work here"
+        fault = f"MUJOCO_GL={requested} does not work here"
     else:
-        fault = f"MUJOCO_GL={wanted} is not a backend that mujoco knows"
+        fault = f"MUJOCO_GL={requested} is not a backend that mujoco knows"
     for other in PACKAGES:
         if other != backend and _draws(other):
             raise UserError(f"{fault}: unset it or set MUJOCO_GL={other}, which works")
@@ -85,10 +85,10 @@ def _try(code: str, backend: str) -> str:
     command = [sys.executable, "-P", "-c", code]
     environment = os.environ | _variables(backend)
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 def _variables(backend: str) -> dict[str, str]:
@@ -129,15 +129,15 @@ def import_mujoco() -> Any:
         import mujoco
     except Exception:
         # mujoco.gl_context fails at import, in as many ways as there are libraries to miss.
-        wanted = os.environ.get("MUJOCO_GL")
+        requested = os.environ.get("MUJOCO_GL")
         os.environ["MUJOCO_GL"] = "disabled"
         try:
             import mujoco
         finally:
-            if wanted is None:
+            if requested is None:
                 del os.environ["MUJOCO_GL"]
             else:
-                os.environ["MUJOCO_GL"] = wanted
+                os.environ["MUJOCO_GL"] = requested
     return mujoco
 
 
@@ -145,12 +145,12 @@ def import_mujoco() -> Any:
 def inherited(backend: str) -> Iterator[None]:
     """Start processes with this backend's environment inside the block; restore the environment afterwards."""
     variables = _variables(backend)
-    before = {name: os.environ.get(name) for name in variables}
+    previous = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

@@ -28,7 +28,7 @@ _MAX_GEOMS = 2000  # the largest model has about 120, and the goal is one more
 
 
 def check_view(width: int, height: int, camera: str) -> None:
-    """Raise `UserError` for arguments with which a painter cannot be made."""
+    """Raise `UserError` if a painter cannot be made with these arguments."""
     if camera not in CAMERAS:
         raise UserError(f"unknown camera {camera!r}. There are: {', '.join(CAMERAS)}")
     if not (16 <= width <= MAX_PIXELS and 16 <= height <= MAX_PIXELS):

@@ -42,7 +42,7 @@ class Scene:
 
 
 @lru_cache(maxsize=1)
-def stock_versions() -> str:
+def upstream_versions() -> str:
     """Return the versions of Meta-World and MuJoCo, on which results depend."""
     return f"metaworld-{version('metaworld')}-mujoco-{version('mujoco')}"
 
@@ -89,7 +89,7 @@ def _keep(model_file: str, model: Any) -> None:
 
 
 def _kept(model_file: str) -> Path:
-    return cache.directory("models", stock_versions(), model_file).with_suffix(".mjb")
+    return cache.directory("models", upstream_versions(), model_file).with_suffix(".mjb")
 
 
 def get_state(model: Any, data: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ Formula = Callable[[Any, Any, Any], None]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedObject:
     """An object in the observation: seven numbers, its position and quaternion.
 
     Attributes:
@@ -43,7 +43,7 @@ class NativeTask:
     """
 
     formula: Formula
-    objects: tuple[Seen, ...]
+    objects: tuple[ObservedObject, ...]
     readings: tuple[tuple[str, str], ...] = ()
     remembers: tuple[str, ...] = ()
     touched: str = ""
@@ -51,73 +51,80 @@ class NativeTask:
 
 
 GEOM, XQUAT = ("geom", "objGeom"), ("xquat", "obj")
-BODY_GEOM = (Seen(("body", "obj"), GEOM),)
-GEOM_GEOM = (Seen(GEOM, GEOM),)
-BODY_XQUAT = (Seen(("body", "obj"), XQUAT),)
-PUCK = (Seen(("geom", "puck"), ("geom", "puck")),)
-MUG = (Seen(("body", "obj"), ("geom", "mug")),)
-HANDLE = (Seen(("geom", "handle"), ("geom", "handle")),)
-WRENCH = (Seen(("site", "RoundNut-8"), ("xquat", "RoundNut")),)
+BODY_GEOM = (ObservedObject(("body", "obj"), GEOM),)
+GEOM_GEOM = (ObservedObject(GEOM, GEOM),)
+BODY_XQUAT = (ObservedObject(("body", "obj"), XQUAT),)
+PUCK = (ObservedObject(("geom", "puck"), ("geom", "puck")),)
+MUG = (ObservedObject(("body", "obj"), ("geom", "mug")),)
+HANDLE = (ObservedObject(("geom", "handle"), ("geom", "handle")),)
+WRENCH = (ObservedObject(("site", "RoundNut-8"), ("xquat", "RoundNut")),)
 RING = (("site", "RoundNut"),)
-BUTTON = (Seen(("body", "button"), ("xquat", "button"), (0.0, -0.193, 0.0)),)
-BUTTON_ON_TOP = (Seen(("body", "button"), ("xquat", "button"), (0.0, 0.0, 0.193)),)
+BUTTON = (ObservedObject(("body", "button"), ("xquat", "button"), (0.0, -0.193, 0.0)),)
+BUTTON_ON_TOP = (ObservedObject(("body", "button"), ("xquat", "button"), (0.0, 0.0, 0.193)),)
 TRAVEL = ("_obj_to_target_init",)
-STICK = Seen(("body", "stick"), ("body", "stick"))
+STICK = ObservedObject(("body", "stick"), ("body", "stick"))
 PEG_BOXES = tuple(("site", f"{corner}_corner_collision_box_{i}") for i in (1, 2) for corner in ("bottom_right", "top_left"))
 
 
-def _faucet(site: str) -> tuple[Seen, ...]:
-    return (Seen(("site", site), ("xquat", "faucetBase"), (0.0, 0.0, -0.01)),)
+def _faucet(site: str) -> tuple[ObservedObject, ...]:
+    return (ObservedObject(("site", site), ("xquat", "faucetBase"), (0.0, 0.0, -0.01)),)
 
 
 NATIVE = {
     "assembly-v3": NativeTask(wrench.assembly, WRENCH, RING),
-    "basketball-v3": NativeTask(pick_place.basketball, (Seen(("body", "bsktball"), ("xquat", "bsktball")),)),
+    "basketball-v3": NativeTask(pick_place.basketball, (ObservedObject(("body", "bsktball"), ("xquat", "bsktball")),)),
     "bin-picking-v3": NativeTask(pick_place.bin_picking, BODY_XQUAT, remembers=("_target_to_obj_init",)),
-    "box-close-v3": NativeTask(doors.box_close, (Seen(("body", "top_link"), ("xquat", "top_link")),)),
+    "box-close-v3": NativeTask(doors.box_close, (ObservedObject(("body", "top_link"), ("xquat", "top_link")),)),
     "button-press-topdown-v3": NativeTask(buttons.button_press_topdown, BUTTON_ON_TOP, remembers=TRAVEL),
     "button-press-topdown-wall-v3": NativeTask(buttons.button_press_topdown_wall, BUTTON_ON_TOP, remembers=TRAVEL),
     "button-press-v3": NativeTask(buttons.button_press, BUTTON, remembers=TRAVEL),
     "button-press-wall-v3": NativeTask(buttons.button_press_wall, BUTTON, remembers=TRAVEL),
-    "coffee-button-v3": NativeTask(buttons.coffee_button, (Seen(("site", "buttonStart"), ("identity", "")),)),
+    "coffee-button-v3": NativeTask(buttons.coffee_button, (ObservedObject(("site", "buttonStart"), ("identity", "")),)),
     "coffee-pull-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
     "coffee-push-v3": NativeTask(pick_place.coffee, MUG, touched="mug"),
     "dial-turn-v3": NativeTask(
         handles.dial_turn,
-        (Seen(("body", "dial"), ("xquat", "dial"), hinge="knob_Joint_1"),),
+        (ObservedObject(("body", "dial"), ("xquat", "dial"), hinge="knob_Joint_1"),),
         remembers=("dial_push_position",),
     ),
     "disassemble-v3": NativeTask(wrench.disassemble, WRENCH, RING),
     "door-close-v3": NativeTask(doors.door_close, HANDLE),
-    "door-lock-v3": NativeTask(doors.door_lock, (Seen(("site", "lockStartLock"), ("xquat", "door_link")),)),
+    "door-lock-v3": NativeTask(doors.door_lock, (ObservedObject(("site", "lockStartLock"), ("xquat", "door_link")),)),
     "door-open-v3": NativeTask(doors.door_open, HANDLE, (("joint", "doorjoint"),)),
-    "door-unlock-v3": NativeTask(doors.door_unlock, (Seen(("site", "lockStartUnlock"), ("xquat", "door_link")),)),
-    "drawer-close-v3": NativeTask(handles.drawer_close, (Seen(("body", "drawer_link"), offset=(0.0, -0.16, 0.05)),)),
+    "door-unlock-v3": NativeTask(doors.door_unlock, (ObservedObject(("site", "lockStartUnlock"), ("xquat", "door_link")),)),
+    "drawer-close-v3": NativeTask(handles.drawer_close, (ObservedObject(("body", "drawer_link"), offset=(0.0, -0.16, 0.05)),)),
     "drawer-open-v3": NativeTask(
-        handles.drawer_open, (Seen(("body", "drawer_link"), ("xquat", "drawer_link"), (0.0, -0.16, 0.0)),)
+        handles.drawer_open, (ObservedObject(("body", "drawer_link"), ("xquat", "drawer_link"), (0.0, -0.16, 0.0)),)
     ),
     "faucet-close-v3": NativeTask(handles.faucet_close, _faucet("handleStartClose")),
     "faucet-open-v3": NativeTask(handles.faucet_open, _faucet("handleStartOpen")),
     "hammer-v3": NativeTask(
         wrench.hammer,
-        (Seen(("body", "hammer"), ("xquat", "hammer")), Seen(("body", "nail_link"), ("xquat", "nail_link"))),
+        (
+            ObservedObject(("body", "hammer"), ("xquat", "hammer")),
+            ObservedObject(("body", "nail_link"), ("xquat", "nail_link")),
+        ),
         (("joint", "NailSlideJoint"),),
     ),
     "hand-insert-v3": NativeTask(pick_place.hand_insert, BODY_XQUAT, touched="objGeom"),
-    "handle-press-side-v3": NativeTask(handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)),
-    "handle-press-v3": NativeTask(handles.handle_press, (Seen(("site", "handleStart")),), remembers=("_handle_init_pos",)),
-    "handle-pull-side-v3": NativeTask(handles.handle_pull_side, (Seen(("site", "handleCenter")),)),
-    "handle-pull-v3": NativeTask(handles.handle_pull, (Seen(("site", "handleRight")),)),
+    "handle-press-side-v3": NativeTask(
+        handles.handle_press, (ObservedObject(("site", "handleStart")),), remembers=("_handle_init_pos",)
+    ),
+    "handle-press-v3": NativeTask(
+        handles.handle_press, (ObservedObject(("site", "handleStart")),), remembers=("_handle_init_pos",)
+    ),
+    "handle-pull-side-v3": NativeTask(handles.handle_pull_side, (ObservedObject(("site", "handleCenter")),)),
+    "handle-pull-v3": NativeTask(handles.handle_pull, (ObservedObject(("site", "handleRight")),)),
     "lever-pull-v3": NativeTask(
-        handles.lever_pull, (Seen(("site", "leverStart"), GEOM),), (("joint", "LeverAxis"),), ("_lever_pos_init",)
+        handles.lever_pull, (ObservedObject(("site", "leverStart"), GEOM),), (("joint", "LeverAxis"),), ("_lever_pos_init",)
     ),
     "peg-insert-side-v3": NativeTask(
         pegs.peg_insert_side,
-        (Seen(("site", "pegGrasp"), ("site", "pegGrasp")),),
+        (ObservedObject(("site", "pegGrasp"), ("site", "pegGrasp")),),
         (("site", "pegHead"), *PEG_BOXES),
         ("peg_head_pos_init",),
     ),
-    "peg-unplug-side-v3": NativeTask(pegs.peg_unplug_side, (Seen(("site", "pegEnd"), ("xquat", "plug1")),)),
+    "peg-unplug-side-v3": NativeTask(pegs.peg_unplug_side, (ObservedObject(("site", "pegEnd"), ("xquat", "plug1")),)),
     "pick-out-of-hole-v3": NativeTask(pick_place.pick_out_of_hole, BODY_XQUAT),
     "pick-place-v3": NativeTask(pick_place.pick_place, BODY_GEOM, touched="objGeom"),
     "pick-place-wall-v3": NativeTask(pick_place.pick_place_wall, GEOM_GEOM, touched="objGeom"),
@@ -131,13 +138,19 @@ NATIVE = {
     "reach-v3": NativeTask(reach.reach, BODY_GEOM),
     "reach-wall-v3": NativeTask(reach.reach_wall, BODY_GEOM),
     "shelf-place-v3": NativeTask(pick_place.shelf_place, BODY_GEOM, touched="objGeom"),
-    "soccer-v3": NativeTask(push.soccer, (Seen(("body", "soccer_ball"), ("body", "soccer_ball")),), touched="objGeom"),
+    "soccer-v3": NativeTask(
+        push.soccer, (ObservedObject(("body", "soccer_ball"), ("body", "soccer_ball")),), touched="objGeom"
+    ),
     "stick-pull-v3": NativeTask(
-        pegs.stick_pull, (STICK, Seen(("site", "insertion"))), (("site", "stick_end"),), ("stick_init_pos",), "objGeom"
+        pegs.stick_pull,
+        (STICK, ObservedObject(("site", "insertion"))),
+        (("site", "stick_end"),),
+        ("stick_init_pos",),
+        "objGeom",
     ),
     "stick-push-v3": NativeTask(
         pegs.stick_push,
-        (STICK, Seen(("site", "insertion"), offset=(0.0, 0.09, 0.0))),
+        (STICK, ObservedObject(("site", "insertion"), offset=(0.0, 0.09, 0.0))),
         (),
         ("stick_init_pos",),
         "objGeom",
@@ -146,10 +159,10 @@ NATIVE = {
     "sweep-into-v3": NativeTask(push.sweep_into, BODY_GEOM, touched="objGeom"),
     "sweep-v3": NativeTask(push.sweep, BODY_XQUAT, touched="objGeom"),
     "window-close-v3": NativeTask(
-        handles.window_close, (Seen(("site", "handleCloseStart")),), remembers=("window_handle_pos_init",)
+        handles.window_close, (ObservedObject(("site", "handleCloseStart")),), remembers=("window_handle_pos_init",)
     ),
     "window-open-v3": NativeTask(
-        handles.window_open, (Seen(("site", "handleOpenStart")),), remembers=("window_handle_pos_init",)
+        handles.window_open, (ObservedObject(("site", "handleOpenStart")),), remembers=("window_handle_pos_init",)
     ),
 }
 

@@ -48,13 +48,13 @@ def _above_floor(hand, centre, threshold):
 def box_close(now, memory, out):
     """`SawyerBoxCloseEnvV3`."""
     target, hand, lid = point(memory, TARGET), point(now, HAND), plus(point(now, OBJECT), (0.0, 0.0, 0.02))
-    effort, turned = _effort(now[GRIP]), upright(now, LAID_DOWN, 0.2)
+    effort, orientation = _effort(now[GRIP]), upright(now, LAID_DOWN, 0.2)
     ready = hamacher(_above_floor(hand, lid, 0.02), tolerance(distance(hand, lid), 0.02, 0.5))
     lifted = 1.0 if lid[2] > 0.04 else 0.0
     closed = 0.2 * lifted + 0.8 * tolerance(scaled_distance(target, lid, (1.0, 1.0, 3.0)), 0.05, 0.25)
     success = distance(point(now, OBJECT), target) < 0.08
     reward = 10.0 if success else 2.0 * hamacher(effort, ready) + 8.0 * closed
-    report(out, reward * turned, success, ready, effort >= 0.5, effort, closed, 0.0)
+    report(out, reward * orientation, success, ready, effort >= 0.5, effort, closed, 0.0)
 
 
 def door_open(now, memory, out):
@@ -64,8 +64,8 @@ def door_open(now, memory, out):
     # (hand - door) - offset, in stock's order
     x, y, z = hand[0] - door[0] - 0.05, hand[1] - door[1] - 0.03, hand[2] - door[2] + 0.01
     ready = hamacher(_above_floor(hand, door, 0.12), tolerance(np.sqrt(x * x + y * y + z * z), 0.06, 0.5))
-    begun = 1.0 if theta < -np.pi / 90.0 else 0.0
-    opened = 0.2 * begun + 0.8 * tolerance(np.pi / 2.0 + np.pi / 6.0 - -theta, 0.5, np.pi / 3.0)
+    started = 1.0 if theta < -np.pi / 90.0 else 0.0
+    opened = 0.2 * started + 0.8 * tolerance(np.pi / 2.0 + np.pi / 6.0 - -theta, 0.5, np.pi / 3.0)
     success = abs(now[OBJECT] - memory[TARGET]) <= 0.08
     reward = 10.0 if success else 2.0 * hamacher(ready, effort) + 8.0 * opened
     report(out, reward, success, ready, effort >= 0.5, effort, opened, 0.0)

@@ -18,12 +18,12 @@ from metarl.envs.tasks.primitives import (
     TARGET,
     TCP,
     TCP_START,
-    bringing,
     caged_grasp,
     closing,
     distance,
     gaussian,
     hamacher,
+    place_terms,
     plus,
     point,
     report,
@@ -66,21 +66,21 @@ def handle_pull(now, memory, out):
         reward = total(reward, 1.0 + 5.0 * in_place, single)
     if to_target < 0.05:
         reward = 10.0
-    held = now[OPEN] > 0.0 and obj[2] - 0.03 > start[2]
-    report(out, reward, to_target <= 0.05, to_tcp <= 0.05, held, grasp, in_place, to_target)
+    grasp_success = now[OPEN] > 0.0 and obj[2] - 0.03 > start[2]
+    report(out, reward, to_target <= 0.05, to_tcp <= 0.05, grasp_success, grasp, in_place, to_target)
 
 
 def handle_pull_side(now, memory, out):
     """`SawyerHandlePullSideEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.032, 0.06, 0.01)
     reward = hamacher(grasp, in_place, single)
     if to_tcp < 0.035 and now[OPEN] > 0.0 and obj[2] - 0.01 > start[2]:
         reward = total(reward, 1.0 + 5.0 * in_place, single)
     if to_target < 0.05:
         reward = 10.0
-    held = now[OPEN] > 0.0 and obj[2] - 0.03 > start[2]
-    report(out, reward, to_target <= 0.08, to_tcp <= 0.05, held, grasp, in_place, to_target)
+    grasp_success = now[OPEN] > 0.0 and obj[2] - 0.03 > start[2]
+    report(out, reward, to_target <= 0.08, to_tcp <= 0.05, grasp_success, grasp, in_place, to_target)
 
 
 def window_open(now, memory, out):

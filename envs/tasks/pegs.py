@@ -11,12 +11,12 @@ from metarl.envs.tasks.primitives import (
     SECOND,
     TARGET,
     TCP,
-    bringing,
     caged_grasp,
     caging,
     distance,
     grasping,
     hamacher,
+    place_terms,
     plus,
     point,
     report,
@@ -29,13 +29,13 @@ from metarl.envs.tasks.primitives import (
 
 
 @jit
-def _prism(p, zero, one):
+def _prism(p, corner, opposite):
     """Compute `reward_utils.rect_prism_tolerance`, and whether p lies in the prism."""
     for i in range(3):
-        if not min(zero[i], one[i]) <= p[i] <= max(zero[i], one[i]):
+        if not min(corner[i], opposite[i]) <= p[i] <= max(corner[i], opposite[i]):
             return 1.0, False
-    x, y, z = one[0] - zero[0], one[1] - zero[1], one[2] - zero[2]
-    return (p[0] - zero[0]) / x * ((p[1] - zero[1]) / y) * ((p[2] - zero[2]) / z), True
+    x, y, z = opposite[0] - corner[0], opposite[1] - corner[1], opposite[2] - corner[2]
+    return (p[0] - corner[0]) / x * ((p[1] - corner[1]) / y) * ((p[2] - corner[2]) / z), True
 
 
 def peg_insert_side(now, memory, out):
@@ -56,21 +56,21 @@ def peg_insert_side(now, memory, out):
         reward = hamacher(grasp, in_place, single and not (in_first or in_second))
     if to_target <= 0.07:
         reward = 10.0
-    held = to_tcp < 0.02 and lifted
-    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, held, grasp, in_place, to_target)
+    grasp_success = to_tcp < 0.02 and lifted
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, grasp_success, grasp, in_place, to_target)
 
 
 def peg_unplug_side(now, memory, out):
     """`SawyerPegUnplugSideEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.025, 0.05, 0.005, 0.8)
-    held = now[OPEN] > 0.5 and obj[0] - start[0] > 0.015
+    grasp_success = now[OPEN] > 0.5 and obj[0] - start[0] > 0.015
     reward = rounded(2.0 * grasp, single)
-    if held and to_tcp < 0.035:
+    if grasp_success and to_tcp < 0.035:
         reward = total(total(1.0, reward, single), 5.0 * in_place, single)
     if to_target <= 0.05:
         reward = 10.0
-    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, held, grasp, in_place, to_target)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, grasp_success, grasp, in_place, to_target)
 
 
 def stick_push(now, memory, out):
@@ -86,8 +86,8 @@ def stick_push(now, memory, out):
     if to_tcp < 0.02 and now[OPEN] > 0.0 and stick[2] - 0.01 > stick_start[2]:
         grasp = 1.0
         reward = 10.0 if to_target <= 0.12 else 2.0 + 5.0 * stick_in_place + 3.0 * in_place
-    held = touched(now) and now[OBJECT + 2] - 0.01 > stick_start[2]
-    report(out, reward, held and to_target <= 0.12, to_tcp <= 0.03, held, grasp, stick_in_place, to_target)
+    grasp_success = touched(now) and now[OBJECT + 2] - 0.01 > stick_start[2]
+    report(out, reward, grasp_success and to_target <= 0.12, to_tcp <= 0.03, grasp_success, grasp, stick_in_place, to_target)
 
 
 def stick_pull(now, memory, out):
@@ -104,12 +104,12 @@ def stick_pull(now, memory, out):
     grasp, single = caged_grasp(now, memory, stick, 0.014, 0.05, 0.01)
     if to_tcp < 0.02 and now[OPEN] > 0.0 and stick[2] - 0.01 > stick_start[2]:
         grasp = 1.0
-        both = hamacher(grasp, stick_in_place)
-        reward = 1.0 + both + 5.0 * stick_in_place
+        combined = hamacher(grasp, stick_in_place)
+        reward = 1.0 + combined + 5.0 * stick_in_place
         if inserted:
-            reward = 10.0 if to_target <= 0.12 else 1.0 + both + 5.0 + 2.0 * stick_at_target + 1.0 * in_place
+            reward = 10.0 if to_target <= 0.12 else 1.0 + combined + 5.0 + 2.0 * stick_at_target + 1.0 * in_place
     else:
         reward = hamacher(grasp, stick_in_place, single)
-    held = touched(now) and stick[2] - 0.02 > start[2]
+    grasp_success = touched(now) and stick[2] - 0.02 > start[2]
     success = to_target <= 0.12 and inserted
-    report(out, reward, success, to_tcp <= 0.03, held, grasp, stick_in_place, to_target)
+    report(out, reward, success, to_tcp <= 0.03, grasp_success, grasp, stick_in_place, to_target)

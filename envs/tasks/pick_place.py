@@ -17,7 +17,6 @@ from metarl.envs.tasks.primitives import (
     TCP,
     TCP_START,
     above,
-    bringing,
     caged_grasp,
     caging,
     distance,
@@ -27,6 +26,7 @@ from metarl.envs.tasks.primitives import (
     gripping,
     hamacher,
     past_wall,
+    place_terms,
     point,
     report,
     scaled_distance,
@@ -40,7 +40,7 @@ from metarl.envs.tasks.primitives import (
 
 def pick_place(now, memory, out):
     """`SawyerPickPlaceEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     caged = signed_caging(now, memory, obj, 0.015, 0.005)
     grasp, single = grasping(caged, caged, now[GRIP], 1.0)
     reward = hamacher(grasp, in_place, single)
@@ -54,7 +54,7 @@ def pick_place(now, memory, out):
 
 def hand_insert(now, memory, out):
     """`SawyerHandInsertEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
     reward = hamacher(grasp, in_place, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0:
@@ -67,7 +67,7 @@ def hand_insert(now, memory, out):
 
 def pick_place_wall(now, memory, out):
     """`SawyerPickPlaceWallEnvV3`: first above the wall, then to the goal."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     wall, scale = (memory[TARGET], 0.77, 0.25), (1.0, 1.0, 3.0)
     at_wall = tolerance(scaled_distance(obj, wall, scale), 0.05, scaled_distance(start, wall, scale))
     grasp, single = gripping(caging(now, memory, obj, start, 0.015, 0.05, 0.005), now[GRIP], 1.0)
@@ -82,7 +82,7 @@ def pick_place_wall(now, memory, out):
 
 def shelf_place(now, memory, out):
     """`SawyerShelfPlaceEnvV3`: in_place decreases under the shelf's board."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     target = point(memory, TARGET)
     grasp, single = gripping(caging(now, memory, obj, start, 0.02, 0.05, 0.01), now[GRIP], 1.0)
     reward = hamacher(grasp, in_place, single)
@@ -123,14 +123,14 @@ def basketball(now, memory, out):
 def coffee(now, memory, out):
     """`SawyerCoffeePullEnvV3` and `SawyerCoffeePushEnvV3`: move the mug."""
     obj, target, start, scale = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), (2.0, 2.0, 1.0)
-    to_tcp, scaled = distance(obj, point(now, TCP)), scaled_distance(obj, target, scale)
-    in_place = tolerance(scaled, 0.05, scaled_distance(start, target, scale))
+    to_tcp, scaled_to_target = distance(obj, point(now, TCP)), scaled_distance(obj, target, scale)
+    in_place = tolerance(scaled_to_target, 0.05, scaled_distance(start, target, scale))
     reach = tolerance(to_tcp, 0.04, abs(distance(start, point(memory, TCP_START)) - 0.04))
     grasp, single = grasping(caging(now, memory, obj, start, 0.02, 0.05, 0.05), reach, now[GRIP], 0.7)
     reward = hamacher(grasp, in_place, single)
     if to_tcp < 0.04 and now[OPEN] > 0.0:
         reward = total(reward, 1.0 + 5.0 * in_place, single)
-    if scaled < 0.05:
+    if scaled_to_target < 0.05:
         reward = 10.0
     to_target = distance(obj, target)
     report(out, reward, to_target <= 0.07, to_tcp <= 0.03, touched(now), grasp, in_place, to_target)
@@ -145,28 +145,28 @@ def bin_picking(now, memory, out):
     in_place = tolerance(to_target, 0.05, memory[REMEMBERED])
     # the hand may be low above either bin; elsewhere it should be high
     floor = min(funnel(distance_xy(hand, start), 0.03, 0.02, 0.2), funnel(distance_xy(hand, target), 0.03, 0.02, 0.2))
-    high = above(floor, hand[2], 0.05)
+    height_term = above(floor, hand[2], 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.01, 0.7)
     reward = hamacher(grasp, in_place, single)
     near = distance(obj, hand) < 0.04
-    held = near and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.43
-    if held:
-        reward = total(reward, 1.0 + 5.0 * hamacher(high, in_place), single)
+    grasp_success = near and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.43
+    if grasp_success:
+        reward = total(reward, 1.0 + 5.0 * hamacher(height_term, in_place), single)
     if to_target < 0.05:
         reward = 10.0
-    report(out, reward, to_target <= 0.05, near, held, grasp, in_place, to_target)
+    report(out, reward, to_target <= 0.05, near, grasp_success, grasp, in_place, to_target)
 
 
 def pick_out_of_hole(now, memory, out):
     """`SawyerPickOutOfHoleEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.02)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.02)
     tcp = point(now, TCP)
-    high = above(funnel(distance_xy(tcp, start), 0.03, 0.015, 0.15), tcp[2], 0.02)
+    height_term = above(funnel(distance_xy(tcp, start), 0.03, 0.015, 0.15), tcp[2], 0.02)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.02, 0.03, 0.1)
     reward = hamacher(grasp, in_place, single)
-    held = to_tcp < 0.04 and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.33
-    if held:
-        reward = total(reward, 1.0 + 5.0 * hamacher(in_place, high), single)
+    grasp_success = to_tcp < 0.04 and obj[2] - 0.02 > start[2] and not now[OPEN] < 0.33
+    if grasp_success:
+        reward = total(reward, 1.0 + 5.0 * hamacher(in_place, height_term), single)
     if to_target < 0.05:
         reward = 10.0
-    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, held, grasp, in_place, to_target)
+    report(out, reward, to_target <= 0.07, to_tcp <= 0.03, grasp_success, grasp, in_place, to_target)

@@ -165,10 +165,10 @@ def gripping(caged, grip, effort):
 
 
 @jit
-def grasping(caged, other, grip, effort):
-    """Compute a dense caging reward, (gripping + other) / 2; other is `caged` (high density) or the reach term (medium)."""
+def grasping(caged, density_term, grip, effort):
+    """Compute a dense caging reward, (gripping + density_term) / 2; the latter is `caged` (high density) or reach (medium)."""
     grasp, single = gripping(caged, grip, effort)
-    return rounded(total(grasp, other, single) / 2.0, single), single
+    return rounded(total(grasp, density_term, single) / 2.0, single), single
 
 
 @jit
@@ -196,7 +196,7 @@ def caged_grasp(now, memory, obj, object_radius, pad_threshold, xz_threshold, ef
 
 
 @jit
-def beside_in_y(now, obj, lower, upper):
+def pads_in_y(now, obj, lower, upper):
     """Compute whether the pads' signed distances from the object in y are within the bounds.
 
     The margins use the pads' "initial" positions, which stock holds as live views of the simulator's arrays, so they are
@@ -214,19 +214,19 @@ def signed_caging(now, memory, obj, object_radius, xz_threshold):
     """Caging of pick-place, push-back, sweep, sweep-into and soccer, without its closing term."""
     margin = distance_xz(point(memory, OBJECT_START), point(memory, TCP_START)) - xz_threshold
     in_xz = tolerance(distance_xz(point(now, TCP), obj), xz_threshold, margin)
-    return hamacher(beside_in_y(now, obj, object_radius, 0.05), in_xz)
+    return hamacher(pads_in_y(now, obj, object_radius, 0.05), in_xz)
 
 
 @jit
 def pinching(now, memory, obj, object_radius, extra, xz_threshold):
     """Caging reward of push-back, sweep, sweep-into and soccer: pads close to the object replace the closing term."""
     caged = signed_caging(now, memory, obj, object_radius, xz_threshold)
-    pinched = beside_in_y(now, obj, object_radius, object_radius + extra) if caged > 0.95 else 0.0
+    pinched = pads_in_y(now, obj, object_radius, object_radius + extra) if caged > 0.95 else 0.0
     return (caged + pinched) / 2.0
 
 
 @jit
-def bringing(now, memory, radius):
+def place_terms(now, memory, radius):
     """Return the object, its start, its distances to hand and goal, and the term of bringing it there."""
     obj, start, target = point(now, OBJECT), point(memory, OBJECT_START), point(memory, TARGET)
     to_target = distance(obj, target)

@@ -7,12 +7,12 @@ from metarl.envs.tasks.primitives import (
     OPEN,
     TARGET,
     TCP,
-    bringing,
     caged_grasp,
     distance,
     hamacher,
     past_wall,
     pinching,
+    place_terms,
     point,
     report,
     rounded,
@@ -26,7 +26,7 @@ from metarl.envs.tasks.primitives import (
 
 def push(now, memory, out):
     """`SawyerPushEnvV3`."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
     reward = rounded(2.0 * grasp, single)
     if to_tcp < 0.02 and now[OPEN] > 0.0:
@@ -40,11 +40,11 @@ def push(now, memory, out):
 def push_back(now, memory, out):
     """`SawyerPushBackEnvV3`."""
     obj, target, start = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START)
-    to_tcp, to_target, at_start = distance(obj, point(now, TCP)), distance(obj, target), distance(start, target)
-    in_place = tolerance(to_target, 0.05, at_start)
+    to_tcp, to_target, start_to_target = distance(obj, point(now, TCP)), distance(obj, target), distance(start, target)
+    in_place = tolerance(to_target, 0.05, start_to_target)
     grasp = pinching(now, memory, obj, 0.007, 0.003, 0.01)
     reward = hamacher(grasp, in_place)
-    if to_tcp < 0.01 and 0.0 < now[OPEN] < 0.55 and at_start - to_target > 0.01:
+    if to_tcp < 0.01 and 0.0 < now[OPEN] < 0.55 and start_to_target - to_target > 0.01:
         reward += 1.0 + 5.0 * in_place
     if to_target < 0.05:
         reward = 10.0
@@ -54,7 +54,7 @@ def push_back(now, memory, out):
 
 def push_wall(now, memory, out):
     """`SawyerPushWallEnvV3`: first next to the wall, then to the goal."""
-    obj, start, to_tcp, to_target, in_place = bringing(now, memory, 0.05)
+    obj, start, to_tcp, to_target, in_place = place_terms(now, memory, 0.05)
     wall, scale = (-0.05, 0.77, obj[2]), (3.0, 1.0, 1.0)
     at_wall = tolerance(scaled_distance(obj, wall, scale), 0.05, scaled_distance(start, wall, scale))
     grasp, single = caged_grasp(now, memory, obj, 0.015, 0.05, 0.005)
@@ -90,13 +90,13 @@ def sweep_into(now, memory, out):
 def soccer(now, memory, out):
     """`SawyerSoccerEnvV3`: the margin is the distance the ball has moved; in_place decreases next to the goal."""
     obj, target, start, scale = point(now, OBJECT), point(memory, TARGET), point(memory, OBJECT_START), (3.0, 1.0, 1.0)
-    scaled = scaled_distance(obj, target, scale)
-    in_place = tolerance(scaled, 0.07, scaled_distance(obj, start, scale))
+    scaled_to_target = scaled_distance(obj, target, scale)
+    in_place = tolerance(scaled_to_target, 0.07, scaled_distance(obj, start, scale))
     line = target[1] - 0.1
     if obj[1] > line and abs(obj[0] - target[0]) > 0.1:
         in_place = min(max(in_place - 2.0 * ((obj[1] - line) / (1.0 - line)), 0.0), 1.0)
     grasp = pinching(now, memory, obj, 0.013, 0.01, 0.005)
-    reward = 10.0 if scaled < 0.07 else 3.0 * grasp + 6.5 * in_place
+    reward = 10.0 if scaled_to_target < 0.07 else 3.0 * grasp + 6.5 * in_place
     to_tcp, to_target = distance(obj, point(now, TCP)), distance(obj, target)
     lifted = touched_and_lifted(now, start)
     report(out, reward, to_target <= 0.07, to_tcp <= 0.03, lifted, grasp, in_place, to_target)

@@ -24,7 +24,7 @@ from metarl.envs.tasks.primitives import (
     report,
     rounded,
 )
-from metarl.envs.tasks.v1_move import coming, progress, report_near
+from metarl.envs.tasks.v1_move import progress, progress_bonus, report_near
 
 HEIGHT, HIGH, FARTHEST = REMEMBERED, REMEMBERED + 1, REMEMBERED + 2
 """Indices in memory: the object's height at the reset, the height to lift it to, the longest path (`maxPlacingDist`)."""
@@ -51,8 +51,8 @@ def _descending(now, height, near, radius, weight):
     """
     tcp = point(now, TCP)
     reach, reaching = _reaching(now, near)
-    aside = distance_xy(point(now, OBJECT), tcp)
-    return reach, reaching if aside < radius else -aside - weight * abs(tcp[2] - height)
+    xy_distance = distance_xy(point(now, OBJECT), tcp)
+    return reach, reaching if xy_distance < radius else -xy_distance - weight * abs(tcp[2] - height)
 
 
 @jit
@@ -64,75 +64,75 @@ def _raising(memory, z, picked, near, floor):
 
 
 @jit
-def _lifting(now, memory, reach, reaching, earned, floor=0.0):
-    """Compute the reward; `earned` counts only with the object lifted and within 10 cm of the hand."""
+def _lifting(now, memory, reach, reaching, progress_term, floor=0.0):
+    """Compute the reward; `progress_term` counts only with the object lifted and within 10 cm of the hand."""
     z, near = now[OBJECT + 2], reach < 0.1
     picked = z >= memory[HIGH] - 0.01
-    return reaching + _raising(memory, z, picked, near, floor) + (earned if picked and near else 0.0)
+    return reaching + _raising(memory, z, picked, near, floor) + (progress_term if picked and near else 0.0)
 
 
 @jit
 def _placing(now, memory, floor=0.0):
     """Compute the usual reward, and the object's distance from the goal."""
-    left = distance(point(now, OBJECT), point(memory, TARGET))
+    remaining = distance(point(now, OBJECT), point(memory, TARGET))
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.05, 0.05, 2.0)
-    return _lifting(now, memory, reach, reaching, coming(left, memory[FARTHEST]), floor), left
+    return _lifting(now, memory, reach, reaching, progress_bonus(remaining, memory[FARTHEST]), floor), remaining
 
 
 def pick_place_v1(now, memory, out):
     """`SawyerPickPlaceEnvV3`, `SawyerPickPlaceWallEnvV3` and `SawyerShelfPlaceEnvV3`."""
-    reward, left = _placing(now, memory)
-    report_near(out, reward, left <= 0.07, 0.0, left)
+    reward, remaining = _placing(now, memory)
+    report_near(out, reward, remaining <= 0.07, 0.0, remaining)
 
 
 def pick_out_of_hole_v1(now, memory, out):
     """`SawyerPickOutOfHoleEnvV3`: heights are measured from 2 cm below the start."""
-    reward, left = _placing(now, memory, memory[HEIGHT] - 0.02)
-    report_near(out, reward, left <= 0.07, 0.0, left)
+    reward, remaining = _placing(now, memory, memory[HEIGHT] - 0.02)
+    report_near(out, reward, remaining <= 0.07, 0.0, remaining)
 
 
 def basketball_v1(now, memory, out):
     """`SawyerBasketballEnvV3`."""
-    reward, left = _placing(now, memory)
-    report_near(out, reward, left <= 0.08, 0.0, left)
+    reward, remaining = _placing(now, memory)
+    report_near(out, reward, remaining <= 0.08, 0.0, remaining)
 
 
 def box_close_v1(now, memory, out):
     """`SawyerBoxCloseEnvV3`."""
-    reward, left = _placing(now, memory)
-    report(out, reward, left < 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
+    reward, remaining = _placing(now, memory)
+    report(out, reward, remaining < 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def bin_picking_v1(now, memory, out):
     """`SawyerBinPickingEnvV3`: open the gripper over the bin, and in it."""
     obj, target = point(now, OBJECT), point(memory, TARGET)
-    left = distance_xy(obj, target)
-    over = abs(obj[0] - target[0]) < 0.05 and abs(obj[1] - target[1]) < 0.05
-    earned = coming(left, memory[FARTHEST])
-    if over:
-        earned = rounded(-200.0 * now[GRIP], True) + earned
-    if over and obj[2] < memory[HEIGHT] + 0.05:
-        reward = earned
+    remaining = distance_xy(obj, target)
+    above_bin = abs(obj[0] - target[0]) < 0.05 and abs(obj[1] - target[1]) < 0.05
+    progress_term = progress_bonus(remaining, memory[FARTHEST])
+    if above_bin:
+        progress_term = rounded(-200.0 * now[GRIP], True) + progress_term
+    if above_bin and obj[2] < memory[HEIGHT] + 0.05:
+        reward = progress_term
     else:
         reach, reaching = _descending(now, memory[TCP_START + 2], 0.05, 0.06, 1.0)
-        reward = _lifting(now, memory, reach, reaching, earned)
-    report(out, reward, left <= 0.05, 0.0, 0.0, 0.0, 0.0, left)
+        reward = _lifting(now, memory, reach, reaching, progress_term)
+    report(out, reward, remaining <= 0.05, 0.0, 0.0, 0.0, 0.0, remaining)
 
 
 def assembly_v1(now, memory, out):
     """`SawyerNutAssemblyEnvV3`: lift the ring, bring it over the peg, lower it; reading: the ring."""
     ring, target = point(now, READINGS), point(memory, TARGET)
-    left, above = distance_xy(ring, target), abs(ring[2] - memory[HEIGHT])
+    remaining, ring_height = distance_xy(ring, target), abs(ring[2] - memory[HEIGHT])
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.04, 0.04, 1.0)
     placed = abs(ring[0] - target[0]) < 0.03 and abs(ring[1] - target[1]) < 0.03
     picked = placed or (ring[2] >= memory[HIGH] - 0.01 and reach < 0.03)
     reward = reaching + _raising(memory, ring[2], picked, reach < 0.04, 0.0)
     if picked:
-        earned = progress(left, memory[FARTHEST])
+        progress_term = progress(remaining, memory[FARTHEST])
         if placed:
-            earned += progress(above, memory[HIGH], 0.003, 0.0003, 2000.0, 2000.0)
-        reward += max(earned, 0.0)
-    report(out, reward, placed and above <= 0.04, 0.0, 0.0, 0.0, 0.0, 0.0)
+            progress_term += progress(ring_height, memory[HIGH], 0.003, 0.0003, 2000.0, 2000.0)
+        reward += max(progress_term, 0.0)
+    report(out, reward, placed and ring_height <= 0.04, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def disassemble_v1(now, memory, out):
@@ -145,34 +145,34 @@ def disassemble_v1(now, memory, out):
     else:
         reward = reaching + _raising(memory, obj[2], picked, reach < 0.04, 0.0)
     if picked and reach < 0.03:
-        reward += coming(distance(obj, point(memory, TARGET)), memory[FARTHEST])
+        reward += progress_bonus(distance(obj, point(memory, TARGET)), memory[FARTHEST])
     report(out, reward, obj[2] > memory[TARGET + 2], 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def hammer_v1(now, memory, out):
     """`SawyerHammerEnvV3`; readings: the hammer's head, the nail's head, the nail's depth."""
     head, nail = point(now, READINGS), point(now, READINGS + 3)
-    left = distance(nail, head) + abs(nail[1] - memory[TARGET + 1])
+    remaining = distance(nail, head) + abs(nail[1] - memory[TARGET + 1])
     reach, reaching = _reaching(now, 0.05)
-    reward = _lifting(now, memory, reach, reaching, coming(left, memory[FARTHEST]))
+    reward = _lifting(now, memory, reach, reaching, progress_bonus(remaining, memory[FARTHEST]))
     report(out, reward, now[READINGS + 6] > 0.09, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def peg_insert_side_v1(now, memory, out):
     """`SawyerPegInsertionSideEnvV3`; reading: the peg's head, which counts until 5 cm from the goal."""
     target = point(memory, TARGET)
-    left, head = distance(point(now, OBJECT), target), distance(point(now, READINGS), target)
+    remaining, head = distance(point(now, OBJECT), target), distance(point(now, READINGS), target)
     reach, reaching = _descending(now, memory[TCP_START + 2], 0.05, 0.05, 1.0)
-    reward = _lifting(now, memory, reach, reaching, coming(left if head <= 0.05 else head, memory[FARTHEST]))
-    report_near(out, reward, left <= 0.07, 0.0, left)
+    reward = _lifting(now, memory, reach, reaching, progress_bonus(remaining if head <= 0.05 else head, memory[FARTHEST]))
+    report_near(out, reward, remaining <= 0.07, 0.0, remaining)
 
 
 def peg_unplug_side_v1(now, memory, out):
     """`SawyerPegUnplugSideEnvV3`: no height term; remembers the longest path."""
-    left = distance_xy(point(now, OBJECT), point(memory, TARGET))
+    remaining = distance_xy(point(now, OBJECT), point(memory, TARGET))
     reach, reaching = _descending(now, memory[HAND_START + 2], 0.05, 0.05, 2.0)
-    reward = reaching + (coming(left, memory[REMEMBERED]) if reach < 0.05 else 0.0)
-    report_near(out, reward, left <= 0.07, 0.0, left)
+    reward = reaching + (progress_bonus(remaining, memory[REMEMBERED]) if reach < 0.05 else 0.0)
+    report_near(out, reward, remaining <= 0.07, 0.0, remaining)
 
 
 @jit
@@ -183,26 +183,26 @@ def _stick(now, memory, wide, narrow):
     number on: the stick's height and the first two numbers of its quaternion.
     """
     container = point(now, OBJECT + 2)
-    to_container, left = distance(point(now, OBJECT), container), distance_xy(container, point(memory, TARGET))
-    earned = progress(to_container, memory[FARTHEST])
+    to_container, remaining = distance(point(now, OBJECT), container), distance_xy(container, point(memory, TARGET))
+    progress_term = progress(to_container, memory[FARTHEST])
     if to_container < 0.05:
-        earned += progress(left, memory[FARTHEST + 1], wide, narrow, 1000.0, 2000.0)
+        progress_term += progress(remaining, memory[FARTHEST + 1], wide, narrow, 1000.0, 2000.0)
     reach, reaching = _reaching(now, 0.05)
-    return _lifting(now, memory, reach, reaching, max(earned, 0.0)), left
+    return _lifting(now, memory, reach, reaching, max(progress_term, 0.0)), remaining
 
 
 def stick_push_v1(now, memory, out):
     """`SawyerStickPushEnvV3`; success requires a grasp, which v1 never detects."""
-    reward, left = _stick(now, memory, 0.001, 0.0001)
-    report_near(out, reward, 0.0, 0.0, left)
+    reward, remaining = _stick(now, memory, 0.001, 0.0001)
+    report_near(out, reward, 0.0, 0.0, remaining)
 
 
 def stick_pull_v1(now, memory, out):
     """`SawyerStickPullEnvV3`; reading: the stick's end; success is as in v2."""
-    reward, left = _stick(now, memory, 0.01, 0.001)
+    reward, remaining = _stick(now, memory, 0.01, 0.001)
     handle, end = point(now, SECOND), point(now, READINGS)
     inserted = end[0] >= handle[0] and abs(end[1] - handle[1]) <= 0.04 and abs(end[2] - handle[2]) <= 0.06
-    report_near(out, reward, inserted and distance(handle, point(memory, TARGET)) <= 0.12, 0.0, left)
+    report_near(out, reward, inserted and distance(handle, point(memory, TARGET)) <= 0.12, 0.0, remaining)
 
 
 RING = (("body", "RoundNut"),)

@@ -26,16 +26,16 @@ X, Y, Z = 0, 1, 2
 
 
 @jit
-def progress(left, start, wide=0.01, narrow=0.001, scale=1000.0, bonus=1000.0):
-    """Reward reducing a distance from `start` to `left`: the difference, and two bell curves around 0."""
-    square = left * left
-    return scale * (start - left) + bonus * (np.exp(-square / wide) + np.exp(-square / narrow))
+def progress(remaining, start, wide=0.01, narrow=0.001, scale=1000.0, bonus=1000.0):
+    """Reward reducing a distance from `start` to `remaining`: the difference, and two bell curves around 0."""
+    square = remaining * remaining
+    return scale * (start - remaining) + bonus * (np.exp(-square / wide) + np.exp(-square / narrow))
 
 
 @jit
-def coming(left, start):
+def progress_bonus(remaining, start):
     """The usual progress term, at least 0."""
-    return max(progress(left, start), 0.0)
+    return max(progress(remaining, start), 0.0)
 
 
 @jit
@@ -45,161 +45,163 @@ def report_near(out, reward, success, grasp_success, to_target):
 
 
 @jit
-def _touching(now, hand, earned):
-    """Compute the reward; `earned` counts only with the hand within 5 cm of the object."""
+def _reach_reward(now, hand, progress_term):
+    """Compute the reward; `progress_term` counts only with the hand within 5 cm of the object."""
     reach = distance(point(now, OBJECT), hand)
-    return -reach + (earned if reach < 0.05 else 0.0)
+    return -reach + (progress_term if reach < 0.05 else 0.0)
 
 
 @jit
-def _moving(now, out, hand, left, earned, radius, grasp_success):
-    """Report; success means that the object's distance from the goal, `left`, is at most `radius`."""
-    report_near(out, _touching(now, hand, earned), left <= radius, grasp_success, left)
+def _report_progress(now, out, hand, remaining, progress_term, radius, grasp_success):
+    """Report; success means that the object's distance from the goal, `remaining`, is at most `radius`."""
+    report_near(out, _reach_reward(now, hand, progress_term), remaining <= radius, grasp_success, remaining)
 
 
 @jit
-def _bringing(now, memory, out, hand, left, radius, grasp_success):
+def _report_from_start(now, memory, out, hand, remaining, radius, grasp_success):
     """The same for a task that remembers its initial distance from the goal."""
-    _moving(now, out, hand, left, coming(left, memory[REMEMBERED]), radius, grasp_success)
+    _report_progress(now, out, hand, remaining, progress_bonus(remaining, memory[REMEMBERED]), radius, grasp_success)
 
 
 @jit
-def _along(now, memory, axis):
+def _axis_distance(now, memory, axis):
     """Distance to the goal along one axis."""
     return abs(now[OBJECT + axis] - memory[TARGET + axis])
 
 
 @jit
-def _aside(now, memory):
+def _xy_distance(now, memory):
     """Distance to the goal in the xy plane."""
     return distance_xy(point(now, OBJECT), point(memory, TARGET))
 
 
 @jit
-def _away(now, memory):
+def _goal_distance(now, memory):
     """Distance to the goal."""
     return distance(point(now, OBJECT), point(memory, TARGET))
 
 
 def reach_v1(now, memory, out):
     """`SawyerReachEnvV3`; remembers the hand's distance at the reset."""
-    left = distance(point(now, TCP), point(memory, TARGET))
-    report(out, coming(left, memory[REMEMBERED]), left <= 0.05, left, 1.0, left, 0.0, left)
+    remaining = distance(point(now, TCP), point(memory, TARGET))
+    report(out, progress_bonus(remaining, memory[REMEMBERED]), remaining <= 0.05, remaining, 1.0, remaining, 0.0, remaining)
 
 
 def reach_wall_v1(now, memory, out):
     """`SawyerReachWallEnvV3`; remembers the hand's distance at the reset."""
-    left = distance(point(now, TCP), point(memory, TARGET))
-    report(out, coming(left, memory[REMEMBERED]), left <= 0.05, 0.0, 0.0, 0.0, 0.0, left)
+    remaining = distance(point(now, TCP), point(memory, TARGET))
+    report(out, progress_bonus(remaining, memory[REMEMBERED]), remaining <= 0.05, 0.0, 0.0, 0.0, 0.0, remaining)
 
 
 def hand_insert_v1(now, memory, out):
     """`SawyerHandInsertEnvV3`: only the hand moves to the goal; "success" depends on the object's start and never changes."""
     tcp, target = point(now, TCP), point(memory, TARGET)
     reach = distance_xy(tcp, target)
-    reward = -reach + (coming(abs(tcp[2] - target[2]), memory[REMEMBERED]) if reach < 0.05 else 0.0)
+    reward = -reach + (progress_bonus(abs(tcp[2] - target[2]), memory[REMEMBERED]) if reach < 0.05 else 0.0)
     to_target = distance(point(memory, OBJECT_START), target)
     report_near(out, reward, to_target <= 0.05, 0.0, to_target)
 
 
 def button_press_v1(now, memory, out):
     """`SawyerButtonPressEnvV3` and `SawyerCoffeeButtonEnvV3`; reading: the left finger."""
-    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Y), 0.02, 0.0)
+    _report_from_start(now, memory, out, point(now, READINGS), _axis_distance(now, memory, Y), 0.02, 0.0)
 
 
 def button_press_wall_v1(now, memory, out):
     """`SawyerButtonPressWallEnvV3`; reading: the left finger. Stock's `maxDist` is along z, but pressing is along y."""
-    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Y), 0.03, 0.0)
+    _report_from_start(now, memory, out, point(now, READINGS), _axis_distance(now, memory, Y), 0.03, 0.0)
 
 
 def button_press_topdown_v1(now, memory, out):
     """`SawyerButtonPressTopdownEnvV3` and `SawyerButtonPressTopdownWallEnvV3`."""
-    _bringing(now, memory, out, point(now, TCP), _along(now, memory, Z), 0.024, 0.0)
+    _report_from_start(now, memory, out, point(now, TCP), _axis_distance(now, memory, Z), 0.024, 0.0)
 
 
 def handle_press_v1(now, memory, out):
     """`SawyerHandlePressEnvV3` and `SawyerHandlePressSideEnvV3`; reading: the left finger."""
-    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.02, 1.0)
+    _report_from_start(now, memory, out, point(now, READINGS), _axis_distance(now, memory, Z), 0.02, 1.0)
 
 
 def handle_pull_v1(now, memory, out):
     """`SawyerHandlePullEnvV3`; reading: the left finger."""
-    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.05, 0.0)
+    _report_from_start(now, memory, out, point(now, READINGS), _axis_distance(now, memory, Z), 0.05, 0.0)
 
 
 def handle_pull_side_v1(now, memory, out):
     """`SawyerHandlePullSideEnvV3`; reading: the left finger."""
-    _bringing(now, memory, out, point(now, READINGS), _along(now, memory, Z), 0.08, 0.0)
+    _report_from_start(now, memory, out, point(now, READINGS), _axis_distance(now, memory, Z), 0.08, 0.0)
 
 
 def drawer_close_v1(now, memory, out):
     """`SawyerDrawerCloseEnvV3`."""
-    left = _along(now, memory, Y)
-    _moving(now, out, point(now, TCP), left, coming(left, 0.15), 0.05 + 0.015, 1.0)
+    remaining = _axis_distance(now, memory, Y)
+    _report_progress(now, out, point(now, TCP), remaining, progress_bonus(remaining, 0.15), 0.05 + 0.015, 1.0)
 
 
 def drawer_open_v1(now, memory, out):
     """`SawyerDrawerOpenEnvV3`."""
-    left = _along(now, memory, Y)
-    _moving(now, out, point(now, TCP), left, coming(left, 0.2), 0.03, 0.0)
+    remaining = _axis_distance(now, memory, Y)
+    _report_progress(now, out, point(now, TCP), remaining, progress_bonus(remaining, 0.2), 0.03, 0.0)
 
 
 def window_v1(now, memory, out):
     """`SawyerWindowOpenEnvV3` and `SawyerWindowCloseEnvV3`: the progress term may be negative."""
-    left = _along(now, memory, X)
-    _moving(now, out, point(now, TCP), left, progress(left, memory[REMEMBERED]), 0.05, 1.0)
+    remaining = _axis_distance(now, memory, X)
+    _report_progress(now, out, point(now, TCP), remaining, progress(remaining, memory[REMEMBERED]), 0.05, 1.0)
 
 
 def dial_turn_v1(now, memory, out):
     """`SawyerDialTurnEnvV3`: narrower bell curves."""
-    left = _along(now, memory, Y)
-    _moving(now, out, point(now, TCP), left, max(progress(left, memory[REMEMBERED], 0.001, 0.0001), 0.0), 0.07, 1.0)
+    remaining = _axis_distance(now, memory, Y)
+    _report_progress(
+        now, out, point(now, TCP), remaining, max(progress(remaining, memory[REMEMBERED], 0.001, 0.0001), 0.0), 0.07, 1.0
+    )
 
 
 def faucet_v1(now, memory, out):
     """`SawyerFaucetOpenEnvV3` and `SawyerFaucetCloseEnvV3`."""
-    _bringing(now, memory, out, point(now, TCP), _away(now, memory), 0.07, 1.0)
+    _report_from_start(now, memory, out, point(now, TCP), _goal_distance(now, memory), 0.07, 1.0)
 
 
 def door_lock_v1(now, memory, out):
     """`SawyerDoorLockEnvV3` and `SawyerDoorUnlockEnvV3`."""
-    _bringing(now, memory, out, point(now, TCP), _away(now, memory), 0.02, 0.0)
+    _report_from_start(now, memory, out, point(now, TCP), _goal_distance(now, memory), 0.02, 0.0)
 
 
 def door_close_v1(now, memory, out):
     """`SawyerDoorCloseEnvV3`."""
-    left = _aside(now, memory)
-    reward = _touching(now, point(now, TCP), coming(left, memory[REMEMBERED]))
-    report(out, reward, left <= 0.08, 0.0, 1.0, 1.0, 0.0, left)
+    remaining = _xy_distance(now, memory)
+    reward = _reach_reward(now, point(now, TCP), progress_bonus(remaining, memory[REMEMBERED]))
+    report(out, reward, remaining <= 0.08, 0.0, 1.0, 1.0, 0.0, remaining)
 
 
 def door_open_v1(now, memory, out):
     """`SawyerDoorEnvV3`: success depends on x only."""
-    reward = _touching(now, point(now, TCP), coming(_aside(now, memory), memory[REMEMBERED]))
-    report(out, reward, _along(now, memory, X) <= 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
+    reward = _reach_reward(now, point(now, TCP), progress_bonus(_xy_distance(now, memory), memory[REMEMBERED]))
+    report(out, reward, _axis_distance(now, memory, X) <= 0.08, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def lever_pull_v1(now, memory, out):
     """`SawyerLeverPullEnvV3`: stock uses the distance as the angle that decides success."""
-    left = _away(now, memory)
-    reward = _touching(now, point(now, TCP), coming(left, memory[REMEMBERED]))
-    report(out, reward, left <= np.pi / 24.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    remaining = _goal_distance(now, memory)
+    reward = _reach_reward(now, point(now, TCP), progress_bonus(remaining, memory[REMEMBERED]))
+    report(out, reward, remaining <= np.pi / 24.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def push_v1(now, memory, out):
     """`SawyerPushEnvV3`."""
-    _bringing(now, memory, out, point(now, TCP), _aside(now, memory), 0.05, 0.0)
+    _report_from_start(now, memory, out, point(now, TCP), _xy_distance(now, memory), 0.05, 0.0)
 
 
 def push_wall_v1(now, memory, out):
     """`SawyerPushWallEnvV3`, `SawyerPushBackEnvV3`, `SawyerSoccerEnvV3` and the four plate-slides."""
-    _bringing(now, memory, out, point(now, TCP), _aside(now, memory), 0.07, 0.0)
+    _report_from_start(now, memory, out, point(now, TCP), _xy_distance(now, memory), 0.07, 0.0)
 
 
 def coffee_push_v1(now, memory, out):
     """`SawyerCoffeePushEnvV3`."""
-    reward = _touching(now, point(now, TCP), coming(_aside(now, memory), memory[REMEMBERED]))
-    to_target = _away(now, memory)
+    reward = _reach_reward(now, point(now, TCP), progress_bonus(_xy_distance(now, memory), memory[REMEMBERED]))
+    to_target = _goal_distance(now, memory)
     report_near(out, reward, to_target <= 0.07, 0.0, to_target)
 
 
@@ -211,8 +213,8 @@ def coffee_pull_v1(now, memory, out):
     obj = point(now, OBJECT)
     reward = -distance((obj[0], obj[1], memory[TCP_START + 2]), (0.0, 0.0, 0.0))
     if distance(obj, point(now, TCP)) < 0.05:
-        reward += coming(_aside(now, memory), memory[REMEMBERED])
-    to_target = _away(now, memory)
+        reward += progress_bonus(_xy_distance(now, memory), memory[REMEMBERED])
+    to_target = _goal_distance(now, memory)
     report_near(out, reward, to_target <= 0.07, 0.0, to_target)
 
 
@@ -220,25 +222,25 @@ def coffee_pull_v1(now, memory, out):
 def _sweeping(now, memory, out, fallen):
     """Treat a fallen object as at the goal, with the hand at it; but stock tests the hand's distance before that."""
     reach = distance(point(now, OBJECT), point(now, TCP))
-    left = 0.0 if fallen else _aside(now, memory)
-    reward = (0.0 if fallen else -reach) + (coming(left, memory[REMEMBERED]) if reach < 0.05 else 0.0)
-    report_near(out, reward, left <= 0.05, 0.0, left)
+    remaining = 0.0 if fallen else _xy_distance(now, memory)
+    reward = (0.0 if fallen else -reach) + (progress_bonus(remaining, memory[REMEMBERED]) if reach < 0.05 else 0.0)
+    report_near(out, reward, remaining <= 0.05, 0.0, remaining)
 
 
 @jit
-def _below(now, memory):
+def _has_fallen(now, memory):
     """Whether the object is 5 cm below its start."""
     return now[OBJECT + 2] < memory[OBJECT_START + 2] - 0.05
 
 
 def sweep_v1(now, memory, out):
     """`SawyerSweepEnvV3`: fallen means below the table."""
-    _sweeping(now, memory, out, _below(now, memory))
+    _sweeping(now, memory, out, _has_fallen(now, memory))
 
 
 def sweep_into_v1(now, memory, out):
     """`SawyerSweepIntoGoalEnvV3`: fallen means below the table, but not beyond it."""
-    _sweeping(now, memory, out, _below(now, memory) and 0.4 < now[OBJECT + 1] < 1.0)
+    _sweeping(now, memory, out, _has_fallen(now, memory) and 0.4 < now[OBJECT + 1] < 1.0)
 
 
 FINGER = (("site", "leftEndEffector"),)

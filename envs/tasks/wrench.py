@@ -33,12 +33,12 @@ LAID_DOWN = (0.707, 0.0, 0.0, 0.707)
 
 
 @jit
-def upright(now, ideal, tolerated):
-    """1 at the ideal orientation, falling to 0 where the quaternion differs from it by `tolerated` or more."""
-    error = 0.0
+def upright(now, ideal, max_error):
+    """1 at the ideal orientation, falling to 0 where the quaternion differs from it by `max_error` or more."""
+    squared_error = 0.0
     for i in range(4):
-        error += (now[QUATERNION + i] - ideal[i]) * (now[QUATERNION + i] - ideal[i])
-    return max(1.0 - np.sqrt(error) / tolerated, 0.0)
+        squared_error += (now[QUATERNION + i] - ideal[i]) * (now[QUATERNION + i] - ideal[i])
+    return max(1.0 - np.sqrt(squared_error) / max_error, 0.0)
 
 
 @jit
@@ -49,16 +49,16 @@ def _handle(now, half_length):
 
 
 @jit
-def _reward(grasp, in_place, turned, single):
-    """(2 grasp + 6 in_place) turned."""
-    summed = total(rounded(2.0 * grasp, single), 6.0 * in_place, single)
-    return rounded(summed * rounded(turned, single), single)
+def _reward(grasp, in_place, orientation, single):
+    """(2 grasp + 6 in_place) orientation."""
+    weighted = total(rounded(2.0 * grasp, single), 6.0 * in_place, single)
+    return rounded(weighted * rounded(orientation, single), single)
 
 
 def assembly(now, memory, out):
     """`SawyerNutAssemblyEnvV3`: put the wrench's ring over the peg; reading: the ring's centre."""
     centre, target, start = point(now, READINGS), point(memory, TARGET), point(memory, OBJECT_START)
-    turned, handle = upright(now, LAID_DOWN, 0.4), _handle(now, 0.01)
+    orientation, handle = upright(now, LAID_DOWN, 0.4), _handle(now, 0.01)
     reach = tolerance(distance(handle, point(now, TCP)), 0.01, abs(distance(start, point(memory, TCP_START)) - 0.01))
     grasp, single = grasping(caging(now, memory, handle, start, 0.015, 0.02, 0.01), reach, now[GRIP], 1.0)
     radius = distance_xy(target, centre)
@@ -69,31 +69,31 @@ def assembly(now, memory, out):
     error = scaled_distance((target[0], target[1], height), centre, (1.0, 1.0, 3.0))
     lifted = 1.0 if centre[2] > 0.02 or radius < threshold else 0.0
     in_place = 0.1 * lifted + 0.9 * tolerance(error, 0.02, 0.4)
-    reward = 10.0 if success else _reward(grasp, in_place, turned, single)
-    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
+    reward = 10.0 if success else _reward(grasp, in_place, orientation, single)
+    report(out, reward, success, orientation, grasp >= 0.5, grasp, in_place, 0.0)
 
 
 def disassemble(now, memory, out):
     """`SawyerNutDisassembleEnvV3`: lift the wrench off the peg; reading: the ring's centre."""
     centre, target = point(now, READINGS), point(memory, TARGET)
-    turned = upright(now, LAID_DOWN, 0.4)
+    orientation = upright(now, LAID_DOWN, 0.4)
     grasp, single = caged_grasp(now, memory, _handle(now, 0.01), 0.015, 0.02, 0.01)
     lifted = 1.0 if centre[2] > 0.02 else 0.0
     in_place = 0.1 * lifted + 0.9 * tolerance(distance(plus(target, (0.0, 0.0, 0.1)), centre), 0.02, 0.2)
     success = now[OBJECT + 2] > target[2]
-    reward = 10.0 if success else _reward(grasp, in_place, turned, single)
-    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
+    reward = 10.0 if success else _reward(grasp, in_place, orientation, single)
+    report(out, reward, success, orientation, grasp >= 0.5, grasp, in_place, 0.0)
 
 
 def hammer(now, memory, out):
     """`SawyerHammerEnvV3`: drive the nail in; reading: how far it is in."""
     head = plus(point(now, OBJECT), (0.16, 0.06, 0.0))
-    turned = upright(now, (1.0, 0.0, 0.0, 0.0), 0.4)
+    orientation = upright(now, (1.0, 0.0, 0.0, 0.0), 0.4)
     grasp, single = caged_grasp(now, memory, _handle(now, 0.07), 0.015, 0.02, 0.01)
     lifted = 1.0 if head[2] > 0.02 else 0.0
     in_place = 0.1 * lifted + 0.9 * tolerance(distance(point(memory, TARGET), head), 0.02, 0.2)
-    reward = _reward(grasp, in_place, turned, single)
+    reward = _reward(grasp, in_place, orientation, single)
     success = now[READINGS] > 0.09
     if success and reward > 5.0:
         reward = 10.0
-    report(out, reward, success, turned, grasp >= 0.5, grasp, in_place, 0.0)
+    report(out, reward, success, orientation, grasp >= 0.5, grasp, in_place, 0.0)

@@ -30,7 +30,7 @@ from metarl.gymnasium_ids import HORIZON
 
 mujoco = import_mujoco()
 
-MAX_STOCK_ENVS = 64
+MAX_UPSTREAM_ENVS = 64
 """Largest number of environments for stock environments: each environment holds its own model and, in `async`, is a process."""
 
 
@@ -84,16 +84,16 @@ class Vector(Contender):
 
 def native(tasks: Sequence[Task], threads: int) -> Contender:
     """metarl's native engine."""
-    return Vector("native", _ours(tasks, engine="native", num_threads=threads), len(tasks), threads)
+    return Vector("native", _metarl_env(tasks, engine="native", num_threads=threads), len(tasks), threads)
 
 
 def python(tasks: Sequence[Task], threads: int) -> Contender:
     """Stock environments, stepped one after the other."""
     _refuse_many(tasks)
-    return Vector("python", _ours(tasks, engine="python"), len(tasks), 1)
+    return Vector("python", _metarl_env(tasks, engine="python"), len(tasks), 1)
 
 
-def _ours(tasks: Sequence[Task], **options: Any) -> Any:
+def _metarl_env(tasks: Sequence[Task], **options: Any) -> Any:
     # only the tasks to step: every other one would get a snapshot too
     env = make_vec(TaskDistribution(tuple(dict.fromkeys(tasks))), len(tasks), **options)
     env.set_tasks(tasks)
@@ -101,8 +101,8 @@ def _ours(tasks: Sequence[Task], **options: Any) -> Any:
 
 
 def _refuse_many(tasks: Sequence[Task]) -> None:
-    if len(tasks) > MAX_STOCK_ENVS:
-        raise UserError(f"more than {MAX_STOCK_ENVS} environments: each is a stock environment with its own model")
+    if len(tasks) > MAX_UPSTREAM_ENVS:
+        raise UserError(f"more than {MAX_UPSTREAM_ENVS} environments: each is a stock environment with its own model")
 
 
 def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
@@ -111,10 +111,10 @@ def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
     # A plain fork would copy locks held by other contenders' threads, and spawning would import everything for each
     # environment. The fork server imports once and has no threads; every environment's process is forked from it.
     forkserver.set_forkserver_preload([__name__, "metaworld.env_dict"])
-    make = [partial(stock_env, task) for task in tasks]
+    make = [partial(upstream_env, task) for task in tasks]
     env = None
     try:
-        with _interrupts_held():
+        with _deferred_interrupts():
             env = gymnasium.vector.AsyncVectorEnv(
                 make, autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, context="forkserver"
             )
@@ -126,21 +126,21 @@ def asynchronous(tasks: Sequence[Task], threads: int) -> Contender:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _deferred_interrupts() -> Iterator[None]:
     """Start the fork server, and defer Ctrl-C while processes start: interrupting a half-started one prints tracebacks."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server and its processes inherit this and ignore Ctrl-C
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server and its processes inherit this and ignore Ctrl-C
     try:
         forkserver.ensure_running()
-        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+        signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
         raise KeyboardInterrupt
 
 
-def stock_env(task: Task) -> gymnasium.Env[Any, Any]:
+def upstream_env(task: Task) -> gymnasium.Env[Any, Any]:
     """A stock environment as `metaworld.make_ml_envs` wraps it, without the wrappers that only record statistics."""
     env = StockEnv(task.name)
     env.set_task(task.params)
@@ -154,11 +154,11 @@ def envpool(tasks: Sequence[Task], threads: int) -> Contender:
     names = {task.name for task in tasks}
     if len(names) > 1:
         raise UserError("it steps one task at a time: compare it on ml1:<task>")
-    pool = importlib.import_module("envpool")
+    package = importlib.import_module("envpool")
     name = envpool_name(names.pop())
-    if name not in pool.list_all_envs():
-        raise UserError(f"version {pool.__version__} has no {name}")
-    env = pool.make_gymnasium(name, num_envs=len(tasks), num_threads=threads, seed=0, max_episode_steps=HORIZON)
+    if name not in package.list_all_envs():
+        raise UserError(f"version {package.__version__} has no {name}")
+    env = package.make_gymnasium(name, num_envs=len(tasks), num_threads=threads, seed=0, max_episode_steps=HORIZON)
     return Vector("envpool", env, len(tasks), threads)
 
 
@@ -178,18 +178,26 @@ class Bare(Contender):
 
     def __init__(self, tasks: Sequence[Task], threads: int) -> None:
         super().__init__("bare", len(tasks), threads)
-        self.snaps = [snapshot(task) for task in tasks]
-        self.low, self.high = (np.array([getattr(s, side) for s in self.snaps]) for side in ("mocap_low", "mocap_high"))
-        files = {task.name: snap.model_file for task, snap in zip(tasks, self.snaps)}
-        first = {name: load_model(file) for name, file in files.items()}
-        models = [first, *({name: copy.copy(model) for name, model in first.items()} for _ in range(threads - 1))]
-        self.models = [{name: (m, _bytes(m.body_pos), _bytes(m.site_pos)) for name, m in own.items()} for own in models]
-        self.data = [mujoco.MjData(first[task.name]) for task in tasks]
+        self.snapshots = [snapshot(task) for task in tasks]
+        self.low, self.high = (np.array([getattr(s, side) for s in self.snapshots]) for side in ("mocap_low", "mocap_high"))
+        files = {task.name: snap.model_file for task, snap in zip(tasks, self.snapshots)}
+        shared_models = {name: load_model(file) for name, file in files.items()}
+        models = [
+            shared_models,
+            *({name: copy.copy(model) for name, model in shared_models.items()} for _ in range(threads - 1)),
+        ]
+        self.models = [
+            {name: (model, _bytes(model.body_pos), _bytes(model.site_pos)) for name, model in thread_models.items()}
+            for thread_models in models
+        ]
+        self.data = [mujoco.MjData(shared_models[task.name]) for task in tasks]
         self.work = [
             (env_id, task.name, _bytes(snap.body_pos), _bytes(snap.site_pos), _bytes(data.mocap_pos), _bytes(data.ctrl), data)
-            for env_id, (task, snap, data) in enumerate(zip(tasks, self.snaps, self.data))
+            for env_id, (task, snap, data) in enumerate(zip(tasks, self.snapshots, self.data))
         ]
-        self.envs_of = [(first[task.name], data, snap.state) for task, data, snap in zip(tasks, self.data, self.snaps)]
+        self.env_states = [
+            (shared_models[task.name], data, snap.state) for task, data, snap in zip(tasks, self.data, self.snapshots)
+        ]
         self._restart()
         self.start = np.array([data.mocap_pos[0] for data in self.data])
         self.mocap, self.steps = self.start, 0
@@ -201,23 +209,23 @@ class Bare(Contender):
         self._restart()
         self.jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.done: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.others = [threading.Thread(target=self._serve, args=(t,), daemon=True) for t in range(1, threads)]
-        for thread in self.others:
+        self.helper_threads = [threading.Thread(target=self._serve, args=(t,), daemon=True) for t in range(1, threads)]
+        for thread in self.helper_threads:
             thread.start()
 
     def _restart(self) -> None:
         """Put every environment at the start of its episode, as the engines do, without mj_forward."""
-        for model, data, state in self.envs_of:
+        for model, data, state in self.env_states:
             mujoco.mj_setState(model, data, state, STATE)
             data.mocap_quat[0] = 1.0, 0.0, 1.0, 0.0
 
     def _seconds(self, env_id: int) -> float:
         """Median seconds of a few steps of the environment, which must be restarted afterwards."""
-        times, still, idle = [], {env_id: _bytes(self.start[env_id])}, {env_id: _bytes(np.zeros(2))}
+        times, mocap, ctrl = [], {env_id: _bytes(self.start[env_id])}, {env_id: _bytes(np.zeros(2))}
         for _ in range(9):
-            began = time.perf_counter()
-            self._step(0, [self.work[env_id]], still, idle)
-            times.append(time.perf_counter() - began)
+            start = time.perf_counter()
+            self._step(0, [self.work[env_id]], mocap, ctrl)
+            times.append(time.perf_counter() - start)
         return statistics.median(times)
 
     def _step(self, thread: int, work: Iterable[Any], mocap: Any, ctrl: Any) -> None:
@@ -239,10 +247,10 @@ class Bare(Contender):
     def prepare(self, actions: np.ndarray) -> list[tuple[list[memoryview], list[memoryview], bool]]:
         """See `Contender.prepare`: per step, each environment's mocap position and controls, and whether episodes end."""
         steps = []
-        for each in actions:
-            shift = np.clip(each[:, :3], np.float32(-1), np.float32(1)) * np.float32(0.01)
+        for action in actions:
+            shift = np.clip(action[:, :3], np.float32(-1), np.float32(1)) * np.float32(0.01)
             self.mocap = np.clip(self.mocap + shift, self.low, self.high)
-            ctrl = np.stack([each[:, 3], -each[:, 3]], 1).astype(np.float64)
+            ctrl = np.stack([action[:, 3], -action[:, 3]], 1).astype(np.float64)
             self.steps += 1
             ends = self.steps % HORIZON == 0
             steps.append(([_bytes(row) for row in self.mocap], [_bytes(row) for row in ctrl], ends))
@@ -253,21 +261,21 @@ class Bare(Contender):
         """See `Contender.run`."""
         for mocap, ctrl, ends in prepared:
             job = iter(self.work), mocap, ctrl
-            for _ in self.others:
+            for _ in self.helper_threads:
                 self.jobs.put(job)
             self._step(0, *job)
-            for _ in self.others:
+            for _ in self.helper_threads:
                 self.done.get()
             if ends:
                 self._restart()
 
     def close(self) -> None:
         """See `Contender.close`."""
-        for _ in self.others:
+        for _ in self.helper_threads:
             self.jobs.put(None)
-        for thread in self.others:
+        for thread in self.helper_threads:
             thread.join()
-        self.work, self.models, self.data, self.envs_of = [], [], [], []
+        self.work, self.models, self.data, self.env_states = [], [], [], []
 
 
 def _bytes(array: Any) -> memoryview:

@@ -26,10 +26,10 @@ from metarl.system.console import Progress, say
 
 log = logging.getLogger("metarl")
 
-MEASURED = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
+REPORTED_PACKAGES = ("mujoco", "metaworld", "numba", "gymnasium", "envpool")
 ROUNDS = 15
-"""Target number of rounds; at least `LEAST` are measured, however long they take."""
-LEAST = 3
+"""Target number of rounds; at least `MIN_ROUNDS` are measured, however long they take."""
+MIN_ROUNDS = 3
 WARM_UP = 5
 """Steps that every contender takes twice before the measurement: first to warm up, then to estimate the time of a step."""
 NOTES = {
@@ -70,7 +70,7 @@ def machine_facts() -> dict[str, Any]:
         "cpu": machine.processor(),
         "usable_cores": machine.usable_cores(),
         "load": os.getloadavg()[0],
-        "versions": machine.versions(MEASURED),
+        "versions": machine.versions(REPORTED_PACKAGES),
     }
 
 
@@ -83,33 +83,33 @@ def random_actions(round_number: int, steps: int, num_envs: int) -> np.ndarray:
 def timed(contender: Contender, actions: np.ndarray) -> float:
     """Seconds that the contender takes for the steps."""
     prepared = contender.prepare(actions)
-    began = time.perf_counter()
+    start = time.perf_counter()
     contender.run(prepared)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds: float, *, alike: bool) -> None:
+def measure(contenders: Sequence[Contender], rounds: list[list[float]], seconds: float, *, same_steps: bool) -> None:
     """Measure the contenders in turns.
 
     Args:
-        contenders: with equal numbers of environments, if `alike`.
+        contenders: with equal numbers of environments, if `same_steps`.
         rounds: each complete round appends the steps/s of all contenders, so an interrupt loses at most one round.
         seconds: duration of all rounds together.
-        alike: all take the same number of steps per round; otherwise each takes about the same time.
+        same_steps: all take the same number of steps per round; otherwise each takes about the same time.
     """
     for _ in range(2):
         costs = [timed(c, random_actions(0, WARM_UP, c.num_envs)) / WARM_UP for c in contenders]
-    share = seconds / ROUNDS
-    steps = [max(1, int(share / (sum(costs) if alike else len(costs) * cost))) for cost in costs]
-    began = time.perf_counter()
+    round_seconds = seconds / ROUNDS
+    steps = [max(1, int(round_seconds / (sum(costs) if same_steps else len(costs) * cost))) for cost in costs]
+    start = time.perf_counter()
     with Progress(math.ceil(seconds), what="s") as progress:
-        while len(rounds) < LEAST or time.perf_counter() - began < seconds:
+        while len(rounds) < MIN_ROUNDS or time.perf_counter() - start < seconds:
             rates = [0.0] * len(contenders)
             for turn in range(len(contenders)):
                 i = (turn + len(rounds)) % len(contenders)  # rotate the order of the contenders
                 c = contenders[i]
                 rates[i] = steps[i] * c.num_envs / timed(c, random_actions(len(rounds), steps[i], c.num_envs))
-                progress.within(min(seconds, time.perf_counter() - began))
+                progress.within(min(seconds, time.perf_counter() - start))
             rounds.append(rates)
 
 
@@ -137,7 +137,7 @@ class Comparison:
         names = [c.name for c in self.contenders]
         rows: list[dict[str, Any]] = []
         for i, c in enumerate(self.contenders if self.rounds else []):
-            rates = [each[i] for each in self.rounds]
+            rates = [round_rates[i] for round_rates in self.rounds]
             row = {"contender": c.name, "num_envs": c.num_envs, "threads": c.threads, "processes": c.processes}
             ratio = times_as_fast(self.rounds, names.index("native"), i) if "native" in names else None
             median = statistics.median(rates)
@@ -146,24 +146,24 @@ class Comparison:
 
 
 def compare(
-    found: Comparison, names: Iterable[str], tasks: TaskDistribution, num_envs: int, threads: int, seconds: float
+    comparison: Comparison, names: Iterable[str], tasks: TaskDistribution, num_envs: int, threads: int, seconds: float
 ) -> None:
     """Build the contenders and measure them in the same rounds."""
-    chosen = draw(tasks, num_envs)
+    env_tasks = draw(tasks, num_envs)
     with ExitStack() as stack:
         for name in names:
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
-                found.contenders.append(CONTENDERS[name](chosen, threads))
+                comparison.contenders.append(CONTENDERS[name](env_tasks, threads))
             except (UserError, ImportError, OSError) as error:
-                found.skipped[name] = str(error)
+                comparison.skipped[name] = str(error)
                 say(f"{name} is left out: {error}")
                 continue
-            stack.callback(found.contenders[-1].close)
-            log.info("%s: %d environments ready after %.1f s", name, num_envs, time.perf_counter() - began)
-        if not found.contenders:
+            stack.callback(comparison.contenders[-1].close)
+            log.info("%s: %d environments ready after %.1f s", name, num_envs, time.perf_counter() - start)
+        if not comparison.contenders:
             raise UserError("no contender is left to measure")
-        measure(found.contenders, found.rounds, seconds, alike=True)
+        measure(comparison.contenders, comparison.rounds, seconds, same_steps=True)
 
 
 @dataclass
@@ -191,21 +191,21 @@ class Growth:
 
 def grow(rows: Sequence[Growth], tasks: TaskDistribution, seconds: float) -> None:
     """Measure the native engine at every size, in turns with the first size; at most two are in memory at a time."""
-    make = CONTENDERS["native"]
+    make_native = CONTENDERS["native"]
     # a discarded first one pays for imports, compiled code and goals, which would count as the first row's memory
-    make(draw(tasks, rows[0].num_envs), rows[0].threads).close()
+    make_native(draw(tasks, rows[0].num_envs), rows[0].threads).close()
     first: list[Contender] = []
     with ExitStack() as outer:
         for row in rows:
             with ExitStack() as inner:
-                before = resident()
-                env = make(draw(tasks, row.num_envs), row.threads)
-                (inner if first else outer).callback(env.close)
-                timed(env, random_actions(0, WARM_UP, row.num_envs))
-                row.memory = resident() - before
+                initial_memory = resident()
+                contender = make_native(draw(tasks, row.num_envs), row.threads)
+                (inner if first else outer).callback(contender.close)
+                timed(contender, random_actions(0, WARM_UP, row.num_envs))
+                row.memory = resident() - initial_memory
                 log.info("environments %d, threads %d: ready", row.num_envs, row.threads)
-                measure([*first, env], row.rounds, seconds / len(rows), alike=False)
-                first = first or [env]
+                measure([*first, contender], row.rounds, seconds / len(rows), same_steps=False)
+                first = first or [contender]
 
 
 def resident() -> int:
@@ -214,39 +214,39 @@ def resident() -> int:
     return machine.resident()
 
 
-def spread(ratio: dict[str, float] | None) -> str:
+def ratio_text(ratio: dict[str, float] | None) -> str:
     """A ratio as text for the tables."""
     return "" if ratio is None else f"{ratio['median']:.2f} [{ratio['low']:.2f} to {ratio['high']:.2f}]"
 
 
 def table(*headings: str) -> Table:
     """An empty table with these headings."""
-    made = Table()
+    grid = Table()
     for heading in headings:
-        made.add_column(heading, justify="left" if heading == "contender" else "right")
-    return made
+        grid.add_column(heading, justify="left" if heading == "contender" else "right")
+    return grid
 
 
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A table with one row per contender."""
-    made = table("contender", "environments", "threads", "steps/s", "native is times as fast")
+    grid = table("contender", "environments", "threads", "steps/s", "native is times as fast")
     for row in rows:
         name, processes = row["contender"], row["processes"]
-        made.add_row(
+        grid.add_row(
             name,
             str(row["num_envs"]),
             f"{processes} processes" if processes else str(row["threads"]),
             f"{row['steps_per_second']:,.0f}",
-            "" if name == "native" else spread(row["native_is_times_as_fast"]),
+            "" if name == "native" else ratio_text(row["native_is_times_as_fast"]),
         )
-    return made
+    return grid
 
 
 def growth_table(rows: Sequence[dict[str, Any]]) -> Table:
     """A table with one row per size."""
-    made = table("environments", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
+    grid = table("environments", "threads", "steps/s", "µs a step", "times the first row", "memory, MB")
     for row in rows:
         rate, cost = f"{row['steps_per_second']:,.0f}", f"{row['microseconds_per_step']:.1f}"
-        ratio, memory = spread(row["times_as_fast_as_first"]), f"{row['memory_mb']:,.0f}"
-        made.add_row(str(row["num_envs"]), str(row["threads"]), rate, cost, ratio, memory)
-    return made
+        ratio, memory = ratio_text(row["times_as_fast_as_first"]), f"{row['memory_mb']:,.0f}"
+        grid.add_row(str(row["num_envs"]), str(row["threads"]), rate, cost, ratio, memory)
+    return grid

@@ -45,19 +45,19 @@ class Adapt:
     def main(self) -> int:
         """Run the command."""
         config = open_run(self.run)[0].config
-        how = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
-        for change in name_again(config, self.agent, how=how, needed=("agent",)):
+        command = f"metarl adapt {self.run}{arguments(config, '')} --support {self.support} --query {self.query}"
+        for change in name_again(config, self.agent, how=command, needed=("agent",)):
             say(f"Beware: {change}")
-        found = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
+        predictions = predict(self.run, self.support, self.query, invert=self.invert, device=self.device)
         with writing(str(self.out)):
-            write_atomically(self.out, found.csv().encode())
+            write_atomically(self.out, predictions.csv().encode())
         if not self.quiet:
             grid = Table(box=SIMPLE_HEAD)
             for column in ("item", "predicted", "probability", "next", "probability"):
                 grid.add_column(column)
-            for item, row in zip(found.items, found.probabilities):
+            for item, row in zip(predictions.items, predictions.probabilities):
                 first, second = np.argsort(-row, kind="stable")[:2]
-                names = [escape(found.classes[i]) for i in (first, second)]
+                names = [escape(predictions.classes[i]) for i in (first, second)]
                 grid.add_row(escape(item), names[0], f"{row[first]:.2f}", names[1], f"{row[second]:.2f}")
             console.print(grid)
             say(f"written: {self.out}")

@@ -8,21 +8,21 @@ import tyro
 
 
 @dataclass(frozen=True)
-class Named:
+class CommandLine:
     """A command line, read before its final options are known.
 
     Attributes:
-        places: its positional arguments: runs, suites.
+        positionals: its positional arguments: runs, suites.
         options: the values of the options given, by name, as text.
         help: whether it asks for help.
     """
 
-    places: tuple[str, ...]
+    positionals: tuple[str, ...]
     options: dict[str, str]
     help: bool
 
 
-def glance(args: Sequence[str], *commands: Any) -> Named:
+def read_command_line(args: Sequence[str], *commands: Any) -> CommandLine:
     """Read a command line with the options of several commands at once, to tell positional arguments from option values.
 
     Args:
@@ -30,12 +30,12 @@ def glance(args: Sequence[str], *commands: Any) -> Named:
         commands: the dataclasses, or instances of them, that may parse the command line later.
     """
     options = {name: default for command in commands for name, default in _options(command)}
-    places = ("places", tyro.conf.Positional[tuple[str, ...]], ())
-    known = make_dataclass("Known", [places, *(_loosely(*option) for option in options.items())])
-    found: Any
-    found, others = tyro.cli(known, args=args, add_help=False, return_unknown_args=True)
-    given = {name: value for name in options if isinstance(value := getattr(found, name), str) and value}
-    return Named(found.places, given, not {"-h", "--help"}.isdisjoint(others))
+    positionals = ("positionals", tyro.conf.Positional[tuple[str, ...]], ())
+    known = make_dataclass("Known", [positionals, *(_text_field(*option) for option in options.items())])
+    parsed: Any
+    parsed, unparsed = tyro.cli(known, args=args, add_help=False, return_unknown_args=True)
+    values = {name: value for name in options if isinstance(value := getattr(parsed, name), str) and value}
+    return CommandLine(parsed.positionals, values, not {"-h", "--help"}.isdisjoint(unparsed))
 
 
 def _options(command: Any) -> Iterable[tuple[str, Any]]:
@@ -48,7 +48,7 @@ def _options(command: Any) -> Iterable[tuple[str, Any]]:
             yield field.name, default
 
 
-def _loosely(name: str, default: Any) -> tuple[str, Any, Any]:
+def _text_field(name: str, default: Any) -> tuple[str, Any, Any]:
     """Turn an option into a field that accepts any text; flags stay flags, tuples take any number of texts."""
     if isinstance(default, bool):
         return name, bool, default

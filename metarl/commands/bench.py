@@ -87,7 +87,7 @@ class Bench:
         except KeyboardInterrupt:
             report["interrupted"] = True
             measured = comparison.rounds or any(row.rounds for row in growth)
-            say("interrupted: this was measured before" if measured else "interrupted before anything was measured")
+            say("interrupted: results of the completed rounds" if measured else "interrupted before anything was measured")
         if growth:
             rows = report["growth"] = [row.figures() for row in growth if row.rounds]
         else:

@@ -14,7 +14,7 @@ from metarl.sharing.packed import open_packed
 from metarl.system.console import console
 from metarl.system.counts import plural
 
-_OWN = ("PATH.py:NAME", "your own, in a Python file: see examples/")
+_USER_DEFINED = ("PATH.py:NAME", "your own, in a Python file: see examples/")
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,14 @@ class Catalogue:
     def main(self) -> int:
         """Run the command."""
         for title, rows in (
-            ("suites (the goal is hidden from the agent, except in mt*)", [*SUITES.items(), _OWN]),
+            ("suites (the goal is hidden from the agent, except in mt*)", [*SUITES.items(), _USER_DEFINED]),
             ("data sets (for the few-shot agents)", list(DATA_SETS.items())),
-            ("agents", [*((name, entry.help) for name, entry in AGENTS.items()), _OWN]),
+            ("agents", [*((name, entry.help) for name, entry in AGENTS.items()), _USER_DEFINED]),
             ("presets (--preset)", [(p, f"{n}: {_differences(n, p)}") for n in AGENTS for p in find(n)[1] if p != "default"]),
-            ("pretrained models (usable like a run)", [(PREFIX + name, _trained(at)) for name, at in pretrained().items()]),
+            (
+                "pretrained models (usable like a run)",
+                [(PREFIX + name, _trained(folder)) for name, folder in pretrained().items()],
+            ),
             ("engines (--engine)", list(ENGINES.items())),
         ):
             grid = Table(
@@ -61,5 +64,5 @@ def _trained(folder: Path) -> str:
 
 def _differences(agent: str, preset: str) -> str:
     _, presets = find(agent)
-    default, other = ({**p.options, **vars(p.settings)} for p in (presets["default"], presets[preset]))
-    return ", ".join(f"{key}={value}" for key, value in other.items() if value != default.get(key))
+    default, values = ({**p.options, **vars(p.settings)} for p in (presets["default"], presets[preset]))
+    return ", ".join(f"{key}={value}" for key, value in values.items() if value != default.get(key))

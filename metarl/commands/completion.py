@@ -19,7 +19,7 @@ from metarl.runs.options import options_of
 
 _FILES = {
     "bash": """
-# Where none of these begins so, file names are completed.
+# If no completion matches, complete file names.
 _metarl() {
   _tyro_metarl
   if [ -z "${COMPREPLY[*]}" ]; then COMPREPLY=(); fi
@@ -46,18 +46,18 @@ def script(shell: str, commands: dict[str, tuple[str, str, str]]) -> str:
         agent: train.parser(agent, options_of(agent)(), find(agent)[1]["default"].settings, suite_default="")
         for agent in AGENTS
     }
-    parsers: dict[str, Any] = {"train": _one_of(training)}
+    parsers: dict[str, Any] = {"train": _combined(training)}
     for name, (module, options, _) in commands.items():
         if name not in parsers:
             parsers[name] = getattr(import_module(module), options or name.capitalize())
-    written = StringIO()
-    with redirect_stdout(written), suppress(SystemExit):
-        tyro.cli(_one_of(parsers), prog="metarl", args=["--tyro-print-completion", shell])
+    output = StringIO()
+    with redirect_stdout(output), suppress(SystemExit):
+        tyro.cli(_combined(parsers), prog="metarl", args=["--tyro-print-completion", shell])
     # the shell would read a description of several lines as several completions
-    made = re.sub(r"^COMPLETION_SPEC = .*$", lambda spec: spec[0].replace(r"\n", " "), written.getvalue(), flags=re.MULTILINE)
-    return made.rstrip() + _FILES[shell]
+    text = re.sub(r"^COMPLETION_SPEC = .*$", lambda spec: spec[0].replace(r"\n", " "), output.getvalue(), flags=re.MULTILINE)
+    return text.rstrip() + _FILES[shell]
 
 
-def _one_of(parsers: dict[str, Any]) -> Any:
+def _combined(parsers: dict[str, Any]) -> Any:
     """Combine parsers into one parser with subcommands."""
-    return Union[tuple(Annotated[one, tyro.conf.subcommand(name)] for name, one in parsers.items())]  # noqa: UP007
+    return Union[tuple(Annotated[parser, tyro.conf.subcommand(name)] for name, parser in parsers.items())]  # noqa: UP007

@@ -27,18 +27,18 @@ from metarl.system.counts import plural
 EXACT = {"mujoco": "3.3.0", "metaworld": "3.1.1"}
 """Versions with which the engine was checked to match stock Meta-World bit for bit."""
 
-SHOWN = ("mujoco", "metaworld", "gymnasium", "numpy", "numba", "torch")
+MAIN_PACKAGES = ("mujoco", "metaworld", "gymnasium", "numpy", "numba", "torch")
 """Packages that get their own row; the others share one."""
 
-LOW = 2e9
+LOW_BYTES = 2e9
 """Bytes of free disk or memory below which the doctor warns."""
 
 
 class Finding(NamedTuple):
-    """One row of the table: the check, what it found, the verdict and the advice."""
+    """One row of the table: the check, its result, the verdict and the advice."""
 
     check: str
-    found: str
+    result: str
     verdict: Literal["ok", "warning", "problem"] = "ok"
     advice: str = ""
 
@@ -58,7 +58,7 @@ class Doctor:
         for heading in ("check", "found", "verdict", "what to do"):
             table.add_column(heading, overflow="fold")
         for row in rows:
-            table.add_row(row.check, Text(row.found), Text(row.verdict, colours[row.verdict]), Text(row.advice))
+            table.add_row(row.check, Text(row.result), Text(row.verdict, colours[row.verdict]), Text(row.advice))
         console = Console()
         console.print(table)
         problems, warned = (sum(row.verdict == verdict for row in rows) for verdict in ("problem", "warning"))
@@ -107,31 +107,31 @@ def _packages() -> list[Finding]:
     except PackageNotFoundError:
         advice = "pip install -e . in metarl's folder"
         return [Finding("metarl", "not installed", "problem", advice)]
-    needed = {r.name: r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
-    shown = [_package(needed[name]) for name in SHOWN if name in needed]
-    others = [_package(requirement) for name, requirement in needed.items() if name not in SHOWN]
-    bad = [row for row in others if row.verdict != "ok"]
-    fine = Finding("other packages", f"{len(others) - len(bad)} of {len(others)} in metarl's ranges")
-    return [*rows, *shown, fine, *bad]
+    required = {r.name: r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
+    main_rows = [_package(required[name]) for name in MAIN_PACKAGES if name in required]
+    other_rows = [_package(requirement) for name, requirement in required.items() if name not in MAIN_PACKAGES]
+    failing = [row for row in other_rows if row.verdict != "ok"]
+    summary = Finding("other packages", f"{len(other_rows) - len(failing)} of {len(other_rows)} in metarl's ranges")
+    return [*rows, *main_rows, summary, *failing]
 
 
 def _package(requirement: Requirement) -> Finding:
     """Compare an installed version with the tested one, or with the range that metarl requires."""
-    name, wanted = requirement.name, str(requirement.specifier)
-    install = f'pip install "{name}{wanted}"'
+    name, required = requirement.name, str(requirement.specifier)
+    install = f'pip install "{name}{required}"'
     try:
-        found = version(name)
-        inside = requirement.specifier.contains(found, prereleases=True)
+        installed = version(name)
+        in_range = requirement.specifier.contains(installed, prereleases=True)
     except PackageNotFoundError:
         return Finding(name, "not installed", "problem", install)
     except InvalidVersion:
         return Finding(name, "a version that cannot be compared", "warning", install)
-    if name in EXACT and found != EXACT[name]:
+    if name in EXACT and installed != EXACT[name]:
         advice = f'pip install "{name}=={EXACT[name]}": exactness was checked with that version'
-        return Finding(name, found, "problem", advice)
-    if not inside:
-        return Finding(name, f"{found} (tested: {wanted})", "warning", install)
-    return Finding(name, found)
+        return Finding(name, installed, "problem", advice)
+    if not in_range:
+        return Finding(name, f"{installed} (tested: {required})", "warning", install)
+    return Finding(name, installed)
 
 
 def _libmujoco() -> list[Finding]:
@@ -140,14 +140,16 @@ def _libmujoco() -> list[Finding]:
     if spec is None or spec.origin is None:
         return []  # the package's own row already says so
     files = sorted(Path(spec.origin).parent.glob("libmujoco.so.*"))
-    again = f"pip install --force-reinstall mujoco=={EXACT['mujoco']}"
+    advice = f"pip install --force-reinstall mujoco=={EXACT['mujoco']}"
     if not files:
-        return [Finding("libmujoco", "the library is missing", "problem", again)]
+        return [Finding("libmujoco", "the library is missing", "problem", advice)]
     command, environment = [sys.executable, "-P", "-c", "import mujoco"], os.environ | {"MUJOCO_GL": "disabled"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", again)]
+    process = subprocess.run(
+        command, env=environment, capture_output=True, text=True, errors="replace", timeout=60, check=False
+    )
+    if process.returncode != 0:
+        lines = process.stderr.strip().splitlines() or ["no message"]
+        return [Finding("libmujoco", f"import mujoco fails: {lines[-1]}", "problem", advice)]
     return [Finding("libmujoco", str(files[0]))]
 
 
@@ -190,10 +192,10 @@ def _drawing() -> list[Finding]:
 
 def _cache() -> list[Finding]:
     folder = cache.directory()
-    refused = cache.refusal(folder)
-    if refused is not None:
+    error = cache.refusal(folder)
+    if error is not None:
         advice = "set METARL_CACHE to a writable folder, or every start rebuilds everything"
-        return [Finding("cache", f"{folder} cannot be written: {refused}", "warning", advice)]
+        return [Finding("cache", f"{folder} cannot be written: {error}", "warning", advice)]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return [Finding("cache", f"{folder}, {_size(size)}")]
 
@@ -201,13 +203,15 @@ def _cache() -> list[Finding]:
 def _disk() -> list[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     row = Finding("disk", f"{_size(free)} free here")
-    return [row if free >= LOW else row._replace(verdict="warning", advice="runs go to ./runs: make room or use --run-dir")]
+    return [
+        row if free >= LOW_BYTES else row._replace(verdict="warning", advice="runs go to ./runs: make room or use --run-dir")
+    ]
 
 
 def _memory() -> list[Finding]:
     available = machine.available_memory()
     row = Finding("memory", f"{_size(available)} available")
-    return [row if available >= LOW else row._replace(verdict="warning", advice="use a smaller --num-envs")]
+    return [row if available >= LOW_BYTES else row._replace(verdict="warning", advice="use a smaller --num-envs")]
 
 
 def _size(n: float) -> str:

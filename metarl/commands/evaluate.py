@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agents import AGENTS, FEW_SHOT, entry
-from metarl.commands.arguments import Named, glance
+from metarl.commands.arguments import CommandLine, read_command_line
 from metarl.commands.evaluate_external import EvaluateOwn
 from metarl.commands.evaluate_fewshot import EvaluateFewShot
 from metarl.commands.evaluating import evaluate_runs
@@ -141,8 +141,8 @@ def command(args: list[str]) -> int:
 
     With a run, `--agent` names the file of the agent that it trained; without a run, it names the agent to evaluate.
     """
-    given = glance(args, Evaluate, EvaluateFewShot, EvaluateOwn)
-    place = next((Path(text) for text in given.places if _is_run(text)), None)
+    given = read_command_line(args, Evaluate, EvaluateFewShot, EvaluateOwn)
+    place = next((Path(text) for text in given.positionals if _is_run(text)), None)
     command: type[Any] = Evaluate
     if place is not None:
         command = EvaluateFewShot if _training(place, given) == FEW_SHOT else Evaluate
@@ -158,7 +158,7 @@ def _is_run(text: str) -> bool:
     return is_packed(path) or (path.is_dir() and (not is_suite or (path / "config.json").exists()))
 
 
-def _training(place: Path, given: Named) -> str:
+def _training(place: Path, given: CommandLine) -> str:
     """The run's kind of training; "" if only the agent's file could tell and it is not named."""
     config = open_run(place)[0].config
     agent, named = config["agent"], given.options.get("agent")

@@ -12,7 +12,7 @@ import tyro
 import metarl
 from metarl.commands.evaluating import show
 from metarl.envs import Suite, Task, make_vec, suite
-from metarl.envs.suites import some_of
+from metarl.envs.suites import balanced_subset
 from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
 from metarl.evaluation.all_goals import evaluate, side_content
@@ -186,7 +186,7 @@ class EvaluateOwn:
 
     def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[Any, str]:
         goals: dict[str, Sequence[Task]] = {
-            "train": some_of(played.train.tasks, self.train_goals),
+            "train": balanced_subset(played.train.tasks, self.train_goals),
             "test": played.test.tasks if played.test else (),
         }
         goals = {side: tasks for side, tasks in goals.items() if tasks}

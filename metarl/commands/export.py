@@ -41,26 +41,28 @@ class Export:
 
     def main(self) -> int:
         """Run the command."""
-        run, named = open_run(self.run)
-        checkpoint = run.usable(named, "exporting")
-        how = f"metarl export {run.path}{arguments(run.config, '')}"
+        run, requested = open_run(self.run)
+        checkpoint = run.usable(requested, "exporting")
+        command = f"metarl export {run.path}{arguments(run.config, '')}"
         needed = ("agent", "suite") if self.adaptation.episodes else ("agent",)
-        for change in name_again(checkpoint.config, self.agent, self.suite, how=how, needed=needed):
+        for change in name_again(checkpoint.config, self.agent, self.suite, how=command, needed=needed):
             say(f"Beware: {change}")
         graph, metadata, name = exported(run, checkpoint, self.adaptation)
         content = to_onnx(graph, metadata)
-        found = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
-        if found is not None and not found <= TOLERANCE:
-            raise UserError(f"onnxruntime's outputs differ from torch's by {found:.1e} of their size: nothing was written")
+        largest = difference(content, graph) if importlib.util.find_spec("onnxruntime") else None
+        if largest is not None and not largest <= TOLERANCE:
+            raise UserError(f"onnxruntime's outputs differ from torch's by {largest:.1e} of their size: nothing was written")
         path = self.out or run.path / "exports" / f"{name}.onnx"
         with writing(str(path)):
             write_atomically(path, content)
         if not self.quiet:
             say(f"written: {path} ({len(content) / 1e6:.2f} MB)")
-            for title, some in (("inputs", metadata["inputs"]), ("outputs", metadata["outputs"])):
-                say(f"{title}:" + "".join(f"\n  {key}: {value}" for key, value in json.loads(some).items()))
+            for title, entries in (("inputs", metadata["inputs"]), ("outputs", metadata["outputs"])):
+                say(f"{title}:" + "".join(f"\n  {key}: {value}" for key, value in json.loads(entries).items()))
             say(metadata["use"])
             size = "of the outputs' size (of 1, where that is below 1)"
-            checked = "onnxruntime is not installed: not checked" if found is None else f"largest difference {found:.1e} {size}"
-            say(f"onnxruntime against torch: {checked}")
+            comparison = (
+                "onnxruntime is not installed: not checked" if largest is None else f"largest difference {largest:.1e} {size}"
+            )
+            say(f"onnxruntime against torch: {comparison}")
         return 0

@@ -31,8 +31,8 @@ class Pack:
 
     def main(self) -> int:
         """Run the command."""
-        run, named = open_run(self.run)
-        checkpoint = run.usable(named, "packing")
+        run, requested = open_run(self.run)
+        checkpoint = run.usable(requested, "packing")
         folder, evaluated = pack(run, checkpoint, self.out, self.license)
         if not self.quiet:
             size = sum(file.stat().st_size for file in folder.iterdir())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.agents import AGENTS, CONTROL, entry, find
-from metarl.commands.arguments import glance
+from metarl.commands.arguments import read_command_line
 from metarl.envs.user_defined import find_suite
 from metarl.errors import UserError, unknown
 from metarl.evaluation.during_training import evaluator
@@ -40,8 +40,8 @@ def command(args: list[str]) -> int:
     named_agent = args[0] if args and not args[0].startswith("-") else None
     label = run_file(named_agent).label if named_agent and is_named(named_agent) else named_agent
     rest = args[1:] if named_agent else args
-    first_look = glance(rest, *_kinds(label))
-    resumed, named_suite = first_look.options.get("resume"), next(iter(first_look.places), "")
+    first_look = read_command_line(rest, *_kinds(label))
+    resumed, named_suite = first_look.options.get("resume"), next(iter(first_look.positionals), "")
     if label is None and resumed is None:
         say(_usage())
         return 0 if first_look.help else 2

@@ -52,13 +52,13 @@ def checked(content: bytes, sha256: str) -> bytes:
     Raises:
         ValueError: it does not match.
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"expected SHA-256 {sha256}, found {found} of {len(content):,} bytes")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise ValueError(f"expected SHA-256 {sha256}, found {digest} of {len(content):,} bytes")
     return content
 
 
-class _NotThereError(Exception):
+class _UnusableFileError(Exception):
     """A file is missing (no message) or invalid."""
 
 
@@ -70,16 +70,16 @@ def obtain(file: File[T]) -> T:
     """
     path, damage = folder() / file.name, ""
     try:
-        with contextlib.suppress(_NotThereError):
-            return _kept(file, path)
+        with contextlib.suppress(_UnusableFileError):
+            return _load(file, path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with _locked(path.parent):
             try:
-                return _kept(file, path)  # another process may have fetched it meanwhile
-            except _NotThereError as error:
+                return _load(file, path)  # another process may have fetched it meanwhile
+            except _UnusableFileError as error:
                 damage = str(error)
             if damage:
-                os.replace(path, _wrong(path))
+                os.replace(path, _rejected(path))
                 say(f"{damage} It is kept as {path.name}.wrong and fetched again.")
             return _fetch(file, path)
     except OSError as error:
@@ -88,15 +88,15 @@ def obtain(file: File[T]) -> T:
         raise UserError(f"{damage} {error}".strip()) from None
 
 
-def _kept(file: File[T], path: Path) -> T:
+def _load(file: File[T], path: Path) -> T:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _NotThereError from None
+        raise _UnusableFileError from None
     try:
         return file.read(content)
     except ValueError as error:
-        raise _NotThereError(f"{path} is damaged ({len(content):,} bytes): {error}.") from None
+        raise _UnusableFileError(f"{path} is damaged ({len(content):,} bytes): {error}.") from None
 
 
 def _fetch(file: File[T], path: Path) -> T:
@@ -115,26 +115,26 @@ def _fetch(file: File[T], path: Path) -> T:
         content = file.convert(fetched.getvalue())
         value = file.read(content)
     except Exception as error:  # readers may raise any error if the source returns something else
-        wrong = _wrong(path)
-        cache.write_atomically(wrong, fetched.getvalue())
+        rejected = _rejected(path)
+        cache.write_atomically(rejected, fetched.getvalue())
         raise UserError(
-            f"{file.url} did not return {file.name}: {error}. Its answer is kept as {wrong} and not used; "
+            f"{file.url} did not return {file.name}: {error}. Its answer is kept as {rejected} and not used; "
             "repeat the command to fetch it again."
         ) from None
     cache.write_atomically(path, content)
     return value
 
 
-def _wrong(path: Path) -> Path:
+def _rejected(path: Path) -> Path:
     return path.with_name(f"{path.name}.wrong")
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder, so that no other process downloads to it at the same time."""
-    handle = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        cache.lock(handle, fcntl.LOCK_EX)
+        cache.lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -49,16 +49,16 @@ class Episode(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Episode":
         """Apply the function to every tensor."""
-        support, query = (Examples(function(half.x), function(half.y)) for half in (self.support, self.query))
+        support, query = (Examples(function(examples.x), function(examples.y)) for examples in (self.support, self.query))
         return Episode(support, query, None if self.classes is None else function(self.classes))
 
     def split(self, parts: int) -> list["Episode"]:
         """Split the tasks into parts whose sizes differ by at most one."""
-        borders = [len(self.support.x) * i // parts for i in range(parts + 1)]
-        return [self.map(partial(_between, first, last)) for first, last in pairwise(borders)]
+        bounds = [len(self.support.x) * i // parts for i in range(parts + 1)]
+        return [self.map(partial(_slice, first, last)) for first, last in pairwise(bounds)]
 
 
-def _between(first: int, last: int, tensor: Tensor) -> Tensor:
+def _slice(first: int, last: int, tensor: Tensor) -> Tensor:
     return tensor[first:last]
 
 
@@ -142,12 +142,12 @@ class Resident:
         """See `Data`."""
         self._check(part, ways, shots, queries)
         pool = self.parts[part]
-        classes = some(rng.random((tasks, len(pool.counts))), ways)
+        classes = choose(rng.random((tasks, len(pool.counts))), ways)
         counts, starts = pool.counts[classes], (pool.counts.cumsum() - pool.counts)[classes]
         keys = rng.random((tasks, ways, int(counts.max())))
         keys[np.arange(keys.shape[2]) >= counts[:, :, None]] = 2  # padding, for classes with fewer examples
-        rows = starts[:, :, None] + some(keys, shots + queries)
-        support, query = (self._examples(pool, half, rng) for half in (rows[:, :, :shots], rows[:, :, shots:]))
+        rows = starts[:, :, None] + choose(keys, shots + queries)
+        support, query = (self._examples(pool, part_rows, rng) for part_rows in (rows[:, :, :shots], rows[:, :, shots:]))
         return Episode(support, query, torch.from_numpy(classes))
 
     def first(self, part: Part, classes: Sequence[int]) -> Tensor:
@@ -172,19 +172,19 @@ class Resident:
         pool = self.parts[part]
         if ways > len(pool.counts):
             raise UserError(f"{self.name} has {plural(len(pool.counts), f'{part} class')}: {ways} ways do not fit")
-        fewest = int(pool.counts.argmin())
-        if shots + queries > pool.counts[fewest]:
-            where = f"a {self.group}" if pool.counts.min() == pool.counts.max() else f"of {self.group} {pool.names[fewest]!r}"
+        smallest = int(pool.counts.argmin())
+        if shots + queries > pool.counts[smallest]:
+            scope = f"a {self.group}" if pool.counts.min() == pool.counts.max() else f"of {self.group} {pool.names[smallest]!r}"
             raise UserError(
-                f"{self.name} has {plural(int(pool.counts[fewest]), self.examples.removesuffix('s'))} {where}: "
+                f"{self.name} has {plural(int(pool.counts[smallest]), self.examples.removesuffix('s'))} {scope}: "
                 f"{plural(shots, 'shot')} + {plural(queries, 'query')} do not fit"
             )
 
 
-def some(keys: np.ndarray, n: int) -> np.ndarray:
+def choose(keys: np.ndarray, n: int) -> np.ndarray:
     """Choose n distinct indices per row (..., indices): those with the smallest random keys, in order of the keys.
 
     They are sorted because the order that a partition leaves is not random, and positions in an episode are its labels.
     """
-    found = np.argpartition(keys, n - 1, axis=-1)[..., :n]
-    return np.take_along_axis(found, np.take_along_axis(keys, found, -1).argsort(-1), -1)
+    indices = np.argpartition(keys, n - 1, axis=-1)[..., :n]
+    return np.take_along_axis(indices, np.take_along_axis(keys, indices, -1).argsort(-1), -1)

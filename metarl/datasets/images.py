@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from metarl.datasets.episodes import PARTS, Part, Pool, Resident
-from metarl.datasets.splits import by_share
+from metarl.datasets.splits import split_by_share
 from metarl.errors import UserError
 from metarl.system.console import say
 from metarl.system.counts import plural
@@ -22,7 +22,7 @@ SPLIT_FOLDERS: dict[Part, tuple[str, ...]] = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 """Folder names that define a split; `eval` and `evaluation` mean validation if another folder is the test set."""
-_DROPPINGS = (".DS_Store", ".gitkeep", ".gitignore", ".git", ".ipynb_checkpoints")
+_SYSTEM_FILES = (".DS_Store", ".gitkeep", ".gitignore", ".git", ".ipynb_checkpoints")
 """Files that programs leave in folders. Other hidden files and folders are also skipped, but with a message."""
 
 
@@ -44,23 +44,23 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
     name = f"folder:{path}"
     folders, depth = _split_folders(path), depth_of(path)
     if folders:
-        others = [folder.name for folder in subfolders(path) if folder not in folders]
-        _left_out(path, others, "folder", "is not part of its split", "are not part of its split")
+        skipped = [folder.name for folder in subfolders(path) if folder not in folders]
+        _report_skipped(path, skipped, "folder", "is not part of its split", "are not part of its split")
         classes: dict[str, np.ndarray] = {}
         parts: dict[str, Part] = {}
-        homes: dict[str, str] = {}
+        folder_of: dict[str, str] = {}
         for folder, part in folders.items():
             for label, images in read_classes(folder, image_size, depth).items():
-                same = unicodedata.normalize("NFC", label).casefold()  # Cat and cat are the same class
-                if same in homes:
-                    raise UserError(f"{path}: class {label!r} is in both {homes[same]} and {folder.name}")
-                classes[label], parts[label], homes[same] = images, part, folder.name
+                normalized = unicodedata.normalize("NFC", label).casefold()  # Cat and cat are the same class
+                if normalized in folder_of:
+                    raise UserError(f"{path}: class {label!r} is in both {folder_of[normalized]} and {folder.name}")
+                classes[label], parts[label], folder_of[normalized] = images, part, folder.name
         split = "by its folders: " + ", ".join(
             f"{plural(list(parts.values()).count(part), 'class')} for {part}" for part in PARTS
         )
     else:
         classes = read_classes(path, image_size, depth)
-        parts, split = by_share(list(classes), seed, name)
+        parts, split = split_by_share(list(classes), seed, name)
     if all(is_grey(images) for images in classes.values()):
         classes = {label: images[:, :1] for label, images in classes.items()}
     like = next(iter(classes.values()))
@@ -70,14 +70,15 @@ def folder_images(path: Path, seed: int, image_size: int) -> Resident:
 
 def _split_folders(path: Path) -> dict[Path, Part]:
     """Return the folders that define the split with their parts, or none: needs training, another part, classes in each."""
-    found = {
+    part_of = {
         folder: part for folder in subfolders(path) for part, names in SPLIT_FOLDERS.items() if folder.name.lower() in names
     }
-    if len({part for part in found.values()}) < 2 or "train" not in found.values() or not all(map(subfolders, found)):
+    if len({part for part in part_of.values()}) < 2 or "train" not in part_of.values() or not all(map(subfolders, part_of)):
         return {}
-    tested = any(folder.name.lower().startswith("test") for folder in found)
+    has_test = any(folder.name.lower().startswith("test") for folder in part_of)
     return {
-        folder: "validation" if tested and folder.name.lower().startswith("eval") else part for folder, part in found.items()
+        folder: "validation" if has_test and folder.name.lower().startswith("eval") else part
+        for folder, part in part_of.items()
     }
 
 
@@ -95,55 +96,59 @@ def read_classes(path: Path, image_size: int, depth: Depth | None) -> dict[str, 
         UserError: there are no images, or all images are in subfolders of class folders, as in a split with unknown names.
     """
     classes: dict[str, np.ndarray] = {}
-    bad, empty, nested = list[str](), list[str](), list[str]()
+    unreadable, empty, nested = list[str](), list[str](), list[str]()
     total = 0
     count = sum(len(files(folder)) for folder in subfolders(path))
-    needs = {f"{count:,} images of {image_size} x {image_size} pixels": 3.0 * count * image_size**2}
-    refuse_beyond(needs, "a smaller --image-size needs less")
+    required_bytes = {f"{count:,} images of {image_size} x {image_size} pixels": 3.0 * count * image_size**2}
+    refuse_beyond(required_bytes, "a smaller --image-size needs less")
     for folder in subfolders(path):
-        found, unreadable = read_images(path, files(folder), image_size, depth)
-        total += len(found) + len(unreadable)
-        bad += unreadable
-        if found:
-            classes[folder.name] = np.stack(list(found.values()))
-            nested += [folder.name] if all(name.count(os.sep) > 1 for name in found) else []
+        images, unreadable_here = read_images(path, files(folder), image_size, depth)
+        total += len(images) + len(unreadable_here)
+        unreadable += unreadable_here
+        if images:
+            classes[folder.name] = np.stack(list(images.values()))
+            nested += [folder.name] if all(name.count(os.sep) > 1 for name in images) else []
         else:
             empty += [folder.name]
     if not classes:
-        why = f"{plural(total, 'file')}, none of which can be read: {bad[0]}" if bad else "there are no class/image files in it"
-        raise UserError(f"{path}: {why}")
-    if len(nested) == len(classes):
-        known = "; ".join(f"{part}: {' or '.join(names)}" for part, names in SPLIT_FOLDERS.items())
-        raise UserError(
-            f"{path} holds nested folders ({_some(nested)}) instead of class/image files. Folders with these "
-            f"names make a split: {known}"
+        reason = (
+            f"{plural(total, 'file')}, none of which can be read: {unreadable[0]}"
+            if unreadable
+            else "there are no class/image files in it"
         )
-    _left_out(path, empty, "class folder", "holds no images", "hold no images")
-    _left_out(
+        raise UserError(f"{path}: {reason}")
+    if len(nested) == len(classes):
+        known_names = "; ".join(f"{part}: {' or '.join(names)}" for part, names in SPLIT_FOLDERS.items())
+        raise UserError(
+            f"{path} holds nested folders ({_first_names(nested)}) instead of class/image files. Folders with these "
+            f"names make a split: {known_names}"
+        )
+    _report_skipped(path, empty, "class folder", "holds no images", "hold no images")
+    _report_skipped(
         path,
         [entry.name for entry in _entries(path) if entry.is_file()],
         "file",
         "lies next to the class folders",
         "lie next to the class folders",
     )
-    _say_unreadable(path, bad, total)
+    _report_unreadable(path, unreadable, total)
     if nested:
-        say(f"{path}: the images of {plural(len(nested), 'class')} lie in subfolders: {_some(nested)}")
+        say(f"{path}: the images of {plural(len(nested), 'class')} lie in subfolders: {_first_names(nested)}")
     return classes
 
 
 def read_images(
-    root: Path, some: Sequence[Path], image_size: int, depth: Depth | None
+    root: Path, paths: Sequence[Path], image_size: int, depth: Depth | None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Read images, by path below `root`, see `read_image`; for unreadable files, return their path and the reason."""
-    images, bad = {}, []
-    for file in some:
+    images, unreadable = {}, []
+    for file in paths:
         name = str(file.relative_to(root))
         try:
             images[name] = read_image(file, image_size, depth)
         except Exception as error:  # PIL raises many kinds of errors; the file is unusable in any case
-            bad.append(f"{name} ({error})")
-    return images, bad
+            unreadable.append(f"{name} ({error})")
+    return images, unreadable
 
 
 def read_folder(folder: Path, image_size: int, depth: Depth | None) -> dict[str, np.ndarray]:
@@ -152,13 +157,17 @@ def read_folder(folder: Path, image_size: int, depth: Depth | None) -> dict[str,
     Raises:
         UserError: there are no images.
     """
-    some = files(folder)
-    found, bad = read_images(folder, some, image_size, depth)
-    if not found:
-        why = f"{plural(len(bad), 'file')}, none of which can be read: {bad[0]}" if bad else "there are no images"
-        raise UserError(f"{folder}: {why}")
-    _say_unreadable(folder, bad, len(some))
-    return found
+    paths = files(folder)
+    images, unreadable = read_images(folder, paths, image_size, depth)
+    if not images:
+        reason = (
+            f"{plural(len(unreadable), 'file')}, none of which can be read: {unreadable[0]}"
+            if unreadable
+            else "there are no images"
+        )
+        raise UserError(f"{folder}: {reason}")
+    _report_unreadable(folder, unreadable, len(paths))
+    return images
 
 
 def read_image(file: Path, image_size: int, depth: Depth | None = None) -> np.ndarray:
@@ -172,14 +181,14 @@ def read_image(file: Path, image_size: int, depth: Depth | None = None) -> np.nd
     Raises:
         Exception: of many kinds, if the file is not an image.
     """
-    with Image.open(file) as opened:
-        image = ImageOps.exif_transpose(opened)
+    with Image.open(file) as source:
+        image = ImageOps.exif_transpose(source)
         if image.mode == "F":
             raise ValueError("pixels of unknown range")
         if image.mode.startswith("I"):
-            black, white = depth or _depth(*_ends(image))
-            shares = (np.asarray(image).astype(np.float64) - black) / (white - black)
-            image = Image.fromarray(np.uint8(255 * shares.clip(0, 1) + 0.5))
+            black, white = depth or _depth(*_value_range(image))
+            levels = (np.asarray(image).astype(np.float64) - black) / (white - black)
+            image = Image.fromarray(np.uint8(255 * levels.clip(0, 1) + 0.5))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -193,28 +202,28 @@ def depth_of(*folders: Path) -> Depth | None:
     Files do not state how many of their 16 or 32 bits are used. White is the highest value with as many bits as the largest
     pixel, at least 8: 255, 1,023, 4,095, ... This choice and files with several images are reported in messages.
     """
-    ends, several = list[tuple[int, int]](), list[str]()
+    ranges, multiple = list[tuple[int, int]](), list[str]()
     for folder in folders:
         for file in files(folder):
             try:
                 with Image.open(file) as image:
-                    several += [str(file.relative_to(folder))] if getattr(image, "n_frames", 1) > 1 else []
-                    ends += [_ends(image)] if image.mode.startswith("I") else []
+                    multiple += [str(file.relative_to(folder))] if getattr(image, "n_frames", 1) > 1 else []
+                    ranges += [_value_range(image)] if image.mode.startswith("I") else []
             except Exception:  # reported when the images are read
                 continue
-    where = " and ".join(map(str, folders))
-    if several:
-        say(f"{where}: of {plural(len(several), 'file')} with several images the first one is taken: {_some(several)}")
-    if not ends:
+    location = " and ".join(map(str, folders))
+    if multiple:
+        listed = _first_names(multiple)
+        say(f"{location}: of {plural(len(multiple), 'file')} with several images the first one is taken: {listed}")
+    if not ranges:
         return None
-    depth = _depth(min(low for low, _ in ends), max(high for _, high in ends))
-    say(
-        f"{where}: {plural(len(ends), 'image')} of 16 or 32 bits: {depth.black:,} is taken for black, {depth.white:,} for white"
-    )
+    depth = _depth(min(low for low, _ in ranges), max(high for _, high in ranges))
+    count = plural(len(ranges), "image")
+    say(f"{location}: {count} of 16 or 32 bits: {depth.black:,} is taken for black, {depth.white:,} for white")
     return depth
 
 
-def _ends(image: Image.Image) -> tuple[int, int]:
+def _value_range(image: Image.Image) -> tuple[int, int]:
     values = np.asarray(image)
     return int(values.min()), int(values.max())
 
@@ -243,10 +252,10 @@ def files(path: Path) -> list[Path]:
     Raises:
         UserError: the path is not a folder or is unreadable.
     """
-    found = _entries(path)
-    folders = [entry for entry in found if entry.is_dir() and not path.resolve().is_relative_to(entry.resolve())]  # no cycles
-    inner = [file for folder in folders for file in files(folder)]
-    return [*(entry for entry in found if entry.is_file()), *inner]
+    entries = _entries(path)
+    folders = [entry for entry in entries if entry.is_dir() and not path.resolve().is_relative_to(entry.resolve())]  # no cycles
+    nested = [file for folder in folders for file in files(folder)]
+    return [*(entry for entry in entries if entry.is_file()), *nested]
 
 
 def _entries(path: Path) -> list[Path]:
@@ -258,29 +267,33 @@ def _entries(path: Path) -> list[Path]:
 
 def hidden(path: Path) -> list[str]:
     """Return hidden files and folders below a folder, by relative path, except those that programs commonly leave there."""
-    found = []
-    for place, folders, names in os.walk(path):
-        mine = [name for name in (*folders, *names) if name.startswith(".")]
-        found += [
-            str(Path(place, name).relative_to(path)) for name in mine if name not in _DROPPINGS and not name.startswith("._")
+    paths = []
+    for folder, folders, names in os.walk(path):
+        hidden_names = [name for name in (*folders, *names) if name.startswith(".")]
+        paths += [
+            str(Path(folder, name).relative_to(path))
+            for name in hidden_names
+            if name not in _SYSTEM_FILES and not name.startswith("._")
         ]
         folders[:] = [name for name in folders if not name.startswith(".")]
-    return sorted(found)
+    return sorted(paths)
 
 
-def _left_out(path: Path, names: Sequence[str], what: str, one: str, more: str) -> None:
+def _report_skipped(path: Path, names: Sequence[str], noun: str, singular: str, plural_form: str) -> None:
     if names:
-        say(f"{path}: {plural(len(names), what)} {one if len(names) == 1 else more}, left out: {_some(names)}")
+        predicate = singular if len(names) == 1 else plural_form
+        say(f"{path}: {plural(len(names), noun)} {predicate}, left out: {_first_names(names)}")
 
 
-def _say_unreadable(path: Path, bad: Sequence[str], total: int) -> None:
-    if bad:
-        say(f"{path}: {len(bad)} of {plural(total, 'file')} cannot be read as images and are left out: {_some(bad)}")
+def _report_unreadable(path: Path, unreadable: Sequence[str], total: int) -> None:
+    if unreadable:
+        listed = _first_names(unreadable)
+        say(f"{path}: {len(unreadable)} of {plural(total, 'file')} cannot be read as images and are left out: {listed}")
     names = hidden(path)
-    _left_out(path, names, "entry", "is hidden", "are hidden")
+    _report_skipped(path, names, "entry", "is hidden", "are hidden")
 
 
-def _some(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     """List the first three names, with an ellipsis if there are more."""
-    first, *more = [", ".join(list(names)[:3]), *list(names)[3:4]]
-    return first + (", ..." if more else "")
+    first, *remaining = [", ".join(list(names)[:3]), *list(names)[3:4]]
+    return first + (", ..." if remaining else "")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from metarl.datasets.download import File, obtain
 from metarl.datasets.episodes import PARTS, Pool, Resident
-from metarl.datasets.splits import cut, shuffled
+from metarl.datasets.splits import shuffled, split_by_count
 from metarl.system import files as cache
 from metarl.system.memory import refuse_beyond
 
@@ -69,53 +69,58 @@ def omniglot(*, background: bool, rotations: bool, seed: int, image_size: int) -
         UserError: the files are missing and cannot be downloaded.
     """
     count = sum(sum(alphabets.values()) for alphabets in ALPHABETS.values()) * DRAWINGS
-    needs = {f"{count:,} images of {image_size} x {image_size} pixels": (6.0 if rotations else 3.0) * count * image_size**2}
-    refuse_beyond(needs, "a smaller --image-size needs less")
-    both = {half: obtain(archive(half, image_size)) for half in ALPHABETS}
-    names = {half: characters(half) for half in ALPHABETS}
-    every = [*names["background"], *names["evaluation"]]
+    required_bytes = {
+        f"{count:,} images of {image_size} x {image_size} pixels": (6.0 if rotations else 3.0) * count * image_size**2
+    }
+    refuse_beyond(required_bytes, "a smaller --image-size needs less")
+    archives = {subset: obtain(archive(subset, image_size)) for subset in ALPHABETS}
+    names = {subset: characters(subset) for subset in ALPHABETS}
+    all_names = [*names["background"], *names["evaluation"]]
     if background:
         order = shuffled(BACKGROUND, seed)
-        part_of = cut(order, 25, 5)
-        parts = {name: part_of.get(name.split("/")[0], "test") for name in every}
+        part_of = split_by_count(order, 25, 5)
+        parts = {name: part_of.get(name.split("/")[0], "test") for name in all_names}
         split = (
             f"background set: the characters of 25 alphabets for training, of 5 drawn with seed {seed} for validation "
             f"({', '.join(sorted(order[25:]))}); evaluation set: the 659 characters of its 20 alphabets for test"
         )
     else:
-        parts = cut(shuffled(every, seed), 1100, 100)
+        parts = split_by_count(shuffled(all_names, seed), 1100, 100)
         split = (
             f"1,623 characters of all alphabets in an order drawn with seed {seed}: 1,100 for training, 100 for validation, "
             "423 for test"
         )
     split += ", each turned by 0, 90, 180 and 270 degrees as four classes" if rotations else ", not turned"
-    images = np.concatenate(list(both.values()))
-    pools = {part: _pool(images, every, [parts[name] == part for name in every], rotations) for part in PARTS}
+    images = np.concatenate(list(archives.values()))
+    pools = {part: _pool(images, all_names, [parts[name] == part for name in all_names], rotations) for part in PARTS}
     return Resident("omniglot:background" if background else "omniglot", "image", split, pools, "drawings", "character")
 
 
-def _pool(images: np.ndarray, names: list[str], wanted: list[bool], rotations: bool) -> Pool:
-    chosen, kept = images[wanted], list(itertools.compress(names, wanted))
-    turns = range(4 if rotations else 1)
-    values = np.concatenate([np.rot90(chosen, k, (2, 3)) for k in turns]).reshape(-1, 1, *images.shape[2:])
-    turned = [name + (f" turned by {90 * k}" if k else "") for k in turns for name in kept]
-    return Pool(turned, values, np.full(len(turned), DRAWINGS))
+def _pool(images: np.ndarray, names: list[str], mask: list[bool], rotations: bool) -> Pool:
+    chosen, chosen_names = images[mask], list(itertools.compress(names, mask))
+    quarter_turns = range(4 if rotations else 1)
+    values = np.concatenate([np.rot90(chosen, k, (2, 3)) for k in quarter_turns]).reshape(-1, 1, *images.shape[2:])
+    rotated_names = [name + (f" turned by {90 * k}" if k else "") for k in quarter_turns for name in chosen_names]
+    return Pool(rotated_names, values, np.full(len(rotated_names), DRAWINGS))
 
 
-def characters(half: str) -> list[str]:
+def characters(subset: str) -> list[str]:
     """Return the names of the characters in the background or evaluation set, such as Greek/character01."""
-    return [f"{alphabet}/character{i + 1:02d}" for alphabet, count in ALPHABETS[half].items() for i in range(count)]
+    return [f"{alphabet}/character{i + 1:02d}" for alphabet, count in ALPHABETS[subset].items() for i in range(count)]
 
 
-def archive(half: str, image_size: int) -> File[np.ndarray]:
+def archive(subset: str, image_size: int) -> File[np.ndarray]:
     """Return the file of the background or evaluation set; its value is uint8 (characters, 20, image_size, image_size)."""
     return File(
-        f"omniglot/images_{half}.npz", f"{SOURCE}images_{half}.zip", partial(_resized, half, image_size), partial(arrays, half)
+        f"omniglot/images_{subset}.npz",
+        f"{SOURCE}images_{subset}.zip",
+        partial(_resized, subset, image_size),
+        partial(arrays, subset),
     )
 
 
-def arrays(half: str, archived: bytes) -> bytes:
-    """Convert an archive with members images_<half>/<alphabet>/<character>/<drawing>.png to an npz file of arrays.
+def arrays(subset: str, archived: bytes) -> bytes:
+    """Convert an archive with members images_<subset>/<alphabet>/<character>/<drawing>.png to an npz file of arrays.
 
     Nothing is unpacked to disk, and members with other names are ignored.
 
@@ -126,16 +131,16 @@ def arrays(half: str, archived: bytes) -> bytes:
         drawings: dict[str, list[str]] = {}
         for name in sorted(members.namelist()):
             drawings.setdefault(name.rpartition("/")[0], []).append(name)
-        images = np.empty((len(characters(half)), DRAWINGS, SIDE, SIDE), bool)
-        for c, character in enumerate(characters(half)):
-            found = [n for n in drawings.get(f"images_{half}/{character}", []) if n.endswith(".png")]
-            if len(found) != DRAWINGS:
-                raise ValueError(f"{character} has {len(found)} drawings, not {DRAWINGS}")
-            for d, name in enumerate(found):
+        images = np.empty((len(characters(subset)), DRAWINGS, SIDE, SIDE), bool)
+        for c, character in enumerate(characters(subset)):
+            pngs = [n for n in drawings.get(f"images_{subset}/{character}", []) if n.endswith(".png")]
+            if len(pngs) != DRAWINGS:
+                raise ValueError(f"{character} has {len(pngs)} drawings, not {DRAWINGS}")
+            for d, name in enumerate(pngs):
                 images[c, d] = drawing(members.read(name))
-    out = io.BytesIO()
-    np.savez_compressed(out, images=images, labels=np.repeat(np.arange(len(images))[:, None], DRAWINGS, 1))
-    return out.getvalue()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images, labels=np.repeat(np.arange(len(images))[:, None], DRAWINGS, 1))
+    return buffer.getvalue()
 
 
 def drawing(png: bytes) -> np.ndarray:
@@ -145,30 +150,30 @@ def drawing(png: bytes) -> np.ndarray:
 
 def digest(images: np.ndarray) -> str:
     """Compute the SHA-256 of a set of drawings grouped by character, independent of their order."""
-    return _together(
-        _together(hashlib.sha256(drawing.tobytes()).digest() for drawing in c).digest() for c in images
+    return _combined_hash(
+        _combined_hash(hashlib.sha256(drawing.tobytes()).digest() for drawing in character).digest() for character in images
     ).hexdigest()
 
 
-def _together(digests: Iterable[bytes]) -> "hashlib._Hash":
+def _combined_hash(digests: Iterable[bytes]) -> "hashlib._Hash":
     return hashlib.sha256(b"".join(sorted(digests)))
 
 
-def _resized(half: str, image_size: int, content: bytes) -> np.ndarray:
+def _resized(subset: str, image_size: int, content: bytes) -> np.ndarray:
     """Check and resize the drawings of an npz file once, then cache them under the file's hash."""
-    shape = (len(characters(half)), DRAWINGS, image_size, image_size)
+    shape = (len(characters(subset)), DRAWINGS, image_size, image_size)
     path = cache.directory("omniglot", f"{hashlib.sha256(content).hexdigest()}-{image_size}")
-    if (kept := cache.load(path)) is None:
+    if (stored := cache.load(path)) is None:
         try:
             images = np.load(io.BytesIO(content))["images"]
-            found = f"some of {digest(images)}"
+            content_description = f"some of {digest(images)}"
         except DAMAGED:
-            found = "no npz file"
-        if DIGESTS[half] not in found:
-            raise ValueError(f"expected an npz file with drawings of SHA-256 {DIGESTS[half]}, found {found}")
-        kept = b"".join(resize(~drawing, image_size).tobytes() for drawing in images.reshape(-1, SIDE, SIDE))
-        cache.store(path, kept)
-    return np.frombuffer(kept, np.uint8).reshape(shape)
+            content_description = "no npz file"
+        if DIGESTS[subset] not in content_description:
+            raise ValueError(f"expected an npz file with drawings of SHA-256 {DIGESTS[subset]}, found {content_description}")
+        stored = b"".join(resize(~drawing, image_size).tobytes() for drawing in images.reshape(-1, SIDE, SIDE))
+        cache.store(path, stored)
+    return np.frombuffer(stored, np.uint8).reshape(shape)
 
 
 def resize(strokes: np.ndarray, image_size: int) -> np.ndarray:

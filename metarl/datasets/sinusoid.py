@@ -30,9 +30,9 @@ class Sinusoid:
         return Episode(Examples(x[:, :shots], y[:, :shots]), Examples(x[:, shots:], y[:, shots:]), None)
 
 
-def through(points: Examples, x: np.ndarray) -> np.ndarray:
+def sine_curves(points: Examples, x: np.ndarray) -> np.ndarray:
     """Evaluate the sine curves through the points (tasks, n, 1) of each task, n at least 2, at x (m,): (tasks, m)."""
     # A sin(x - phase) = a sin x + b cos x
     basis = np.concatenate([np.sin(points.x.numpy()), np.cos(points.x.numpy())], -1)
-    ab = np.linalg.pinv(basis) @ points.y.numpy()
-    return (np.stack([np.sin(x), np.cos(x)], -1) @ ab)[..., 0]
+    coefficients = np.linalg.pinv(basis) @ points.y.numpy()
+    return (np.stack([np.sin(x), np.cos(x)], -1) @ coefficients)[..., 0]

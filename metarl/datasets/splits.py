@@ -13,7 +13,7 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogatepass")).digest())
 
 
-def cut(names: Sequence[str], train: int, validation: int) -> dict[str, Part]:
+def split_by_count(names: Sequence[str], train: int, validation: int) -> dict[str, Part]:
     """Assign the first names to training, the next to validation, all others to test."""
     return {name: "train" if i < train else "validation" if i < train + validation else "test" for i, name in enumerate(names)}
 
@@ -23,7 +23,7 @@ def held_out(classes: int) -> int:
     return max(1, round(classes / 5))
 
 
-def by_share(names: Sequence[str], seed: int, what: str) -> tuple[dict[str, Part], str]:
+def split_by_share(names: Sequence[str], seed: int, data_set: str) -> tuple[dict[str, Part], str]:
     """Assign 60 % of the classes to training and 20 % each to validation and test; also return a sentence about the split.
 
     Raises:
@@ -31,8 +31,10 @@ def by_share(names: Sequence[str], seed: int, what: str) -> tuple[dict[str, Part
     """
     count = plural(len(names), "class")
     if len(names) < 3:
-        raise UserError(f"{what} has {count}: a split into training, validation and test needs at least 3")
-    held = held_out(len(names))
-    train = len(names) - 2 * held
-    sentence = f"{count} in an order drawn with seed {seed}: {train} for training, {held} for validation, {held} for test"
-    return cut(shuffled(names, seed), train, held), sentence
+        raise UserError(f"{data_set} has {count}: a split into training, validation and test needs at least 3")
+    held_count = held_out(len(names))
+    train = len(names) - 2 * held_count
+    sentence = (
+        f"{count} in an order drawn with seed {seed}: {train} for training, {held_count} for validation, {held_count} for test"
+    )
+    return split_by_count(shuffled(names, seed), train, held_count), sentence

@@ -21,7 +21,7 @@ from torch import Tensor
 from metarl.datasets.download import File, checked, obtain
 from metarl.datasets.episodes import PARTS, Part, Pool, Resident
 from metarl.datasets.features import BUCKETS
-from metarl.datasets.splits import by_share
+from metarl.datasets.splits import split_by_share
 from metarl.errors import UserError
 from metarl.system.console import say
 from metarl.system.counts import plural
@@ -73,21 +73,21 @@ CLINC150 = File(
 class Texts(Resident):
     """A data set of texts: see `Resident`."""
 
-    written: dict[bytes, str] = field(default_factory=dict, repr=False)
+    text_of: dict[bytes, str] = field(default_factory=dict, repr=False)
     """Maps the bytes of feature ids or vectors to one text that has them."""
 
     def texts(self, x: Tensor) -> list[str]:
         """Return the original texts for the x (texts, LENGTH or vector size) of examples drawn from this data set."""
-        return [self.written[row.tobytes()] for row in x.cpu().numpy().astype(self.parts["train"].values.dtype)]
+        return [self.text_of[row.tobytes()] for row in x.cpu().numpy().astype(self.parts["train"].values.dtype)]
 
 
 def features(text: str) -> np.ndarray:
     """Return the feature ids of a text, (LENGTH,) int16: its words, then their 3- to 5-grams, without repeats, then zeros."""
     words, grams = pieces(text)
     ids = [*words, *grams]
-    found = np.zeros(LENGTH, np.int16)
-    found[: len(ids)] = ids[:LENGTH]
-    return found
+    padded = np.zeros(LENGTH, np.int16)
+    padded[: len(ids)] = ids[:LENGTH]
+    return padded
 
 
 def pieces(text: str) -> tuple[list[int], list[int]]:
@@ -135,7 +135,7 @@ def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
     """
     rows = [(text, label) for text, label in read_csv(path, ("text", "label"))]
     name = f"csv:{path}"
-    parts, split = by_share(sorted({label for _, label in rows}), seed, name)
+    parts, split = split_by_share(sorted({label for _, label in rows}), seed, name)
     data = _data(name, rows, parts, split, "label", embed)
     repeated = len(rows) - sum(len(pool.values) for pool in data.parts.values())
     if repeated:
@@ -143,24 +143,24 @@ def csv_texts(path: Path, seed: int, embed: Embed = feature_ids) -> Texts:
     labels: dict[str, set[str]] = {}
     for text, label in rows:
         labels.setdefault(text, set()).add(label)
-    twice = [text for text, found in labels.items() if len(found) > 1]
-    if twice:
-        say(f"{name}: {plural(len(twice), 'text')} with more than one label, such as {twice[0]!r}")
+    ambiguous = [text for text, text_labels in labels.items() if len(text_labels) > 1]
+    if ambiguous:
+        say(f"{name}: {plural(len(ambiguous), 'text')} with more than one label, such as {ambiguous[0]!r}")
     if embed is feature_ids:
-        say_cut(name, list(labels))
+        report_truncated(name, list(labels))
     return data
 
 
-def say_cut(name: str, texts: Sequence[str]) -> None:
+def report_truncated(name: str, texts: Sequence[str]) -> None:
     """Report how many texts have more features than `LENGTH`, and how many have more words, the rest of which are ignored."""
-    counts = [[len(found) for found in pieces(text)] for text in texts]
-    parts = sum(words + grams > LENGTH for words, grams in counts)
-    longer = sum(words > LENGTH for words, _ in counts)
-    if parts:
+    counts = [[len(ids) for ids in pieces(text)] for text in texts]
+    truncated = sum(words + grams > LENGTH for words, grams in counts)
+    too_long = sum(words > LENGTH for words, _ in counts)
+    if truncated:
         say(
-            f"{name}: {parts:,} of {plural(len(texts), 'text')} have more than {LENGTH} words and parts of "
+            f"{name}: {truncated:,} of {plural(len(texts), 'text')} have more than {LENGTH} words and parts of "
             "words: the words come first, then as many parts as fit"
-            + (f"; words beyond {LENGTH} are left out, of {plural(longer, 'text')}" if longer else "")
+            + (f"; words beyond {LENGTH} are left out, of {plural(too_long, 'text')}" if too_long else "")
         )
 
 
@@ -168,16 +168,16 @@ def _data(name: str, rows: list[tuple[str, str]], parts: dict[str, Part], split:
     ids = {text: features(text) for text, _ in rows}
     values = ids if embed is feature_ids else dict(zip(ids, embed(list(ids))))
     # a text repeated within a class could be in both support and query
-    once = {(ids[text].tobytes(), label): text for text, label in reversed(rows)}
+    unique = {(ids[text].tobytes(), label): text for text, label in reversed(rows)}
     classes: dict[str, list[np.ndarray]] = {label: [] for label in parts}
-    for (_, label), text in reversed(once.items()):
+    for (_, label), text in reversed(unique.items()):
         classes[label].append(values[text])
-    nothing = np.zeros_like(values[rows[0][0]])[None]
+    empty = np.zeros_like(values[rows[0][0]])[None]
     pools = {
-        part: Pool.of({label: np.stack(classes[label]) for label in parts if parts[label] == part}, nothing) for part in PARTS
+        part: Pool.of({label: np.stack(classes[label]) for label in parts if parts[label] == part}, empty) for part in PARTS
     }
-    kind, written = "text" if values is ids else "vector", {value.tobytes(): text for text, value in values.items()}
-    return Texts(name, kind, split, pools, "texts", group, written)
+    kind, text_of = "text" if values is ids else "vector", {value.tobytes(): text for text, value in values.items()}
+    return Texts(name, kind, split, pools, "texts", group, text_of)
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -199,11 +199,11 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        places = _places(path, header, columns)
+        indices = _column_indices(path, header, columns)
         rows = []
         for row in reader:
             if row:
-                rows.append(_row(f"{path}, line {reader.line_num}", row, header, places))
+                rows.append(_row(f"{path}, line {reader.line_num}", row, header, indices))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}") from None
     if not rows:
@@ -211,24 +211,24 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _places(path: Path, header: list[str], columns: Iterable[str]) -> list[int]:
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise UserError(f"{path}, line 1: the column {twice[0]!r} occurs twice")
+def _column_indices(path: Path, header: list[str], columns: Iterable[str]) -> list[int]:
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise UserError(f"{path}, line 1: the column {repeated[0]!r} occurs twice")
     missing = [name for name in columns if name not in header]
     if missing:
-        found = ", ".join(repr(name) for name in header) or "nothing"
-        raise UserError(f"{path}, line 1: no column {' and no column '.join(missing)}; the header has {found}")
+        columns_found = ", ".join(repr(name) for name in header) or "nothing"
+        raise UserError(f"{path}, line 1: no column {' and no column '.join(missing)}; the header has {columns_found}")
     return [header.index(name) for name in columns]
 
 
-def _row(where: str, row: list[str], header: list[str], places: list[int]) -> tuple[str, ...]:
+def _row(location: str, row: list[str], header: list[str], indices: list[int]) -> tuple[str, ...]:
     if len(row) != len(header):
         raise UserError(
-            f"{where}: {plural(len(row), 'value')} for {plural(len(header), 'column')} "
+            f"{location}: {plural(len(row), 'value')} for {plural(len(header), 'column')} "
             f"(a text with a comma needs quotes around it)"
         )
-    values = tuple(row[place].strip() for place in places)
+    values = tuple(row[index].strip() for index in indices)
     if "" in values:
-        raise UserError(f"{where}: empty {header[places[values.index('')]]}")
+        raise UserError(f"{location}: empty {header[indices[values.index('')]]}")
     return values

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.fewshot.base import Comparing, FewShot, by_task
+from metarl.agents.fewshot.base import Comparing, FewShot, score_by_task
 from metarl.datasets.episodes import Data, Episode, Examples, Part
 from metarl.evaluation import intervals as statistics
 from metarl.evaluation.fewshot_diagnostics import Details
@@ -85,7 +85,7 @@ def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, T
         if k:
             state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
         prediction, _ = learner.predict(state, episode.query.x)
-        found.append(by_task(prediction, episode.query.y))
+        found.append(score_by_task(prediction, episode.query.y))
     return torch.stack(found, 1).cpu().numpy(), prediction
 
 

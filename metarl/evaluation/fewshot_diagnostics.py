@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metarl.agents.fewshot.base import FewShot, by_task
+from metarl.agents.fewshot.base import FewShot, score_by_task
 from metarl.datasets.episodes import Data, Episode, Examples, Part, Resident
-from metarl.datasets.sinusoid import through
+from metarl.datasets.sinusoid import sine_curves
 from metarl.datasets.text import Texts
 from metarl.evaluation import intervals as statistics
 from metarl.learner import State
@@ -104,7 +104,7 @@ class Details:
 
     def _score(self, state: State, query: Examples) -> np.ndarray:
         """The measure of each task, predicted from its state."""
-        return by_task(self.learner.predict(state, query.x)[0], query.y).cpu().numpy()
+        return score_by_task(self.learner.predict(state, query.x)[0], query.y).cpu().numpy()
 
     def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
         """Means after each number of steps, and their paired differences from the number that `adapt` takes."""
@@ -182,7 +182,7 @@ class Details:
         lines = np.stack([self.learner.predict(state, query)[0][..., 0].cpu().numpy() for state in after], 1)
         points = episode.map(Tensor.cpu)
         both = Examples(*(torch.cat([a, b], 1) for a, b in zip(points.support, points.query)))
-        truth = through(both, GRID) if both.x.shape[1] > 1 else None
+        truth = sine_curves(both, GRID) if both.x.shape[1] > 1 else None
         return [
             {
                 "x": _rounded(GRID),

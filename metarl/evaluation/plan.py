@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metarl.envs import Suite, Task, make_vec
-from metarl.envs.suites import some_of
+from metarl.envs.suites import balanced_subset
 from metarl.envs.user_defined import find_suite
 from metarl.errors import UserError
 from metarl.evaluation.control_schema import Played
@@ -129,5 +129,5 @@ def goals_by_side(plan: Plan, trained: Suite, shown: Suite, sides: Sequence[str]
     refuse_trained(held_out, trained)
     count = plan.validation_goals if "validation" in sides else 0
     validation = trained.validation(count).tasks if count else ()
-    train = some_of(trained.train.tasks, plan.train_goals) if "train" in sides else ()
+    train = balanced_subset(trained.train.tasks, plan.train_goals) if "train" in sides else ()
     return {side: some for side, some in {"train": train, "validation": validation, "test": held_out}.items() if some}

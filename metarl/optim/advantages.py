@@ -10,10 +10,10 @@ def discounted_returns(reward: Tensor, gamma: float, end: Tensor | None = None) 
     """Compute G_t = r_t + gamma G_{t+1}, with G = 0 after the last row and after rows where `end` is True; all (T, N)."""
     keep = torch.full_like(reward, gamma) if end is None else gamma * (~end).to(reward.dtype)
     returns = torch.empty_like(reward)
-    following = torch.zeros_like(reward[0])
+    next_return = torch.zeros_like(reward[0])
     for t in reversed(range(len(reward))):
-        following = reward[t] + keep[t] * following
-        returns[t] = following
+        next_return = reward[t] + keep[t] * next_return
+        returns[t] = next_return
     return returns
 
 
@@ -27,9 +27,9 @@ def gae(reward: Tensor, value: Tensor, gamma: float, lam: float, valid: Tensor, 
         valid: (T, N) bool: invalid rows have delta 0 and contribute nothing to valid ones.
         end: (T, N) bool: an episode ends at this step, without bootstrap; None: nowhere.
     """
-    following = value[1:] if end is None else torch.where(end, torch.zeros_like(reward), value[1:])
+    next_value = value[1:] if end is None else torch.where(end, torch.zeros_like(reward), value[1:])
     # delta_t = r_t + gamma V_{t+1} - V_t
-    delta = torch.where(valid, reward + gamma * following - value[:-1], 0.0)
+    delta = torch.where(valid, reward + gamma * next_value - value[:-1], 0.0)
     # A_t = delta_t + gamma lambda A_{t+1}
     return discounted_returns(delta, gamma * lam, end)
 
@@ -68,11 +68,11 @@ class PooledFit(NamedTuple):
     """Coefficients of `fit_pooled`, (N, F) each: prediction = (features * coefficients).sum(-1).
 
     Attributes:
-        own: coefficients of each column.
+        column: coefficients of each column.
         others: coefficients fitted to the other columns only; 0 if there are none.
     """
 
-    own: Tensor
+    column: Tensor
     others: Tensor
 
 
@@ -91,8 +91,8 @@ def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ri
     rows = weight.sum(0)
     others = _solve(gram.sum(0) - gram, moment.sum(0) - moment, ridge * (rows.sum() - rows).clamp(min=1.0))
     # (X' W X + pull I) (c - c_others) = X' W (y - X c_others)
-    rest = moment - (gram @ others.unsqueeze(-1)).squeeze(-1)
-    return PooledFit(others + _solve(gram, rest, torch.full_like(rows, pull)), others)
+    residual_moment = moment - (gram @ others.unsqueeze(-1)).squeeze(-1)
+    return PooledFit(others + _solve(gram, residual_moment, torch.full_like(rows, pull)), others)
 
 
 def _normal_equations(features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -62,19 +62,20 @@ def adapt(params: Params, loss: Callable[[Params], Tensor], rates: Sequence[Para
     Returns:
         All parameters. Those that the loss does not depend on are unchanged.
     """
-    exact, current = torch.is_grad_enabled() and not first_order, dict(params)
+    second_order, current = torch.is_grad_enabled() and not first_order, dict(params)
     for alpha in rates:
         with torch.enable_grad():
             # second derivatives need the gradient with respect to the very tensors that the previous step produced
             moving = {
-                k: current[k] if exact and current[k].requires_grad else current[k].detach().requires_grad_() for k in alpha
+                k: current[k] if second_order and current[k].requires_grad else current[k].detach().requires_grad_()
+                for k in alpha
             }
             value = loss({**current, **moving}).sum()
-            gradient = torch.autograd.grad(value, list(moving.values()), create_graph=exact, allow_unused=True)
-        for (name, start), slope in zip(moving.items(), gradient):
-            if slope is not None:
+            gradient = torch.autograd.grad(value, list(moving.values()), create_graph=second_order, allow_unused=True)
+        for (name, old), derivative in zip(moving.items(), gradient):
+            if derivative is not None:
                 # theta' = theta - alpha * grad L(theta)
-                current[name] = (start if exact else current[name]) - alpha[name] * slope
+                current[name] = (old if second_order else current[name]) - alpha[name] * derivative
     return current
 
 
@@ -84,12 +85,12 @@ def initial_rates(params: Mapping[str, Tensor], settings: InnerSettings) -> Para
     Raises:
         UserError: `adapt_part` names parameters that do not exist.
     """
-    names = _chosen(list(params), settings.adapt_part)
+    names = _adapted_names(list(params), settings.adapt_part)
     shape = {name: params[name].shape if settings.rates == "weight" else torch.Size() for name in names}
     return {name: params[name].new_full(shape[name], settings.inner_lr) for name in names}
 
 
-def _chosen(names: list[str], part: str) -> list[str]:
+def _adapted_names(names: list[str], part: str) -> list[str]:
     if part == "all":
         return names
     prefixes = ["head."] if part in ("head", "body") else [prefix.strip() for prefix in part.split(",")]

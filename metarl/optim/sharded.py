@@ -42,8 +42,8 @@ class Shards:
         """
 
         def part(*item: Any) -> tuple[tuple[Tensor, ...], Any]:
-            value, found = loss(*item)
-            return torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True), found
+            value, output = loss(*item)
+            return torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True), output
 
-        gradients, found = zip(*self._workers.map(part, *items))
-        return list(gradients), list(found)
+        gradients, outputs = zip(*self._workers.map(part, *items))
+        return list(gradients), list(outputs)

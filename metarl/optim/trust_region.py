@@ -17,10 +17,12 @@ def linearise(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Prod
     """
     dummies = [torch.zeros_like(output).requires_grad_() for output in outputs]
     # J' w is linear in w, so its derivative with respect to w is J for every w
-    pulled = torch.autograd.grad(outputs, inputs, dummies, create_graph=True, allow_unused=True, materialize_grads=True)
+    transposed_product = torch.autograd.grad(
+        outputs, inputs, dummies, create_graph=True, allow_unused=True, materialize_grads=True
+    )
 
     def forward(v: Sequence[Tensor]) -> Sequence[Tensor]:
-        return torch.autograd.grad(pulled, dummies, v, retain_graph=True, allow_unused=True, materialize_grads=True)
+        return torch.autograd.grad(transposed_product, dummies, v, retain_graph=True, allow_unused=True, materialize_grads=True)
 
     def backward(u: Sequence[Tensor]) -> Sequence[Tensor]:
         return torch.autograd.grad(outputs, inputs, u, retain_graph=True, allow_unused=True, materialize_grads=True)
@@ -52,8 +54,8 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, iteration
         x = x + square / curvature * direction
         residual = residual - square / curvature * image
         # d = r + (r.r / old r.r) d
-        last, square = square, residual @ residual
-        direction = residual + square / last * direction
+        previous, square = square, residual @ residual
+        direction = residual + square / previous * direction
     return x, residual
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from metarl.agents import adaptation_step
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.rendering.painter import DEFAULT_CAMERA, check_view
-from metarl.envs.suites import some_of
+from metarl.envs.suites import balanced_subset
 from metarl.errors import UserError
 from metarl.evaluation.all_goals import trial_generator
 from metarl.evaluation.vocabulary import goal
@@ -212,7 +212,7 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
     some = [task for task in shown.tasks if not names or task.name in names]
     if goals is not None and goals > len(some):
         raise UserError(f"there are {len(some)} such goals, not {goals}")
-    return some_of(some, goals or max(3, len(set(names))))
+    return balanced_subset(some, goals or max(3, len(set(names))))
 
 
 def _note(episodes: int, steps: int | None, step: str) -> str:

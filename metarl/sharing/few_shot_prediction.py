@@ -15,7 +15,7 @@ from metarl.datasets.episodes import Examples
 from metarl.datasets.features import TEXTS
 from metarl.datasets.images import depth_of, read_classes, read_folder
 from metarl.datasets.sentences import check_size, embedding
-from metarl.datasets.text import read_csv, say_cut
+from metarl.datasets.text import read_csv, report_truncated
 from metarl.errors import UserError
 from metarl.runs.options import FewShotOptions
 from metarl.sharing.loading import restored
@@ -87,7 +87,7 @@ def predict(
         items = [text for (text,) in read_csv(Path(query), ("text",))]
         encoder = options.sentence_encoder
         if encoder is None:
-            say_cut(f"{support} and {query}", [*(text for text, _ in rows), *items])
+            report_truncated(f"{support} and {query}", [*(text for text, _ in rows), *items])
         embedded = torch.from_numpy(embedding(encoder, learner.device)([*(text for text, _ in rows), *items]))
         if encoder is not None:
             check_size(encoder, embedded.shape[1:], learner.kind.shape)

@@ -1,4 +1,4 @@
-"""Every agent through the user's commands, tiny: trained, resumed, evaluated beside another, filmed."""
+"""Tiny runs of every agent with the user's commands: train, resume, evaluate two agents, render."""
 
 import json
 
@@ -46,20 +46,20 @@ def _small(agent: str) -> list[str]:
     return [] if agent in NO_NETWORK else ["--net-arch", "8"] if agent.startswith("sb3") else SMALL
 
 
-def test_every_agent_is_tried_here():
+def test_every_agent_has_a_case():
     robots = {name for name, entry in AGENTS.items() if entry.training == CONTROL}
     # rl2: test_train.py; sb3-sac: test_sb3.py; the others: test_fewshot_cli.py
     assert {"rl2", "sb3-sac", *OPTIONS} == robots
 
 
 @pytest.mark.parametrize(("agent", "options"), CASES)
-def test_trained_in_two_parts_equals_trained_at_once(tmp_path, agent, options):
-    more = [*_small(agent), *options]
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, agent, options):
+    arguments = [*_small(agent), *options]
     size = (int(options[-1]) // 2 if "--episodes-per-trial" in options else 1) * STEPS
     if agent.startswith(("multitask", "sb3")) or agent in NO_NETWORK:
-        more += ["--episodes-per-trial", "2"]
-    assert train(tmp_path / "whole", 0, *more, "--steps", str(3 * size), agent=agent) == 0
-    assert train(tmp_path / "cut", 0, *more, "--steps", str(size), agent=agent) == 0
+        arguments += ["--episodes-per-trial", "2"]
+    assert train(tmp_path / "whole", 0, *arguments, "--steps", str(3 * size), agent=agent) == 0
+    assert train(tmp_path / "cut", 0, *arguments, "--steps", str(size), agent=agent) == 0
     assert cli.run(["train", "--resume", str(tmp_path / "cut"), "--steps", str(3 * size), "--quiet"]) == 0
     assert equal_runs(tmp_path / "whole", tmp_path / "cut")
     lines = metrics(tmp_path / "whole")
@@ -68,7 +68,7 @@ def test_trained_in_two_parts_equals_trained_at_once(tmp_path, agent, options):
 
 
 @pytest.mark.parametrize("agent", ["rl2", "maml-trpo", "proto", "maml"])
-def test_first_weights_follow_from_the_seed_as_in_every_version(agent, monkeypatch):
+def test_initial_weights_follow_from_the_seed(agent, monkeypatch):
     seeds, seed_torch = [], torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or seed_torch(seed))
     agent_class, presets = find(agent)
@@ -87,8 +87,8 @@ def test_gradient_steps_at_test_time_may_be_more_than_in_training(tmp_path, caps
     assert train(tmp_path / "rl2", 1) == 0
     runs = [str(tmp_path / "maml"), str(tmp_path / "rl2")]
     assert cli.run(["evaluate", *runs, "--train-goals", "0", "--episodes", "4", "--device", "cpu"]) == 0
-    shown = capsys.readouterr().out
-    assert "took a gradient step" in shown
+    output = capsys.readouterr().out
+    assert "took a gradient step" in output
     assert (tmp_path / "maml" / "evaluations" / "beside_rl2.png").stat().st_size > 10_000
     maml, rl2 = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("maml", "rl2"))
     assert (maml["adapt_every"], rl2["adapt_every"]) == (1, None)
@@ -99,15 +99,15 @@ def test_gradient_steps_at_test_time_may_be_more_than_in_training(tmp_path, caps
     assert json.loads((tmp_path / "maml" / "evaluation.json").read_text()) == maml
 
 
-def test_steps_are_taken_after_whole_phases_only(tmp_path):
+def test_adaptation_happens_only_after_whole_phases(tmp_path):
     assert train(tmp_path / "run", 1, *SMALL, "--episodes-per-trial", "4", agent="maml-trpo") == 0
     assert cli.run(["evaluate", str(tmp_path / "run"), "--train-goals", "0", "--device", "cpu", "--quiet"]) == 0
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    one, two, three, four = np.array(content["sides"]["test"]["figures"]["mean"]["return"])[:, 0].T
+    first, second, third, fourth = np.array(content["sides"]["test"]["figures"]["mean"]["return"])[:, 0].T
     assert content["adapt_every"] == 2
-    assert np.array_equal(one, two)
-    assert np.array_equal(three, four)
-    assert not np.array_equal(two, three)
+    assert np.array_equal(first, second)
+    assert np.array_equal(third, fourth)
+    assert not np.array_equal(second, third)
 
 
 def test_a_video_of_an_agent_that_takes_gradient_steps(tmp_path):
@@ -126,7 +126,7 @@ def test_a_video_of_an_agent_that_takes_gradient_steps(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_scripted_expert_solves_its_tasks(engine):
-    """Shown the goals that observations hide, on tasks of several classes at once."""
+    """The expert is shown the hidden goals, on tasks of several classes."""
     tasks = [suite(f"ml1:{name}").test.tasks[0] for name in ("reach-v3", "push-v3", "drawer-open-v3", "button-press-v3")]
     env = make_vec(suite("ml10").train, len(tasks), engine=engine)
     device = torch.device("cpu")
@@ -148,14 +148,14 @@ def test_random_actions_are_uniform(tmp_path):
     from metarl.nn.distributions import Uniform
 
     noise = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0))
-    drawn = Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 10.0])).sample(noise)
-    np.testing.assert_allclose(drawn.mean(0), [0, 5], atol=0.05)
-    np.testing.assert_allclose(drawn.std(0), [2 / 12**0.5, 10 / 12**0.5], rtol=0.01)
-    assert drawn.min() >= -1
+    actions = Uniform(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, 10.0])).sample(noise)
+    np.testing.assert_allclose(actions.mean(0), [0, 5], atol=0.05)
+    np.testing.assert_allclose(actions.std(0), [2 / 12**0.5, 10 / 12**0.5], rtol=0.01)
+    assert actions.min() >= -1
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["maml-trpo", "ml1:reach-v3", "--adapt-part", "neck"], "There are: encoder.0.weight"),
         (["maml-trpo", "ml1:reach-v3", "--outer", "adam"], "outer must be trpo, ppo, reptile"),
@@ -165,17 +165,17 @@ def test_random_actions_are_uniform(tmp_path):
         (["scripted", "ml1:reach-v3", "--std", "-1"], "std must be at least 0"),
     ],
 )
-def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
-    refused(["train", *args], says, tmp_path, monkeypatch, capsys)
+def test_wrong_input_is_answered_with_status_2(args, message, tmp_path, monkeypatch, capsys):
+    refused(["train", *args], message, tmp_path, monkeypatch, capsys)
 
 
-def test_inner_steps_that_blow_up_stop_the_run_with_a_reason(tmp_path, capsys):
+def test_diverging_inner_steps_stop_the_run_with_a_reason(tmp_path, capsys):
     assert train(tmp_path / "run", 2, *SMALL, "--inner-lr", "1e25", agent="maml-trpo") == 2
     assert "inner_lr may be too large" in capsys.readouterr().err
     assert open_run(tmp_path / "run")[0].load()[0].iteration == 0
 
 
-def test_every_agent_has_a_default_preset_of_its_own():
+def test_every_agent_has_a_default_preset():
     for name in AGENTS:
         agent, presets = find(name)
         assert isinstance(agent, type)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from builders.tiny import BITS, COUNTDOWNS, HITS, toy
 
-from metarl.agents.sb3.base import SB3PPO, Played, PPOSettings
+from metarl.agents.sb3.base import SB3PPO, PPOSettings, Transitions
 from metarl.agents.sb3.sac import SB3SAC, SACSettings
 from metarl.errors import UserError
 from metarl.learner import NonFiniteError, PolicyInput
@@ -27,7 +27,7 @@ QUICK = PPOSettings(net_arch=(8,), learning_rate=3e-2, batch_size=40, fit_epochs
 QUICK_SAC = SACSettings(
     net_arch=(16,), learning_rate=1e-2, learning_starts=40, batch_size=32, buffer_size=2000, fit_steps=60, ent_coef=0.02
 )
-# nothing that is done changes what comes next
+# actions do not affect later steps
 BANDIT = replace(QUICK, gamma=0.0, batch_size=25, log_std_init=-0.7)
 BANDIT_SAC = replace(QUICK_SAC, gamma=0.0)
 
@@ -38,7 +38,7 @@ def _query(obs):
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(QUICK, SB3PPO), (QUICK_SAC, SB3SAC)])
-def test_actions_are_those_of_sb3(settings, kind):
+def test_actions_equal_those_of_sb3(settings, kind):
     agent, source = toy(COUNTDOWNS, 3, 4, 1, settings, kind)
     agent.iterate(source, 0)  # so that the input scaler is not the identity
     obs = np.array([[1000.0], [1200.0], [1400.0]], np.float32)
@@ -48,16 +48,16 @@ def test_actions_are_those_of_sb3(settings, kind):
     torch.manual_seed(0)
     action = prediction.sample(torch.randn(3, 2))
     if kind is SB3PPO:
-        theirs = agent.model.policy.get_distribution(torch.from_numpy(obs)).log_prob(action)
+        expected_log_prob = agent.model.policy.get_distribution(torch.from_numpy(obs)).log_prob(action)
     else:
         mean, log_std, _ = agent.model.actor.get_action_dist_params(torch.from_numpy(obs))
-        theirs = agent.model.actor.action_dist.proba_distribution(mean, log_std).log_prob(action)
-    np.testing.assert_allclose(prediction.log_prob(action).detach(), theirs.detach(), atol=2e-4)
+        expected_log_prob = agent.model.actor.action_dist.proba_distribution(mean, log_std).log_prob(action)
+    np.testing.assert_allclose(prediction.log_prob(action).detach(), expected_log_prob.detach(), atol=2e-4)
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(QUICK, SB3PPO), (QUICK_SAC, SB3SAC)])
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_the_buffer_is_made_for_the_environments_and_an_iteration(settings, kind, num_envs):
+def test_the_buffer_fits_the_number_of_environments(settings, kind, num_envs):
     agent, source = toy(HITS, num_envs, 20, 1, settings, kind)
     agent.iterate(source, 0)
     buffer = agent.model.rollout_buffer if kind is SB3PPO else agent.model.replay_buffer
@@ -65,8 +65,8 @@ def test_the_buffer_is_made_for_the_environments_and_an_iteration(settings, kind
     assert (buffer.n_envs, buffer.buffer_size) == (num_envs, size)
 
 
-def test_the_squashed_distribution_is_one():
-    """Its density integrates to 1 over the range of the actions, and its samples lie in it."""
+def test_the_squashed_density_integrates_to_one():
+    """The density integrates to 1 over the range of the actions, and samples lie in that range."""
     from metarl.nn.distributions import SquashedGaussian
 
     n = 20_001
@@ -74,33 +74,33 @@ def test_the_squashed_distribution_is_one():
     ones = torch.ones_like(a)
     d = SquashedGaussian(0.3 * ones, -0.7 * ones, -2 * ones, 4 * ones)
     assert float(d.log_prob(a).exp().sum() * 6 / (n - 1)) == pytest.approx(1, abs=1e-3)
-    drawn = d.sample(torch.randn(len(a), 1, generator=torch.Generator().manual_seed(0)))
-    assert -2 < float(drawn.min()) < float(drawn.max()) < 4
-    assert float((drawn < 1).float().mean()) == pytest.approx(
+    samples = d.sample(torch.randn(len(a), 1, generator=torch.Generator().manual_seed(0)))
+    assert -2 < float(samples.min()) < float(samples.max()) < 4
+    assert float((samples < 1).float().mean()) == pytest.approx(
         float((d.log_prob(a).exp() * (a < 1)[:, 0]).sum() * 6 / n), abs=0.02
     )
 
 
-class Recorded(BaseCallback):
-    """The first rollout of SB3's own PPO, as `Played`; its training is not wanted."""
+class Recorder(BaseCallback):
+    """Records the first rollout of SB3's own PPO, in the order of `Transitions`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows = []
 
     def _on_step(self) -> bool:
-        got = self.locals
-        for env_id, info in enumerate(got["infos"]):
-            done = bool(got["dones"][env_id])
-            following = info["terminal_observation"] if done else got["new_obs"][env_id]
-            cut = info["TimeLimit.truncated"]
+        step = self.locals
+        for env_id, info in enumerate(step["infos"]):
+            done = bool(step["dones"][env_id])
+            next_obs = info["terminal_observation"] if done else step["new_obs"][env_id]
+            time_limit = info["TimeLimit.truncated"]
             row = (
-                got["obs_tensor"][env_id].numpy(),
-                got["actions"][env_id],
-                got["rewards"][env_id],
-                following,
+                step["obs_tensor"][env_id].numpy(),
+                step["actions"][env_id],
+                step["rewards"][env_id],
+                next_obs,
                 done,
-                done and not cut,
+                done and not time_limit,
                 True,
             )
             self.rows.append(tuple(map(np.copy, row)))
@@ -108,37 +108,37 @@ class Recorded(BaseCallback):
 
 
 @pytest.mark.parametrize("task", [0, 1])
-def test_fine_tuning_sees_what_sb3_would_have_made_of_the_same_steps(task, monkeypatch):
-    """Values, log-probabilities, advantages and returns, for episodes that end by themselves (3 steps) and that are cut (4)."""
+def test_fine_tuning_fills_the_buffer_as_sb3_does(task, monkeypatch):
+    """Compares values, log-probabilities, advantages and returns of terminated (3 steps) and truncated (4 steps) episodes."""
     tasks = replace(COUNTDOWNS, tasks=COUNTDOWNS.tasks[task : task + 1])
     agent, source = toy(tasks, 1, 4, 3, QUICK, SB3PPO)
     agent.iterate(source, 0)
-    venv, callback = SB3VecEnv(source.env), Recorded()
+    venv, callback = SB3VecEnv(source.env), Recorder()
     model = agent.model
     model.n_steps, model.rollout_buffer = 12, agent._buffer(model, 12, 1)
     monkeypatch.setattr(type(model), "train", lambda self: None)
     model.set_env(venv)
     model.learn(12, callback=callback, reset_num_timesteps=False, log_interval=None)
-    played = Played(*(torch.from_numpy(np.stack(field)) for field in zip(*callback.rows)))
-    assert int(played.done.sum()) == 4 - task
-    agent.sb3.put(agent.tuner, agent.sb3.tensors(model))
-    agent._fit(agent.tuner, played)
+    transitions = Transitions(*(torch.from_numpy(np.stack(field)) for field in zip(*callback.rows)))
+    assert int(transitions.done.sum()) == 4 - task
+    agent.sb3.load_tensors(agent.tuner, agent.sb3.tensors(model))
+    agent._fit(agent.tuner, transitions)
     for name in ("observations", "actions", "rewards", "values", "log_probs", "advantages", "returns", "episode_starts"):
-        a, b = (getattr(one.rollout_buffer, name) for one in (model, agent.tuner))
+        a, b = (getattr(model.rollout_buffer, name) for model in (model, agent.tuner))
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("settings", "kind", "episodes"), [(BANDIT, SB3PPO, 6), (BANDIT_SAC, SB3SAC, 4)])
-def test_fine_tuning_serves_each_task_and_leaves_the_shared_weights_alone(settings, kind, episodes, seed):
-    """The goals differ and are hidden: one policy for all of them cannot do what a fine-tuned one of each can."""
+def test_fine_tuning_improves_each_task_and_keeps_the_shared_weights(settings, kind, episodes, seed):
+    """The goals are hidden, so one policy for all of them cannot reach the returns of a fine-tuned policy per goal."""
     agent, source = toy(HITS, 4, 20, 1, settings, kind, seed=seed)
     before = agent.sb3.tensors(agent.model)
     noise = [np.random.default_rng(10 * seed + i) for i in range(4)]
-    how = {"episodes": episodes, "adapt_every": 1, "resets": lambda e: e, "device": CPU, "branch": lambda e: True}
-    played = list(play_trial(source.env, agent, HITS.tasks, noise, **how))
-    assert [one.adapted for one in played] == list(range(episodes))
-    first, last = (one.branch.by_episode(1)["return"][0] / 20 for one in (played[0], played[-1]))
+    options = {"episodes": episodes, "adapt_every": 1, "resets": lambda e: e, "device": CPU, "branch": lambda e: True}
+    trial = list(play_trial(source.env, agent, HITS.tasks, noise, **options))
+    assert [episode.adapted for episode in trial] == list(range(episodes))
+    first, last = (episode.branch.by_episode(1)["return"][0] / 20 for episode in (trial[0], trial[-1]))
     assert first.min() < 0.5
     assert last.min() > 0.6
     assert last.mean() > first.mean() + 0.2
@@ -147,29 +147,29 @@ def test_fine_tuning_serves_each_task_and_leaves_the_shared_weights_alone(settin
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(QUICK, SB3PPO), (QUICK_SAC, SB3SAC)])
-def test_rows_never_mix_and_episodes_of_other_lengths_are_whole(settings, kind):
+def test_tasks_never_mix_and_episodes_of_different_lengths_are_complete(settings, kind):
     agent, source = toy(COUNTDOWNS, 2, 4, 1, settings, kind)
-    how = {"episodes": 3, "adapt_every": 9, "resets": lambda e: e, "device": CPU}
+    options = {"episodes": 3, "adapt_every": 9, "resets": lambda e: e, "device": CPU}
     generators = [np.random.default_rng(i) for i in range(2)]
-    supports = [one.support for one in play_trial(source.env, agent, COUNTDOWNS.tasks, generators, **how)]
+    supports = [episode.support for episode in play_trial(source.env, agent, COUNTDOWNS.tasks, generators, **options)]
     rollout = joined(supports)
     assert rollout.valid.sum(0).tolist() == [9, 12]
     assert rollout.terminated.sum(0).tolist() == [3, 0]
     ends = rollout.done & rollout.valid
     assert rollout.next_obs[ends].flatten().unique().tolist() == [1300, 1400]
-    both = agent.adapt(agent.initial_state(2), rollout)
-    again = agent.adapt(both, rollout)
+    adapted = agent.adapt(agent.initial_state(2), rollout)
+    adapted_twice = agent.adapt(adapted, rollout)
     for i in range(2):
-        alone = Played.of(rollout).task(i)
-        agent.sb3.put(agent.tuner, agent.sb3.tensors(agent.model))
+        transitions = Transitions.from_rollout(rollout).task(i)
+        agent.sb3.load_tensors(agent.tuner, agent.sb3.tensors(agent.model))
         with agent.sb3.seeded(_stream(agent)):
-            agent._fit(agent.tuner, alone)
+            agent._fit(agent.tuner, transitions)
         for name, tensor in agent.sb3.tensors(agent.tuner).items():
-            assert torch.equal(tensor, both[name][i]), name
-    moved = [name for name in both if name.endswith("weight") and not torch.equal(both[name], again[name])]
+            assert torch.equal(tensor, adapted[name][i]), name
+    moved = [name for name in adapted if name.endswith("weight") and not torch.equal(adapted[name], adapted_twice[name])]
     assert moved
     if kind is SB3SAC:
-        assert again["replay.valid"].sum(1).tolist() == [18, 24]
+        assert adapted_twice["replay.valid"].sum(1).tolist() == [18, 24]
 
 
 def _stream(agent):
@@ -178,29 +178,29 @@ def _stream(agent):
     return generator(agent.seed, SHUFFLE, 0)
 
 
-def test_a_task_whose_fine_tuning_fails_acts_as_before(caplog):
+def test_a_task_whose_fine_tuning_fails_keeps_its_weights(caplog):
     agent, source = toy(HITS, 4, 20, 1, QUICK, SB3PPO)
-    how = {"episodes": 1, "adapt_every": 9, "resets": lambda e: e, "device": CPU}
+    options = {"episodes": 1, "adapt_every": 9, "resets": lambda e: e, "device": CPU}
     generators = [np.random.default_rng(i) for i in range(4)]
-    (one,) = play_trial(source.env, agent, HITS.tasks, generators, **how)
-    one.support.reward[:, 2] = torch.nan
-    after = agent.adapt(agent.initial_state(4), one.support)
+    (episode,) = play_trial(source.env, agent, HITS.tasks, generators, **options)
+    episode.support.reward[:, 2] = torch.nan
+    adapted = agent.adapt(agent.initial_state(4), episode.support)
     assert "of a task are not finite" in caplog.text
     name = "policy.action_net.bias"
-    assert [torch.equal(after[name][i], agent.initial_state(1)[name][0]) for i in range(4)] == [False, False, True, False]
+    assert [torch.equal(adapted[name][i], agent.initial_state(1)[name][0]) for i in range(4)] == [False, False, True, False]
 
 
 def test_discrete_actions_and_running_statistics():
     agent, source = toy(BITS, 2, 5, 2, replace(QUICK, batch_size=10), SB3PPO)
-    found = agent.iterate(source, 0)
-    assert np.isfinite(list(found.values())).all()
+    metrics = agent.iterate(source, 0)
+    assert np.isfinite(list(metrics.values())).all()
     assert source.report()["steps"] == 20
     scaler = agent.sb3.scalers(agent.model)[0]
     assert int(scaler.count) == 20
-    how = {"episodes": 2, "adapt_every": 1, "resets": lambda e: e, "device": CPU}
-    played = list(play_trial(source.env, agent, BITS.tasks, [np.random.default_rng(i) for i in range(2)], **how))
-    assert played[1].adapted == 1
-    assert int(scaler.count) == 20  # evaluation does not move them
+    options = {"episodes": 2, "adapt_every": 1, "resets": lambda e: e, "device": CPU}
+    trial = list(play_trial(source.env, agent, BITS.tasks, [np.random.default_rng(i) for i in range(2)], **options))
+    assert trial[1].adapted == 1
+    assert int(scaler.count) == 20  # evaluation does not change the statistics
     with pytest.raises(UserError, match="SAC needs Box actions"):
         toy(BITS, 2, 5, 2, QUICK_SAC, SB3SAC)
 
@@ -208,12 +208,12 @@ def test_discrete_actions_and_running_statistics():
 def test_sac_without_fine_tuning_does_not_adapt():
     agent, source = toy(HITS, 4, 5, 1, replace(QUICK_SAC, fit_steps=0), SB3SAC)
     assert agent.adapt_every is None
-    how = {"episodes": 3, "adapt_every": 1, "resets": lambda e: e, "device": CPU}
-    played = list(play_trial(source.env, agent, HITS.tasks, [np.random.default_rng(i) for i in range(4)], **how))
-    assert [one.adapted for one in played] == [0, 0, 0]
+    options = {"episodes": 3, "adapt_every": 1, "resets": lambda e: e, "device": CPU}
+    trial = list(play_trial(source.env, agent, HITS.tasks, [np.random.default_rng(i) for i in range(4)], **options))
+    assert [episode.adapted for episode in trial] == [0, 0, 0]
 
 
-def test_weights_that_are_not_finite_end_the_training():
+def test_non_finite_weights_stop_training():
     agent, source = toy(HITS, 4, 20, 1, QUICK, SB3PPO)
     with torch.no_grad():
         agent.model.policy.action_net.bias.fill_(torch.nan)
@@ -221,7 +221,7 @@ def test_weights_that_are_not_finite_end_the_training():
         agent.iterate(source, 0)
 
 
-def test_random_numbers_of_others_are_left_alone():
+def test_global_random_generators_are_restored():
     agent, source = toy(HITS, 4, 20, 1, QUICK, SB3PPO)
     np.random.seed(3)  # noqa: NPY002
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""The commands on agents of stable-baselines3."""
+"""Commands with agents of stable-baselines3."""
 
 import json
 import runpy
@@ -29,7 +29,7 @@ def ppo(tmp_path_factory):
     return path
 
 
-def test_it_is_fine_tuned_after_every_episode_and_from_scratch_is_checkpoint_0(ppo, capsys):
+def test_fine_tuning_after_every_episode_and_from_checkpoint_0(ppo, capsys):
     before = digests(ppo / "checkpoints")
     args = ["--train-goals", "0", "--episodes", "3", "--device", "cpu"]
     assert cli.run(["evaluate", str(ppo), str(ppo / "checkpoints" / f"{0:012d}"), *args]) == 0
@@ -48,30 +48,30 @@ def test_it_is_fine_tuned_after_every_episode_and_from_scratch_is_checkpoint_0(p
     assert (ppo / "evaluation.json").read_bytes() == first
 
 
-def test_checkpoints_hold_tensors_and_json_alone(ppo):
+def test_checkpoints_hold_only_tensors_and_json(ppo):
     from safetensors.torch import load_file
 
     for folder in open_run(ppo)[0].checkpoints():
         assert {file.name for file in folder.iterdir()} == {"agent.safetensors", "checkpoint.json"}
         assert json.loads((folder / "checkpoint.json").read_text())["rest"]["steps"] == int(folder.name)
-        found = load_file(folder / "agent.safetensors")
-        assert {"rewards/var", "model/policy.log_std", "model/adam.policy.0.exp_avg"} <= found.keys()
+        tensors = load_file(folder / "agent.safetensors")
+        assert {"rewards/var", "model/policy.log_std", "model/adam.policy.0.exp_avg"} <= tensors.keys()
 
 
-def test_by_stocks_protocol_it_is_fine_tuned_after_every_episode_too(ppo, monkeypatch):
-    fitted, original = [], SB3PPO._fit
+def test_the_metaworld_protocol_fine_tunes_after_every_episode(ppo, monkeypatch):
+    lengths, original = [], SB3PPO._fit
 
-    def counted(self, model, played):
-        fitted.append(len(played.reward))
-        original(self, model, played)
+    def recorded(self, model, transitions):
+        lengths.append(len(transitions.reward))
+        original(self, model, transitions)
 
-    monkeypatch.setattr(SB3PPO, "_fit", counted)
+    monkeypatch.setattr(SB3PPO, "_fit", recorded)
     monkeypatch.setattr("metarl.evaluation.metaworld.EVALUATIONS", 1)
     assert cli.run(["evaluate", str(ppo), "--protocol", "metaworld", "--engine", "native", "--quiet"]) == 0
     (file,) = (ppo / "evaluations").glob("metaworld_*.json")
     assert json.loads(file.read_text())["episodes"] == 2  # as many as a trial has, one at a time
-    assert len(fitted) >= 2 * 6
-    assert set(fitted) == {20}
+    assert len(lengths) >= 2 * 6
+    assert set(lengths) == {20}
 
 
 def test_report_of_a_fine_tuned_agent(ppo):
@@ -92,7 +92,7 @@ def test_a_video_of_a_fine_tuned_agent(ppo):
     assert next((ppo / "videos").glob("*.mp4")).stat().st_size > 3000
 
 
-def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
+def test_sac_resumes_with_an_empty_replay_buffer_and_a_warning(tmp_path, caplog):
     options = [
         *SMALL,
         "--learning-starts",
@@ -113,20 +113,20 @@ def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
     assert "empty replay buffer" not in caplog.text
     assert cli.run(["train", "--resume", str(tmp_path / "cut"), "--steps", "240", "--quiet"]) == 0
     assert "empty replay buffer" in caplog.text
-    whole, cut = (metrics(tmp_path / name) for name in ("whole", "cut"))
-    assert [line["replay"] for line in whole] == [80, 160, 240]
-    assert [line["replay"] for line in cut] == [80, 80, 160]
-    assert whole[0] == cut[0]
-    assert "actor_loss" in whole[2]
+    uninterrupted, resumed = (metrics(tmp_path / name) for name in ("whole", "cut"))
+    assert [line["replay"] for line in uninterrupted] == [80, 160, 240]
+    assert [line["replay"] for line in resumed] == [80, 80, 160]
+    assert uninterrupted[0] == resumed[0]
+    assert "actor_loss" in uninterrupted[2]
     args = ["evaluate", str(tmp_path / "whole"), "--train-goals", "0", "--device", "cpu", "--quiet"]
     assert cli.run(args) == 0
     side = json.loads((tmp_path / "whole" / "evaluation.json").read_text())["sides"]["test"]
     assert (np.diff(np.array(side["figures"]["mean"]["return"])[:, 0], axis=1) != 0).any(0).all()
-    assert "goal_blind" not in side  # its noise is no number of an action's own
+    assert "goal_blind" not in side  # its action noise depends on the state, and the baseline needs one standard deviation
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["sb3-ppo", "ml1:reach-v3", "--n-steps", "7"], "7 steps between updates do not divide them"),
         (["sb3-sac", "ml1:reach-v3", "--train-freq", "7"], "7 steps between updates do not divide them"),
@@ -135,12 +135,12 @@ def test_sac_resumes_with_an_empty_replay_buffer_and_says_so(tmp_path, caplog):
         (["sb3-sac", "ml1:reach-v3", "--net-arch", "0"], "net_arch must be"),
     ],
 )
-def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
-    refused(["train", *args], says, tmp_path, monkeypatch, capsys)
+def test_wrong_input_is_answered_with_status_2(args, message, tmp_path, monkeypatch, capsys):
+    refused(["train", *args], message, tmp_path, monkeypatch, capsys)
 
 
 def test_the_table_of_transfer(ppo, tmp_path, capsys):
-    """Meta-learners, fine-tuning and fine-tuning from scratch, on the same goals and in one plot."""
+    """Compares meta-learning, fine-tuning and fine-tuning from scratch on the same goals, in one plot."""
     assert train(tmp_path / "rl2", 1, "--goals", "6") == 0
     script = Path(__file__).parents[2] / "scripts" / "transfer_table"
     main = runpy.run_path(str(script))["main"]
@@ -156,7 +156,7 @@ def test_the_table_of_transfer(ppo, tmp_path, capsys):
     contents = [json.loads(file.read_text()) for file in files]
     assert contents[0]["sides"]["test"]["goals"] == contents[1]["sides"]["test"]["goals"]
     # the same as the run's own checkpoint 0
-    both = (ppo, ppo.with_name("run_scratch"))
-    digests = {open_run(path)[0].load(path / "checkpoints" / f"{0:012d}")[0].digest for path in both}
+    paths = (ppo, ppo.with_name("run_scratch"))
+    digests = {open_run(path)[0].load(path / "checkpoints" / f"{0:012d}")[0].digest for path in paths}
     assert len(digests) == 1
     assert contents[2]["adapt_every"] == 1

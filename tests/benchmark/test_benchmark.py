@@ -1,4 +1,4 @@
-"""`metarl bench`: its contenders step the same tasks, its arithmetic, its options. No test looks at a time."""
+"""`metarl bench`: contenders step the same tasks; arithmetic and options. No test depends on times."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from builders.tiny import refused
 
 from metarl import cli
 from metarl.benchmark import measure as bench
-from metarl.benchmark.contenders import CONTENDERS, HORIZON, MAX_STOCK_ENVS, Contender, envpool_name
+from metarl.benchmark.contenders import CONTENDERS, HORIZON, MAX_UPSTREAM_ENVS, Contender, envpool_name
 from metarl.benchmark.measure import Comparison, Growth, combine, draw, numbers, random_actions, times_as_fast
 from metarl.envs import TASKS, Task, TaskDistribution, make_vec, suite
 from metarl.envs.rendering.scene import get_state
@@ -26,14 +26,14 @@ REACH = "ml1:reach-v3"
 QUICK = ["--seconds", "0.01", "--num-envs", "2"]
 
 
-def mixed(num_envs: int) -> list[Task]:
-    """Native tasks of three classes, a task an environment."""
+def mixed_tasks(num_envs: int) -> list[Task]:
+    """Native tasks of three classes, one per environment."""
     names = list(NATIVE)[:3]
     return draw(TaskDistribution(tuple(task for name in names for task in suite(f"ml1:{name}").train.tasks[:4])), num_envs)
 
 
-def closing(contender: Contender, steps: int, chunk: int | None = None) -> np.ndarray:
-    """Its last observations after random steps, taken in slices of `chunk`."""
+def final_observations(contender: Contender, steps: int, chunk: int | None = None) -> np.ndarray:
+    """The contender's last observations after random steps in slices of `chunk`."""
     actions = random_actions(0, steps, contender.num_envs)
     try:
         for first in range(0, steps, chunk or steps):
@@ -44,35 +44,35 @@ def closing(contender: Contender, steps: int, chunk: int | None = None) -> np.nd
 
 
 def test_engines_and_processes_step_the_same_tasks():
-    tasks = mixed(3)
-    native, python, processes = (closing(CONTENDERS[name](tasks, 2), 6) for name in ("native", "python", "async"))
+    tasks = mixed_tasks(3)
+    native, python, processes = (final_observations(CONTENDERS[name](tasks, 2), 6) for name in ("native", "python", "async"))
     np.testing.assert_array_equal(native, python)
     np.testing.assert_array_equal(native, processes)
     assert len({obs.tobytes() for obs in native}) == 3
 
 
 @pytest.mark.parametrize(("threads", "steps", "chunk"), [(1, 40, None), (3, 40, 7), (2, HORIZON + 3, 90)])
-def test_mujoco_alone_does_what_the_engines_do(threads, steps, chunk):
-    tasks = mixed(5)
+def test_mujoco_alone_does_the_same_work_as_the_engines(threads, steps, chunk):
+    tasks = mixed_tasks(5)
     engine = make_vec(TaskDistribution(tuple(dict.fromkeys(tasks))), 5, engine="native")
     engine.set_tasks(tasks)
     engine.reset()
-    before = [engine.engine.scene(env_id).state for env_id in range(5)]
+    initial_states = [engine.engine.scene(env_id).state for env_id in range(5)]
     for actions in random_actions(0, steps, 5):
         engine.step(actions)
     bare = CONTENDERS["bare"](tasks, threads)
-    held = bare.envs_of
-    closing(bare, steps, chunk)
-    for env_id, (model, data, start) in enumerate(held):
-        np.testing.assert_array_equal(start, before[env_id])
+    env_states = bare.env_states
+    final_observations(bare, steps, chunk)
+    for env_id, (model, data, start) in enumerate(env_states):
+        np.testing.assert_array_equal(start, initial_states[env_id])
         np.testing.assert_array_equal(get_state(model, data), engine.engine.scene(env_id).state)
         assert not np.array_equal(get_state(model, data), start)
     engine.close()
 
 
-def test_tasks_and_actions_are_the_same_every_time_and_classes_equally_often():
-    tasks = mixed(6)
-    assert tasks == mixed(6)
+def test_tasks_and_actions_are_deterministic_and_balanced():
+    tasks = mixed_tasks(6)
+    assert tasks == mixed_tasks(6)
     assert sorted(statistics.multimode(task.name for task in tasks)) == sorted(list(NATIVE)[:3])
     actions = random_actions(3, 4, 6)
     assert actions.dtype == np.float32
@@ -96,19 +96,19 @@ def test_ratios_are_taken_within_a_round():
     assert row["times_as_fast_as_first"] == {"median": 4.0, "low": 2.5, "high": 5.0}
 
 
-def test_a_round_gives_everyone_the_same_steps_and_turns_change():
+def test_contenders_of_a_round_take_the_same_steps_in_rotating_order():
     class Counting(Contender):
         def run(self, prepared):
-            seen.append((self.name, len(prepared), prepared[0].tobytes()))
+            slices.append((self.name, len(prepared), prepared[0].tobytes()))
 
-    seen: list[tuple[str, int, bytes]] = []
+    slices: list[tuple[str, int, bytes]] = []
     rounds: list[list[float]] = []
-    bench.measure([Counting(name, 3, 1) for name in "abc"], rounds, 0.001, alike=True)
-    assert len(rounds) >= bench.LEAST
+    bench.measure([Counting(name, 3, 1) for name in "abc"], rounds, 0.001, same_steps=True)
+    assert len(rounds) >= bench.MIN_ROUNDS
     assert all(len(rates) == 3 for rates in rounds)
-    assert "".join(name for name, *_ in seen[:15]) == "abcabc" + "abcbcacab"
-    for i in range(0, len(seen), 3):
-        assert len({(steps, actions) for _, steps, actions in seen[i : i + 3]}) == 1
+    assert "".join(name for name, *_ in slices[:15]) == "abcabc" + "abcbcacab"
+    for i in range(0, len(slices), 3):
+        assert len({(steps, actions) for _, steps, actions in slices[i : i + 3]}) == 1
 
 
 def test_the_command_and_its_json(tmp_path, capsys):
@@ -143,7 +143,7 @@ def test_several_sizes_show_how_the_cost_grows(tmp_path, capsys):
     assert "µs a step" in printed
 
 
-def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(monkeypatch, capsys):
+def test_contenders_that_cannot_be_measured_are_reported_and_skipped(monkeypatch, capsys):
     monkeypatch.setattr("metarl.benchmark.contenders.find_spec", lambda name: None)
 
     def refuse(tasks, threads):
@@ -155,30 +155,30 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(monkeypatch, c
     assert "native is left out: it has no such task" in printed
     assert "envpool is left out: it is not installed" in printed
     assert re.search(r"bare +│ +2 │", printed)
-    many = [Task("reach-v3", ())] * (MAX_STOCK_ENVS + 1)
+    tasks = [Task("reach-v3", ())] * (MAX_UPSTREAM_ENVS + 1)
     for name in ("python", "async"):
-        with pytest.raises(UserError, match=f"more than {MAX_STOCK_ENVS} environments"):
-            CONTENDERS[name](many, 1)
+        with pytest.raises(UserError, match=f"more than {MAX_UPSTREAM_ENVS} environments"):
+            CONTENDERS[name](tasks, 1)
 
 
-def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
-    made = {}
+def test_envpool_gets_its_own_task_name(monkeypatch):
+    arguments = {}
 
     class Pool:
         def reset(self):
-            made["reset"] = True
+            arguments["reset"] = True
 
     def make(name, **options):
-        made.update(options, name=name)
+        arguments.update(options, name=name)
         return Pool()
 
-    known = ["MetaWorld/PickPlaceWall-v3"]
-    module = types.SimpleNamespace(__version__="1", list_all_envs=lambda: known, make_gymnasium=make)
+    env_names = ["MetaWorld/PickPlaceWall-v3"]
+    module = types.SimpleNamespace(__version__="1", list_all_envs=lambda: env_names, make_gymnasium=make)
     monkeypatch.setitem(sys.modules, "envpool", module)
     monkeypatch.setattr("metarl.benchmark.contenders.find_spec", lambda name: object())
     contender = CONTENDERS["envpool"]([Task("pick-place-wall-v3", ())] * 4, 2)
-    assert (made["name"], made["num_envs"], made["num_threads"]) == (known[0], 4, 2)
-    assert made["reset"]
+    assert (arguments["name"], arguments["num_envs"], arguments["num_threads"]) == (env_names[0], 4, 2)
+    assert arguments["reset"]
     assert (contender.num_envs, contender.threads) == (4, 2)
     with pytest.raises(UserError, match="one task at a time"):
         CONTENDERS["envpool"]([Task("reach-v3", ()), Task("push-v3", ())], 1)
@@ -188,7 +188,7 @@ def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["ml11"], "Did you mean ml1"),
         (["ml1:reach"], "Did you mean reach-v3"),
@@ -206,8 +206,8 @@ def test_envpool_is_asked_for_its_own_name_of_the_task(monkeypatch):
         ([REACH, "--json", "."], "--json needs a file"),
     ],
 )
-def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
-    refused(["bench", *args], says, tmp_path, monkeypatch, capsys)
+def test_wrong_input_is_answered_with_status_2(args, message, tmp_path, monkeypatch, capsys):
+    refused(["bench", *args], message, tmp_path, monkeypatch, capsys)
 
 
 def test_help(capsys):
@@ -222,8 +222,8 @@ def test_numbers_and_combinations():
     assert combine([1, 4], [1, 2, 8]) == [(1, 1), (4, 1), (4, 2), (4, 4)]
 
 
-def test_an_interrupt_shows_the_rounds_before_it(tmp_path, monkeypatch, capsys):
-    def interrupted(contenders, rounds, seconds, *, alike):
+def test_an_interrupt_shows_the_completed_rounds(tmp_path, monkeypatch, capsys):
+    def interrupted(contenders, rounds, seconds, *, same_steps):
         rounds += [[6.0, 2.0], [8.0, 2.0], [9.0, 2.0]]
         raise KeyboardInterrupt
 
@@ -239,15 +239,15 @@ def test_an_interrupt_shows_the_rounds_before_it(tmp_path, monkeypatch, capsys):
 def test_ctrl_c_ends_every_process_without_a_traceback():
     options = ["--num-envs", "2", "--seconds", "600", "--contenders", "async,bare"]
     args = [sys.executable, "-m", "metarl.cli", "bench", REACH, *options]
-    # A shell gives what it starts in the background a SIGINT that is ignored, and children inherit it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell makes background processes ignore SIGINT, and children inherit that.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
     assert process.stderr is not None
-    lines = [process.stderr.readline() for _ in range(2)]  # both contenders are ready: the warm-up or a round is going on
+    lines = [process.stderr.readline() for _ in range(2)]  # both contenders are ready, and the warm-up or a round is running
     os.killpg(process.pid, signal.SIGINT)
-    _, rest = process.communicate(timeout=60)  # waits for every process that holds the pipes
+    _, error_output = process.communicate(timeout=60)  # waits for every process that holds the pipes
     assert process.returncode == 130, lines
-    assert "Traceback" not in rest
+    assert "Traceback" not in error_output

@@ -1,4 +1,4 @@
-"""What tests of `metarl compare` share: evaluation files, a wide terminal, and what was printed."""
+"""Helpers for tests of `metarl compare`: evaluation files, a wide terminal, printed text."""
 
 import json
 from pathlib import Path

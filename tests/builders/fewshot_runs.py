@@ -1,4 +1,4 @@
-"""Train and evaluate, with the commands, the smallest few-shot runs that still show everything."""
+"""Train and evaluate, with the commands, the smallest few-shot runs that cover every feature."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from metarl import cli
 HOSTILE = "<script>alert(1)</script>&amp;\x07\"'"
 SMALL = "--updates 2 --steps 4 --meta-batch 2 --queries 2 --device cpu --quiet --channels 4".split()
 EPISODES = 25
-"""Not a multiple of the number of episodes that are predicted together."""
+"""Number of episodes; not a multiple of the batch size of predictions."""
 RUNS: dict[str, tuple[str, list[str]]] = {
     "images": ("image", ["proto", "--ways", "3", "--shots", "2", "--image-size", "16", "--evaluate-every", "1"]),
     "gradients": ("image", ["maml", "--ways", "3", "--shots", "2", "--image-size", "16", "--inner-steps", "2"]),
@@ -24,20 +24,20 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def make_pictures(folder: Path, names: Iterable[str], each: int, size: int = 16, alike: float = 0.7) -> None:
-    """Write a folder of grey pictures for each name; `alike` is the weight of the common part within a folder."""
+def make_pictures(folder: Path, names: Iterable[str], count: int, size: int = 16, similarity: float = 0.7) -> None:
+    """Write a folder of grey pictures for each name; `similarity` is the weight of the pattern shared within a folder."""
     rng = np.random.default_rng(0)
     for name in names:
-        look = rng.random((size, size))
+        pattern = rng.random((size, size))
         (folder / name).mkdir(parents=True)
-        for i in range(each):
-            pixels = np.uint8(255 * (alike * look + (1 - alike) * rng.random((size, size))))
+        for i in range(count):
+            pixels = np.uint8(255 * (similarity * pattern + (1 - similarity) * rng.random((size, size))))
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
 def make_data(folder: Path) -> dict[str, str]:
     """Write images and texts of 20 classes with 6 examples each; names and texts contain markup. Returns data sets by kind."""
-    make_pictures(folder / "images", (f"<b>{c}&amp;" for c in range(20)), 6, alike=0.5)
+    make_pictures(folder / "images", (f"<b>{c}&amp;" for c in range(20)), 6, similarity=0.5)
     with (folder / "texts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
@@ -61,9 +61,11 @@ def make(path: Path, agent: str, data_set: str, *options: str) -> Path:
     return path
 
 
-def evaluate(path: Path, *more: str) -> int:
+def evaluate(path: Path, *options: str) -> int:
     """Evaluate a run with `metarl evaluate`; returns the exit status."""
-    return cli.run(["evaluate", str(path), "--episodes", str(EPISODES), "--queries", "3", "--device", "cpu", "--quiet", *more])
+    return cli.run(
+        ["evaluate", str(path), "--episodes", str(EPISODES), "--queries", "3", "--device", "cpu", "--quiet", *options]
+    )
 
 
 def content_of(path: Path) -> dict[str, Any]:

@@ -28,21 +28,21 @@ def adapts(goal: int, episode: int) -> float:
 
 
 def evaluation(
-    tasks: dict[str, Sequence[Task]], rate: Rate = adapts, episodes: int = 3, trials: int = 2, **more: Any
+    tasks: dict[str, Sequence[Task]], rate: Rate = adapts, episodes: int = 3, trials: int = 2, **entries: Any
 ) -> dict[str, Any]:
     """The content of an evaluation file with these success rates; `tasks` maps a side to its tasks."""
     sides = {}
-    for side, some in tasks.items():
-        success = np.array([[[rate(goal, e) for e in range(episodes)]] * trials for goal in range(len(some))])
+    for side, goals in tasks.items():
+        success = np.array([[[rate(goal, e) for e in range(episodes)]] * trials for goal in range(len(goals))])
         figures = {"success": success, "last_success": success * 0.5, "return": 1000 + 3000 * success}
-        sides[side] = side_content(some, {mode: {m.key: figures[m.key] for m in OF_GOALS} for mode in MODES}, np.full(4, 0.5))
+        sides[side] = side_content(goals, {mode: {m.key: figures[m.key] for m in OF_GOALS} for mode in MODES}, np.full(4, 0.5))
     content = {
         "protocol": "all-goals",
         "run": "run",
         "agent": "rl2",
         "suite": "ml1:reach-v3",
         "suite_seed": 1,
-        "trained_on": {"suite": more.get("suite", "ml1:reach-v3"), "suite_seed": 1},
+        "trained_on": {"suite": entries.get("suite", "ml1:reach-v3"), "suite_seed": 1},
         "run_seed": 1,
         "checkpoint": "000000003000",
         "step": 3000,
@@ -59,7 +59,7 @@ def evaluation(
         "packages": {"torch": "2.8"},
         "git_commit": None,
     }
-    return {**content, **more, "sides": sides}
+    return {**content, **entries, "sides": sides}
 
 
 def make_run(
@@ -72,7 +72,7 @@ def make_run(
     evaluated: bool = True,
     goals: int = 50,
     tasks: dict[str, Sequence[Task]] | None = None,
-    **more: Any,
+    **entries: Any,
 ) -> Path:
     """Write a run directory with config.json, metrics.jsonl and, if `evaluated`, evaluation.json.
 
@@ -85,7 +85,7 @@ def make_run(
         evaluated: whether to write an evaluation.
         goals: number of goals per side.
         tasks: goals by side, instead of the suite's.
-        more: entries that replace those of the evaluation.
+        entries: entries that replace those of the evaluation.
     """
     path.mkdir(parents=True)
     options = {
@@ -129,9 +129,11 @@ def make_run(
     ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if evaluated:
-        made = suite(name)
-        drawn = {"train": made.train.tasks[:goals]} | ({"test": made.test.tasks[:goals]} if made.test else {})
-        content = evaluation(tasks or drawn, rate, run=path.name, agent=agent, suite=name, run_seed=seed, **more)
+        made_suite = suite(name)
+        suite_tasks = {"train": made_suite.train.tasks[:goals]} | (
+            {"test": made_suite.test.tasks[:goals]} if made_suite.test else {}
+        )
+        content = evaluation(tasks or suite_tasks, rate, run=path.name, agent=agent, suite=name, run_seed=seed, **entries)
         (path / "evaluations").mkdir()
         for file in ("evaluation.json", f"evaluations/all-goals_{content['checkpoint']}.json"):
             (path / file).write_text(json.dumps(content))

@@ -14,7 +14,7 @@ from metarl.envs.rendering.scene import load_model
 model_once = lru_cache(load_model)
 """`load_model` with a cache, for tests that make many environments: nothing changes a class's model."""
 
-SOME = ("reach-v3", "push-v3", "pick-place-v3", "bin-picking-v3", "peg-insert-side-v3", "dial-turn-v3")
+VARIED_TASKS = ("reach-v3", "push-v3", "pick-place-v3", "bin-picking-v3", "peg-insert-side-v3", "dial-turn-v3")
 """Tasks that exercise different parts of the engine: changing memory, readings, a hinge."""
 
 ENGINES = ["native", "python"]
@@ -39,31 +39,31 @@ def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Constant(s) may be too high": Meta-World clips
         for env_id, task in enumerate(env.tasks):
-            seen = obs[env_id].copy()
-            seen[36:39] = env.engine.scene(env_id).goal
-            actions[env_id] = _policy(task.name).get_action(seen)
+            observation = obs[env_id].copy()
+            observation[36:39] = env.engine.scene(env_id).goal
+            actions[env_id] = _policy(task.name).get_action(observation)
     return actions
 
 
-def random_actions(steps: int, num_envs: int = 2, seed: int = 0, most: float = 1.0) -> np.ndarray:
+def random_actions(steps: int, num_envs: int = 2, seed: int = 0, limit: float = 1.0) -> np.ndarray:
     """Random actions, (steps, num_envs, 4) float32; stock clips them to [-1, 1]."""
-    return np.random.default_rng(seed).uniform(-most, most, (steps, num_envs, 4)).astype(np.float32)
+    return np.random.default_rng(seed).uniform(-limit, limit, (steps, num_envs, 4)).astype(np.float32)
 
 
-def draw(stock: StockEnv, name: str, seed: int = 0) -> Task:
+def draw(upstream: StockEnv, name: str, seed: int = 0) -> Task:
     """A task sampled by stock's own reset; numpy's global state is restored."""
-    before = np.random.get_state()  # noqa: NPY002
+    global_state = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
-    stock.env._set_task_called, stock.env._freeze_rand_vec = True, False
-    stock.env.reset()
-    np.random.set_state(before)  # noqa: NPY002
-    return Task(name, tuple(stock.env._last_rand_vec.tolist()))
+    upstream.env._set_task_called, upstream.env._freeze_rand_vec = True, False
+    upstream.env.reset()
+    np.random.set_state(global_state)  # noqa: NPY002
+    return Task(name, tuple(upstream.env._last_rand_vec.tolist()))
 
 
 @lru_cache(maxsize=4)
 def native_tasks(goals: int = 3) -> TaskDistribution:
-    """The first train goals of the tasks in `SOME`."""
-    return TaskDistribution(tuple(task for name in SOME for task in suite(f"ml1:{name}").train.tasks[:goals]))
+    """The first train goals of the tasks in `VARIED_TASKS`."""
+    return TaskDistribution(tuple(task for name in VARIED_TASKS for task in suite(f"ml1:{name}").train.tasks[:goals]))
 
 
 def same_global_state(before: Any) -> bool:

@@ -17,13 +17,13 @@ WAITS = """Promise.all([...document.querySelectorAll('img,video')].map(e => e.co
 
 def spoil(data: st.DataObject, content: Any) -> None:
     """Replace a random value in a file's content by one of `JUNK`."""
-    place = content
+    container = content
     while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.integers(0, 3)) == 0:
+        key = data.draw(st.sampled_from(sorted(container) if isinstance(container, dict) else range(len(container))))
+        if not isinstance(container[key], dict | list) or not container[key] or data.draw(st.integers(0, 3)) == 0:
             break
-        place = place[key]
-    place[key] = data.draw(JUNK)
+        container = container[key]
+    container[key] = data.draw(JUNK)
 
 
 def report(*args: Path | str) -> int:
@@ -51,6 +51,6 @@ def text(chromium: browser.Browser) -> str:
     return plain(chromium.run("document.body.innerText"))
 
 
-def plain(said: str) -> str:
+def plain(text: str) -> str:
     """Replace no-break spaces by plain ones."""
-    return said.replace("\N{NO-BREAK SPACE}", " ")
+    return text.replace("\N{NO-BREAK SPACE}", " ")

@@ -19,7 +19,7 @@ def _benchmark(task: str, seed: int) -> Any:
     return metaworld.ML1(task, seed=seed)
 
 
-def stock(task: str = "reach-v3", goal: int = 0, seed: int = 1) -> Any:
+def upstream_env(task: str = "reach-v3", goal: int = 0, seed: int = 1) -> Any:
     """A stock environment of the task, reset with one of ML1's 50 train goals."""
     benchmark = _benchmark(task, seed)
     env = benchmark.train_classes[task]()
@@ -40,20 +40,20 @@ def scene_of(env: Any) -> Scene:
 
 
 def play(
-    env: Any, steps: int, every: int = 1, toward: tuple[float, ...] = (0.2, 0.8, 0.1, 0.0)
+    env: Any, steps: int, interval: int = 1, action: tuple[float, ...] = (0.2, 0.8, 0.1, 0.0)
 ) -> tuple[list[Scene], list[int], list[float], list[bool]]:
     """Step the environment with one constant action in [-1, 1].
 
     Returns:
-        For each step whose number is a multiple of `every`: scene, step number (from 1), reward, and whether there has been
+        For each step whose number is a multiple of `interval`: scene, step number (from 1), reward, and whether there has been
         a success so far.
     """
     scenes, numbers, rewards, successes = [], [], [], []
     success = False
     for step in range(1, steps + 1):
-        _, reward, _, _, info = env.step(np.array(toward, np.float32))
+        _, reward, _, _, info = env.step(np.array(action, np.float32))
         success = success or bool(info["success"])
-        if step % every == 0:
+        if step % interval == 0:
             scenes.append(scene_of(env))
             numbers.append(step)
             rewards.append(float(reward))

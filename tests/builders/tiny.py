@@ -29,11 +29,11 @@ TINY = (
 ).split()
 
 
-def train(path: Path, iterations: int = 3, *more: str, agent: str = "rl2") -> int:
+def train(path: Path, iterations: int = 3, *arguments: str, agent: str = "rl2") -> int:
     """Train on reach in `path`; returns the exit status."""
     options = TINY if agent == "rl2" else "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 20 --device cpu".split()
     start = ["train", agent, "ml1:reach-v3", "--run-dir", str(path), "--steps", str(iterations * STEPS), "--quiet"]
-    return cli.run([*start, *options, *more])
+    return cli.run([*start, *options, *arguments])
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
@@ -44,12 +44,14 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 
 def equal_runs(a: Path, b: Path) -> bool:
     """Whether the last checkpoints and the metrics of two runs are equal bit for bit."""
-    (one, rest), (other, other_rest) = (split(open_run(path)[0].load()[0].state) for path in (a, b))
-    same = one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    return same and rest == other_rest and metrics(a) == metrics(b)
+    (tensors, entries), (other_tensors, other_entries) = (split(open_run(path)[0].load()[0].state) for path in (a, b))
+    same_tensors = tensors.keys() == other_tensors.keys() and all(
+        torch.equal(tensors[key], other_tensors[key]) for key in tensors
+    )
+    return same_tensors and entries == other_entries and metrics(a) == metrics(b)
 
 
-def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def refused(args: list[str], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Assert that a command exits with status 2 and this message, without a traceback, and writes nothing."""
     monkeypatch.chdir(folder)
     try:
@@ -58,7 +60,7 @@ def refused(args: list[str], says: str, folder: Path, monkeypatch: pytest.Monkey
         status = int(ended.code or 0)
     output = "".join(capsys.readouterr())
     assert status == 2
-    assert says in " ".join(output.replace("│", " ").split())
+    assert message in " ".join(output.replace("│", " ").split())
     assert "Traceback" not in output
     assert not list(folder.iterdir())
 
@@ -87,8 +89,8 @@ class Bit(gymnasium.Env):
         self.t += 1
         right = action == self.bit
         second = self.resets % 3 == 2
-        shown = float(self.bit) if self.t == 1 else 0.0
-        reward = float(right) if second else shown
+        revealed = float(self.bit) if self.t == 1 else 0.0
+        reward = float(right) if second else revealed
         return np.zeros(1, np.float32), reward, False, False, {"success": second and right}
 
 
@@ -139,7 +141,7 @@ def toy(
     return agent, Trials(env, tasks, episodes, seed, torch.device("cpu"))
 
 
-def shaken(agent: Any) -> Any:
+def perturbed(agent: Any) -> Any:
     """Move the weights far from their small initial values, so that a mistake shows; returns the agent."""
     with torch.no_grad():
         for parameter in agent.policy.parameters():

@@ -1,4 +1,4 @@
-"""Wrong input: one clear line and exit status 2, nothing written."""
+"""Wrong input gives one clear line and exit status 2, and writes nothing."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ REACH = ["rl2", "ml1:reach-v3"]
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["trian"], "Did you mean train"),
         (["train", "rl3", "ml1:reach-v3"], "unknown agent 'rl3'"),
@@ -38,8 +38,8 @@ REACH = ["rl2", "ml1:reach-v3"]
         (["render", ".", "--camera", "corner9"], "corner"),
     ],
 )
-def test_wrong_input_is_answered_with_status_2(args, says, tmp_path, monkeypatch, capsys):
-    refused(args, says, tmp_path, monkeypatch, capsys)
+def test_wrong_input_is_answered_with_status_2(args, message, tmp_path, monkeypatch, capsys):
+    refused(args, message, tmp_path, monkeypatch, capsys)
 
 
 def test_commands_without_their_argument_end_with_2(capsys):
@@ -61,7 +61,7 @@ def test_cuda_without_cuda_is_refused(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_run_directory_is_left_as_it_is(tmp_path, capsys):
+def test_an_existing_run_directory_is_not_changed(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("x")
     assert train(tmp_path / "run") == 2
@@ -93,7 +93,7 @@ def test_help_of_each_command(args, capsys):
     assert "usage: metarl" in capsys.readouterr().out
 
 
-def test_a_preset_moves_defaults_and_options_beside_it_count(tmp_path):
+def test_a_preset_sets_defaults_and_options_override_it(tmp_path):
     import json
 
     path = tmp_path / "run"
@@ -104,11 +104,11 @@ def test_a_preset_moves_defaults_and_options_beside_it_count(tmp_path):
     assert (settings["hidden"], settings["chunk"]) == (8, 15)
 
 
-def test_counts_as_people_write_them():
+def test_notations_of_counts():
     assert [parse(x) for x in ("2e6", "2_000_000", "2,000", "7", "1.5e3")] == [2_000_000, 2_000_000, 2000, 7, 1500]
-    for wrong in ("2.5", "many", "nan", "inf", ""):
+    for text in ("2.5", "many", "nan", "inf", ""):
         with pytest.raises(ValueError, match="number"):
-            parse(wrong)
+            parse(text)
 
 
 def test_importing_the_package_and_asking_for_help_imports_nothing_heavy():
@@ -116,17 +116,17 @@ def test_importing_the_package_and_asking_for_help_imports_nothing_heavy():
         "import sys, metarl.cli; metarl.cli.run(['--help']);"
         "sys.exit(str([m for m in ('torch', 'mujoco', 'metaworld', 'numba', 'gymnasium') if m in sys.modules] or 0))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == "0"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.stderr.strip() == "0"
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["train", "rl2", "ml1:reach-v3", "--horizon", "20"], "--horizon is now --max-episode-steps"),
         (["train", "rl2", "ml1:reach-v3", "--horizon=20"], "--horizon is now --max-episode-steps"),
         (["bench", "--slots", "3"], "--slots is now --num-envs"),
     ],
 )
-def test_an_old_name_of_an_option_is_refused_with_the_new_one(args, says, tmp_path, monkeypatch, capsys):
-    refused(args, says, tmp_path, monkeypatch, capsys)
+def test_an_old_name_of_an_option_is_refused_with_the_new_one(args, message, tmp_path, monkeypatch, capsys):
+    refused(args, message, tmp_path, monkeypatch, capsys)

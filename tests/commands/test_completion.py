@@ -1,4 +1,4 @@
-"""Shell completion, asked of bash itself."""
+"""Shell completion, tested in bash."""
 
 import shlex
 import shutil
@@ -28,7 +28,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "completions"),
     [
         (["metarl", "ev"], ["evaluate"]),
         (["metarl", "train", "maml-"], ["maml-trpo"]),
@@ -38,14 +38,14 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["metarl", "evaluate", "runs/"], [""]),  # nothing: bash then completes file names
     ],
 )
-def test_bash_completes(line, found, script):
+def test_bash_completes(line, completions, script):
     ask = ASK.format(script=script, words=shlex.join(line))
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == found
-    assert not done.stderr
+    process = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == completions
+    assert not process.stderr
 
 
-def test_every_command_and_no_part_of_a_description_is_offered(script):
+def test_completion_offers_commands_and_no_descriptions(script):
     ask = ASK.format(script=script, words="metarl ''")
     offered = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
     assert set(offered) - {"-h", "--help"} == set(cli.COMMANDS)

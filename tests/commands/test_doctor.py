@@ -1,4 +1,4 @@
-"""`metarl doctor`: its rows, its exit status, and that nothing makes it fail."""
+"""`metarl doctor`: rows, exit status, and checks that fail."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from metarl.system.machine import EnergyMeter
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cache of its own, and no process to look for an OpenGL."""
+def isolated_doctor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Use an empty cache, and skip the search for an OpenGL backend."""
     monkeypatch.setattr("metarl.envs.rendering.opengl.find_backend", lambda: "egl")
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
 
@@ -25,14 +25,14 @@ def rows(check: Callable[[], list[Finding]]) -> dict[str, Finding]:
     return {row.check: row for row in check()}
 
 
-def test_energy_is_read_where_it_can_be_also_past_a_counters_end(tmp_path: Path) -> None:
+def test_energy_is_read_across_a_counter_overflow(tmp_path: Path) -> None:
     assert EnergyMeter(tmp_path).joules() is None
     packages = [tmp_path / "intel-rapl:0", tmp_path / "intel-rapl:1"]
     for package in packages:
         package.mkdir()
         (package / "energy_uj").write_text("9000000")
         (package / "max_energy_range_uj").write_text("10000000")
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of a package, counted in it
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a subdomain, already counted in its package
     meter = EnergyMeter(tmp_path)
     (packages[0] / "energy_uj").write_text("9500000")
     (packages[1] / "energy_uj").write_text("1000000")
@@ -42,17 +42,17 @@ def test_energy_is_read_where_it_can_be_also_past_a_counters_end(tmp_path: Path)
     assert meter.joules() is None
 
 
-def test_a_sound_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_without_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert tyro.cli(Doctor, args=[]).main() == 0
     printed = capsys.readouterr().out
-    found = rows(findings)
+    findings_by_check = rows(findings)
     packages = "metarl mujoco metaworld gymnasium numpy numba torch"
     for name in f"platform Python {packages} libmujoco CPU GPU drawing cache disk memory".split():
-        assert name in found
+        assert name in findings_by_check
         assert name in printed
-    assert not [row for row in found.values() if "could not be checked" in row.found]
-    assert found["drawing"].found == "egl"
-    assert found["libmujoco"].found.endswith(".so.3.3.0")
+    assert not [row for row in findings_by_check.values() if "could not be checked" in row.result]
+    assert findings_by_check["drawing"].result == "egl"
+    assert findings_by_check["libmujoco"].result.endswith(".so.3.3.0")
 
 
 @pytest.mark.parametrize(("package", "version"), [("mujoco", "3.3.1"), ("metaworld", "3.0.0")])
@@ -76,19 +76,19 @@ def test_other_packages_out_of_range_and_missing(monkeypatch: pytest.MonkeyPatch
         return {"numpy": "1.26.4", "torch": "2.9.0+cu128"}.get(name) or real(name)
 
     monkeypatch.setattr(doctor, "version", version)
-    found = rows(doctor._packages)
-    assert found["numpy"].verdict == "warning"
-    assert "numpy" in found["numpy"].advice
-    assert found["torch"].verdict == "ok"  # a build for a GPU is a version like any other
-    assert found["tyro"].verdict == "problem"
-    assert "stable-baselines3" not in found  # an extra
+    findings_by_check = rows(doctor._packages)
+    assert findings_by_check["numpy"].verdict == "warning"
+    assert "numpy" in findings_by_check["numpy"].advice
+    assert findings_by_check["torch"].verdict == "ok"  # local version labels of GPU builds are accepted
+    assert findings_by_check["tyro"].verdict == "problem"
+    assert "stable-baselines3" not in findings_by_check  # a package of an extra
 
 
 def test_no_opengl_is_a_warning_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing() -> str:
+    def no_backend() -> str:
         raise UserError("no OpenGL backend works: apt-get install -y libosmesa6")
 
-    monkeypatch.setattr("metarl.envs.rendering.opengl.find_backend", nothing)
+    monkeypatch.setattr("metarl.envs.rendering.opengl.find_backend", no_backend)
     row = rows(doctor._drawing)["drawing"]
     assert row.verdict == "warning"
     assert "apt-get install -y libosmesa6" in row.advice
@@ -97,9 +97,9 @@ def test_no_opengl_is_a_warning_that_says_what_to_install(monkeypatch: pytest.Mo
 def test_another_platform_and_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 1))
-    found = rows(doctor._platform)
-    assert found["platform"].verdict == found["Python"].verdict == "problem"
-    assert "Linux" in found["platform"].advice
+    findings_by_check = rows(doctor._platform)
+    assert findings_by_check["platform"].verdict == findings_by_check["Python"].verdict == "problem"
+    assert "Linux" in findings_by_check["platform"].advice
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_limits_of_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert machine.usable_cores() == 1.5
     row = rows(doctor._memory)["memory"]
-    assert row.found.startswith("1.0 GB")
+    assert row.result.startswith("1.0 GB")
     assert row.verdict == "warning"
     monkeypatch.setattr("torch.get_num_threads", lambda: 16)
     assert "OMP_NUM_THREADS=1" in rows(doctor._cpu)["CPU"].advice
@@ -130,4 +130,4 @@ def test_a_check_that_fails_becomes_a_warning(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(doctor, "_gpu", fail)
     row = rows(findings)["GPU"]
     assert row.verdict == "warning"
-    assert "RuntimeError: broken" in row.found
+    assert "RuntimeError: broken" in row.result

@@ -1,4 +1,4 @@
-"""Few-shot learning through the command line, on small data that the tests make."""
+"""Few-shot learning through the command line, on small generated data."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ SMALL = "--ways 3 --shots 2 --queries 2 --meta-batch 2 --updates 2 --steps 4 --d
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder of images and a CSV of texts, 20 classes of 6 examples each that look alike."""
+    """A folder of images and a CSV of texts: 20 classes with 6 similar examples each."""
     folder = tmp_path_factory.mktemp("data")
     make_pictures(folder / "images", (f"class{c}" for c in range(20)), 6)
     rows = ["text,label", *(f"word{c} and number {i},label{c}" for c in range(20) for i in range(6))]
@@ -35,8 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"image": f"folder:{folder / 'images'}", "text": f"csv:{folder / 'texts.csv'}", "regression": "sinusoid"}
 
 
-def run(agent: str, kind: str, data: dict[str, str], path: Path, *more: str) -> int:
-    return cli.run(["train", agent, data[kind], *SMALL, "--run-dir", str(path), *more])
+def run(agent: str, kind: str, data: dict[str, str], path: Path, *arguments: str) -> int:
+    return cli.run(["train", agent, data[kind], *SMALL, "--run-dir", str(path), *arguments])
 
 
 CASES: list[tuple[str, str, list[str]]] = [
@@ -57,7 +57,7 @@ CASES: list[tuple[str, str, list[str]]] = [
 ]
 
 
-def test_every_learner_is_tried_here() -> None:
+def test_every_learner_has_a_case() -> None:
     assert {agent for agent, _, _ in CASES} == {name for name, entry in AGENTS.items() if entry.training == FEW_SHOT}
 
 
@@ -65,32 +65,32 @@ def test_every_learner_is_tried_here() -> None:
 def test_train_resume_and_evaluate(
     agent: str, kind: str, options: list[str], data: dict[str, str], tmp_path: Path, capsys: Any
 ) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run(agent, kind, data, whole, *options, "--evaluate-every", "2") == 0
-    shutil.copytree(whole, cut, symlinks=True)
-    shutil.rmtree(open_run(cut)[0].checkpoints()[-1])
-    assert cli.run(["train", "--resume", str(cut), "--quiet"]) == 0
-    assert equal_runs(whole, cut)
-    assert cli.run(["evaluate", str(whole), "--episodes", "25", "--queries", "3", "--device", "cpu"]) == 0
-    shown = capsys.readouterr().out
-    content = json.loads((whole / "evaluation.json").read_text())
+    uninterrupted, interrupted = tmp_path / "whole", tmp_path / "cut"
+    assert run(agent, kind, data, uninterrupted, *options, "--evaluate-every", "2") == 0
+    shutil.copytree(uninterrupted, interrupted, symlinks=True)
+    shutil.rmtree(open_run(interrupted)[0].checkpoints()[-1])
+    assert cli.run(["train", "--resume", str(interrupted), "--quiet"]) == 0
+    assert equal_runs(uninterrupted, interrupted)
+    assert cli.run(["evaluate", str(uninterrupted), "--episodes", "25", "--queries", "3", "--device", "cpu"]) == 0
+    output = capsys.readouterr().out
+    content = json.loads((uninterrupted / "evaluation.json").read_text())
     measure = "mse" if kind == "regression" else "accuracy"
     assert content["measure"] == measure
-    assert ("3-way accuracy" if measure == "accuracy" else "mean squared error") in shown
+    assert ("3-way accuracy" if measure == "accuracy" else "mean squared error") in output
     for side in ("train", "test"):
         figures = np.array(content["sides"][side]["figures"])
         assert figures.shape == (25, 3)
         np.testing.assert_allclose(figures.mean(0), [mean for mean, _, _ in content["sides"][side]["by_shots"]], atol=1e-5)
-    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     assert f"validation_{measure}" in lines[-1]
     assert f"validation_{measure}" not in lines[0]
-    first = (whole / "evaluation.json").read_bytes()
-    assert cli.run(["evaluate", str(whole), "--episodes", "25", "--queries", "3", "--device", "cpu", "--quiet"]) == 0
-    assert (whole / "evaluation.json").read_bytes() == first
+    first = (uninterrupted / "evaluation.json").read_bytes()
+    assert cli.run(["evaluate", str(uninterrupted), "--episodes", "25", "--queries", "3", "--device", "cpu", "--quiet"]) == 0
+    assert (uninterrupted / "evaluation.json").read_bytes() == first
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_learning_makes_a_difference_on_classes_never_seen(seed: int, data: dict[str, str], tmp_path: Path) -> None:
+def test_learning_improves_accuracy_on_held_out_classes(seed: int, data: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert run("proto", "image", data, path, "--image-size", "16", "--steps", "20", "--seed", str(seed)) == 0
     assert cli.run(["evaluate", str(path), "--episodes", "40", "--queries", "3", "--quiet"]) == 0
@@ -99,42 +99,42 @@ def test_learning_makes_a_difference_on_classes_never_seen(seed: int, data: dict
     assert two[1] > 0.6
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(data: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_interrupted_evaluation_resumes(data: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
     from metarl.evaluation import fewshot as evaluation
 
     path = tmp_path / "run"
     assert run("nearest", "image", data, path, "--image-size", "16") == 0
     args = ["evaluate", str(path), "--episodes", "60", "--queries", "3", "--quiet"]
-    whole, played = evaluation.curve, []
+    curve, played = evaluation.curve, []
 
-    def counted(*given: Any) -> np.ndarray:
+    def interrupted_curve(*arguments: Any) -> np.ndarray:
         if len(played) == 2:
             raise KeyboardInterrupt
         played.append(1)
-        return whole(*given)
+        return curve(*arguments)
 
-    monkeypatch.setattr(evaluation, "curve", counted)
+    monkeypatch.setattr(evaluation, "curve", interrupted_curve)
     assert cli.run(args) == 130
-    monkeypatch.setattr(evaluation, "curve", whole)
+    monkeypatch.setattr(evaluation, "curve", curve)
     calls = []
-    monkeypatch.setattr(evaluation, "curve", lambda *given: calls.append(1) or whole(*given))
+    monkeypatch.setattr(evaluation, "curve", lambda *arguments: calls.append(1) or curve(*arguments))
     assert cli.run(args) == 0
-    assert len(calls) == 4  # of 3 batches a part
+    assert len(calls) == 4  # 3 batches per part, of which 2 were done
     resumed = (path / "evaluation.json").read_bytes()
     assert cli.run(args) == 0
     assert (path / "evaluation.json").read_bytes() == resumed
 
 
-def test_an_accuracy_of_all_has_an_interval(tmp_path: Path, capsys: Any) -> None:
-    """Two episodes of six answers, all right: the interval has a width, and no interval leaves 0 to 1."""
-    make_pictures(tmp_path / "flat", map(str, range(12)), 8, alike=1.0)
+def test_a_perfect_accuracy_has_an_interval(tmp_path: Path, capsys: Any) -> None:
+    """Two episodes of six correct answers: the interval has a width and lies in [0, 1]."""
+    make_pictures(tmp_path / "flat", map(str, range(12)), 8, similarity=1.0)
     options = "--ways 2 --shots 1 --queries 3 --quiet --device cpu --run-dir".split()
     assert cli.run(["train", "nearest", f"folder:{tmp_path / 'flat'}", *options, str(tmp_path / "run")]) == 0
     assert cli.run(["evaluate", str(tmp_path / "run"), "--queries", "3", "--episodes", "2"]) == 0
     sides = json.loads((tmp_path / "run" / "evaluation.json").read_text())["sides"]
     for side in sides.values():
-        (_, *before), (mean, low, high) = side["by_shots"]
-        assert 0 <= before[0] < before[1] <= 1
+        (_, *first_interval), (mean, low, high) = side["by_shots"]
+        assert 0 <= first_interval[0] < first_interval[1] <= 1
         assert (mean, low, high) == pytest.approx((1, 0.05**0.5, 1))
     assert "100.00 [22.36, 100.00]" in capsys.readouterr().out
 
@@ -143,12 +143,12 @@ def test_evaluating_with_other_ways_and_shots(data: dict[str, str], tmp_path: Pa
     proto, maml = tmp_path / "proto", tmp_path / "maml"
     assert run("proto", "image", data, proto, "--image-size", "16") == 0
     assert run("maml", "image", data, maml, "--image-size", "16", "--channels", "4") == 0
-    more = ["--ways", "4", "--shots", "3", "--queries", "3", "--episodes", "20", "--quiet"]
-    assert cli.run(["evaluate", str(proto), *more]) == 0
+    options = ["--ways", "4", "--shots", "3", "--queries", "3", "--episodes", "20", "--quiet"]
+    assert cli.run(["evaluate", str(proto), *options]) == 0
     content = json.loads((proto / "evaluation.json").read_text())
     assert (content["ways"], content["trained_with"]) == (4, {"ways": 3, "shots": 2})
     assert len(content["sides"]["test"]["by_shots"]) == 4
-    assert cli.run(["evaluate", str(maml), *more]) == 2
+    assert cli.run(["evaluate", str(maml), *options]) == 2
     assert "was trained with 3 ways" in capsys.readouterr().err
     assert cli.run(["evaluate", str(proto), str(maml), "--episodes", "20", "--queries", "3", "--quiet"]) == 0
     assert list((proto / "evaluations").glob("beside_maml.png"))
@@ -156,14 +156,14 @@ def test_evaluating_with_other_ways_and_shots(data: dict[str, str], tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def proto(data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Learners that can tell the classes apart."""
+    """Trained learners that separate the classes."""
     paths = {kind: tmp_path_factory.mktemp("proto") / kind for kind in ("image", "text")}
     for kind, path in paths.items():
         assert run("proto", kind, data, path, "--image-size", "16", "--steps", "40") == 0
     return paths
 
 
-def test_adapting_to_own_images(proto: dict[str, Path], data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+def test_adapting_to_user_images(proto: dict[str, Path], data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
     images = Path(data["image"].removeprefix("folder:"))
     support, query = tmp_path / "support", tmp_path / "query"
     query.mkdir()
@@ -176,24 +176,24 @@ def test_adapting_to_own_images(proto: dict[str, Path], data: dict[str, str], tm
     out = tmp_path / "out.csv"
     args = ["adapt", str(proto["image"]), "--support", str(support), "--query", str(query), "--out", str(out)]
     assert cli.run([*args, "--device", "cpu"]) == 0
-    shown = capsys.readouterr().out
-    assert "1 of 5 files cannot be read" in shown
-    assert "[b]3" in shown
+    printed = capsys.readouterr().out
+    assert "1 of 5 files cannot be read" in printed
+    assert "[b]3" in printed
     rows = [line.split(",") for line in out.read_text().splitlines()]
     assert rows[0] == ["item", "predicted", "[b]11", "[b]12", "[b]3", "[b]7"]
     assert all(row[0] == f"of_{row[1][3:]}.png" for row in rows[1:])
     assert [sum(map(float, row[2:])) for row in rows[1:]] == pytest.approx([1] * 4, abs=1e-5)
-    found = predict(proto["image"], support, query, invert=True, device="cpu")
-    assert len(found.best) == 4
+    predictions = predict(proto["image"], support, query, invert=True, device="cpu")
+    assert len(predictions.best) == 4
 
 
-def test_adapting_to_own_texts(proto: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+def test_adapting_to_user_texts(proto: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "support.csv").write_text("label,text\nlamp,turn on the light\nlamp,light please\nmusic,play a song\n")
     (tmp_path / "query.csv").write_text("text\nthe light\nplay it\n")
-    found = predict(proto["text"], tmp_path / "support.csv", tmp_path / "query.csv", device="cpu")
-    assert found.items == ["the light", "play it"]
-    assert found.classes == ["lamp", "music"]
-    np.testing.assert_allclose(found.probabilities.sum(1), 1)
+    predictions = predict(proto["text"], tmp_path / "support.csv", tmp_path / "query.csv", device="cpu")
+    assert predictions.items == ["the light", "play it"]
+    assert predictions.classes == ["lamp", "music"]
+    np.testing.assert_allclose(predictions.probabilities.sum(1), 1)
     args = ["adapt", str(proto["text"]), "--support", str(tmp_path / "query.csv"), "--query", str(tmp_path / "query.csv")]
     assert cli.run(args) == 2
     assert "label" in capsys.readouterr().err
@@ -208,7 +208,7 @@ def test_a_head_of_another_size_cannot_adapt(data: dict[str, str], tmp_path: Pat
     assert "has 2 classes, and this learner's head knows 3" in capsys.readouterr().err
 
 
-def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+def test_control_and_few_shot_runs_are_not_confused(data: dict[str, str], tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "run"
     assert run("nearest", "text", data, path) == 0
     assert cli.run(["render", str(path)]) == 2
@@ -219,7 +219,7 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["proto", "sinusoid"], "tells classes apart, but sinusoid has none"),
         (["proto", "omniglots"], "unknown data set 'omniglots'. Did you mean omniglot"),
@@ -229,17 +229,17 @@ def test_robots_and_examples_are_not_mixed_up(data: dict[str, str], tmp_path: Pa
         (["matching", "csv:nowhere.csv"], "nowhere.csv"),
     ],
 )
-def test_wrong_input_is_refused(args: list[str], says: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    refused(["train", *args], says, tmp_path, monkeypatch, capsys)
+def test_wrong_input_is_refused(args: list[str], message: str, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    refused(["train", *args], message, tmp_path, monkeypatch, capsys)
 
 
-def test_too_few_examples_are_said(data: dict[str, str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_too_few_examples_are_refused(data: dict[str, str], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     args = ["train", "proto", data["image"], "--ways", "3", "--shots", "5", "--queries", "4"]
     refused(args, "6 images a class: 5 shots + 4 queries do not fit", tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
-    ("option", "what"),
+    ("option", "message"),
     [
         ("--queries", "20,000,000,080 examples of an update"),
         ("--shots", "20,000,000,300 examples of an update"),
@@ -247,34 +247,34 @@ def test_too_few_examples_are_said(data: dict[str, str], tmp_path: Path, monkeyp
     ],
 )
 def test_an_evaluation_that_does_not_fit_is_refused(
-    few_shot_runs, option: str, what: str, monkeypatch: Any, capsys: Any
+    few_shot_runs, option: str, message: str, monkeypatch: Any, capsys: Any
 ) -> None:
-    """20 episodes are answered together, of 4 shots and 15 queries here."""
+    """A batch has 20 episodes with 4 shots and 15 queries."""
     monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 8_000_000_000)
     assert cli.run(["evaluate", str(few_shot_runs["curves"]), option, "1000000000"]) == 2
-    assert what in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_first_shots_of_each_class() -> None:
     y = torch.tensor([[1, 0, 1, 0, 1, 0], [0, 0, 0, 1, 1, 1]])
     support = Examples(torch.arange(12.0).view(2, 6, 1), y)
-    one = first_shots(support, 1, 2)
-    assert one.x.flatten().tolist() == [0, 1, 6, 9]
-    assert one.y.tolist() == [[1, 0], [0, 1]]
-    two = first_shots(support, 2, 2)
-    assert two.x[0].flatten().tolist() == [0, 1, 2, 3]
+    one_shot = first_shots(support, 1, 2)
+    assert one_shot.x.flatten().tolist() == [0, 1, 6, 9]
+    assert one_shot.y.tolist() == [[1, 0], [0, 1]]
+    two_shots = first_shots(support, 2, 2)
+    assert two_shots.x[0].flatten().tolist() == [0, 1, 2, 3]
     assert torch.equal(first_shots(support, 3, 2).x, support.x)
 
 
-def test_a_preset_with_a_data_sets_name_holds_the_defaults_on_it(tmp_path: Path) -> None:
+def test_a_preset_named_after_a_data_set_sets_its_defaults(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert cli.run(["train", "maml", "sinusoid", "--run-dir", str(path), "--updates", "2", "--steps", "2", "--quiet"]) == 0
     config = json.loads((path / "config.json").read_text())
     assert (config["settings"]["inner_lr"], config["options"]["meta_batch"], config["options"]["shots"]) == (0.01, 25, 10)
-    other = ["--preset", "default", "--inner-lr", "0.02", "--shots", "3"]
+    overrides = ["--preset", "default", "--inner-lr", "0.02", "--shots", "3"]
     assert (
         cli.run(
-            ["train", "maml", "sinusoid", "--run-dir", str(path) + "2", "--updates", "2", "--steps", "2", "--quiet", *other]
+            ["train", "maml", "sinusoid", "--run-dir", str(path) + "2", "--updates", "2", "--steps", "2", "--quiet", *overrides]
         )
         == 0
     )

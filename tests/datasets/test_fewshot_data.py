@@ -1,4 +1,4 @@
-"""Episodes are what they say: classes, labels and examples right, drawn evenly. Data sets: splits, odd files, wrong input."""
+"""Episodes: correct classes, labels and examples, drawn evenly. Data sets: splits, unusual files, wrong input."""
 
 import io
 import os
@@ -63,31 +63,37 @@ def test_an_episode_has_its_classes_and_labels(
             numbers = examples.x[t, :, 0]
             assert (numbers // 100).tolist() == [classes[y] for y in examples.y[t].tolist()]
             assert all(number % 100 < counts[number // 100] for number in numbers.tolist())
-        every = torch.cat([episode.support.x[t], episode.query.x[t]]).flatten().tolist()
-        assert len(set(every)) == len(every)  # nothing twice, and nothing in both
-    again = draw(data, seed, tasks=tasks, ways=ways, shots=shots, queries=queries)
-    assert all(torch.equal(a, b) for one, two in zip(episode[:2], again[:2]) for a, b in zip(one, two))
+        all_examples = torch.cat([episode.support.x[t], episode.query.x[t]]).flatten().tolist()
+        assert len(set(all_examples)) == len(all_examples)  # no example occurs twice, and support and query are disjoint
+    repeated = draw(data, seed, tasks=tasks, ways=ways, shots=shots, queries=queries)
+    assert all(
+        torch.equal(a, b)
+        for examples, repeated_examples in zip(episode[:2], repeated[:2])
+        for a, b in zip(examples, repeated_examples)
+    )
 
 
 @pytest.mark.parametrize("ways", [2, 4])
 def test_classes_labels_and_examples_are_drawn_evenly(ways: int) -> None:
-    """Each outcome as often as in a loop that shuffles the classes, and the examples of each class: chi-squared, 0.1 %."""
+    """Outcomes are as frequent as if classes and examples were shuffled in a loop (chi-squared, 0.1 %)."""
     tasks = 20_000
     episode = draw(numbered([3, 3, 3, 3]), tasks=tasks, ways=ways)
     assert episode.classes is not None
-    first = torch.take_along_dim(episode.support.x[..., 0], (episode.support.y == 0).int().argmax(1, keepdim=True), 1)
-    asked = torch.take_along_dim(episode.query.x[..., 0], (episode.query.y == 0).int().argmax(1, keepdim=True), 1)
+    support_examples = torch.take_along_dim(
+        episode.support.x[..., 0], (episode.support.y == 0).int().argmax(1, keepdim=True), 1
+    )
+    query_examples = torch.take_along_dim(episode.query.x[..., 0], (episode.query.y == 0).int().argmax(1, keepdim=True), 1)
     for outcomes, number in (
         (episode.classes[:, :2], 12),
-        (torch.cat([first, asked], 1), 24),
+        (torch.cat([support_examples, query_examples], 1), 24),
         (episode.support.y[:, :1], ways),
         (episode.support.x[:, 0], 12),
         (episode.query.y[:, -1:], ways),
     ):
-        found = np.unique(outcomes.numpy(), axis=0, return_counts=True)[1]
+        counts = np.unique(outcomes.numpy(), axis=0, return_counts=True)[1]
         expected = tasks / number
-        assert len(found) == number
-        assert ((found - expected) ** 2 / expected).sum() < chi2.ppf(0.999, number - 1)
+        assert len(counts) == number
+        assert ((counts - expected) ** 2 / expected).sum() < chi2.ppf(0.999, number - 1)
 
 
 def test_images_become_numbers_from_0_to_1() -> None:
@@ -110,20 +116,20 @@ def test_images_become_numbers_from_0_to_1() -> None:
         ([], {}, "has 0 train classes"),
     ],
 )
-def test_what_does_not_fit_is_said_with_the_numbers(counts: list[int], sizes: dict[str, int], message: str) -> None:
+def test_episodes_that_do_not_fit_are_refused_with_the_numbers(counts: list[int], sizes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         draw(numbered(counts), **sizes)
 
 
-def test_a_sinusoid_is_one_curve_a_task() -> None:
+def test_a_task_of_sinusoid_is_one_curve() -> None:
     episode = draw(data_set("sinusoid"), tasks=500, shots=10, queries=30)
-    x, y = (torch.cat(both, 1)[..., 0] for both in zip(episode.support, episode.query))
+    x, y = (torch.cat(halves, 1)[..., 0] for halves in zip(episode.support, episode.query))
     assert x.shape == y.shape == (500, 40)
     assert episode.classes is None
     basis = torch.stack([x.sin(), x.cos()], -1).double()  # A sin(x - p) = A cos p sin x - A sin p cos x
-    found = torch.linalg.lstsq(basis, y[..., None].double()).solution[..., 0]
-    amplitude, phase = found.norm(dim=1), torch.atan2(-found[:, 1], found[:, 0])
-    assert (basis @ found[..., None])[..., 0].sub(y).abs().max() < 1e-4
+    coefficients = torch.linalg.lstsq(basis, y[..., None].double()).solution[..., 0]
+    amplitude, phase = coefficients.norm(dim=1), torch.atan2(-coefficients[:, 1], coefficients[:, 0])
+    assert (basis @ coefficients[..., None])[..., 0].sub(y).abs().max() < 1e-4
     assert 0.1 <= amplitude.min() < 0.3
     assert 4.8 < amplitude.max() <= 5
     assert -0.01 <= phase.min() < 0.1
@@ -132,7 +138,7 @@ def test_a_sinusoid_is_one_curve_a_task() -> None:
     assert 4.9 < x.max() <= 5
 
 
-def test_a_text_is_its_words_then_their_parts_the_same_in_every_process() -> None:
+def test_features_of_a_text_are_its_words_and_their_n_grams() -> None:
     ids = features("Go, go!")
     assert ids[:6].tolist() == [6578, 2214, 3407, 3923, 4658, 0]  # <go> <,> <!> <go go>
     assert np.array_equal(ids, features("GO,  go!"))
@@ -168,7 +174,7 @@ def test_a_wrong_csv_is_refused_with_its_line(tmp_path: Path, content: bytes | s
         data_set(f"csv:{csv_file(tmp_path, content)}")
 
 
-def test_own_texts_are_split_by_label_and_never_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_texts_are_split_by_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f'"{word}, number {i}",{word}\r\n' for word in ("one", "two", "three", "four", "fünf") for i in range(4)]
     path = csv_file(tmp_path, "\ufefftext,label\r\n" + "".join(rows) + "\r\n" + rows[0])
     data: Any = data_set(f"csv:{path}")
@@ -192,7 +198,7 @@ def image(path: Path, mode: str = "L", size: tuple[int, int] = (40, 30), color: 
     return path
 
 
-def test_odd_images_are_read_alike_and_what_is_none_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_of_all_kinds_are_read_and_unreadable_files_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("a", "b", "c"):
         image(tmp_path / label / "grey.png", color=128)
         image(tmp_path / label / "sixteen.png", "I;16", color=128 << 8)
@@ -205,8 +211,8 @@ def test_odd_images_are_read_alike_and_what_is_none_is_counted(tmp_path: Path, c
     (tmp_path / "c" / "cut.png").write_bytes(image(tmp_path / "c" / "x.png", "L", (500, 500)).read_bytes()[:-40])
     (tmp_path / "c" / "x.png").unlink()
     data: Any = data_set(f"folder:{tmp_path}", image_size=20)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "3 of 18 files cannot be read as images and are left out: a/empty.png" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "3 of 18 files cannot be read as images and are left out: a/empty.png" in output
     assert data.example_shape == (1, 20, 20)
     assert [len(data.classes(part)) for part in PARTS] == [1, 1, 1]
     for part in PARTS:
@@ -228,7 +234,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         data_set(f"folder:{tmp_path / 'few'}")
 
 
-def test_a_folder_may_be_split_by_folders_but_no_class_is_in_two(tmp_path: Path) -> None:
+def test_a_folder_may_define_a_split_without_shared_classes(tmp_path: Path) -> None:
     for part, label in (("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")):
         image(tmp_path / part / label / "x.png")
     data = data_set(f"folder:{tmp_path}")
@@ -245,7 +251,7 @@ def test_unknown_names_are_answered_with_known_ones(name: str) -> None:
         data_set(name)
 
 
-def test_an_archive_becomes_arrays_in_order_and_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_converted_to_arrays_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(og, "ALPHABETS", {"background": {"B": 1, "A": 2}})
     drawings = np.random.default_rng(0).random((3, 20, 105, 105)) < 0.9
     pictures = {
@@ -254,21 +260,21 @@ def test_an_archive_becomes_arrays_in_order_and_nothing_else_is_read(monkeypatch
         for d in range(20)
     }
 
-    def archive(left_out: str = "") -> bytes:
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w") as members:
+    def archive(excluded: str = "") -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as members:
             members.writestr("../../climbs/out.png", b"")
             members.writestr("images_background/B/notes.txt", b"")
             for name, picture in reversed(pictures.items()):
-                if name != left_out:
+                if name != excluded:
                     png = io.BytesIO()
                     Image.fromarray(picture).save(png, "PNG")
                     members.writestr(name, png.getvalue())
-        return out.getvalue()
+        return buffer.getvalue()
 
-    made = np.load(io.BytesIO(og.arrays("background", archive())))
-    assert np.array_equal(made["images"], drawings)
-    assert made["labels"].tolist() == [[c] * 20 for c in range(3)]
+    stored = np.load(io.BytesIO(og.arrays("background", archive())))
+    assert np.array_equal(stored["images"], drawings)
+    assert stored["labels"].tolist() == [[c] * 20 for c in range(3)]
     with pytest.raises(ValueError, match="A/character02 has 19 drawings, not 20"):
         og.arrays("background", archive("images_background/A/character02/07.png"))
     assert og.digest(drawings[::-1, ::-1]) == og.digest(drawings)
@@ -290,11 +296,11 @@ def test_omniglot(name: str, sizes: list[int] | None) -> None:
     episode = draw(turned, part="test", tasks=1, ways=100, shots=15, queries=5)  # all 20 drawings
     assert episode.classes is not None
     assert 0.05 < episode.support.x.mean() < 0.15  # strokes are 1
-    one, label = episode.classes[0].tolist(), turned.classes("test")
-    k = next(i for i, c in enumerate(one) if label[c].endswith("turned by 90"))
+    class_indices, label = episode.classes[0].tolist(), turned.classes("test")
+    k = next(i for i, c in enumerate(class_indices) if label[c].endswith("turned by 90"))
     images = torch.cat([e.x[0][e.y[0] == k] for e in episode[:2]])
     upright: Any = plain
-    start = 20 * list(plain.classes("test")).index(label[one[k]].removesuffix(" turned by 90"))
+    start = 20 * list(plain.classes("test")).index(label[class_indices[k]].removesuffix(" turned by 90"))
     original = torch.from_numpy(upright.parts["test"].values[start : start + 20]).float() / 255
     assert {i.numpy().tobytes() for i in torch.rot90(original, 1, (2, 3)).contiguous()} == {i.numpy().tobytes() for i in images}
     with pytest.raises(UserError, match=r"omniglot.* has 20 drawings a character: 10 shots \+ 15 queries do not fit"):
@@ -303,7 +309,7 @@ def test_omniglot(name: str, sizes: list[int] | None) -> None:
 
 @real
 def test_the_one_shot_trials_are_as_hard_for_pixels_as_published() -> None:
-    """Nearest neighbour on pixels: 21.7 % right (Koch et al. 2015, table 2), on other sizes of image."""
+    """The nearest neighbour on pixels has 21.7 % accuracy in Koch et al. 2015, table 2, on images of another size."""
     script = Path(__file__).parents[2] / "scripts" / "fewshot_table"
     support, query, _ = runpy.run_path(str(script))["one_shot_trials"]()
     assert support.x.shape == query.x.shape == (20, 20, 1, 28, 28)

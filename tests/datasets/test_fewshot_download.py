@@ -1,4 +1,4 @@
-"""Files of data sets: fetched, checked, kept apart when wrong; with a source on this machine, on another thread."""
+"""Files of data sets are fetched, checked, and set aside if wrong; the source is a local server in another thread."""
 
 import hashlib
 import io
@@ -43,7 +43,7 @@ class Source(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """A source with settings of its own, and an empty folder of data."""
+    """A local server with its own settings, and an empty data folder."""
     monkeypatch.setenv("METARL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("no_proxy", "*")
     handler = type("Own", (Source,), {"asked": []})
@@ -61,30 +61,30 @@ def file(source: Any, name: str = "own/file") -> File[bytes]:
     return File(name, f"{source.url}/file", partial(checked, sha256=RIGHT))
 
 
-def left() -> list[str]:
+def stored_files() -> list[str]:
     return sorted(path.name for path in folder().rglob("*") if path.is_file())
 
 
 def test_a_file_is_fetched_once(source: Any) -> None:
     assert obtain(file(source)) == obtain(file(source)) == CONTENT
     assert source.asked == ["/file"]
-    assert left() == ["file"]
+    assert stored_files() == ["file"]
 
 
-def test_of_what_breaks_off_nothing_is_left(source: Any) -> None:
+def test_an_interrupted_download_leaves_no_file(source: Any) -> None:
     source.most = 100_000
     with pytest.raises(UserError, match=r"file cannot be fetched: .*100000 bytes read, 156000 more.*; download it once"):
         obtain(file(source))
-    assert left() == []
+    assert stored_files() == []
     source.most = 10**9
     assert obtain(file(source)) == CONTENT
 
 
-def test_a_wrong_file_is_kept_apart_and_never_used(source: Any) -> None:
+def test_a_wrong_file_is_set_aside_and_never_used(source: Any) -> None:
     source.content = b"<html>Please log in</html>" * 100
     with pytest.raises(UserError, match=f"expected SHA-256 {RIGHT}, found .* of 2,600 bytes.*file.wrong and not used"):
         obtain(file(source))
-    assert left() == ["file.wrong"]
+    assert stored_files() == ["file.wrong"]
     source.content = CONTENT
     assert obtain(file(source)) == CONTENT
 
@@ -93,52 +93,54 @@ def test_a_damaged_file_is_named_and_fetched_again(source: Any, capsys: pytest.C
     obtain(file(source))
     (folder() / "own" / "file").write_bytes(CONTENT[:3000])
     assert obtain(file(source)) == CONTENT
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"own/file is damaged (3,000 bytes): expected SHA-256 {RIGHT}, found" in said
-    assert left() == ["file", "file.wrong"]
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"own/file is damaged (3,000 bytes): expected SHA-256 {RIGHT}, found" in output
+    assert stored_files() == ["file", "file.wrong"]
 
 
-def test_without_a_source_it_is_said_what_where_and_from(source: Any) -> None:
+def test_a_failed_download_names_file_and_source(source: Any) -> None:
     with pytest.raises(
         UserError, match=r"data/own/file \(METARL_DATA\) is not there, and http.*/missing cannot be fetched: .*404"
     ):
         obtain(File("own/file", f"{source.url}/missing", bytes))
     with pytest.raises(UserError, match="refused"):
         obtain(File("own/file", "http://127.0.0.1:9/file", bytes))
-    assert left() == []
+    assert stored_files() == []
 
 
-def test_a_folder_that_cannot_be_made_is_said(source: Any) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(source: Any) -> None:
     folder().write_text("a file")
     with pytest.raises(UserError, match="own/file cannot be read or made"):
         obtain(file(source))
 
 
-def test_many_at_once_fetch_it_once(source: Any) -> None:
-    found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(obtain(file(source)))) for _ in range(4)]
+def test_concurrent_requests_fetch_a_file_once(source: Any) -> None:
+    contents: list[bytes] = []
+    threads = [threading.Thread(target=lambda: contents.append(obtain(file(source)))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [CONTENT] * 4
+    assert contents == [CONTENT] * 4
     assert len(source.asked) == 1
 
 
-def test_what_is_kept_is_made_of_what_is_fetched(source: Any) -> None:
-    made = File("own/upper", f"{source.url}/file", partial(checked, sha256=RIGHT), convert=lambda content: content[::-1])
+def test_the_stored_content_is_converted_from_the_download(source: Any) -> None:
+    reversed_file = File(
+        "own/upper", f"{source.url}/file", partial(checked, sha256=RIGHT), convert=lambda content: content[::-1]
+    )
     source.content = CONTENT[::-1]
-    assert obtain(made) == CONTENT
+    assert obtain(reversed_file) == CONTENT
     assert (folder() / "own" / "upper").read_bytes() == CONTENT
-    assert left() == ["upper"]
+    assert stored_files() == ["upper"]
 
 
 @pytest.mark.parametrize("kind", ["page", "npz", "other"])
-def test_cut_files_of_the_data_sets_are_named(source: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """As from a download that left 3 kB in place of an archive: one error, no traceback, whether npz or JSON."""
+def test_truncated_data_files_are_reported_by_name(source: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A download left 3 kB instead of an archive: npz and JSON give one error without a traceback."""
     monkeypatch.setattr(omniglot, "SOURCE", f"{source.url}/missing/")
-    own = File(text.CLINC150.name, f"{source.url}/missing", text.CLINC150.read)
-    monkeypatch.setattr(text, "CLINC150", own)
+    missing_file = File(text.CLINC150.name, f"{source.url}/missing", text.CLINC150.read)
+    monkeypatch.setattr(text, "CLINC150", missing_file)
     npz = io.BytesIO()
     np.savez_compressed(npz, images=np.random.default_rng(0).random((9, 20, 105, 105)) < (0.9 if kind == "npz" else 2))
     content = {"page": b"<html>" * 500, "npz": npz.getvalue()[:3000], "other": npz.getvalue()}[kind]

@@ -1,4 +1,4 @@
-"""Texts as vectors of a sentence encoder: a tiny real one, made here, and what is refused."""
+"""Texts as vectors of a tiny sentence encoder that the tests create; errors of encoders."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_encoder(path: Path, size: int) -> str:
-    """Vectors that are the means of random ones of the words."""
+    """Write an encoder whose vectors are means of random word vectors."""
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed")
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -65,20 +65,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def runs(texts: Path, tiny: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each learner, by its name."""
-    found = {}
+    paths = {}
     for agent in ("proto", "maml", "nearest"):
-        found[agent] = tmp_path_factory.mktemp("runs") / agent
-        more = [] if agent == "nearest" else ["--channels", "4"]
-        args = ["train", agent, f"csv:{texts}", *SMALL, *more, "--sentence-encoder", tiny, "--run-dir", str(found[agent])]
+        paths[agent] = tmp_path_factory.mktemp("runs") / agent
+        options = [] if agent == "nearest" else ["--channels", "4"]
+        args = ["train", agent, f"csv:{texts}", *SMALL, *options, "--sentence-encoder", tiny, "--run-dir", str(paths[agent])]
         assert cli.run(args) == 0
-    return found
+    return paths
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # without the library
 
 
-def test_the_encoder_begins_with_the_vectors_themselves() -> None:
+def test_the_untrained_encoder_returns_the_sentence_vectors() -> None:
     x = torch.randn(4, SIZE)
     net = encoder(VECTOR, 5)
     length = SIZE**0.5
@@ -104,7 +104,7 @@ def test_the_exported_graph_takes_vectors() -> None:
     assert to_onnx(graph, {"agent": "matching", "suite": "csv"})
 
 
-def test_without_the_library_the_user_is_told_what_to_install(texts: Path, monkeypatch: Any) -> None:
+def test_a_missing_library_is_reported_with_the_install_command(texts: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match=r'pip install "metarl\[text\]"'):
         data_set(f"csv:{texts}", sentence_encoder="any")
@@ -112,7 +112,7 @@ def test_without_the_library_the_user_is_told_what_to_install(texts: Path, monke
 
 
 def test_an_old_version_of_the_library_is_refused(monkeypatch: Any) -> None:
-    """Before version 6 it runs code of the folders that it loads."""
+    """Before version 6 it runs code from the folders that it loads."""
     monkeypatch.setattr(sentences, "find_spec", lambda name: object())
     monkeypatch.setattr(sentences, "version", lambda name: "5.9.1")
     with pytest.raises(UserError, match="6 or newer"):
@@ -126,10 +126,10 @@ def test_only_texts_are_embedded(name: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# with it
+# with the library
 
 
-def test_data_are_the_encoders_vectors_and_show_as_they_were_written(texts: Path, tiny: str) -> None:
+def test_data_holds_sentence_vectors_and_returns_the_original_texts(texts: Path, tiny: str) -> None:
     from sentence_transformers import SentenceTransformer
 
     data = data_set(f"csv:{texts}", sentence_encoder=tiny)
@@ -137,12 +137,12 @@ def test_data_are_the_encoders_vectors_and_show_as_they_were_written(texts: Path
     assert (data.kind, data.example_shape) == ("vector", (SIZE,))
     episode = data.draw("train", np.random.default_rng(0), tasks=2, ways=3, shots=2, queries=1)
     assert episode.support.x.dtype == torch.float32
-    said = data.texts(episode.support.x[0])
+    texts_of_episode = data.texts(episode.support.x[0])
     expected = SentenceTransformer(tiny, device="cpu", local_files_only=True).encode(
-        said, convert_to_tensor=True, show_progress_bar=False
+        texts_of_episode, convert_to_tensor=True, show_progress_bar=False
     )
     torch.testing.assert_close(episode.support.x[0], expected)
-    assert len(set(said)) == 6
+    assert len(set(texts_of_episode)) == 6
     plain = data_set(f"csv:{texts}")
     assert [data.parts[part].counts.tolist() for part in data.parts] == [
         plain.parts[part].counts.tolist() for part in data.parts
@@ -155,8 +155,8 @@ def test_runs_evaluate_report_adapt_and_load(agent: str, runs: dict[str, Path], 
     assert json.loads((path / "config.json").read_text())["options"]["sentence_encoder"] == tiny
     assert cli.run(["evaluate", str(path), "--episodes", "20", "--queries", "2", "--device", "cpu", "--quiet"]) == 0
     content = json.loads((path / "evaluation.json").read_text())
-    shown = content["sides"]["test"]["examples"][0]["items"]
-    assert all(" and number " in text for text in shown)
+    items = content["sides"]["test"]["examples"][0]["items"]
+    assert all(" and number " in text for text in items)
     assert cli.run(["report", str(path), "--quiet"]) == 0
     for name, labelled in (("support", True), ("query", False)):
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
@@ -165,10 +165,10 @@ def test_runs_evaluate_report_adapt_and_load(agent: str, runs: dict[str, Path], 
             for c in (3, 8, 15):
                 for i in (1, 2):
                     writer.writerow([f"word{c} number {i}", f"label{c}"] if labelled else [f"word{c} number {i}"])
-    found = predict(path, tmp_path / "support.csv", tmp_path / "query.csv", device="cpu")
-    assert found.classes == ["label3", "label8", "label15"]
-    if agent != "maml":  # which has taken one step of training
-        assert found.best == ["label3"] * 2 + ["label8"] * 2 + ["label15"] * 2
+    predictions = predict(path, tmp_path / "support.csv", tmp_path / "query.csv", device="cpu")
+    assert predictions.classes == ["label3", "label8", "label15"]
+    if agent != "maml":  # maml is not trained enough
+        assert predictions.best == ["label3"] * 2 + ["label8"] * 2 + ["label15"] * 2
     learner = metarl.load(path, device="cpu")
     assert isinstance(learner, FewShot)
     assert learner.kind == VECTOR
@@ -179,14 +179,14 @@ def test_loading_needs_no_library(runs: dict[str, Path], monkeypatch: Any) -> No
     assert metarl.load(runs["proto"], device="cpu")
 
 
-def test_what_is_written_names_no_place_on_this_machine(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_packed_and_exported_files_contain_no_local_paths(runs: dict[str, Path], tmp_path: Path) -> None:
     assert cli.run(["pack", str(runs["proto"]), "--out", str(tmp_path / "packed"), "--quiet"]) == 0
     assert json.loads((tmp_path / "packed" / "config.json").read_text())["options"]["sentence_encoder"] == "tiny"
     assert "sentence encoder `tiny`" in (tmp_path / "packed" / "README.md").read_text()
     onnx = pytest.importorskip("onnx")
     out = tmp_path / "a.onnx"
     assert cli.run(["export", str(runs["proto"]), "--out", str(out), "--quiet"]) == 0
-    assert {one.key: one.value for one in onnx.load(out).metadata_props}["sentence_encoder"] == "tiny"
+    assert {entry.key: entry.value for entry in onnx.load(out).metadata_props}["sentence_encoder"] == "tiny"
 
 
 def test_an_encoder_with_vectors_of_another_length_is_refused(runs: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
@@ -198,12 +198,12 @@ def test_an_encoder_with_vectors_of_another_length_is_refused(runs: dict[str, Pa
     config["options"]["sentence_encoder"] = make_encoder(tmp_path / "longer", 2 * SIZE)
     (path / "config.json").unlink()
     (path / "config.json").write_text(json.dumps(config))
-    says = f"gives vectors of {2 * SIZE} numbers, but the run was trained with {SIZE}"
+    message = f"gives vectors of {2 * SIZE} numbers, but the run was trained with {SIZE}"
     (tmp_path / "few.csv").write_text("text,label\nword1,a\nword2,b\n")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         predict(path, tmp_path / "few.csv", tmp_path / "few.csv", device="cpu")
     assert cli.run(["evaluate", str(path), "--episodes", "20", "--queries", "2", "--device", "cpu", "--quiet"]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_encoder_that_cannot_be_loaded_is_refused(texts: Path, tiny: str, tmp_path: Path) -> None:

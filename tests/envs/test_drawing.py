@@ -1,4 +1,4 @@
-"""Backends, cameras, and pictures that neither lie on their head nor spoil each other."""
+"""Backends and cameras; pictures are upright and independent of each other."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import pytest
-from builders.scenes import need_backend, play, scene_of, stock
+from builders.scenes import need_backend, play, scene_of, upstream_env
 
 from metarl.envs.rendering import opengl
 from metarl.envs.rendering import painter as drawing
@@ -24,7 +24,7 @@ from metarl.errors import UserError
 @pytest.fixture(scope="module")
 def reach() -> Scene:
     need_backend()
-    env = stock("reach-v3")
+    env = upstream_env("reach-v3")
     play(env, 12)
     return scene_of(env)
 
@@ -32,12 +32,12 @@ def reach() -> Scene:
 @pytest.fixture(scope="module")
 def drawer() -> Scene:
     need_backend()
-    return scene_of(stock("drawer-open-v3"))
+    return scene_of(upstream_env("drawer-open-v3"))
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """A process in which no backend was looked for yet, and in which nothing says which to take."""
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Forget the backend found earlier, and the environment variables that choose one."""
     find_backend.cache_clear()
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
@@ -45,12 +45,12 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     find_backend.cache_clear()
 
 
-def moved(scene: Scene, goal: np.ndarray) -> Scene:
+def with_goal(scene: Scene, goal: np.ndarray) -> Scene:
     return Scene(scene.model_file, scene.state, scene.body_pos, scene.site_pos, goal)
 
 
 def viewpoint(scene: Scene, camera: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
-    """Model, data, and where the camera stands and looks to (unit vector), from MuJoCo itself."""
+    """Model and data, and MuJoCo's position and direction (unit vector) of the camera."""
     model = load_model(scene.model_file)
     data = mujoco.MjData(model)
     mujoco.mj_setState(model, data, scene.state, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -71,24 +71,24 @@ def small(reach: Scene) -> Iterator[Painter]:
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_pictures_are_upright_and_not_mirrored(reach: Scene, small: Painter, camera: str) -> None:
     _, _, eye, forward = viewpoint(reach, camera)
-    # What is up for a viewer: the sky, or, where the camera looks straight down, away from the robot.
+    # "Up" in the picture is the sky, or, if the camera looks straight down, the direction away from the robot.
     up = np.array([0.0, 1.0, 0.0]) if forward[2] < -0.9 else np.array([0.0, 0.0, 1.0])
     right = np.cross(forward, up)
     small.camera = camera
-    nowhere = small.draw(moved(reach, np.array([0.0, 0.0, -9.0]))).astype(int)
+    nowhere = small.draw(with_goal(reach, np.array([0.0, 0.0, -9.0]))).astype(int)
 
-    def place(goal: np.ndarray) -> np.ndarray:
-        """Row and column of the goal's sphere: the middle of the pixels that it changes."""
-        changed = np.abs(small.draw(moved(reach, goal)) - nowhere).max(axis=2) > 20
+    def sphere_position(goal: np.ndarray) -> np.ndarray:
+        """Row and column of the goal's sphere: the mean of the pixels that it changes."""
+        changed = np.abs(small.draw(with_goal(reach, goal)) - nowhere).max(axis=2) > 20
         assert changed.sum() > 10
         return np.argwhere(changed).mean(axis=0)
 
-    # Near the camera, where nothing stands before it (the table is close below the gripper).
+    # Near the camera, where nothing hides the sphere (the table is close below the gripper).
     middle = eye + (0.2 if camera == "gripperPOV" else 0.35) * forward
-    row, column = place(middle)
-    assert place(middle + 0.08 * up)[0] < row - 4
-    assert place(middle - 0.08 * up)[0] > row + 4
-    assert place(middle + 0.08 * right)[1] > column + 4
+    row, column = sphere_position(middle)
+    assert sphere_position(middle + 0.08 * up)[0] < row - 4
+    assert sphere_position(middle - 0.08 * up)[0] > row + 4
+    assert sphere_position(middle + 0.08 * right)[1] > column + 4
     assert nowhere.std() > 15  # a picture, not one colour
 
 
@@ -110,7 +110,7 @@ def test_the_side_camera_looks_down_on_the_table(reach: Scene) -> None:
     assert eye[0] > 0.5  # from the right of the robot, which stands behind the table
 
 
-def test_drawing_a_b_a_gives_the_first_picture_again(reach: Scene, drawer: Scene) -> None:
+def test_pictures_do_not_depend_on_earlier_pictures(reach: Scene, drawer: Scene) -> None:
     with Painter(160, 120) as painter:
         first, other, again = painter.draw(reach), painter.draw(drawer), painter.draw(reach)
         assert first.dtype == np.uint8
@@ -118,7 +118,7 @@ def test_drawing_a_b_a_gives_the_first_picture_again(reach: Scene, drawer: Scene
         assert np.array_equal(first, again)
         assert np.abs(first.astype(int) - other).mean() > 3
         assert np.array_equal(painter.draw(drawer), other)
-        # A second painter, opened and closed in between, changes nothing either.
+        # A second painter, opened and closed in between, changes nothing.
         with Painter(64, 64) as second:
             second.draw(drawer)
         assert np.array_equal(painter.draw(drawer), other)
@@ -133,7 +133,7 @@ def test_the_goal_is_green(reach: Scene, small: Painter) -> None:
         return int(((green > red + 40) & (green > blue + 40)).sum())
 
     assert greens(reach) > 15
-    assert greens(moved(reach, np.array([0.0, 0.0, -9.0]))) == 0
+    assert greens(with_goal(reach, np.array([0.0, 0.0, -9.0]))) == 0
 
 
 def test_depth_is_in_metres(reach: Scene) -> None:
@@ -162,7 +162,7 @@ def test_wrong_arguments(reach: Scene) -> None:
         painter.draw(reach)
 
 
-def test_renderers_of_mujoco_draw_too(reach: Scene) -> None:
+def test_the_renderer_of_mujoco_draws(reach: Scene) -> None:
     use_backend()
     model = load_model(reach.model_file)
     data = mujoco.MjData(model)
@@ -172,7 +172,7 @@ def test_renderers_of_mujoco_draw_too(reach: Scene) -> None:
         assert renderer.render().max() > 50
 
 
-def one_line() -> str:
+def backend_error() -> str:
     with pytest.raises(UserError) as caught:
         find_backend()
     message = str(caught.value)
@@ -180,50 +180,50 @@ def one_line() -> str:
     return message
 
 
-def test_no_backend_says_what_to_install(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(opengl, "_draws", lambda backend: False)
-    assert "apt-get install -y libosmesa6" in one_line()
-    fresh.setenv("MUJOCO_GL", "egl")
-    assert "apt-get install -y libegl1" in one_line()
-    fresh.setenv("MUJOCO_GL", "glfw")
-    assert "apt-get install -y libosmesa6" in one_line()
+def test_no_backend_says_what_to_install(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(opengl, "_draws", lambda backend: False)
+    assert "apt-get install -y libosmesa6" in backend_error()
+    environment.setenv("MUJOCO_GL", "egl")
+    assert "apt-get install -y libegl1" in backend_error()
+    environment.setenv("MUJOCO_GL", "glfw")
+    assert "apt-get install -y libosmesa6" in backend_error()
 
 
-def test_a_backend_that_fails_names_one_that_works(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(opengl, "_draws", lambda backend: backend == "osmesa")
+def test_a_backend_that_fails_names_one_that_works(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(opengl, "_draws", lambda backend: backend == "osmesa")
     assert find_backend() == "osmesa"
     find_backend.cache_clear()
-    fresh.setenv("MUJOCO_GL", "egl")
-    assert "MUJOCO_GL=osmesa, which works" in one_line()
+    environment.setenv("MUJOCO_GL", "egl")
+    assert "MUJOCO_GL=osmesa, which works" in backend_error()
 
 
-def test_a_display_that_is_not_there(fresh: pytest.MonkeyPatch) -> None:
+def test_a_missing_display(environment: pytest.MonkeyPatch) -> None:
     need_backend()
     works = find_backend()
     find_backend.cache_clear()
-    fresh.setenv("MUJOCO_GL", "glfw")
-    assert f"MUJOCO_GL={works}, which works" in one_line()
+    environment.setenv("MUJOCO_GL", "glfw")
+    assert f"MUJOCO_GL={works}, which works" in backend_error()
 
 
 @pytest.mark.parametrize(("value", "part"), [("bogus", "not a backend"), ("off", "unset it")])
-def test_other_values_of_mujoco_gl(fresh: pytest.MonkeyPatch, value: str, part: str) -> None:
-    fresh.setenv("MUJOCO_GL", value)
-    assert part in one_line()
+def test_other_values_of_mujoco_gl(environment: pytest.MonkeyPatch, value: str, part: str) -> None:
+    environment.setenv("MUJOCO_GL", value)
+    assert part in backend_error()
 
 
 @pytest.mark.parametrize("device", ["99", "first"])
-def test_an_egl_device_that_is_not_there(fresh: pytest.MonkeyPatch, device: str) -> None:
+def test_a_missing_egl_device(environment: pytest.MonkeyPatch, device: str) -> None:
     if not opengl._draws("egl"):
         pytest.skip("EGL does not work here")
-    fresh.setenv("MUJOCO_GL", "egl")
-    fresh.setenv("MUJOCO_EGL_DEVICE_ID", device)
-    message = one_line()
+    environment.setenv("MUJOCO_GL", "egl")
+    environment.setenv("MUJOCO_EGL_DEVICE_ID", device)
+    message = backend_error()
     assert f"MUJOCO_EGL_DEVICE_ID={device}" in message
     assert "0" in message.replace(device, "")
 
 
-def test_mujoco_imports_whatever_mujoco_gl_says() -> None:
-    # The module by itself: metarl.envs imports mujoco on its own account.
+def test_mujoco_imports_with_any_mujoco_gl() -> None:
+    # Load the module alone, because metarl.envs imports mujoco.
     spec = importlib.util.find_spec("metarl.envs.rendering.opengl")
     assert spec is not None
     path = Path(str(spec.origin))
@@ -238,5 +238,5 @@ def test_mujoco_imports_whatever_mujoco_gl_says() -> None:
         "print(os.environ['MUJOCO_GL'])"
     )
     environment = os.environ | {"MUJOCO_GL": "bogus"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "bogus", done.stderr
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert process.stdout.strip() == "bogus", process.stderr

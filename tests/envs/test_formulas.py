@@ -1,4 +1,4 @@
-"""The engine's formulas, called by themselves: against Meta-World's own functions, and at the edges of their conditions."""
+"""The engine's formulas compared with Meta-World's functions, and at the edges of their conditions."""
 
 import itertools
 
@@ -26,17 +26,17 @@ from metarl.envs.tasks.primitives import (
 EDGES = (-0.3, 0.0, 0.05, 0.1, 0.35, 1.0)
 
 
-@pytest.mark.parametrize(("ours", "sigmoid"), [(primitives.tolerance, "long_tail"), (primitives.gaussian, "gaussian")])
-def test_tolerances(ours, sigmoid):
+@pytest.mark.parametrize(("formula", "sigmoid"), [(primitives.tolerance, "long_tail"), (primitives.gaussian, "gaussian")])
+def test_tolerances(formula, sigmoid):
     for x, radius, margin in itertools.product(EDGES, (0.0, 0.05, 0.1), (0.0, 0.2, 1.0)):
-        stock = reward_utils.tolerance(x, bounds=(0, radius), margin=margin, sigmoid=sigmoid)
-        assert ours(x, radius, margin) == pytest.approx(stock, rel=1e-14), (x, radius, margin)
+        expected = reward_utils.tolerance(x, bounds=(0, radius), margin=margin, sigmoid=sigmoid)
+        assert formula(x, radius, margin) == pytest.approx(expected, rel=1e-14), (x, radius, margin)
 
 
 def test_tolerance_between_two_bounds():
     for x, lower, margin in itertools.product(EDGES, (-0.3, 0.0, 0.05), (0.0, 0.2)):
-        stock = reward_utils.tolerance(x, bounds=(lower, 0.1), margin=margin, sigmoid="long_tail")
-        assert primitives.tolerance_between(x, lower, 0.1, margin) == pytest.approx(stock, rel=1e-14)
+        expected = reward_utils.tolerance(x, bounds=(lower, 0.1), margin=margin, sigmoid="long_tail")
+        assert primitives.tolerance_between(x, lower, 0.1, margin) == pytest.approx(expected, rel=1e-14)
 
 
 def test_hamacher_products():
@@ -44,14 +44,16 @@ def test_hamacher_products():
         assert primitives.hamacher(a, b) == pytest.approx(reward_utils.hamacher_product(a, b), rel=1e-14)
 
 
-def test_prisms_hold_their_faces_and_corners():
-    """Also with corners the other way round; outside, and a hair outside, the tolerance is 1."""
-    zero, one = (0.1, -0.2, 0.3), (0.4, -0.5, 0.7)
-    places = [sorted((a, b, (a + b) / 2, np.nextafter(min(a, b), -9), np.nextafter(max(a, b), 9))) for a, b in zip(zero, one)]
-    for p in itertools.product(*places):
-        value, within = pegs._prism(p, zero, one)
-        assert value == pytest.approx(reward_utils.rect_prism_tolerance(*map(np.array, (p, zero, one))), rel=1e-14)
-        assert within == all(min(a, b) <= x <= max(a, b) for x, a, b in zip(p, zero, one))
+def test_prisms_include_their_faces_and_corners():
+    """The corners may be in any order; outside, also by one float, the tolerance is 1."""
+    corner, opposite = (0.1, -0.2, 0.3), (0.4, -0.5, 0.7)
+    coordinates = [
+        sorted((a, b, (a + b) / 2, np.nextafter(min(a, b), -9), np.nextafter(max(a, b), 9))) for a, b in zip(corner, opposite)
+    ]
+    for p in itertools.product(*coordinates):
+        value, within = pegs._prism(p, corner, opposite)
+        assert value == pytest.approx(reward_utils.rect_prism_tolerance(*map(np.array, (p, corner, opposite))), rel=1e-14)
+        assert within == all(min(a, b) <= x <= max(a, b) for x, a, b in zip(p, corner, opposite))
 
 
 def test_lengths():
@@ -66,7 +68,7 @@ def test_lengths():
 
 
 def _state(**places):
-    """An object in the open gripper, 20 cm above where it started and 14 cm from its target; and room for results."""
+    """Vectors of a state with the object in the open gripper, 20 cm above its start and 14 cm from its target."""
     now, memory, out = np.zeros(NOW_SIZE), np.zeros(READINGS + MAX_READINGS), np.zeros(OUT_SIZE)
     for start in (HAND, OBJECT, TCP):
         now[start : start + 3] = 0.0, 0.6, 0.2
@@ -78,13 +80,13 @@ def _state(**places):
 
 
 @pytest.mark.parametrize("closed", ["OPEN", "TOUCHING"])
-def test_a_gripper_that_is_wholly_shut_or_touches_nothing_holds_nothing(closed):
+def test_a_closed_gripper_or_one_without_contact_holds_nothing(closed):
     assert primitives.touched(_state()[0])
     assert not primitives.touched(_state(**{closed: 0.0})[0])
 
 
 @pytest.mark.parametrize("formula", [handles.handle_pull, handles.handle_pull_side])
-def test_a_gripper_that_is_wholly_shut_pulls_nothing(formula):
+def test_a_closed_gripper_gets_no_pulling_reward(formula):
     rewards = []
     for opened in (0.5, 0.0):
         now, memory, out = _state(OPEN=opened)
@@ -94,7 +96,7 @@ def test_a_gripper_that_is_wholly_shut_pulls_nothing(formula):
 
 
 @pytest.mark.parametrize(("z", "solved"), [(0.3, False), (np.nextafter(0.3, 1), True)])
-def test_the_nut_is_off_its_peg_above_the_target_and_not_at_it(z, solved):
+def test_the_nut_is_off_its_peg_only_above_the_target(z, solved):
     now, memory, out = _state()
     now[OBJECT + 2] = z
     v1_lift.disassemble_v1(now, memory, out)
@@ -105,11 +107,11 @@ def test_the_nut_is_off_its_peg_above_the_target_and_not_at_it(z, solved):
 def test_an_object_has_fallen_5_cm_below_its_start(z, fallen):
     now, memory, _ = _state()
     memory[OBJECT_START + 2], now[OBJECT + 2], now[HAND + 2] = 0.2, z, 0.3 - z
-    assert v1_move._below(now, memory) == fallen
+    assert v1_move._has_fallen(now, memory) == fallen
 
 
 @pytest.mark.parametrize(("centre", "radius"), [(OBJECT_START, 0.02), (OBJECT_START, 0.1), (TARGET, 0.02), (TARGET, 0.2)])
-def test_between_the_bins_a_low_hand_earns_less_and_above_a_bin_as_much(centre, radius):
+def test_a_low_hand_earns_less_between_the_bins(centre, radius):
     """Outside 3 cm around a bin's centre the hand should be above 0.02 log(r - 0.03) + 0.2 (`SawyerBinPickingEnvV3`)."""
     rewards, heights = [], (0.05, 0.5)
     for z in heights:
@@ -141,7 +143,7 @@ def test_between_the_bins_a_low_hand_earns_less_and_above_a_bin_as_much(centre, 
         (0.1, False, True, 0.0),
     ],
 )
-def test_an_object_out_of_its_hole_earns_a_point_for_every_centimetre_above_the_floor(z, picked, near, points):
+def test_the_lift_term_is_100_per_metre(z, picked, near, points):
     memory = np.zeros(READINGS + MAX_READINGS)
     memory[v1_lift.HEIGHT], memory[v1_lift.HIGH] = 0.1, 0.3
     assert v1_lift._raising(memory, z, picked, near, 0.08) == pytest.approx(points)

@@ -1,4 +1,4 @@
-"""metarl under gymnasium's own roof: ids, its checks, and its wrappers on top."""
+"""The gymnasium ids, with gymnasium's checks and wrappers."""
 
 import subprocess
 import sys
@@ -22,11 +22,11 @@ from metarl.errors import UserError
 from metarl.gymnasium_ids import ids
 
 
-def fresh(code: str) -> str:
-    """What a process that does nothing else prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def run_code(code: str) -> str:
+    """Run the code in a new process and return its output."""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 def test_ids_that_name_their_module_need_no_import():
@@ -34,25 +34,25 @@ def test_ids_that_name_their_module_need_no_import():
         "import gymnasium; env = gymnasium.make('metarl.envs:metarl/reach-v3'); print(env.reset(seed=0)[0].shape);"
         "print(gymnasium.make_vec('metarl.envs:metarl/ML1-reach-v3-test', num_envs=2).reset(seed=0)[0].shape)"
     )
-    assert fresh(code).splitlines() == ["(39,)", "(2, 39)"]
+    assert run_code(code).splitlines() == ["(39,)", "(2, 39)"]
 
 
 def test_importing_the_environments_registers_all_ids():
     code = "import gymnasium, metarl.envs; print(*(name for name in gymnasium.registry if name.startswith('metarl/')))"
-    found = set(fresh(code).split())
-    assert found == ids().keys()
-    assert {f"metarl/{task}" for task in TASKS} < found
-    assert {"metarl/ML10-train", "metarl/ML45-test", "metarl/ML1-reach-v3-test", "metarl/MT50"} < found
+    registered = set(run_code(code).split())
+    assert registered == ids().keys()
+    assert {f"metarl/{task}" for task in TASKS} < registered
+    assert {"metarl/ML10-train", "metarl/ML45-test", "metarl/ML1-reach-v3-test", "metarl/MT50"} < registered
 
 
 def test_importing_the_package_alone_imports_nothing():
     code = "import sys, metarl; print([m for m in sys.modules if m.startswith(('gymnasium', 'numpy', 'metarl.'))])"
-    assert fresh(code) == "['metarl.moved']"  # which finds modules under their old names
+    assert run_code(code) == "['metarl.moved']"  # which finds modules under their old names
 
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """None but of stock's own space: entries without bounds, and the hidden goal's, which are always 0."""
+    """Allow only the warnings about stock's space: entries without bounds, and the hidden goal's, which are always 0."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", r".*Box observation space m\w+ value is -?infinity")
@@ -61,14 +61,14 @@ def _no_warnings() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("name", "options"), [("metarl/reach-v3", {}), ("metarl/ML1-reach-v3-train", {"engine": "python"})])
-def test_gymnasiums_check_passes_without_a_warning(name, options):
+def test_check_env_of_gymnasium_passes_without_a_warning(name, options):
     env = gymnasium.make(name, **options)
     with _no_warnings():
         check_env(env.unwrapped, skip_render_check=True)
     env.close()
 
 
-def test_gymnasiums_check_of_pictures_passes():
+def test_check_env_of_gymnasium_passes_with_rendering():
     _needs_opengl()
     env = gymnasium.make("metarl/reach-v3", render_mode="rgb_array", width=64, height=48)
     with _no_warnings():
@@ -78,7 +78,7 @@ def test_gymnasiums_check_of_pictures_passes():
 
 def test_every_reset_draws_a_goal_of_the_suite_and_a_seed_repeats_them():
     env = gymnasium.make("metarl/ML1-reach-v3-train")
-    drawn = []
+    draws = []
     for _ in range(2):
         env.reset(seed=3)
         tasks = []
@@ -86,17 +86,17 @@ def test_every_reset_draws_a_goal_of_the_suite_and_a_seed_repeats_them():
             tasks += env.unwrapped.vector.tasks
             obs, _ = env.reset()
             assert (obs[36:39] == 0).all()
-        drawn.append(tasks)
-    assert drawn[0] == drawn[1]
-    assert len(set(drawn[0])) > 1
-    assert set(drawn[0]) <= set(suite("ml1:reach-v3").train.tasks)
+        draws.append(tasks)
+    assert draws[0] == draws[1]
+    assert len(set(draws[0])) > 1
+    assert set(draws[0]) <= set(suite("ml1:reach-v3").train.tasks)
     test = gymnasium.make("metarl/ML1-reach-v3-test", suite_seed=5)
     test.reset(seed=0)
     assert test.unwrapped.vector.tasks[0] in suite("ml1:reach-v3", 5).test.tasks
 
 
-def test_the_single_environment_steps_as_the_vector_environment_does():
-    """And its last observation is the end of the episode, not the start of the next."""
+def test_the_single_environment_equals_the_vector_environment():
+    """The last observation of an episode is its end, not the start of the next episode."""
     single = gymnasium.make("metarl/reach-v3", max_episode_steps=5)
     first, _ = single.reset(seed=1)
     env = gymnasium.make_vec("metarl/reach-v3", num_envs=1, max_episode_steps=5, autoreset="same_step")
@@ -105,11 +105,11 @@ def test_the_single_environment_steps_as_the_vector_environment_does():
     assert np.array_equal(obs[0], first)
     for t in range(5):
         action = np.full(4, 0.1 * t, np.float32)
-        one, all_envs = single.step(action), env.step(action[None])
+        step, vector_step = single.step(action), env.step(action[None])
         last = t == 4
-        assert np.array_equal(one[0], all_envs[4]["final_obs"][0] if last else all_envs[0][0])
-        assert one[1:4] == (all_envs[1][0], False, last)
-        assert one[4]["success"] is False
+        assert np.array_equal(step[0], vector_step[4]["final_obs"][0] if last else vector_step[0][0])
+        assert step[1:4] == (vector_step[1][0], False, last)
+        assert step[4]["success"] is False
     assert (first[36:39] != 0).all()  # a single task's goal is visible
 
 
@@ -119,12 +119,12 @@ def test_a_success_may_end_the_episode(monkeypatch):
     vector = env.unwrapped.vector
     step = vector.step
 
-    def lucky(action):
+    def successful_step(action):
         out = step(action)
         out[4]["success"][:] = True
         return out
 
-    monkeypatch.setattr(vector, "step", lucky)
+    monkeypatch.setattr(vector, "step", successful_step)
     assert env.step(np.zeros(4, np.float32))[2:4] == (True, False)
 
 
@@ -135,7 +135,7 @@ def test_vector_ids_serve_their_suite():
     env.close()
 
 
-def test_the_step_after_an_episodes_end_is_the_reset_to_another_task():
+def test_next_step_autoreset_draws_another_task():
     env = gymnasium.make_vec("metarl/ML1-reach-v3-train", num_envs=3, max_episode_steps=2)
     assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     first, _ = env.reset(seed=0)
@@ -192,7 +192,7 @@ def _needs_opengl() -> None:
 
 
 def test_record_video_sees_every_frame(monkeypatch, tmp_path):
-    """And the end of the episode as its last one. What writes the file is moviepy, which only this wrapper needs."""
+    """The last frame is the end of the episode. A stub replaces moviepy, which only this wrapper needs."""
     _needs_opengl()
     written: list[Any] = []
 
@@ -225,15 +225,15 @@ def test_record_video_sees_every_frame(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "says"),
+    ("name", "options", "message"),
     [
         ("metarl/MT10", {"side": "test"}, "mt10 has no side 'test': train"),
         ("metarl/reach-v3", {"engine": "fast"}, "unknown engine 'fast'"),
         ("metarl/reach-v3", {"suite_seed": -1}, "the suite's seed must lie between"),
     ],
 )
-def test_wrong_options_are_named(name, options, says):
-    with pytest.raises(UserError, match=says):
+def test_wrong_options_are_refused(name, options, message):
+    with pytest.raises(UserError, match=message):
         gymnasium.make(name, **options)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         gymnasium.make_vec(name, num_envs=2, **options)

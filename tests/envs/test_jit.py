@@ -1,4 +1,4 @@
-"""Compiled code is kept on disk, and never used for other sources than it was made from."""
+"""Compiled code is cached on disk and used only for the sources that it was compiled from."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ print(env.step(np.zeros((1, 4)))[1][0])
 
 
 def test_damaged_compiled_code_is_compiled_again(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a power cut: numba's index of a function's compilations, and another function's code."""
+    """Damages numba's index of one function and the code of another, as a power cut may do."""
     make(1, TaskDistribution(native_tasks(1).tasks[:1]), engine="native").reset()
     shutil.copytree(jit.cache_folder(), tmp_path / "compiled" / jit.cache_folder().name)
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
@@ -40,31 +40,31 @@ def test_damaged_compiled_code_is_compiled_again(make: Make, tmp_path: Path, mon
     assert run() == reward
 
 
-def test_editing_a_tasks_file_changes_its_result_at_the_next_start(
+def test_an_edited_task_changes_its_result_at_the_next_start(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiled code of before is there, and not used: not for the formula, nor where it calls what was edited."""
+    """Earlier compiled code is not used for an edited formula, nor for callers of an edited function."""
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + SMALL
 
     def run() -> float:
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-        return float(done.stdout)
+        process = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+        return float(process.stdout)
 
     make(1, TaskDistribution(native_tasks(1).tasks[:1]), engine="native").reset()
     shutil.copytree(Path(metarl.__file__).parent, tmp_path / "metarl", ignore=shutil.ignore_patterns("__pycache__"))
-    before = run()
+    reward = run()
     for name, old, new in (("reach.py", "10.0 * in_place", "20.0 * in_place"), ("primitives.py", "d = 3.0 *", "d = 4.0 *")):
         path = tmp_path / "metarl" / "envs" / "tasks" / name
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, 1))
         if name == "reach.py":
-            assert run() == pytest.approx(2 * before)
-    assert run() != pytest.approx(2 * before)
+            assert run() == pytest.approx(2 * reward)
+    assert run() != pytest.approx(2 * reward)
 
 
-def test_a_change_in_any_source_moves_the_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numba itself would go on with old code where the change is in another file."""
+def test_a_change_in_any_source_changes_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba itself would use old code after a change in another file."""
     shutil.copytree(Path(jit.__file__).parent, tmp_path / "envs")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "envs" / "jit.py"))
     find = jit.cache_folder.__wrapped__

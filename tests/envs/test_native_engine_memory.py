@@ -1,4 +1,4 @@
-"""How much memory many environments take, and that closing them gives it back."""
+"""Memory of many environments, and its release by `close`."""
 
 import subprocess
 import sys
@@ -37,16 +37,16 @@ print(megabytes("VmHWM"), megabytes("VmRSS") - start)
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[tuple[float, float]]:
-    """MB of a process with 400 environments: the peak, and what is left above the start after `close`."""
-    make_vec(TaskDistribution(native_tasks(1).tasks[:1]), 1, engine="native").close()  # compile once, here
-    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    peak, left = map(float, run.stdout.split())
-    return peak, left
+    """MB of a process with 400 environments: the peak, and the growth that remains after `close`."""
+    make_vec(TaskDistribution(native_tasks(1).tasks[:1]), 1, engine="native").close()  # compile in this process, once
+    process = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    peak, remaining = map(float, process.stdout.split())
+    return peak, remaining
 
 
 def test_400_environments_stay_below_4_gb(memory: tuple[float, float]) -> None:
     assert 100 < memory[0] < 4000
 
 
-def test_close_gives_the_memory_back(memory: tuple[float, float]) -> None:
+def test_close_releases_the_memory(memory: tuple[float, float]) -> None:
     assert memory[1] < 200

@@ -1,4 +1,4 @@
-"""Environments other than Meta-World's behind the vector environment, and all 50 of Meta-World's as stock objects."""
+"""The vector environment with user-defined environments, and with all 50 tasks as stock objects."""
 
 import pickle
 from collections import Counter
@@ -17,7 +17,7 @@ from metarl.errors import UserError
 
 
 class Walk(gymnasium.Env):
-    """Ends by itself after as many steps as its task says; rewards the last action; starts at random."""
+    """Terminates after the number of steps in its task; rewards the last action; starts at random."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space: gymnasium.Space[Any] = gymnasium.spaces.Box(-2, 2, (1,), np.float64)
@@ -54,7 +54,7 @@ class Choice(Walk):
 
 
 class Diary(Walk):
-    """Says more at the end of an episode than before, and not only numbers."""
+    """Adds entries to info at the end of an episode, also a text."""
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = super().step(action)
@@ -67,7 +67,7 @@ def walks(make: Callable[[str], Any] | None = None) -> TaskDistribution:
     return TaskDistribution((Task("walk", 3), Task("walk", 5)), make=make or Walk)
 
 
-def test_own_environments_may_end_early(make: Make) -> None:
+def test_user_environments_may_end_early(make: Make) -> None:
     env = make(tasks=walks(), max_episode_steps=4)
     assert env.engine.name == "python"
     assert env.input_scale is None
@@ -93,7 +93,7 @@ def test_own_environments_may_end_early(make: Make) -> None:
     assert ends[:4] == [([False] * 2, [False] * 2)] * 2 + [([True, False], [False] * 2), ([False] * 2, [False, True])]
 
 
-def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
+def test_an_episode_may_terminate_at_the_horizon(make: Make) -> None:
     env = make(1, walks(), max_episode_steps=3)
     env.set_tasks([Task("walk", 3)])
     env.reset()
@@ -102,8 +102,8 @@ def test_an_episode_of_ones_own_may_end_at_the_horizon_too(make: Make) -> None:
     assert (terminated.tolist(), truncated.tolist()) == ([True], [True])
 
 
-def test_own_environments_are_seeded(make: Make) -> None:
-    """Differently an environment, again the same from the same seed, and anew at autoreset."""
+def test_user_environments_are_seeded(make: Make) -> None:
+    """Seeds differ between environments and after an autoreset; the same seed repeats them."""
     env = make(2, walks(), max_episode_steps=2)
     runs = []
     for seed in (5, 5, 6):
@@ -123,23 +123,23 @@ def test_discrete_actions(make: Make) -> None:
 
 
 @pytest.mark.parametrize("actions", [[0.0, np.nan], [0.0, np.inf], [0.0, 1.5]], ids=str)
-def test_discrete_actions_that_are_no_integers_are_refused(make: Make, actions: list[float]) -> None:
-    """And not cast to an action that nobody chose."""
+def test_discrete_actions_must_be_integers(make: Make, actions: list[float]) -> None:
+    """They are not cast to another action."""
     env = make(2, walks(Choice))
     env.reset(seed=0)
     with pytest.raises(UserError, match=r"environments \[1\]"):
         env.step(np.array(actions))
 
 
-def test_full_info_of_own_environments(make: Make) -> None:
+def test_full_info_of_user_environments(make: Make) -> None:
     env = make(2, walks(), info="full", max_episode_steps=2)
     env.reset(seed=0)
     assert env.step(np.zeros((2, 1)))[4]["twice"].tolist() == [2, 2]
     assert env.step(np.zeros((2, 1)))[4]["final_info"]["twice"].tolist() == [4, 4]
 
 
-def test_full_info_may_differ_from_step_to_step_and_environment_to_environment(make: Make) -> None:
-    """gymnasium's convention: `_key` says whose entry is meant."""
+def test_full_info_may_differ_between_steps_and_environments(make: Make) -> None:
+    """By gymnasium's convention, `_key` marks the environments that have the entry."""
     env = make(2, walks(Diary), info="full")
     env.set_tasks([Task("walk", 3), Task("walk", 5)])
     env.reset(seed=0)
@@ -151,7 +151,7 @@ def test_full_info_may_differ_from_step_to_step_and_environment_to_environment(m
             assert last["length"][int(t == 4)] == t + 1
 
 
-def test_success_is_false_where_an_environment_does_not_tell(make: Make) -> None:
+def test_success_is_false_if_an_environment_does_not_report_it(make: Make) -> None:
     class Silent(Walk):
         def step(self, action: Any) -> Any:
             return (*super().step(action)[:4], {})
@@ -161,40 +161,40 @@ def test_success_is_false_where_an_environment_does_not_tell(make: Make) -> None
     assert env.step(np.zeros((2, 1)))[4]["success"].tolist() == [False, False]
 
 
-def test_environments_of_other_spaces_cannot_share_a_batch(make: Make) -> None:
+def test_environments_with_different_spaces_cannot_share_a_batch(make: Make) -> None:
     tasks = TaskDistribution((Task("walk", 3), Task("choice", 3)), make=lambda name: {"walk": Walk, "choice": Choice}[name]())
     with pytest.raises(UserError, match="choice has other observation or action spaces than walk"):
         make(2, tasks)
 
 
-def test_close_closes_own_environments() -> None:
-    made = []
+def test_close_closes_user_environments() -> None:
+    environments = []
 
-    def counted(name: str) -> Walk:
-        made.append(Walk())
-        return made[-1]
+    def make_walk(name: str) -> Walk:
+        environments.append(Walk())
+        return environments[-1]
 
-    env = make_vec(walks(counted), 3)
+    env = make_vec(walks(make_walk), 3)
     env.reset()
     env.close()
-    assert len(made) == 3
-    assert all(walk.closed for walk in made)
+    assert len(environments) == 3
+    assert all(walk.closed for walk in environments)
 
 
-def test_environments_are_used_again_when_they_change_their_class_of_task(make: Make) -> None:
-    made = []
+def test_environments_are_reused_when_their_task_class_changes(make: Make) -> None:
+    names = []
 
-    def named(name: str) -> Walk:
-        made.append(name)
+    def make_walk(name: str) -> Walk:
+        names.append(name)
         return Walk()
 
     tasks = [Task(name, 3) for name in ("a", "b", "c")]
-    env = make(2, TaskDistribution(tuple(tasks), make=named))
+    env = make(2, TaskDistribution(tuple(tasks), make=make_walk))
     for i in range(20):
         env.set_tasks([tasks[i % 3], tasks[(i + 1) % 3]])
         env.reset()
         assert env.step(np.zeros((2, 1)))[0][:, 0].tolist() == [1, 1]
-    assert max(Counter(made).values()) <= 2
+    assert max(Counter(names).values()) <= 2
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -203,11 +203,11 @@ def test_environments_are_used_again_when_they_change_their_class_of_task(make: 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_steps(make: Make, name: str) -> None:
-    """In the python engine, twice the same from the same reset, and inside what the spaces and the reward promise."""
+    """In the python engine, a reset repeats the episode; observations and rewards are within their bounds."""
     np.random.seed(0)  # noqa: NPY002
-    before = np.random.get_state()  # noqa: NPY002
-    stock = StockEnv(name)
-    env = make(1, TaskDistribution((draw(stock, name),), make=lambda _: stock), max_episode_steps=2)
+    global_state = np.random.get_state()  # noqa: NPY002
+    upstream = StockEnv(name)
+    env = make(1, TaskDistribution((draw(upstream, name),), make=lambda _: upstream), max_episode_steps=2)
     episodes = []
     for _ in range(2):
         obs = env.reset(seed=0)[0]
@@ -223,14 +223,14 @@ def test_every_task_steps(make: Make, name: str) -> None:
         assert (terminated[0], truncated[0], info["success"].dtype) == (False, True, bool)
         episodes.append([*obs[0], *final, first[0], second[0]])
     assert episodes[0] == episodes[1]
-    assert same_global_state(before)
+    assert same_global_state(global_state)
 
 
 def test_task_distributions_can_be_pickled() -> None:
     distribution = TaskDistribution(walks().tasks, make=Walk)
     assert distribution.names == ("walk",)
-    again = pickle.loads(pickle.dumps(distribution))
-    assert again == distribution
-    assert again.names == distribution.names
+    unpickled = pickle.loads(pickle.dumps(distribution))
+    assert unpickled == distribution
+    assert unpickled.names == distribution.names
     assert pickle.loads(pickle.dumps(suite("ml1:reach-v3"))) == suite("ml1:reach-v3")
-    assert [field.name for field in fields(again)] == ["tasks", "make", "goal_visible", "task_ids", "axes", "success"]
+    assert [field.name for field in fields(unpickled)] == ["tasks", "make", "goal_visible", "task_ids", "axes", "success"]

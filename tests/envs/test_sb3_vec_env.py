@@ -1,4 +1,4 @@
-"""stable-baselines3's view of our environments: its `VecEnv`, its wrappers and algorithms on top."""
+"""The `VecEnv` for stable-baselines3, with its wrappers and algorithms."""
 
 import subprocess
 import sys
@@ -42,45 +42,45 @@ class One(gymnasium.Env):
 
     def step(self, action):
         obs, reward, done, infos = self.venv.step(action[None])
-        cut = infos[0]["TimeLimit.truncated"]
-        shown = infos[0].get("terminal_observation", obs[0])
-        return shown, float(reward[0]), bool(done[0] and not cut), cut, infos[0]
+        time_limit = infos[0]["TimeLimit.truncated"]
+        last_obs = infos[0].get("terminal_observation", obs[0])
+        return last_obs, float(reward[0]), bool(done[0] and not time_limit), time_limit, infos[0]
 
 
-def test_numbers_are_those_of_our_own_vector_environment():
+def test_numbers_equal_those_of_the_vector_environment():
     tasks, actions = suite("ml1:reach-v3").train, np.random.default_rng(0).uniform(-1, 1, (20, 3, 4)).astype(np.float32)
-    ours = make_vec(tasks, 3, max_episode_steps=8, resample="episode", info="full")
-    theirs = make_sb3(tasks, 3, max_episode_steps=8, info="full")
-    obs, _ = ours.reset(seed=7)
-    assert theirs.seed(7)[0] == 7
-    np.testing.assert_array_equal(theirs.reset(), obs.astype(np.float32))
-    assert theirs.get_attr("task") == ours.tasks
-    seen = set()
+    env = make_vec(tasks, 3, max_episode_steps=8, resample="episode", info="full")
+    venv = make_sb3(tasks, 3, max_episode_steps=8, info="full")
+    obs, _ = env.reset(seed=7)
+    assert venv.seed(7)[0] == 7
+    np.testing.assert_array_equal(venv.reset(), obs.astype(np.float32))
+    assert venv.get_attr("task") == env.tasks
+    tasks_seen = set()
     for t, action in enumerate(actions):
-        obs, reward, terminated, truncated, info = ours.step(action)
-        got, rewards, dones, infos = theirs.step(action)
-        assert got.dtype == rewards.dtype == theirs.observation_space.dtype == np.float32
-        np.testing.assert_array_equal(got, obs.astype(np.float32))
+        obs, reward, terminated, truncated, info = env.step(action)
+        sb3_obs, rewards, dones, infos = venv.step(action)
+        assert sb3_obs.dtype == rewards.dtype == venv.observation_space.dtype == np.float32
+        np.testing.assert_array_equal(sb3_obs, obs.astype(np.float32))
         np.testing.assert_array_equal(rewards, reward.astype(np.float32))
         np.testing.assert_array_equal(dones, terminated | truncated)
         assert dones.all() == ((t + 1) % 8 == 0)
-        for env_id, one in enumerate(infos):
-            assert theirs.observation_space.contains(got[env_id])
-            assert one["TimeLimit.truncated"] == truncated[env_id]
-            assert one["success"] == info["success"][env_id]
-            assert one["obj_to_target"] == info["obj_to_target"][env_id]
-            assert ("terminal_observation" in one) == ("is_success" in one) == dones[env_id]
+        for env_id, env_info in enumerate(infos):
+            assert venv.observation_space.contains(sb3_obs[env_id])
+            assert env_info["TimeLimit.truncated"] == truncated[env_id]
+            assert env_info["success"] == info["success"][env_id]
+            assert env_info["obj_to_target"] == info["obj_to_target"][env_id]
+            assert ("terminal_observation" in env_info) == ("is_success" in env_info) == dones[env_id]
             if dones[env_id]:
-                np.testing.assert_array_equal(one["terminal_observation"], info["final_obs"][env_id].astype(np.float32))
-                assert not np.array_equal(one["terminal_observation"], got[env_id])
-        seen |= set(theirs.get_attr("task"))
-    assert len(seen) > 3  # another task for every episode
-    theirs.close()
-    ours.close()
+                np.testing.assert_array_equal(env_info["terminal_observation"], info["final_obs"][env_id].astype(np.float32))
+                assert not np.array_equal(env_info["terminal_observation"], sb3_obs[env_id])
+        tasks_seen |= set(venv.get_attr("task"))
+    assert len(tasks_seen) > 3  # another task for every episode
+    venv.close()
+    env.close()
 
 
-def test_ends_of_the_environment_are_told_from_ends_of_time():
-    """Horizon 4: a countdown from 3 ends by itself, one from 5 is cut."""
+def test_termination_is_distinguished_from_truncation():
+    """With a horizon of 4, a countdown from 3 terminates and one from 5 is truncated."""
     venv = make_sb3(COUNTDOWNS, 2, max_episode_steps=4, resample="never")
     venv.reset()
     lengths = [task.params for task in venv.get_attr("task")]
@@ -94,29 +94,29 @@ def test_ends_of_the_environment_are_told_from_ends_of_time():
                 assert infos[env_id]["terminal_observation"] == [1000 + 100 * t]
 
 
-def test_success_at_any_step_is_what_sb3_logs():
+def test_sb3_logs_success_at_any_step():
     venv = make_sb3(HITS, 2, max_episode_steps=3)
     venv.reset()
     for t in range(6):
         _, _, _, infos = venv.step(np.zeros((2, 1), np.float32))
-        assert [bool(one["success"]) for one in infos] == [t % 3 == 0] * 2
-        assert [one.get("is_success") for one in infos] == [True if t % 3 == 2 else None] * 2
+        assert [bool(info["success"]) for info in infos] == [t % 3 == 0] * 2
+        assert [info.get("is_success") for info in infos] == [True if t % 3 == 2 else None] * 2
 
 
-def test_seeds_decide_everything_and_are_used_once():
+def test_a_seed_determines_the_episodes_and_is_used_once():
     def played(venv, seed):
         venv.seed(seed)
         first = venv.reset()
         return np.array([first, *(venv.step(np.zeros((2, 4), np.float32))[0] for _ in range(7))])
 
-    one, other = (make_sb3("ml1:reach-v3", 2, max_episode_steps=3) for _ in range(2))
-    before = played(one, 3)
-    played(other, 4)
-    np.testing.assert_array_equal(played(other, 3), before)
-    goals = one.get_attr("task")
-    one.reset()
-    assert one.get_attr("task") != goals
-    assert one.seed() != one.seed()
+    venv, other_venv = (make_sb3("ml1:reach-v3", 2, max_episode_steps=3) for _ in range(2))
+    expected = played(venv, 3)
+    played(other_venv, 4)
+    np.testing.assert_array_equal(played(other_venv, 3), expected)
+    goals = venv.get_attr("task")
+    venv.reset()
+    assert venv.get_attr("task") != goals
+    assert venv.seed() != venv.seed()
 
 
 def test_attributes_and_methods_of_environments():
@@ -140,14 +140,14 @@ def test_attributes_and_methods_of_environments():
     assert venv.env_method("render") == [None] * 3
 
 
-def test_check_env_finds_nothing_on_one_environment():
+def test_check_env_passes_on_one_environment():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(One(make_sb3("ml1:reach-v3", 1, max_episode_steps=30)))
         check_env(One(make_sb3("mt1:reach-v3", 1, max_episode_steps=30)))
 
 
-def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
+def test_wrappers_of_sb3(tmp_path, monkeypatch):
     frames = []
     module = types.ModuleType("moviepy.video.io.ImageSequenceClip")
     module.ImageSequenceClip = lambda images, fps: (
@@ -156,7 +156,7 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
             write_videofile=lambda path: open(path, "w").close()
         )
     )
-    for name in ("moviepy", "moviepy.video", "moviepy.video.io"):  # an optional one of SB3's
+    for name in ("moviepy", "moviepy.video", "moviepy.video.io"):  # optional dependencies of SB3
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     plain = make_sb3(HITS, 4, max_episode_steps=3, render_mode="rgb_array", resample="never")
@@ -170,7 +170,7 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
             assert infos[env_id]["episode"]["l"] == 3
             assert infos[env_id]["episode"]["r"] == pytest.approx(3 * (1 - abs(goals[env_id])), abs=1e-5)
     assert venv.ret_rms.count > 4
-    # two by two environments of 4 x 6; the third step's picture shows the next episode's start, as in SB3's own
+    # four environments of 4 x 6 pixels; the picture of the third step shows the next episode's start, as SB3 does
     assert [frame.shape for frame in frames] == [(8, 12, 3)] * 4
     assert [int(frame.max()) for frame in frames] == [0, 1, 2, 0]
     assert next(tmp_path.glob("*.mp4"))
@@ -192,7 +192,7 @@ def test_wrappers_of_sb3_work_on_top(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_algorithms_of_sb3_train_on_it(algorithm, policy, settings):
+def test_algorithms_of_sb3(algorithm, policy, settings):
     venv = make_sb3(suite("ml1:reach-v3"), 2, max_episode_steps=15)
     model = algorithm(policy, venv, seed=0, device="cpu", **settings)
     before = [p.detach().clone() for p in model.policy.parameters()]
@@ -222,10 +222,10 @@ assert cli.run(["train", "sb3-ppo", "ml1:reach-v3", "--run-dir", sys.argv[1]]) =
 """
 
 
-def test_without_it_all_else_works_and_it_is_said_what_to_install(tmp_path):
+def test_a_missing_sb3_is_reported_only_when_it_is_needed(tmp_path):
     command = [sys.executable, "-c", WITHOUT, str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "pip install 'stable-baselines3" in done.stderr
-    assert "sb3-sac" in done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "pip install 'stable-baselines3" in process.stderr
+    assert "sb3-sac" in process.stdout
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Snapshots are stock resets, kept on disk: exact, whole or rebuilt, and never in the way of another process."""
+"""Snapshots are cached stock resets: exact, rebuilt if damaged, and safe with several processes."""
 
 import hashlib
 import multiprocessing
@@ -27,20 +27,20 @@ FRESH = ["reach-v3", "pick-place-v3", "hammer-v3", "coffee-pull-v3", "stick-push
 
 
 @lru_cache
-def two(name: str) -> tuple[StockEnv, StockEnv]:
-    """Stock environments that tests share: any past is fine for them."""
+def shared_envs(name: str) -> tuple[StockEnv, StockEnv]:
+    """Two stock environments that tests share; their past does not matter."""
     return StockEnv(name), StockEnv(name)
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache of its own for each test."""
+    """An empty cache for each test."""
     monkeypatch.setenv("METARL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on no stock environment can be made."""
+def forbid_upstream_envs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the construction of stock environments fail from now on."""
     monkeypatch.setattr("metarl.envs.engines.python.StockEnv", None)
     snapshots._stock.cache_clear()
 
@@ -60,18 +60,18 @@ def reach_tasks(count: int) -> list[Task]:
 
 
 @pytest.mark.parametrize("name", [*STALE, *FRESH])
-def test_a_snapshot_is_a_stock_reset(name: str) -> None:
-    """Of an environment that was used before, on another goal."""
-    stock, _ = two(name)
-    task, other = draw(stock, name, 0), draw(stock, name, 1)
-    assert task != other
+def test_a_snapshot_equals_an_upstream_reset(name: str) -> None:
+    """The environment was used before, on another goal."""
+    upstream, _ = shared_envs(name)
+    task, other_task = draw(upstream, name, 0), draw(upstream, name, 1)
+    assert task != other_task
     built = snapshot(task)
     assert equal(built, snapshot(task))  # from disk
-    reset(stock, other)
+    reset(upstream, other_task)
     for _ in range(20):
-        stock.step(np.array([1, 0.5, -1, 1], np.float32))
-    obs = reset(stock, task)
-    env = stock.env
+        upstream.step(np.array([1, 0.5, -1, 1], np.float32))
+    obs = reset(upstream, task)
+    env = upstream.env
     assert np.array_equal(built.obs, obs)
     assert np.array_equal(built.previous, env._prev_obs)
     assert np.array_equal(built.state, get_state(env.model, env.data))
@@ -89,13 +89,13 @@ def test_a_snapshot_is_a_stock_reset(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*STALE, *FRESH])
-def test_a_restored_snapshot_replays_stock(name: str) -> None:
-    """In an instance that was on another task until then."""
-    stock, restored = two(name)
-    task, other = draw(stock, name, 0), draw(stock, name, 1)
+def test_a_restored_snapshot_steps_as_upstream(name: str) -> None:
+    """The environment was on another task before."""
+    upstream, restored = shared_envs(name)
+    task, other_task = draw(upstream, name, 0), draw(upstream, name, 1)
     snap = snapshot(task)
-    reset(stock, task)
-    reset(restored, other)
+    reset(upstream, task)
+    reset(restored, other_task)
     env = restored.env
     env.model.body_pos[:], env.model.site_pos[:] = snap.body_pos, snap.site_pos
     env._prev_obs, env._target_pos = snap.previous, snap.memory[:3]
@@ -103,26 +103,26 @@ def test_a_restored_snapshot_replays_stock(name: str) -> None:
     rng = np.random.default_rng(0)
     for _ in range(30):
         action = rng.uniform(-1.2, 1.2, 4).astype(np.float32)
-        assert np.array_equal(restored.step(action)[0], stock.step(action)[0])
-    assert np.array_equal(get_state(env.model, env.data), get_state(stock.env.model, stock.env.data))
+        assert np.array_equal(restored.step(action)[0], upstream.step(action)[0])
+    assert np.array_equal(get_state(env.model, env.data), get_state(upstream.env.model, upstream.env.data))
 
 
-def test_the_second_use_builds_no_stock_object(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_use_builds_no_upstream_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = reach_tasks(3)
     prepare(tasks)
-    poison(monkeypatch)
+    forbid_upstream_envs(monkeypatch)
     prepare(tasks)
     assert len({snapshot(task).memory[0] for task in tasks}) == 3
     with pytest.raises(TypeError):
         snapshot(reach_tasks(4)[3])
 
 
-def test_snapshots_are_built_with_one_stock_object_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+def test_snapshots_of_a_class_share_one_upstream_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
 
     class Counted(StockEnv):
         def __init__(self, name: str, reward: str) -> None:
-            made.append(name)
+            names.append(name)
             super().__init__(name, reward)
 
     monkeypatch.setattr("metarl.envs.engines.python.StockEnv", Counted)
@@ -130,10 +130,10 @@ def test_snapshots_are_built_with_one_stock_object_a_class(monkeypatch: pytest.M
     prepare([*reach_tasks(3), *reach_tasks(3)])
     for task in reach_tasks(3):
         snapshot(task)
-    assert made == ["reach-v3"]
+    assert names == ["reach-v3"]
 
 
-def test_building_leaves_numpys_global_generator_alone() -> None:
+def test_building_does_not_use_the_global_generator_of_numpy() -> None:
     np.random.seed(0)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
@@ -142,7 +142,7 @@ def test_building_leaves_numpys_global_generator_alone() -> None:
 
 
 @lru_cache
-def whole() -> tuple[Snapshot, bytes]:
+def snapshot_and_file() -> tuple[Snapshot, bytes]:
     """A snapshot of `reach_tasks(1)`, and its file."""
     (task,) = reach_tasks(1)
     return snapshot(task), snapshots._path(task, "v2").read_bytes()
@@ -154,26 +154,26 @@ def whole() -> tuple[Snapshot, bytes]:
     ids=["truncated", "altered", "empty", "only-checksum"],
 )
 def test_a_damaged_file_is_rebuilt(monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]) -> None:
-    """When it is asked for."""
-    (task,), (expected, content) = reach_tasks(1), whole()
+    """The file is rebuilt on request."""
+    (task,), (expected, content) = reach_tasks(1), snapshot_and_file()
     path = snapshots._path(task, "v2")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(damage(content))
     assert path.read_bytes() != content
     prepare([task])
     assert equal(snapshot(task), expected)
-    poison(monkeypatch)
+    forbid_upstream_envs(monkeypatch)
     assert equal(snapshot(task), expected)
 
 
 def test_many_snapshots_are_built_in_several_processes(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """From a script without a main guard, say, as from here: nothing of this process is imported there."""
+    """The processes do not import the main module, which may lack a main guard."""
     monkeypatch.setattr(snapshots, "worker_count", lambda: 2)
     monkeypatch.setattr(snapshots, "_CHUNK", 4)
     tasks = [*reach_tasks(9), *(Task("push-v3", task.params) for task in reach_tasks(9))]
     (expected,) = [snapshot(task) for task in reach_tasks(1)]
     caplog.set_level("INFO", "metarl")
-    poison(monkeypatch)
+    forbid_upstream_envs(monkeypatch)
     prepare(tasks)
     assert "building 17 snapshots" in caplog.text
     assert equal(snapshot(tasks[0]), expected)
@@ -184,7 +184,7 @@ def test_many_snapshots_are_built_in_several_processes(monkeypatch: pytest.Monke
     }
 
 
-def test_what_a_process_could_not_build_says_why_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_that_cannot_be_built_is_reported_when_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "worker_count", lambda: 2)
     monkeypatch.setattr(snapshots, "_CHUNK", 1)
     near = Task("push-v3", (0.0, 0.6, 0.02, 0.0, 0.62, 0.02))
@@ -194,7 +194,7 @@ def test_what_a_process_could_not_build_says_why_when_it_is_asked_for(monkeypatc
 
 
 def _prepare_at_once(start: Any, results: Any) -> None:
-    """What each of two processes does."""
+    """The work of each of two processes."""
     tasks = reach_tasks(6)
     start.wait(60)
     prepare(tasks)
@@ -207,17 +207,17 @@ def test_two_processes_may_build_at_once(folder: Path, monkeypatch: pytest.Monke
     processes = [context.Process(target=_prepare_at_once, args=(start, results)) for _ in range(2)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=120) for _ in processes]
+    digests = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert found[0] == found[1]
-    assert len(set(found[0])) == 6
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 6
     files = [path.name for path in (folder / "snapshots").rglob("*") if path.is_file()]
     assert len(files) == 6
     assert all(name.endswith(".snapshot") and not name.startswith(".") for name in files)
-    poison(monkeypatch)
-    assert [hashlib.sha256(snapshots._encode(snapshot(task))).hexdigest() for task in reach_tasks(6)] == found[0]
+    forbid_upstream_envs(monkeypatch)
+    assert [hashlib.sha256(snapshots._encode(snapshot(task))).hexdigest() for task in reach_tasks(6)] == digests[0]
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
         (
             (0.0, 0.6, 0.02, 0.0, 0.62, 0.02),
             "refuses this task of push-v3",
-        ),  # object and goal too near: stock would draw for ever
+        ),  # object and goal are too close: stock would redraw forever
         ((0.0, 0.6, 0.02), "6 finite numbers"),
         ((0.0, 0.6, 0.02, 0.0, 0.85, float("nan")), "6 finite numbers"),
         ("abcdef", "6 finite numbers"),
@@ -266,20 +266,20 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     ],
     ids=["near", "short", "nan", "text", "none"],
 )
-def test_a_task_that_cannot_be_is_refused(engine: str, params: Any, message: str) -> None:
+def test_an_impossible_task_is_refused(engine: str, params: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_vec(TaskDistribution((Task("push-v3", params),)), 1, engine=engine).reset()
 
 
-def test_snapshots_built_where_nothing_can_be_kept_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_snapshots_are_used_without_a_writable_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("METARL_CACHE", str(tmp_path / "file" / "below"))
-    made = []
+    built = []
     build = snapshots._build
-    monkeypatch.setattr(snapshots, "_build", lambda env, task: made.append(task) or build(env, task))
+    monkeypatch.setattr(snapshots, "_build", lambda env, task: built.append(task) or build(env, task))
     tasks = [Task("reach-v3", (0.0, 0.6, 0.02, 0.0, 0.8 + i / 100, 0.2)) for i in range(3)]
     env = make_vec(TaskDistribution(tuple(tasks)), 3, engine="native")
     env.set_tasks(tasks)
     env.reset()
     env.reset()
-    assert made == tasks
+    assert built == tasks

@@ -1,4 +1,4 @@
-"""Which goals are trained on and which are held out: Meta-World's own, in its order, never mixed up."""
+"""Train goals and held-out goals equal Meta-World's, in its order."""
 
 import pickle
 from collections import Counter
@@ -18,7 +18,7 @@ from metarl.errors import UserError
 
 
 def goals(tasks: Any) -> list[tuple[str, tuple[float, ...]]]:
-    """(name, goal) of Meta-World's tasks."""
+    """Names and goals of Meta-World's tasks."""
     return [(t.env_name, tuple(pickle.loads(t.data)["rand_vec"].tolist())) for t in tasks]
 
 
@@ -27,75 +27,75 @@ def ours(distribution: TaskDistribution | None) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("task", "seed"), [("reach-v3", 1), ("push-v3", 2), ("sweep-into-v3", 0)])
-def test_ml1_has_metaworlds_goals(task: str, seed: int) -> None:
-    made, stock = suite(f"ml1:{task}", seed), metaworld.ML1(task, seed=seed)
-    assert ours(made.train) == goals(stock.train_tasks)
-    assert ours(made.test) == goals(stock.test_tasks)
-    assert len(set(made.train.tasks)) == len(set(made.test.tasks)) == 50
-    assert not set(made.train.tasks) & set(made.test.tasks)
-    assert made.train.names == made.test.names == (task,)
-    assert (made.name, made.seed) == (f"ml1:{task}", seed)
-    assert not made.train.goal_visible
+def test_ml1_has_the_goals_of_metaworld(task: str, seed: int) -> None:
+    ml1, upstream = suite(f"ml1:{task}", seed), metaworld.ML1(task, seed=seed)
+    assert ours(ml1.train) == goals(upstream.train_tasks)
+    assert ours(ml1.test) == goals(upstream.test_tasks)
+    assert len(set(ml1.train.tasks)) == len(set(ml1.test.tasks)) == 50
+    assert not set(ml1.train.tasks) & set(ml1.test.tasks)
+    assert ml1.train.names == ml1.test.names == (task,)
+    assert (ml1.name, ml1.seed) == (f"ml1:{task}", seed)
+    assert not ml1.train.goal_visible
 
 
-def test_ml10_has_metaworlds_goals() -> None:
-    made, stock = suite("ml10", 1), metaworld.ML10(seed=1)
-    assert ours(made.train) == goals(stock.train_tasks)
-    assert ours(made.test) == goals(stock.test_tasks)
-    assert (len(set(made.train.tasks)), len(set(made.test.tasks))) == (500, 250)
-    assert not set(made.train.names) & set(made.test.names)
-    assert set(Counter(task.name for task in made.train.tasks).values()) == {50}
+def test_ml10_has_the_goals_of_metaworld() -> None:
+    ml10, upstream = suite("ml10", 1), metaworld.ML10(seed=1)
+    assert ours(ml10.train) == goals(upstream.train_tasks)
+    assert ours(ml10.test) == goals(upstream.test_tasks)
+    assert (len(set(ml10.train.tasks)), len(set(ml10.test.tasks))) == (500, 250)
+    assert not set(ml10.train.names) & set(ml10.test.names)
+    assert set(Counter(task.name for task in ml10.train.tasks).values()) == {50}
 
 
 @pytest.mark.parametrize("kind", ["ML10", "ML25", "ML45", "MT10", "MT25", "MT50"])
-def test_suites_have_metaworlds_classes_in_its_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the arguments that its benchmark class draws goals for, so without a minute of resets."""
-    asked: list[tuple[tuple[str, ...], dict[str, bool], int]] = []
+def test_suites_have_the_classes_of_metaworld_in_its_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compares the arguments of the benchmark class's draws, which avoids a minute of resets."""
+    calls: list[tuple[tuple[str, ...], dict[str, bool], int]] = []
 
     def record(classes: Any, args: Any, override: dict[str, bool], seed: int) -> list[Any]:
-        asked.append((tuple(args), override, seed))
+        calls.append((tuple(args), override, seed))
         return []
 
     monkeypatch.setattr(metaworld, "_make_tasks", record)
     getattr(metaworld, kind)(seed=7)
-    made = suite(kind.lower(), 7)
-    sides = [side for side in (made.train, made.test) if side]
-    assert [side.names for side in sides] == [names for names, _, _ in asked]
-    assert [{"partially_observable": not side.goal_visible} for side in sides] == [override for _, override, _ in asked]
-    for side, (names, _, seed) in zip(sides, asked):
+    loaded = suite(kind.lower(), 7)
+    sides = [side for side in (loaded.train, loaded.test) if side]
+    assert [side.names for side in sides] == [names for names, _, _ in calls]
+    assert [{"partially_observable": not side.goal_visible} for side in sides] == [override for _, override, _ in calls]
+    for side, (names, _, seed) in zip(sides, calls):
         assert ours(side) == [(name, tuple(vector)) for name, vector in draw_goals(names, 50, seed)]
         assert set(Counter(task.name for task in side.tasks).values()) == {50}
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_draws_are_those_of_a_stock_environment(name: str) -> None:
-    """Three resets in a row, from numpy's global generator: each draws twice, and again where two points are too near."""
-    stock, before = StockEnv(name), np.random.get_state()  # noqa: NPY002
-    wanted = draw_goals((name,), 3, 11)
-    assert same_global_state(before)
+def test_draws_equal_those_of_an_upstream_environment(name: str) -> None:
+    """Three resets draw from numpy's global generator: twice each, and again if two points are too close."""
+    upstream, global_state = StockEnv(name), np.random.get_state()  # noqa: NPY002
+    expected = draw_goals((name,), 3, 11)
+    assert same_global_state(global_state)
     np.random.seed(11)  # noqa: NPY002
-    stock.env._set_task_called, stock.env._freeze_rand_vec = True, False
-    for _, vector in wanted:
-        stock.env.reset()
-        assert stock.env._last_rand_vec.tolist() == vector
-    np.random.set_state(before)  # noqa: NPY002
+    upstream.env._set_task_called, upstream.env._freeze_rand_vec = True, False
+    for _, vector in expected:
+        upstream.env.reset()
+        assert upstream.env._last_rand_vec.tolist() == vector
+    np.random.set_state(global_state)  # noqa: NPY002
 
 
-def test_another_number_of_goals_is_what_metaworld_would_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_number_of_goals_equals_the_draws_of_metaworld(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metaworld, "_N_GOALS", 3)
-    stock = metaworld.ML1("push-v3", seed=4)
-    made = suite("ml1:push-v3", 4, goals=3)
-    assert (ours(made.train), ours(made.test)) == (goals(stock.train_tasks), goals(stock.test_tasks))
+    upstream = metaworld.ML1("push-v3", seed=4)
+    ml1 = suite("ml1:push-v3", 4, goals=3)
+    assert (ours(ml1.train), ours(ml1.test)) == (goals(upstream.train_tasks), goals(upstream.test_tasks))
 
 
 def test_test_goals_of_one_seed_are_train_goals_of_the_next() -> None:
-    """Meta-World draws ML1's test goals with seed + 1: hence evaluation compares goals, not seeds, before it starts."""
+    """Meta-World draws ML1's test goals with seed + 1, so evaluation compares goals, not seeds, before it starts."""
     first, second = suite("ml1:reach-v3", 1), suite("ml1:reach-v3", 2)
     assert ours(first.test) == ours(second.train)
     assert not set(first.train.tasks) & set(second.train.tasks)
 
 
-def test_goals_neither_depend_on_numpys_global_generator_nor_move_it() -> None:
+def test_goals_do_not_use_the_global_generator_of_numpy() -> None:
     np.random.seed(0)  # noqa: NPY002
     first = draw_goals(("reach-v3",), 50, 1)
     np.random.seed(123)  # noqa: NPY002
@@ -106,19 +106,19 @@ def test_goals_neither_depend_on_numpys_global_generator_nor_move_it() -> None:
 
 
 def test_multi_task_suites_show_the_goal_and_hold_nothing_out() -> None:
-    made = suite("mt1:reach-v3", 3)
-    assert made.train.goal_visible
-    assert made.test is None
-    assert ours(made.train) == ours(suite("ml1:reach-v3", 3).train)
+    mt1 = suite("mt1:reach-v3", 3)
+    assert mt1.train.goal_visible
+    assert mt1.test is None
+    assert ours(mt1.train) == ours(suite("ml1:reach-v3", 3).train)
     assert suite("mt10").train.task_ids == ()
     assert suite("mt10", task_id=True).train.task_ids == suite("mt10").train.names
 
 
 def test_custom_suites() -> None:
-    made = suite("custom:train=reach-v3, push-v3;test=pick-place-v3", 5)
-    stock = metaworld.CustomML(["reach-v3", "push-v3"], ["pick-place-v3"], seed=5)
-    assert ours(made.train) == goals(stock.train_tasks)
-    assert ours(made.test) == goals(stock.test_tasks)
+    custom = suite("custom:train=reach-v3, push-v3;test=pick-place-v3", 5)
+    upstream = metaworld.CustomML(["reach-v3", "push-v3"], ["pick-place-v3"], seed=5)
+    assert ours(custom.train) == goals(upstream.train_tasks)
+    assert ours(custom.test) == goals(upstream.test_tasks)
     shared = suite("custom:train=reach-v3;test=reach-v3;overlap=yes", 5)
     assert not set(shared.train.tasks) & set(shared.test.tasks)  # a task on both sides, but other goals
 
@@ -151,7 +151,7 @@ def test_custom_suites() -> None:
         ("custom:train=reach-v3;train=push-v3;test=sweep-v3", {}, "custom suite is written"),
     ],
 )
-def test_wrong_input_is_answered_with_what_is_right(name: str, options: dict[str, Any], message: str) -> None:
+def test_wrong_input_is_answered_with_valid_input(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         suite(name, **options)
 
@@ -162,7 +162,7 @@ def test_every_kind_of_suite_is_listed() -> None:
         assert suite(name.replace("A,B", "reach-v3,push-v3").replace("=C", "=sweep-v3"), goals=1).train.tasks
 
 
-def test_all_names_of_tasks_are_metaworlds() -> None:
+def test_task_names_equal_those_of_metaworld() -> None:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     assert set(TASKS) == set(ALL_V3_ENVIRONMENTS)
@@ -193,7 +193,7 @@ def test_names_are_drawn_equally_often(distribution: TaskDistribution, n: int, s
 
 @draws
 @given(distributions, st.integers(0, 60), st.integers(0, 2**32))
-def test_no_task_comes_twice_before_all_of_its_name(distribution: TaskDistribution, n: int, seed: int) -> None:
+def test_no_task_is_drawn_twice_before_all_tasks_of_its_name(distribution: TaskDistribution, n: int, seed: int) -> None:
     counts = Counter(distribution.sample(n, np.random.default_rng(seed)))
     assert set(counts) <= set(distribution.tasks)
     for name in distribution.names:
@@ -203,14 +203,14 @@ def test_no_task_comes_twice_before_all_of_its_name(distribution: TaskDistributi
 
 @draws
 @given(distributions, st.integers(0, 60), st.integers(0, 2**32))
-def test_a_draw_is_decided_by_its_generator(distribution: TaskDistribution, n: int, seed: int) -> None:
+def test_a_draw_is_determined_by_its_generator(distribution: TaskDistribution, n: int, seed: int) -> None:
     first, second = np.random.default_rng(seed), np.random.default_rng(seed)
     assert distribution.sample(n, first) == distribution.sample(n, second)
     assert distribution.sample(n, first) == distribution.sample(n, second)
 
 
 def test_a_draw_is_random() -> None:
-    """In its tasks, in their order, and in the name that gets one more than the others."""
+    """Tasks, their order, and the name that gets one more task are random."""
     distribution = make_distribution([6, 6])
     drawn = [distribution.sample(3, np.random.default_rng(seed)) for seed in range(40)]
     assert {task for tasks in drawn for task in tasks} == set(distribution.tasks)

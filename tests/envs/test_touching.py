@@ -1,4 +1,4 @@
-"""What presses what, by MuJoCo's contacts: the native engine's reading of them against stock's."""
+"""Contacts of MuJoCo as the native engine reads them, compared with stock."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ GAP = "margin='0.05' gap='0.05'"  # contacts from 5 cm on, none of which makes a
 
 
 def _pads(left: float, right: float, push: float) -> mujoco.MjData:
-    """A sphere that overlaps the pads on either side by so many metres, pushed sideways with `push` newtons."""
+    """A sphere that overlaps the pads by `left` and `right` metres, pushed sideways with `push` newtons."""
     model = mujoco.MjModel.from_xml_string(f"""<mujoco><option cone='elliptic' gravity='0 0 0'/><worldbody>
         <geom name='leftpad_geom' type='box' size='0.05 0.1 0.1' pos='{left - 0.15} 0 0' {GAP}/>
         <geom name='rightpad_geom' type='box' size='0.05 0.1 0.1' pos='{0.15 - right} 0 0' {GAP}/>
@@ -35,15 +35,15 @@ def _ours(data: mujoco.MjData) -> bool:
 
 @pytest.mark.parametrize("push", [-3.0, 3.0])
 @pytest.mark.parametrize(("left", "right"), [(0.01, 0.01), (0.01, -0.02), (-0.02, 0.01), (0.01, -0.1)])
-def test_contacts_are_read_as_stock_reads_them_those_without_a_constraint_too(left, right, push):
+def test_contacts_are_read_as_upstream_reads_them(left, right, push):
     data = _pads(left, right, push)
     addresses = data.contact.efc_address.tolist()
     assert (-1 in addresses) == (-0.05 < min(left, right) < 0)
-    stock = SawyerXYZEnv.touching_object(SimpleNamespace(data=data), data.geom("objGeom").id)
-    assert _ours(data) == stock
+    upstream = SawyerXYZEnv.touching_object(SimpleNamespace(data=data), data.geom("objGeom").id)
+    assert _ours(data) == upstream
 
 
-def test_contacts_of_which_none_has_a_constraint_are_no_touch():
+def test_contacts_without_a_constraint_are_no_touch():
     """Stock fails here with an IndexError."""
     data = _pads(-0.02, -0.02, 0.0)
     assert data.contact.efc_address.tolist() == [-1, -1]

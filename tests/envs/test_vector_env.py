@@ -1,4 +1,4 @@
-"""`MetaVectorEnv`: what gymnasium promises of a vector environment, and what a trial needs beyond it."""
+"""`MetaVectorEnv`: gymnasium's interface of a vector environment, and the additions that trials need."""
 
 import logging
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from builders.oracle import ENGINES, SOME, Make, expert, native_tasks, random_actions
+from builders.oracle import ENGINES, VARIED_TASKS, Make, expert, native_tasks, random_actions
 from builders.scenes import need_backend
 from builders.tiny import COUNTDOWNS
 from gymnasium.error import ResetNeeded
@@ -24,7 +24,7 @@ STILL = np.zeros((2, 4), np.float32)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_it_is_a_gymnasium_vector_env(make: Make, engine: str) -> None:
+def test_the_interface_of_a_gymnasium_vector_env(make: Make, engine: str) -> None:
     env = make(3, engine=engine)
     assert isinstance(env, VectorEnv)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -52,10 +52,10 @@ def test_both_engines_have_the_same_spaces(make: Make) -> None:
 
 
 def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> None:
-    """500 steps of some tasks: observations in the space, goals hidden, nothing terminated by a success."""
-    env = make(len(SOME), native_tasks(1), engine="native")
+    """In 500 steps observations lie in the space, goals stay hidden, and successes do not terminate episodes."""
+    env = make(len(VARIED_TASKS), native_tasks(1), engine="native")
     obs, info = env.reset(seed=0)
-    succeeded = np.zeros(len(SOME), bool)
+    succeeded = np.zeros(len(VARIED_TASKS), bool)
     for t in range(500):
         assert env.observation_space.contains(obs)
         assert (obs[:, 36:39] == 0).all()
@@ -80,40 +80,40 @@ def test_expert_episodes_stay_in_the_space_and_do_not_end_early(make: Make) -> N
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_returned_arrays_are_never_overwritten(make: Make, engine: str) -> None:
-    """Over ends of episodes, resets of single environments and changes of tasks."""
+    """Also across ends of episodes, resets of single environments and changes of tasks."""
     env = make(engine=engine, max_episode_steps=3, resample="episode")
-    kept = [env.reset(seed=0)[0]]
+    arrays = [env.reset(seed=0)[0]]
     for actions in random_actions(8):
         obs, *rest, info = env.step(actions)
-        kept += [obs, *rest, info["success"]]
+        arrays += [obs, *rest, info["success"]]
         if "final_obs" in info:
-            kept += [*info["final_obs"], info["_final_obs"], info["final_info"]["success"]]
-    copies = [array.copy() for array in kept]
-    kept.append(env.reset(options={"reset_mask": np.array([True, False])})[0])
-    copies.append(kept[-1].copy())
+            arrays += [*info["final_obs"], info["_final_obs"], info["final_info"]["success"]]
+    copies = [array.copy() for array in arrays]
+    arrays.append(env.reset(options={"reset_mask": np.array([True, False])})[0])
+    copies.append(arrays[-1].copy())
     for actions in random_actions(8, seed=1):
         env.step(actions)
     env.reset(seed=1)
-    assert len(kept) > 40
-    assert all(np.array_equal(a, b) for a, b in zip(kept, copies))
+    assert len(arrays) > 40
+    assert all(np.array_equal(a, b) for a, b in zip(arrays, copies))
 
 
-def test_what_the_caller_does_to_arrays_does_not_reach_the_environment(make: Make) -> None:
-    env, other = make(engine="native", max_episode_steps=4), make(engine="native", max_episode_steps=4)
-    for e in (env, other):
+def test_changes_to_arrays_by_the_caller_do_not_reach_the_environment(make: Make) -> None:
+    env, undisturbed = make(engine="native", max_episode_steps=4), make(engine="native", max_episode_steps=4)
+    for e in (env, undisturbed):
         e.reset(seed=0)
     for actions in random_actions(6):
-        expected = other.step(actions)
-        given = actions.copy()
-        obs, reward, terminated, truncated, info = env.step(given)
+        expected = undisturbed.step(actions)
+        passed = actions.copy()
+        obs, reward, terminated, truncated, info = env.step(passed)
         assert np.array_equal(obs, expected[0])
         assert np.array_equal(truncated, expected[3])
-        for array in (obs, reward, given):
+        for array in (obs, reward, passed):
             array[:] = np.nan
         for array in (terminated, truncated, info["success"]):
             array[:] = True
     for _ in range(2):
-        obs, expected = (e.reset(options={"reset_mask": np.array([True, False])})[0] for e in (env, other))
+        obs, expected = (e.reset(options={"reset_mask": np.array([True, False])})[0] for e in (env, undisturbed))
         assert np.array_equal(obs, expected)
         obs[:] = np.nan
 
@@ -122,8 +122,8 @@ def test_what_the_caller_does_to_arrays_does_not_reach_the_environment(make: Mak
 # ends of episodes
 
 
-def test_the_end_of_an_episode_is_kept(make: Make) -> None:
-    """Both engines agree on it, it isn't the new episode's start, and ten more steps leave it alone."""
+def test_the_final_observation_of_an_episode_is_returned(make: Make) -> None:
+    """Both engines agree on it; it is not the start of the next episode; later steps do not change it."""
     finals = []
     for engine in ENGINES:
         env = make(engine=engine, max_episode_steps=60)
@@ -150,7 +150,7 @@ def test_the_end_of_an_episode_is_kept(make: Make) -> None:
     assert np.abs(finals[0] - finals[1]).max() <= 1e-12
 
 
-def test_the_final_observation_is_what_a_longer_episode_shows(make: Make) -> None:
+def test_the_final_observation_equals_that_of_a_longer_episode(make: Make) -> None:
     short, long = make(engine="native", max_episode_steps=5), make(engine="native", max_episode_steps=6)
     for env in (short, long):
         env.reset(seed=0)
@@ -161,8 +161,8 @@ def test_the_final_observation_is_what_a_longer_episode_shows(make: Make) -> Non
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
-    """Stock ends one after 500 steps and then refuses to step."""
+def test_an_episode_may_be_longer_than_500_steps(make: Make, engine: str) -> None:
+    """Stock ends an episode after 500 steps and then refuses to step."""
     env = make(1, engine=engine, max_episode_steps=502)
     env.reset(seed=0)
     ends = [env.step(np.zeros((1, 4)))[3].item() for _ in range(502)]
@@ -170,13 +170,13 @@ def test_an_episode_may_be_longer_than_stocks(make: Make, engine: str) -> None:
 
 
 def test_the_reward_normaliser_counts_every_step(make: Make) -> None:
-    """24 steps of 2 environments, though 3 episodes ended on the way."""
+    """It counts 24 steps of 2 environments, although 3 episodes ended meanwhile."""
     env = NormalizeReward(make(engine="native", max_episode_steps=4))
     env.reset(seed=0)
-    before = env.return_rms.count
+    initial_count = env.return_rms.count
     for actions in random_actions(12):
         env.step(actions)
-    assert env.return_rms.count - before == pytest.approx(24)
+    assert env.return_rms.count - initial_count == pytest.approx(24)
 
 
 def test_episode_statistics_are_of_whole_episodes(make: Make) -> None:
@@ -192,7 +192,7 @@ def test_episode_statistics_are_of_whole_episodes(make: Make) -> None:
 
 
 def test_terminate_on_success(make: Make) -> None:
-    """The first success ends an episode, and only then."""
+    """An episode ends exactly at its first success."""
     env = make(engine="native", terminate_on_success=True)
     obs, _ = env.reset(seed=0)
     started = obs
@@ -223,22 +223,22 @@ def test_actions_of_another_shape_are_refused(make: Make, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_actions_that_are_not_finite_are_refused(make: Make, engine: str) -> None:
-    """The environment is named, and nothing has moved."""
+    """The error names the environment, and no environment has stepped."""
     env, undisturbed = make(engine=engine, max_episode_steps=3), make(engine=engine, max_episode_steps=3)
     for e in (env, undisturbed):
         e.reset(seed=0)
     for actions, value in zip(random_actions(4), [np.nan, np.inf, -np.inf, np.nan]):
-        bad = actions.copy()
-        bad[1, 2] = value
+        not_finite = actions.copy()
+        not_finite[1, 2] = value
         with pytest.raises(UserError, match=r"environments \[1\]"):
-            env.step(bad)
+            env.step(not_finite)
         step, expected = env.step(actions), undisturbed.step(actions)
         assert np.array_equal(step[0], expected[0])
         assert np.array_equal(step[3], expected[3])
 
 
 def test_actions_may_be_float64_lists_or_strided(make: Make) -> None:
-    """Box actions are taken as float32, as stock's action space says."""
+    """Box actions are converted to float32, the dtype of stock's action space."""
     envs = [make(engine="native") for _ in range(4)]
     for env in envs:
         env.reset(seed=0)
@@ -268,7 +268,7 @@ def test_wrong_options_are_refused(make: Make, options: dict[str, Any], message:
         make(**options)
 
 
-def test_an_engine_is_chosen_and_said(make: Make, caplog: Any) -> None:
+def test_the_chosen_engine_is_logged(make: Make, caplog: Any) -> None:
     caplog.set_level(logging.INFO, "metarl")
     assert make().engine.name == "native"
     assert make(tasks=COUNTDOWNS).engine.name == "python"
@@ -277,27 +277,27 @@ def test_an_engine_is_chosen_and_said(make: Make, caplog: Any) -> None:
         make(tasks=COUNTDOWNS, engine="native")
 
 
-def test_reward_v1_is_stocks(make: Make) -> None:
-    """And another one than v2."""
+def test_reward_v1_equals_upstream(make: Make) -> None:
+    """The reward also differs from v2."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     v1, v2 = (make(1, engine="python", reward=reward) for reward in ("v1", "v2"))
     obs = v1.reset(seed=0)[0]
     v2.reset(seed=0)
-    stock = StockEnv("reach-v3")
-    stock.env = ALL_V3_ENVIRONMENTS["reach-v3"](reward_function_version="v1")
-    stock.set_task(v1.tasks[0].params)
-    stock.reset()
+    upstream = StockEnv("reach-v3")
+    upstream.env = ALL_V3_ENVIRONMENTS["reach-v3"](reward_function_version="v1")
+    upstream.set_task(v1.tasks[0].params)
+    upstream.reset()
     for _ in range(60):
         actions = expert(v1, obs)
-        expected = stock.step(actions[0])
+        expected = upstream.step(actions[0])
         obs, reward, *_ = v1.step(actions)
         assert reward[0] == expected[1]
         assert reward[0] != v2.step(actions)[1][0]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_full_info_is_stocks(make: Make, engine: str) -> None:
+def test_full_info_equals_upstream(make: Make, engine: str) -> None:
     env = make(2, native_tasks(1), engine=engine, info="full", max_episode_steps=5)
     env.reset(seed=0)
     keys = {
@@ -323,7 +323,7 @@ def test_full_info_is_stocks(make: Make, engine: str) -> None:
 
 
 def test_pictures_of_environments(make: Make) -> None:
-    """At the state just stepped, equal on both engines, upright, of the environments asked for, from the camera asked for."""
+    """They show the current state, are equal on both engines, and follow `env_ids` and `camera`."""
     need_backend()
     pictures = []
     for engine in ENGINES:

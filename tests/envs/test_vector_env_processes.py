@@ -1,4 +1,4 @@
-"""`MetaVectorEnv` at its end and in other processes: closing and pickling."""
+"""`MetaVectorEnv`: closing, and use in other processes."""
 
 import multiprocessing
 import pickle
@@ -15,14 +15,14 @@ from metarl.envs import MetaVectorEnv, make_vec
 
 
 def test_close_ends_the_threads() -> None:
-    before = set(threading.enumerate())
+    threads_before = set(threading.enumerate())
     env = make_vec(reach(), 4, engine="native", num_threads=4)
     env.reset()
     env.step(np.zeros((4, 4)))
-    started = set(threading.enumerate()) - before
-    assert started
+    started_threads = set(threading.enumerate()) - threads_before
+    assert started_threads
     env.close()
-    assert not [thread for thread in started if thread.is_alive()]
+    assert not [thread for thread in started_threads if thread.is_alive()]
     env.close()
 
 
@@ -40,27 +40,27 @@ except Exception as error:
 
 
 def test_a_closed_environment_refuses_to_step() -> None:
-    """In a process of its own: the simulator's memory is gone."""
-    run = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout) == (0, "refused\n")
+    """In a separate process, because the simulator's memory has been freed."""
+    process = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (0, "refused\n")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_other_processes_may_step_what_was_described_here(method: str) -> None:
-    """A pickled environment is its description; after a fork, the environment itself goes on, with threads of its own."""
+def test_an_environment_can_be_pickled_or_forked(method: str) -> None:
+    """A pickled environment holds only its description; a forked one continues with its own threads."""
     env = make_vec(native_tasks(1), 6, engine="native", num_threads=2)
     env.reset(seed=3)
     expected = [env.step(a)[1] for a in random_actions(3, 6)]
-    again = pickle.loads(pickle.dumps(env))
-    assert again.tasks == [None] * 6
+    unpickled = pickle.loads(pickle.dumps(env))
+    assert unpickled.tasks == [None] * 6
     context = multiprocessing.get_context(method)
     results = context.Queue()
     process = context.Process(target=_step, args=(env, results))
     process.start()
-    found = results.get(timeout=120)
+    rewards = results.get(timeout=120)
     process.join(60)
     assert process.exitcode == 0
-    assert np.array_equal(found, expected)
+    assert np.array_equal(rewards, expected)
     env.step(random_actions(1, 6)[0])
 
 

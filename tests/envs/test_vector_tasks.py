@@ -1,4 +1,4 @@
-"""`MetaVectorEnv`: which task each environment is on, and resets."""
+"""`MetaVectorEnv`: the tasks of environments, and resets."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,7 +29,7 @@ def test_reset_mask_resets_only_these_environments(make: Make, engine: str) -> N
     for t, a in enumerate(actions[4:], 5):
         step, expected = env.step(a), undisturbed.step(a)
         assert np.array_equal(step[0][0], expected[0][0])
-        assert step[3].tolist() == [t == 10, False]  # environment 1 began anew after step 4
+        assert step[3].tolist() == [t == 10, False]  # environment 1 restarted after step 4
     assert env.step(STILL)[3].tolist() == [False, True]
 
 
@@ -44,8 +44,8 @@ def test_set_tasks_takes_effect_at_the_next_reset(make: Make) -> None:
     with pytest.raises(ResetNeeded, match=r"\[0, 1, 2\]"):
         env.step(np.zeros((3, 4)))
     env.reset(seed=0)
-    first, wanted = list(env.tasks), list(reach().tasks[:3])
-    env.set_tasks([wanted[1]], env_ids=[1])
+    first, new_tasks = list(env.tasks), list(reach().tasks[:3])
+    env.set_tasks([new_tasks[1]], env_ids=[1])
     assert env.tasks == first
     with pytest.raises(ResetNeeded, match=r"\[1\]"):
         env.step(np.zeros((3, 4)))
@@ -53,12 +53,12 @@ def test_set_tasks_takes_effect_at_the_next_reset(make: Make) -> None:
     with pytest.raises(ResetNeeded, match=r"\[1\]"):
         env.step(np.zeros((3, 4)))
     env.reset(options={"reset_mask": np.array([False, True, False])})
-    assert env.tasks == [first[0], wanted[1], first[2]]
+    assert env.tasks == [first[0], new_tasks[1], first[2]]
     env.step(np.zeros((3, 4)))
-    env.set_tasks(wanted)
+    env.set_tasks(new_tasks)
     env.reset()
-    assert env.tasks == wanted
-    for env_id, task in enumerate(wanted):
+    assert env.tasks == new_tasks
+    for env_id, task in enumerate(new_tasks):
         assert np.array_equal(env.engine.scene(env_id).goal, task.params[3:])
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_number_of_tasks_is_refused(make: Make, count: int, env_ids: lis
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_task_of_a_name_that_does_not_exist_is_refused(make: Make, engine: str) -> None:
+def test_a_task_with_an_unknown_name_is_refused(make: Make, engine: str) -> None:
     env = make(engine=engine)
 
     def use(task: Task) -> None:
@@ -84,8 +84,8 @@ def test_a_task_of_a_name_that_does_not_exist_is_refused(make: Make, engine: str
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_environment_may_be_set_to_a_task_of_another_suite(make: Make, engine: str) -> None:
-    """Without rebuilding anything."""
+def test_an_environment_may_be_set_to_a_task_of_another_suite(make: Make, engine: str) -> None:
+    """The engine is not rebuilt."""
     env, chosen = make(3, engine=engine), suite("ml1:sweep-v3").test.tasks[:1]
     env.reset(seed=0)
     env.set_tasks(chosen, env_ids=[1])
@@ -95,7 +95,7 @@ def test_a_environment_may_be_set_to_a_task_of_another_suite(make: Make, engine:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_multi_task_suites_show_goal_and_task(make: Make, engine: str) -> None:
-    """As stock does, with its one-hot wrapper; through resets and ends of episodes."""
+    """Equal to stock with its one-hot wrapper, across resets and ends of episodes."""
     from metaworld.wrappers import OneHotWrapper
 
     tasks = suite("mt10", task_id=True).train
@@ -139,21 +139,21 @@ def test_tasks_stay_with_resample_never(make: Make) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_tasks_change_with_resample_episode(make: Make, engine: str) -> None:
-    """At autoreset and at reset; the first observation is that of the new task."""
+    """Tasks change at autoreset and at reset; the first observation is that of the new task."""
     env = make(3, native_tasks(), engine=engine, max_episode_steps=2, resample="episode")
     env.reset(seed=0)
-    seen = [list(env.tasks)]
+    tasks_by_episode = [list(env.tasks)]
     for t in range(6):
         obs, *_ = env.step(np.zeros((3, 4)))
         if t % 2:
-            seen.append(list(env.tasks))
-        assert env.tasks == seen[-1]
+            tasks_by_episode.append(list(env.tasks))
+        assert env.tasks == tasks_by_episode[-1]
     env.reset()
-    seen.append(list(env.tasks))
-    assert all(before != after for before, after in pairwise(seen))
-    fresh = make(3, native_tasks(), engine="native")
-    fresh.set_tasks(seen[-2])
-    assert np.array_equal(obs, fresh.reset()[0])
+    tasks_by_episode.append(list(env.tasks))
+    assert all(before != after for before, after in pairwise(tasks_by_episode))
+    reference = make(3, native_tasks(), engine="native")
+    reference.set_tasks(tasks_by_episode[-2])
+    assert np.array_equal(obs, reference.reset()[0])
 
 
 def test_only_environments_whose_episode_ended_get_another_task(make: Make) -> None:
@@ -170,7 +170,7 @@ def test_only_environments_whose_episode_ended_get_another_task(make: Make) -> N
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_seed_decides_the_tasks(make: Make, engine: str) -> None:
+def test_the_seed_determines_the_tasks(make: Make, engine: str) -> None:
     env, other = make(3, engine=engine, seed=1), make(3, engine=engine, seed=2)
     draws = {}
     for seed in (5, 6):
@@ -182,14 +182,14 @@ def test_the_seed_decides_the_tasks(make: Make, engine: str) -> None:
     assert other.tasks == draws[5][1]
 
 
-def test_the_seed_of_make_vec_decides_the_first_tasks(make: Make) -> None:
+def test_the_seed_of_make_vec_determines_the_first_tasks(make: Make) -> None:
     envs = [make(4, engine="native", seed=seed) for seed in (1, 1, 2)]
     for env in envs:
         env.reset()
     assert envs[0].tasks == envs[1].tasks != envs[2].tasks
 
 
-def test_the_seed_decides_later_episodes_too(make: Make) -> None:
+def test_the_seed_determines_later_episodes(make: Make) -> None:
     env = make(4, engine="native", max_episode_steps=1, resample="episode")
     runs = []
     for _ in range(2):
@@ -208,7 +208,7 @@ def test_set_tasks_wins_over_a_seed(make: Make) -> None:
 
 
 def test_a_seed_draws_again_for_environments_whose_task_was_not_set(make: Make) -> None:
-    """`set_tasks(env_ids=[0])` says nothing about the other environments."""
+    """`set_tasks(env_ids=[0])` does not affect the other environments."""
     env, other = make(8, engine="native"), make(8, engine="native")
     chosen = reach().tasks[:1]
     for e in (env, other):
@@ -221,7 +221,7 @@ def test_a_seed_draws_again_for_environments_whose_task_was_not_set(make: Make) 
     assert env.tasks == other.tasks != first
 
 
-def test_environments_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
+def test_environments_whose_task_was_not_set_continue_to_draw(make: Make) -> None:
     env = make(8, engine="native", max_episode_steps=1, resample="episode")
     env.set_tasks(reach().tasks[:1], env_ids=[0])
     env.reset(seed=5)
@@ -231,7 +231,7 @@ def test_environments_whose_task_was_not_set_go_on_drawing(make: Make) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_numpys_global_generator_is_left_alone_and_not_used(make: Make, engine: str) -> None:
+def test_the_global_generator_of_numpy_is_not_used(make: Make, engine: str) -> None:
     results = []
     for seed in (0, 123):
         np.random.seed(seed)  # noqa: NPY002

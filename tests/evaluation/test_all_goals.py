@@ -10,7 +10,7 @@ from builders.tiny import digests, train
 from metarl import cli
 from metarl.agents.baselines import Hover, goal_blind
 from metarl.envs import TaskDistribution, make_vec, suite
-from metarl.envs.suites import some_of
+from metarl.envs.suites import balanced_subset
 from metarl.evaluation.all_goals import evaluate, gain, summary
 from metarl.nn.distributions import Gaussian
 from metarl.rollouts.trials import play_trial
@@ -113,9 +113,9 @@ def test_gain_is_paired_by_goal():
 
 def test_train_goals_are_spread_evenly_over_the_tasks():
     distribution = TaskDistribution((*suite("ml1:reach-v3").train.tasks, *suite("ml1:push-v3").train.tasks))
-    taken = some_of(distribution.tasks, 7)
+    taken = balanced_subset(distribution.tasks, 7)
     assert [sum(t.name == n for t in taken) for n in distribution.names] == [4, 3]
-    assert len(some_of(distribution.tasks, 1000)) == 100
+    assert len(balanced_subset(distribution.tasks, 1000)) == 100
 
 
 def test_evaluating_changes_nothing_in_the_run_and_repeats_itself(tmp_path, capsys):

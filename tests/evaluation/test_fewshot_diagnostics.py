@@ -8,7 +8,7 @@ import torch
 from builders.fewshot_runs import EPISODES, HOSTILE, content_of, evaluate
 
 from metarl.datasets.episodes import Examples
-from metarl.datasets.sinusoid import through
+from metarl.datasets.sinusoid import sine_curves
 from metarl.evaluation import fewshot as evaluation
 from metarl.evaluation import fewshot_diagnostics as details
 from metarl.evaluation.fewshot_schema import tiles
@@ -154,7 +154,7 @@ def test_the_true_curve_is_found():
     """A sin(x - phase) through three points of it, at other places."""
     x = torch.tensor([[[-1.0], [0.5], [3.0]]])
     grid = np.linspace(-5, 5, 7)
-    curve = through(Examples(x, 2.5 * torch.sin(x - 0.7)), grid)
+    curve = sine_curves(Examples(x, 2.5 * torch.sin(x - 0.7)), grid)
     np.testing.assert_allclose(curve, [2.5 * np.sin(grid - 0.7)], atol=1e-5)
 
 

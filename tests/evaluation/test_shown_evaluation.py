@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from builders.fewshot_runs import evaluate as evaluate_few_shot
 from builders.fewshot_runs import make
-from builders.own_files import STILL
 from builders.tiny import train
+from builders.user_files import STILL
 
 from metarl import cli
 from metarl.commands.report import Report

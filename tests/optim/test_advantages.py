@@ -1,4 +1,4 @@
-"""The mathematics of advantages, against numbers worked out by hand."""
+"""Advantages compared with numbers calculated by hand."""
 
 import numpy as np
 import pytest
@@ -37,20 +37,20 @@ def test_gae_with_lambda_one_is_return_minus_value():
 
 
 @settings(max_examples=50, deadline=None)
-@given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=4), cut=st.booleans(), seed=st.integers(0, 9))
-def test_a_trial_that_is_filled_up_has_the_advantages_of_the_same_trial_alone(lengths, cut, seed):
-    """With a value after its end (cut at episodes' ends or not), whatever stands in the rows that fill it up."""
+@given(lengths=st.lists(st.integers(0, 12), min_size=1, max_size=4), with_ends=st.booleans(), seed=st.integers(0, 9))
+def test_gae_ignores_padding(lengths, with_ends, seed):
+    """Advantages of a padded trial do not depend on the padding; the row after its end is the bootstrap value."""
     steps, rng = max(lengths) + 1, torch.Generator().manual_seed(seed)
     reward, value = (torch.randn(n, len(lengths), generator=rng).double() for n in (steps, steps + 1))
-    end = torch.rand(steps, len(lengths), generator=rng) < 0.3 if cut else None
+    end = torch.rand(steps, len(lengths), generator=rng) < 0.3 if with_ends else None
     valid = torch.arange(steps)[:, None] < torch.tensor(lengths)
     together = gae(reward, value, 0.9, 0.8, valid, end)
     for i, n in enumerate(lengths):
         following = 0.0
         for t in reversed(range(n)):
-            over = end is not None and bool(end[t, i])
-            delta = reward[t, i] + (0 if over else 0.9 * value[t + 1, i]) - value[t, i]
-            following = delta + (0 if over else 0.9 * 0.8 * following)
+            ended = end is not None and bool(end[t, i])
+            delta = reward[t, i] + (0 if ended else 0.9 * value[t + 1, i]) - value[t, i]
+            following = delta + (0 if ended else 0.9 * 0.8 * following)
             assert together[t, i] == pytest.approx(float(following), rel=1e-12, abs=1e-12)
         assert not together[n:, i].any()
 
@@ -74,28 +74,28 @@ def test_fit_linear_recovers_coefficients_of_each_task_and_ignores_rows_without_
 
 
 def test_fit_pooled_by_hand():
-    """One feature that is 1: the others' fit is their mean; 2 rows of mean 8 and a pull of 6 rows go a quarter of the way."""
+    """With one constant feature, the fit of the other columns is their mean; 2 rows and a pull of 6 go a quarter of the way."""
     features = torch.ones(3, 3, 1, dtype=torch.float64)
     target = torch.tensor([[7.0, 1.0, 3.0], [9.0, 2.0, 4.0], [1e6, 3.0, 5.0]], dtype=torch.float64)
     weight = torch.tensor([[1.0, 1, 1], [1, 1, 1], [0, 1, 1]], dtype=torch.float64)
     fit = fit_pooled(features, target, weight, pull=6.0, ridge=1e-12)
     # others: (1 + 2 + 3 + 3 + 4 + 5) / 6, (7 + 9 + 3 + 4 + 5) / 5, (7 + 9 + 1 + 2 + 3) / 5
     np.testing.assert_allclose(fit.others.flatten(), [3.0, 5.6, 4.4], rtol=1e-10)
-    # own: others + n (mean - others) / (n + 6)
-    np.testing.assert_allclose(fit.own.flatten(), [3 + 2 * 5 / 8, 5.6 + 3 * -3.6 / 9, 4.4 + 3 * -0.4 / 9], rtol=1e-10)
+    # column: others + n (mean - others) / (n + 6)
+    np.testing.assert_allclose(fit.column.flatten(), [3 + 2 * 5 / 8, 5.6 + 3 * -3.6 / 9, 4.4 + 3 * -0.4 / 9], rtol=1e-10)
 
 
-def test_fit_pooled_of_many_rows_is_their_own_and_of_few_that_of_the_others():
+def test_fit_pooled_with_many_and_with_few_rows():
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.standard_normal((4000, 3, 2)))
     truth = torch.tensor([[1.0, -2.0], [1.0, -2.0], [5.0, 0.0]], dtype=torch.float64)
     target = (features * truth).sum(-1)
     weight = torch.ones(4000, 3, dtype=torch.float64)
-    np.testing.assert_allclose(fit_pooled(features, target, weight, 1.0).own, truth, atol=2e-3)
-    weight[2:, 2] = 0  # two rows, which alone would be fitted exactly
-    few = fit_pooled(features, target, weight, 100.0)
-    np.testing.assert_allclose(few.own[2], truth[0], atol=0.2)
-    np.testing.assert_allclose(few.others[2], truth[0], atol=1e-3)
-    alone = fit_pooled(features[:, :1], target[:, :1], weight[:, :1], 1e-9)
-    assert not alone.others.any()
-    np.testing.assert_allclose(alone.own[0], truth[0], atol=1e-6)
+    np.testing.assert_allclose(fit_pooled(features, target, weight, 1.0).column, truth, atol=2e-3)
+    weight[2:, 2] = 0  # two rows, which a fit without pooling would match exactly
+    pooled = fit_pooled(features, target, weight, 100.0)
+    np.testing.assert_allclose(pooled.column[2], truth[0], atol=0.2)
+    np.testing.assert_allclose(pooled.others[2], truth[0], atol=1e-3)
+    single_column = fit_pooled(features[:, :1], target[:, :1], weight[:, :1], 1e-9)
+    assert not single_column.others.any()
+    np.testing.assert_allclose(single_column.column[0], truth[0], atol=1e-6)

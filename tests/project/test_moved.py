@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.agents.user_defined import own_agent
+from metarl.agents.user_defined import user_agent
 from metarl.envs import make_vec, suite
 from metarl.moved import MOVED
 from metarl.system.user_code import run_file
@@ -84,6 +84,6 @@ def test_a_users_agent_of_before_defines_begin(tmp_path, caplog):
     text = (Path(__file__).parents[2] / "examples/my_agent.py").read_text()
     (tmp_path / "old.py").write_text(text.replace("def initial_state(", "def begin("))
     with caplog.at_level("INFO", "metarl"):
-        agent_class, _ = own_agent(run_file(f"{tmp_path}/old.py:MyAgent"))
+        agent_class, _ = user_agent(run_file(f"{tmp_path}/old.py:MyAgent"))
     assert "begin is now called initial_state" in caplog.text
     assert agent_class.initial_state is agent_class.begin

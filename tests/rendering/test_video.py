@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from builders.scenes import need_backend, play, stock
+from builders.scenes import need_backend, play, upstream_env
 from PIL import Image
 
 from metarl.envs.rendering.painter import Painter
@@ -37,7 +37,7 @@ def short_jobs() -> Iterator[None]:
 def goals() -> list[Goal]:
     """Two goals of different models; the first with clips of different lengths, longer than a job."""
     need_backend()
-    reach, drawer = stock("reach-v3"), stock("drawer-open-v3")
+    reach, drawer = upstream_env("reach-v3"), upstream_env("drawer-open-v3")
     scenes, steps, rewards, _ = play(reach, 20)
     success = np.arange(20) >= 15
     after = Clip("episode 2", "after 1 episode", scenes[3::4], steps[3::4], np.array(rewards), success)

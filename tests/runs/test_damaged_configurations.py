@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from builders.made_runs import EXPERIMENT, make_run
-from builders.own_files import OWN_AGENT, forgotten, own_file  # noqa: F401 - a fixture
+from builders.user_files import USER_AGENT, forget_user_files, user_file  # noqa: F401 - a fixture
 
 from metarl import cli
 from metarl.errors import UserError
@@ -102,12 +102,12 @@ def test_an_experiment_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_settings_of_ones_own_agent_keep_their_types(tmp_path: Path) -> None:
     """A list stays a list, and a dataclass within becomes one again."""
-    text = OWN_AGENT + (
+    text = USER_AGENT + (
         "from dataclasses import field\n@dataclass(frozen=True)\nclass Inner:\n    width: int = 1\n\n"
         "@dataclass(frozen=True)\nclass More:\n    some: list[int] = field(default_factory=lambda: [1])\n"
         "    pair: tuple[int, str] = (1, 'x')\n    inner: Inner = Inner()\n\nA.Settings = More\n"
     )
-    file = run_file(f"{own_file(tmp_path / 'files', text)}:A")
+    file = run_file(f"{user_file(tmp_path / 'files', text)}:A")
     settings = file.value.Settings([1, 2], (3, "y"))
     experiment = Experiment(file.label, "ml1:reach-v3", TrainOptions(), settings, notes(file.label))
     run = Run.create(tmp_path / "run", experiment)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from builders.own_files import AGENT, POINT, SMALL, STILL, forgotten, own_file  # noqa: F401 - a fixture
 from builders.tiny import TINY
+from builders.user_files import AGENT, POINT, SMALL, STILL, forget_user_files, user_file  # noqa: F401 - a fixture
 
 from metarl import cli
 from metarl.system.file_names import file_name
@@ -47,7 +47,7 @@ def test_evaluations_of_an_agent_on_two_suites_are_both_kept(place, tmp_path, mo
     here.mkdir()
     monkeypatch.chdir(here)
     (here / place).mkdir(parents=True, exist_ok=True)
-    agent = own_file(here / place, STILL, "still.py")
+    agent = user_file(here / place, STILL, "still.py")
     named = f"{place}still.py:Still" if place.startswith("..") else f"{agent}:Still"
     for suite in ("ml1:reach-v3", "ml1:push-v3"):
         assert cli.run(["evaluate", suite, "--agent", named, *SMALL]) == 0
@@ -98,7 +98,7 @@ def test_a_run_directory_that_was_named_gets_no_number(tmp_path, capsys):
 
 def test_the_default_run_of_a_file_whose_name_begins_with_a_mark_is_visible(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mark = own_file(
+    mark = user_file(
         tmp_path, f"from runpy import run_path\nMyAgent = run_path({AGENT.rpartition(':')[0]!r})['MyAgent']\n", ".hidden.py"
     )
     assert (

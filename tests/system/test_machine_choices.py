@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from builders.fewshot_runs import SMALL, evaluate
-from builders.own_files import POINT, forgotten, train_own  # noqa: F401
 from builders.tiny import COUNTDOWNS, equal_runs, toy
+from builders.user_files import POINT, forget_user_files, train_small  # noqa: F401
 
 import metarl
 from metarl import cli
@@ -74,7 +74,7 @@ def unchanged(status: int = 0) -> bool:
 def test_commands_leave_the_users_number_of_threads(threads, tmp_path):
     """Each of them in one process with the user's own code."""
     maml, sine, point = str(tmp_path / "maml"), tmp_path / "sine", ["--suite", POINT, "--quiet", "--device", "cpu"]
-    assert unchanged(train_own(Path(maml), "maml-trpo", POINT, 1))
+    assert unchanged(train_small(Path(maml), "maml-trpo", POINT, 1))
     assert unchanged(cli.run(["evaluate", maml, "--train-goals", "1", *point]))
     assert unchanged(cli.run(["render", maml, "--goals", "1", *point]))
     run, _ = open_run(Path(maml))
@@ -151,7 +151,7 @@ def test_auto_is_recorded_as_what_it_stood_for_and_kept(amx, tmp_path, monkeypat
     assert config(tmp_path / "moved")["settings"]["precision"] == expected
     assert equal_runs(tmp_path / "whole", tmp_path / "moved")
     run, _ = open_run(tmp_path / "moved")
-    narrow = trained_few_shot(run, run.load()[0]).agent.net.narrow
+    narrow = trained_few_shot(run, run.load()[0]).agent.net.bfloat16_devices
     assert ("cpu" in narrow) == amx
 
 

@@ -146,7 +146,7 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
 def test_what_does_not_fit_is_refused_with_the_estimate(args, what, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("metarl.system.memory.available_memory", lambda: 8_000_000_000)
     if "--agent" in args:
-        from builders.own_files import STILL
+        from builders.user_files import STILL
 
         (tmp_path / "still.py").write_text(STILL)
         args = [arg.replace("still.py", str(tmp_path / "still.py")) for arg in args]

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from builders.own_files import ENV, forgotten, own_file  # noqa: F401 - a fixture
 from builders.tiny import STEPS, TINY, train
+from builders.user_files import ENV, forget_user_files, user_file  # noqa: F401 - a fixture
 
 from metarl import cli
 
@@ -28,7 +28,7 @@ def trained(path: Path, suite: str, on: str, *more: str) -> int:
 
 @pytest.mark.parametrize(("suite", "on"), [("held", "test"), ("seeded", "validation"), ("mt1:reach-v3", "validation")])
 def test_what_there_is_to_evaluate_on_is_evaluated_on(suite, on, tmp_path):
-    own = own_file(tmp_path / "files", ENV + SUITES)
+    own = user_file(tmp_path / "files", ENV + SUITES)
     named = suite if suite.startswith("mt") else f"{own}:{suite}"
     more = ["--task-id", "--goals", "2"] if suite.startswith("mt") else ["--goals", "2"]
     assert trained(tmp_path / "run", named, on, *more) == 0
@@ -47,14 +47,14 @@ def test_what_there_is_to_evaluate_on_is_evaluated_on(suite, on, tmp_path):
     ],
 )
 def test_what_there_is_not_is_said_before_training_starts(suite, on, says, tmp_path, capsys):
-    own = own_file(tmp_path / "files", ENV + SUITES)
+    own = user_file(tmp_path / "files", ENV + SUITES)
     assert trained(tmp_path / "run", suite if suite.startswith("mt") else f"{own}:{suite}", on) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_it_is_said_where_a_run_is_resumed(tmp_path, capsys):
-    own = f"{own_file(tmp_path / 'files', ENV + SUITES)}:nothing"
+    own = f"{user_file(tmp_path / 'files', ENV + SUITES)}:nothing"
     args = ["train", "rl2", own, *TINY, "--run-dir", str(tmp_path / "run"), "--steps", "1", "--quiet"]
     assert cli.run(args) == 0
     before = (tmp_path / "run" / "config.json").read_bytes()

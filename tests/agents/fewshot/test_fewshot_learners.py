@@ -1,4 +1,4 @@
-"""Learners of few-shot learning: their mathematics by hand, and that order, labels and other tasks do not matter."""
+"""Few-shot learners: their mathematics by hand, and invariance to order, labels and other tasks."""
 
 import gc
 import resource
@@ -37,13 +37,15 @@ LEARNERS = {
 COMPARING = {"matching", "matching-fce", "proto"}
 
 
-def make(name: str, kind: Kind = IMAGE, **changed) -> FewShot:
-    made, settings = LEARNERS[name]
-    return made(replace(settings, **changed), kind, seed=1, device=CPU, classes=0 if kind is NUMBER else 12, total_updates=1000)
+def make(name: str, kind: Kind = IMAGE, **changes) -> FewShot:
+    learner_class, settings = LEARNERS[name]
+    return learner_class(
+        replace(settings, **changes), kind, seed=1, device=CPU, classes=0 if kind is NUMBER else 12, total_updates=1000
+    )
 
 
 def episode(kind: Kind = IMAGE, tasks: int = 3, shots: int = 2, queries: int = 4, seed: int = 0) -> Episode:
-    """Classes whose examples look a little alike."""
+    """An episode in which examples of a class resemble each other."""
     rng = torch.Generator().manual_seed(seed)
     ways = kind.outputs
 
@@ -63,8 +65,8 @@ def episode(kind: Kind = IMAGE, tasks: int = 3, shots: int = 2, queries: int = 4
     return Episode(half(shots), half(queries), classes)
 
 
-def answer(learner: FewShot, given: Episode) -> torch.Tensor:
-    return learner.answer(given).detach()
+def answer(learner: FewShot, batch: Episode) -> torch.Tensor:
+    return learner.predict_query(batch).detach()
 
 
 def probabilities(prediction: torch.Tensor, kind: Kind) -> torch.Tensor:
@@ -73,47 +75,47 @@ def probabilities(prediction: torch.Tensor, kind: Kind) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", [IMAGE, TEXT], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", LEARNERS)
-def test_answers_do_not_depend_on_other_queries_other_tasks_or_the_order_of_the_support(name, kind):
-    learner, given = make(name, kind), episode(kind)
+def test_predictions_do_not_depend_on_other_queries_other_tasks_or_the_order_of_the_support(name, kind):
+    learner, batch = make(name, kind), episode(kind)
     for _ in range(2):
         learner.update([episode(kind, seed=7)], 0)
-    whole = answer(learner, given)
-    assert whole.shape == (3, 20, 5)
+    predictions = answer(learner, batch)
+    assert predictions.shape == (3, 20, 5)
     alone = torch.cat(
         [
             torch.stack(
                 [
-                    answer(learner, given._replace(query=given.query._replace(x=given.query.x[:, q : q + 1])))[:, 0]
+                    answer(learner, batch._replace(query=batch.query._replace(x=batch.query.x[:, q : q + 1])))[:, 0]
                     for q in range(3)
                 ],
                 1,
             )
         ]
     )
-    torch.testing.assert_close(alone, whole[:, :3], atol=1e-5, rtol=1e-5)
-    turned = answer(learner, given._replace(query=Examples(given.query.x.flip(1), given.query.y.flip(1)))).flip(1)
-    torch.testing.assert_close(turned, whole, atol=1e-5, rtol=1e-5)
-    one_by_one = torch.cat([answer(learner, part) for part in given.split(3)])
-    torch.testing.assert_close(one_by_one, whole, atol=1e-5, rtol=1e-5)
-    other_order = answer(learner, given._replace(support=Examples(given.support.x.flip(1), given.support.y.flip(1))))
+    torch.testing.assert_close(alone, predictions[:, :3], atol=1e-5, rtol=1e-5)
+    flipped = answer(learner, batch._replace(query=Examples(batch.query.x.flip(1), batch.query.y.flip(1)))).flip(1)
+    torch.testing.assert_close(flipped, predictions, atol=1e-5, rtol=1e-5)
+    one_by_one = torch.cat([answer(learner, part) for part in batch.split(3)])
+    torch.testing.assert_close(one_by_one, predictions, atol=1e-5, rtol=1e-5)
+    reversed_support = answer(learner, batch._replace(support=Examples(batch.support.x.flip(1), batch.support.y.flip(1))))
     if name == "matching-fce":  # a bidirectional LSTM reads the support in its order
-        assert not torch.allclose(other_order, whole, atol=1e-6)
+        assert not torch.allclose(reversed_support, predictions, atol=1e-6)
     else:
-        torch.testing.assert_close(other_order, whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(reversed_support, predictions, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["matching", "matching-fce", "proto", "nearest", "transfer"])
-def test_other_labels_for_the_classes_give_the_same_answers_under_these(name):
-    """(MAML's head begins with weights of its own for each label.)"""
-    learner, given = make(name), episode()
-    to = torch.tensor([3, 0, 4, 1, 2])
-    renamed = given._replace(support=given.support._replace(y=to[given.support.y]))
-    torch.testing.assert_close(answer(learner, renamed)[:, :, to], answer(learner, given), atol=1e-5, rtol=1e-5)
+def test_predictions_follow_a_permutation_of_the_labels(name):
+    """MAML is left out: its head has different initial weights for each label."""
+    learner, batch = make(name), episode()
+    permutation = torch.tensor([3, 0, 4, 1, 2])
+    relabelled = batch._replace(support=batch.support._replace(y=permutation[batch.support.y]))
+    torch.testing.assert_close(answer(learner, relabelled)[:, :, permutation], answer(learner, batch), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [IMAGE, TEXT, NUMBER], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", LEARNERS)
-def test_training_helps_and_resumes_exactly(name, kind):
+def test_training_lowers_the_loss_and_resumes_exactly(name, kind):
     if kind is NUMBER and name in COMPARING:
         pytest.skip("compares classes")
     learner = make(name, kind, **({"inner_lr": 0.01} if kind is NUMBER and hasattr(LEARNERS[name][1], "inner_lr") else {}))
@@ -121,21 +123,23 @@ def test_training_helps_and_resumes_exactly(name, kind):
     for i in range(12):
         losses.append(learner.update([episode(kind, seed=i % 2)], i).get("loss"))
         if i == 5:
-            kept = torch.utils._pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, learner.state_dict())
+            checkpoint = torch.utils._pytree.tree_map(
+                lambda t: t.clone() if isinstance(t, torch.Tensor) else t, learner.state_dict()
+            )
     if name != "nearest":
         assert losses[10] < losses[0]
-    again = make(name, kind, **({"inner_lr": 0.01} if kind is NUMBER and hasattr(LEARNERS[name][1], "inner_lr") else {}))
-    again.load_state_dict(kept)
+    resumed = make(name, kind, **({"inner_lr": 0.01} if kind is NUMBER and hasattr(LEARNERS[name][1], "inner_lr") else {}))
+    resumed.load_state_dict(checkpoint)
     for i in range(6, 12):
-        again.update([episode(kind, seed=i % 2)], i)
-    given = episode(kind, seed=9)
-    assert torch.equal(answer(again, given), answer(learner, given))
+        resumed.update([episode(kind, seed=i % 2)], i)
+    batch = episode(kind, seed=9)
+    assert torch.equal(answer(resumed, batch), answer(learner, batch))
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name != "nearest"])
-def test_before_any_support_nothing_is_known(name):
-    learner, given = make(name), episode()
-    prediction, _ = learner.predict(learner.initial_state(3), given.query.x)
+def test_predictions_without_a_support(name):
+    learner, batch = make(name), episode()
+    prediction, _ = learner.predict(learner.initial_state(3), batch.query.x)
     assert prediction.shape == (3, 20, 5)
     assert prediction.isfinite().all()
     if name in COMPARING:
@@ -143,18 +147,18 @@ def test_before_any_support_nothing_is_known(name):
 
 
 def test_matching_by_hand():
-    learner, given = make("matching", temperature=0.5), episode(tasks=1)
-    f = learner.features(given.query.x)[0].detach().double().numpy()
-    g = learner.features(given.support.x)[0].detach().double().numpy()
-    y = np.eye(5)[given.support.y[0].numpy()]
+    learner, batch = make("matching", temperature=0.5), episode(tasks=1)
+    f = learner.features(batch.query.x)[0].detach().double().numpy()
+    g = learner.features(batch.support.x)[0].detach().double().numpy()
+    y = np.eye(5)[batch.support.y[0].numpy()]
     expected = []
     for x in f:
         cosine = [float(x @ s / np.linalg.norm(x) / np.linalg.norm(s)) for s in g]
         a = np.exp(np.array(cosine) / 0.5)
         expected.append((a / a.sum()) @ y)
-    found = torch.softmax(answer(learner, given)[0].double(), -1)  # they are logarithms of probabilities
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(answer(learner, given)[0].exp().sum(-1), 1.0, atol=1e-5)
+    probability = torch.softmax(answer(learner, batch)[0].double(), -1)  # they are logarithms of probabilities
+    np.testing.assert_allclose(probability, expected, atol=1e-6)
+    np.testing.assert_allclose(answer(learner, batch)[0].exp().sum(-1), 1.0, atol=1e-5)
 
 
 def test_full_context_embeddings_by_hand():
@@ -191,32 +195,32 @@ def test_full_context_embeddings_by_hand():
 
 
 def test_prototypes_by_hand():
-    learner, given = make("proto"), episode(tasks=2)
-    f, g = learner.features(given.query.x).detach(), learner.features(given.support.x).detach()
+    learner, batch = make("proto"), episode(tasks=2)
+    f, g = learner.features(batch.query.x).detach(), learner.features(batch.support.x).detach()
     for task in range(2):
         for k in range(5):
-            c = g[task][given.support.y[task] == k].mean(0)
+            c = g[task][batch.support.y[task] == k].mean(0)
             torch.testing.assert_close(
-                answer(learner, given)[task, :, k], -(f[task] - c).square().sum(-1), atol=1e-4, rtol=1e-4
+                answer(learner, batch)[task, :, k], -(f[task] - c).square().sum(-1), atol=1e-4, rtol=1e-4
             )
 
 
 def test_nearest_by_hand():
-    given = episode(tasks=1)
+    batch = episode(tasks=1)
     learner = make("nearest")
-    for q, prediction in zip(given.query.x[0], answer(learner, given)[0]):
-        distance = (given.support.x[0] - q).flatten(1).norm(dim=1)
-        assert prediction.argmax() == given.support.y[0, distance.argmin()]
+    for q, prediction in zip(batch.query.x[0], answer(learner, batch)[0]):
+        distance = (batch.support.x[0] - q).flatten(1).norm(dim=1)
+        assert prediction.argmax() == batch.support.y[0, distance.argmin()]
 
 
 @pytest.mark.parametrize(("first_order", "transductive"), [(False, False), (True, False), (False, True)])
-def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order, transductive):
-    """In float64, against double back-propagation task by task through plain functions."""
+def test_the_meta_gradient_equals_double_backpropagation(first_order, transductive):
+    """In float64, compared with back-propagation through plain functions, task by task."""
     learner = make("maml", first_order=first_order, transductive=transductive)
     learner.net.double()
-    given = episode(tasks=2).map(lambda t: t.double() if t.is_floating_point() else t)
-    value, metrics = learner._share(given, 1.0)
-    found = flatten(torch.autograd.grad(value, list(learner.parameters().values())))
+    batch = episode(tasks=2).map(lambda t: t.double() if t.is_floating_point() else t)
+    value, metrics = learner._weighted_loss(batch, 1.0)
+    gradient = flatten(torch.autograd.grad(value, list(learner.parameters().values())))
 
     params = {name: value.detach().clone().requires_grad_() for name, value in learner.net.named_parameters()}
 
@@ -231,7 +235,7 @@ def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order
         return functional.linear(x.mean((2, 3)), p["head.weight"], p["head.bias"]), used
 
     loss = 0
-    for task in given.split(2):
+    for task in batch.split(2):
         p = params
         for _ in range(2):
             inner = functional.cross_entropy(forward(p, task.support.x[0])[0], task.support.y[0])
@@ -241,10 +245,10 @@ def test_the_gradient_through_the_inner_steps_is_the_written_out_one(first_order
         loss = loss + functional.cross_entropy(forward(p, task.query.x[0], statistics)[0], task.query.y[0]) / 2
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(params.values()))])
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-9)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_multi_step_loss_moves_to_the_last_step():
+def test_the_multi_step_loss_shifts_to_the_last_step():
     learner = make("anil")  # 3 inner steps, 10 outer ones
     assert learner._loss_weights() == pytest.approx([1 / 3, 1 / 3, 1 / 3])
     learner.updates = 5
@@ -254,8 +258,8 @@ def test_multi_step_loss_moves_to_the_last_step():
 
 
 def test_memory_does_not_grow_with_outer_steps():
-    """learn2learn#284: each clone-and-adapt left a graph behind."""
-    learner, given = make("maml", inner_steps=5), episode(tasks=2, shots=1, queries=2)
+    """In learn2learn#284 each clone-and-adapt left a graph behind."""
+    learner, batch = make("maml", inner_steps=5), episode(tasks=2, shots=1, queries=2)
 
     def tensors():
         gc.collect()
@@ -263,7 +267,7 @@ def test_memory_does_not_grow_with_outer_steps():
 
     counts = []
     for i in range(30):
-        learner.update([given], i)
+        learner.update([batch], i)
         if i in (5, 29):
             counts.append((tensors(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
     assert counts[1][0] <= counts[0][0]
@@ -271,7 +275,7 @@ def test_memory_does_not_grow_with_outer_steps():
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         (lambda: MAMLSettings(inner_steps=0), "inner_steps"),
         (lambda: MAMLSettings(rates_by_step=True), "learned rates"),
@@ -283,8 +287,8 @@ def test_memory_does_not_grow_with_outer_steps():
         (lambda: make("maml", adapt_part="tail"), "head.weight"),
     ],
 )
-def test_bad_settings_are_refused(settings, says):
-    with pytest.raises(UserError, match=says):
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
         settings()
 
 
@@ -292,68 +296,68 @@ def test_bad_settings_are_refused(settings, says):
 
 
 @pytest.mark.parametrize(("name", "kind"), [("maml", IMAGE), ("meta-sgd", IMAGE), ("proto", TEXT), ("matching-fce", TEXT)])
-def test_shards_only_share_the_work(name, kind):
-    """(Batch normalisation is the exception: it takes a shard for the batch.)"""
-    given, gradients = episode(kind, tasks=5), []
+def test_gradients_do_not_depend_on_the_number_of_shards(name, kind):
+    """Learners with batch normalisation are left out: they normalise each shard separately."""
+    batch, gradients = episode(kind, tasks=5), []
     for shards in (1, 2, 4):
         learner = make(name, kind, shards=shards)
-        learner.update([given], 0)
+        learner.update([batch], 0)
         gradients.append(torch.cat([p.grad.flatten() for p in learner.parameters().values()]))
-    for other in gradients[1:]:
-        torch.testing.assert_close(other, gradients[0], atol=1e-6, rtol=1e-4)
+    for sharded in gradients[1:]:
+        torch.testing.assert_close(sharded, gradients[0], atol=1e-6, rtol=1e-4)
 
 
-def test_the_learning_rate_falls_as_half_a_cosine_over_training():
+def test_the_learning_rate_decays_as_half_a_cosine():
     learner, rates = make("proto"), []
-    for done in (0, 250, 500, 1000, 1200):
-        learner.updates = done
+    for updates in (0, 250, 500, 1000, 1200):
+        learner.updates = updates
         learner.update([episode()], 0)
         rates.append(learner.optimizer.param_groups[0]["lr"])
-    half = 2**-0.5
-    assert rates == pytest.approx([1e-3, 1e-3 * (1 + half) / 2, 0.5e-3, 0.0, 0.0])
-    steady = make("proto", anneal=False)
-    steady.updates = 900
-    steady.update([episode()], 0)
-    assert steady.optimizer.param_groups[0]["lr"] == 1e-3
+    cosine = 2**-0.5
+    assert rates == pytest.approx([1e-3, 1e-3 * (1 + cosine) / 2, 0.5e-3, 0.0, 0.0])
+    constant = make("proto", anneal=False)
+    constant.updates = 900
+    constant.update([episode()], 0)
+    assert constant.optimizer.param_groups[0]["lr"] == 1e-3
 
 
-def test_outside_training_the_statistics_of_whole_batches_are_used():
-    learner, given = make("proto"), episode()
+def test_normalisation_statistics_come_from_whole_batches():
+    learner, batch = make("proto"), episode()
     before = {name: value.clone() for name, value in learner.net.state_dict().items()}
-    learner.update([given], 0)
+    learner.update([batch], 0)
     after = learner.net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if "running" in name)
-    learner.observe([given])
-    x = torch.cat([given.support.x, given.query.x], 1).flatten(0, 1)
+    learner.observe([batch])
+    x = torch.cat([batch.support.x, batch.query.x], 1).flatten(0, 1)
     inputs = learner.net.blocks[0][0](x)
     norm = learner.net.blocks[0][1]
     torch.testing.assert_close(norm.running_mean, inputs.mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_var, inputs.var((0, 2, 3)), atol=1e-4, rtol=1e-3)
-    learner.observe([given, episode(seed=5)])
+    learner.observe([batch, episode(seed=5)])
     assert not torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)  # the mean over both batches
 
 
-def test_an_untrained_encoder_of_texts_compares_them_about_as_counts_of_their_features_do():
-    said = ("what is my balance", "what was my balance", "balances please", "book a flight to Oslo", "flights to Oslo")
-    x = torch.from_numpy(np.stack([features(text) for text in said])).long()
+def test_an_untrained_text_encoder_approximates_similarities_of_feature_counts():
+    texts = ("what is my balance", "what was my balance", "balances please", "book a flight to Oslo", "flights to Oslo")
+    x = torch.from_numpy(np.stack([features(text) for text in texts])).long()
     counts = torch.zeros(len(x), BUCKETS).scatter_(1, x, 1.0)
     counts[:, 0] = 0
     torch.manual_seed(0)
-    embedded, counted = (
+    embedding_similarity, count_similarity = (
         functional.cosine_similarity(f[None], f[:, None], dim=-1) for f in (encoder(TEXT, 2048)(x).detach(), counts)
     )
-    assert (embedded - counted).abs().max() < 0.1
-    assert counted[0, 1] > 0.5 > counted[0, 2] > 0.2 > counted[0, 3]
+    assert (embedding_similarity - count_similarity).abs().max() < 0.1
+    assert count_similarity[0, 1] > 0.5 > count_similarity[0, 2] > 0.2 > count_similarity[0, 3]
 
 
-def test_bfloat16_is_near_float32_in_training_and_out_of_answers():
-    given, losses, answers = episode(), [], []
+def test_bfloat16_is_used_in_training_only():
+    batch, losses, predictions = episode(), [], []
     for precision in ("float32", "bfloat16"):
         learner = make("proto", precision=precision)
-        answers.append(answer(learner, given))
+        predictions.append(answer(learner, batch))
         learner.net.train()
-        losses.append(float(learner.loss(given)[0].detach()))
+        losses.append(float(learner.loss(batch)[0].detach()))
         learner.net.eval()
-    assert torch.equal(*answers)
+    assert torch.equal(*predictions)
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.1)

@@ -11,7 +11,7 @@ from metarl.system import user_code as userfiles
 EXAMPLES = Path(__file__).parents[2] / "examples"
 POINT, AGENT = f"{EXAMPLES}/point_robot.py:point_robot", f"{EXAMPLES}/my_agent.py:MyAgent"
 STEPS = 2 * 2 * 10
-"""Environment steps per iteration of `train_own`."""
+"""Environment steps per iteration of `train_small`."""
 _SMALL = "--num-envs 2 --episodes-per-trial 2 --max-episode-steps 10 --device cpu --quiet".split()
 _RL2 = "--layers 8 --hidden 8 --chunk 10 --minibatch 2 --epochs 1".split()
 
@@ -48,7 +48,7 @@ def tasks(*goals, make=lambda name: Env(), **more):
 """
 
 
-OWN_AGENT = """
+USER_AGENT = """
 from dataclasses import dataclass
 from metarl.agents import Preset
 from metarl.learner import Agent
@@ -70,22 +70,22 @@ class A(Agent):
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def forget_user_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the files that a test named before the next test runs."""
     monkeypatch.setattr(userfiles, "_named", {})
     monkeypatch.setattr(userfiles, "_modules", {})
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
-def own_file(folder: Path, text: str, name: str = "own.py") -> Path:
+def user_file(folder: Path, text: str, name: str = "own.py") -> Path:
     """Write a user's Python file; creates its folder."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     return folder / name
 
 
-def train_own(path: Path, agent: str, suite_name: str, iterations: int, *more: str) -> int:
+def train_small(path: Path, agent: str, suite_name: str, iterations: int, *arguments: str) -> int:
     """Train in `path`; returns the exit status."""
     options = _RL2 if agent == "rl2" else []
     steps = ["--steps", str(iterations * STEPS)]
-    return cli.run(["train", agent, suite_name, "--run-dir", str(path), *steps, *_SMALL, *options, *more])
+    return cli.run(["train", agent, suite_name, "--run-dir", str(path), *steps, *_SMALL, *options, *arguments])

@@ -1,4 +1,4 @@
-"""What environments of the user's own declare and return: every kind that gymnasium allows works as it says, or is refused."""
+"""Spaces and return values of user-defined environments: each kind that gymnasium allows works or is refused."""
 
 import json
 from fractions import Fraction
@@ -8,16 +8,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from builders.own_files import ENV, forgotten, own_file, train_own  # noqa: F401
 from builders.tiny import metrics, refused, toy
+from builders.user_files import ENV, forget_user_files, train_small, user_file  # noqa: F401
 from gymnasium import spaces
 
 import metarl
 from metarl import cli
 from metarl.agents.rl2 import RL2Settings
 from metarl.envs import Task, TaskDistribution, make_vec
-from metarl.envs.user_defined import own_suite
-from metarl.envs.user_environment import OwnEnv
+from metarl.envs.user_defined import user_suite
+from metarl.envs.user_environment import UserEnv
 from metarl.errors import UserError
 from metarl.runs.io_spec import described
 from metarl.runs.io_spec import spaces as spaces_of
@@ -47,32 +47,32 @@ def s(): return tasks(1, 2, make=lambda name: Strict())
 )
 
 
-class Answers(gymnasium.Env):
-    """Returns what it is given."""
+class ConstantEnv(gymnasium.Env):
+    """Returns the values that it is constructed with."""
 
     observation_space, action_space = BOX, BOX
 
     def __init__(self, obs: Any = (0.0, 0.0), reward: Any = 0.0, ends: Any = (False, False), info: Any = None) -> None:
-        self.answer = obs, reward, *ends, {} if info is None else info
+        self.result = obs, reward, *ends, {} if info is None else info
 
     def set_task(self, params: Any) -> None: ...
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        return self.answer[0], {}
+        return self.result[0], {}
 
     def step(self, action: Any) -> Any:
-        return self.answer
+        return self.result
 
 
-def answer(space: spaces.Box = BOX, **given: Any) -> Any:
-    """What `OwnEnv` makes of a step's answer."""
-    env = Answers(**given)
+def step_result(space: spaces.Box = BOX, **options: Any) -> Any:
+    """The result of `UserEnv.step` for an environment that returns these values."""
+    env = ConstantEnv(**options)
     env.observation_space = space
-    return OwnEnv("it", env).step(np.zeros(2, np.float32))
+    return UserEnv("it", env).step(np.zeros(2, np.float32))
 
 
 @pytest.mark.parametrize(
-    ("agent", "what"),
+    ("agent", "declaration"),
     [
         ("rl2", "action_space = Box(-1, 1, (1,), np.float64)"),
         ("sb3-ppo", "action_space = Box(-1, 1, (1,), np.float64)"),
@@ -88,75 +88,79 @@ def answer(space: spaces.Box = BOX, **given: Any) -> Any:
         ("sb3-sac", "observation_space = Box(0, 99, (2,), np.int64)"),
     ],
 )
-def test_agents_play_spaces_of_every_kind(agent, what, tmp_path):
-    """Actions are of the environment's own space, whatever it does to them; SB3's of a Discrete that starts anywhere too."""
-    file = own_file(tmp_path / "files", STRICT + f"Strict.{what}\n")
-    few = ["--batch-size", "5"] if agent == "sb3-ppo" else ["--learning-starts", "4"] if agent == "sb3-sac" else []
-    assert train_own(tmp_path / "run", agent, f"{file}:s", 1, *few) == 0
+def test_agents_play_spaces_of_every_kind(agent, declaration, tmp_path):
+    """Actions lie in the environment's space, even if it modifies them or if a Discrete does not start at 0."""
+    file = user_file(tmp_path / "files", STRICT + f"Strict.{declaration}\n")
+    options = ["--batch-size", "5"] if agent == "sb3-ppo" else ["--learning-starts", "4"] if agent == "sb3-sac" else []
+    assert train_small(tmp_path / "run", agent, f"{file}:s", 1, *options) == 0
     assert np.isfinite(metrics(tmp_path / "run")[0]["return"])
     assert metarl.load(tmp_path / "run", device="cpu")
 
 
-def test_what_the_environment_keeps_and_changes_is_in_no_record(tmp_path):
-    own = own_suite(run_file(f"{own_file(tmp_path / 'files', STRICT)}:s"))
-    agent, source = toy(own.train, 2, 5, 1, RL2Settings(layers=(8,), hidden=8))
+def test_later_changes_by_the_environment_do_not_reach_the_rollout(tmp_path):
+    strict = user_suite(run_file(f"{user_file(tmp_path / 'files', STRICT)}:s"))
+    agent, source = toy(strict.train, 2, 5, 1, RL2Settings(layers=(8,), hidden=8))
     source.begin(0)
     rollout, _ = source.collect(agent, agent.initial_state(2), 0)
     assert rollout.query.obs[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
     executed = rollout.action.clamp(-1, 1)
     assert torch.equal(rollout.query.previous_action[1:], executed[:-1])
     assert torch.allclose(rollout.reward, executed[..., 0])
-    assert torch.equal(rollout.success, rollout.reward > 0)  # told as is_success
+    assert torch.equal(rollout.success, rollout.reward > 0)  # reported as is_success
 
 
 @pytest.mark.parametrize("reward", [2, np.float32(2), np.array(2), np.array([2.0]), [2], torch.tensor(2), np.int8(2)])
 def test_a_reward_is_a_number_in_any_form(reward):
-    given = answer(reward=reward)[1]
-    assert given == 2.0
-    assert type(given) is float
+    converted = step_result(reward=reward)[1]
+    assert converted == 2.0
+    assert type(converted) is float
 
 
 @pytest.mark.parametrize(
     "reward", [None, "1", np.nan, np.inf, 1j, np.zeros(2), [], {}, Fraction(1, 2), 1e39, torch.ones((), requires_grad=True)]
 )
-def test_a_reward_that_is_no_finite_number_is_refused(reward):
+def test_a_reward_must_be_a_finite_number(reward):
     with pytest.raises(UserError, match="it: a reward must be a finite number, not "):
-        answer(reward=reward)
+        step_result(reward=reward)
 
 
-@pytest.mark.parametrize("yes", [True, np.True_, 1, 1.0, np.array(True), np.array([1]), np.uint8(1)])
-def test_ends_and_success_are_truths_in_any_form(yes):
-    for given in (answer(ends=(yes, False))[2], answer(ends=(False, yes))[3], answer(info={"success": yes})[4]["success"]):
-        assert given is True
-    assert answer(info={"is_success": yes, "more": 3})[4] == {"is_success": yes, "more": 3, "success": True}
-    assert answer(info={"is_success": yes, "success": False})[4]["success"] is False
-
-
-@pytest.mark.parametrize("neither", [None, "False", 0.5, 2, np.nan, np.zeros(2, bool), []])
-def test_ends_and_success_that_are_neither_true_nor_false_are_refused(neither):
-    for what, given in (
-        ("terminated", {"ends": (neither, False)}),
-        ("truncated", {"ends": (False, neither)}),
-        ("info's success", {"info": {"success": neither}}),
-        ("info's is_success", {"info": {"is_success": neither}}),
+@pytest.mark.parametrize("true", [True, np.True_, 1, 1.0, np.array(True), np.array([1]), np.uint8(1)])
+def test_ends_and_success_are_booleans_in_any_form(true):
+    for converted in (
+        step_result(ends=(true, False))[2],
+        step_result(ends=(False, true))[3],
+        step_result(info={"success": true})[4]["success"],
     ):
-        with pytest.raises(UserError, match=f"it: {what} must be true or false, not "):
-            answer(**given)
+        assert converted is True
+    assert step_result(info={"is_success": true, "more": 3})[4] == {"is_success": true, "more": 3, "success": True}
+    assert step_result(info={"is_success": true, "success": False})[4]["success"] is False
+
+
+@pytest.mark.parametrize("value", [None, "False", 0.5, 2, np.nan, np.zeros(2, bool), []])
+def test_ends_and_success_that_are_neither_true_nor_false_are_refused(value):
+    for field, options in (
+        ("terminated", {"ends": (value, False)}),
+        ("truncated", {"ends": (False, value)}),
+        ("info's success", {"info": {"success": value}}),
+        ("info's is_success", {"info": {"is_success": value}}),
+    ):
+        with pytest.raises(UserError, match=f"it: {field} must be true or false, not "):
+            step_result(**options)
 
 
 @pytest.mark.parametrize(
     "obs", [[0.5, 2], (0.5, 2), np.array([0.5, 2]), np.array([0.5, 9, 2])[::2], torch.tensor([0.5, 2]), np.float16([0.5, 2])]
 )
-def test_observations_are_arrays_of_the_spaces_dtype(obs):
-    """Bounds of observations are not checked, as in gymnasium: scaling follows what is seen."""
-    given = answer(obs=obs)[0]
-    assert given.dtype == np.float32
-    assert given.tolist() == [0.5, 2]
-    assert given is not obs
+def test_observations_are_converted_to_the_dtype_of_the_space(obs):
+    """Bounds of observations are not checked, as in gymnasium."""
+    converted = step_result(obs=obs)[0]
+    assert converted.dtype == np.float32
+    assert converted.tolist() == [0.5, 2]
+    assert converted is not obs
 
 
 @pytest.mark.parametrize(
-    ("dtype", "obs", "says"),
+    ("dtype", "obs", "message"),
     [
         (np.uint8, [0.5, 1], r"holds \[0.5\], which are not of its space's uint8"),
         (np.uint8, [-1, 1], r"holds \[-1\], which are not of its space's uint8"),
@@ -172,20 +176,20 @@ def test_observations_are_arrays_of_the_spaces_dtype(obs):
         (np.float32, {"x": 1}, "is {'x': 1}, but its space is Box"),
     ],
 )
-def test_observations_that_are_not_of_their_space_are_refused(dtype, obs, says):
-    with pytest.raises(UserError, match=f"it: an observation {says}"):
-        answer(spaces.Box(0, 1, (2,), dtype), obs=obs)
+def test_observations_that_are_not_of_their_space_are_refused(dtype, obs, message):
+    with pytest.raises(UserError, match=f"it: an observation {message}"):
+        step_result(spaces.Box(0, 1, (2,), dtype), obs=obs)
 
 
 @pytest.mark.parametrize("info", [None, [], 3])
 def test_info_is_a_dict(info):
-    env = Answers()
-    env.answer = (*env.answer[:4], info)
+    env = ConstantEnv()
+    env.result = (*env.result[:4], info)
     with pytest.raises(UserError, match="5 values that end with "):
-        OwnEnv("it", env).step(np.zeros(2))
+        UserEnv("it", env).step(np.zeros(2))
     env.reset = lambda seed=None: (np.zeros(2), info)
     with pytest.raises(UserError, match="2 values that end with "):
-        OwnEnv("it", env).reset(seed=0)
+        UserEnv("it", env).reset(seed=0)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +213,10 @@ def test_info_is_a_dict(info):
     ],
 )
 def test_action_spaces_that_no_agent_plays_are_refused(space):
-    env = Answers()
+    env = ConstantEnv()
     env.action_space = space
     with pytest.raises(UserError, match=r"^it has the action space .*(is needed|cannot represent it)$"):
-        OwnEnv("it", env)
+        UserEnv("it", env)
 
 
 @pytest.mark.parametrize(
@@ -234,19 +238,19 @@ def test_action_spaces_that_no_agent_plays_are_refused(space):
         (spaces.Dict(a=spaces.Sequence(BOX)), False),
     ],
 )
-def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
-    """Where the wrapper is named, it makes an environment that can be played."""
-    env = Answers()
+def test_observation_spaces_must_be_flat(space, flat):
+    """If the error names the wrapper, the wrapped environment is accepted."""
+    env = ConstantEnv()
     env.observation_space = space
     with pytest.raises(UserError, match="it has the observation space ") as refusal:
-        OwnEnv("it", env)
+        UserEnv("it", env)
     assert ("FlattenObservation" in str(refusal.value)) == flat
     if flat:
-        OwnEnv("it", gymnasium.wrappers.FlattenObservation(env))
+        UserEnv("it", gymnasium.wrappers.FlattenObservation(env))
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("s = tasks(1, make=lambda name: Env)", "make returns the class Env, not an instance of it"),
         ("s = tasks(1, make=lambda name: 3)", "make returns int, which has no reset and no step"),
@@ -274,19 +278,19 @@ def test_observation_spaces_are_flat_or_told_how_to_be(space, flat):
         ),
     ],
 )
-def test_suites_that_cannot_be_played_are_refused_before_anything_is_made(text, says, tmp_path, monkeypatch, capsys):
-    file, empty = own_file(tmp_path / "files", f"{ENV}{text}\n"), tmp_path / "empty"
+def test_unplayable_suites_are_refused_before_anything_is_written(text, message, tmp_path, monkeypatch, capsys):
+    file, empty = user_file(tmp_path / "files", f"{ENV}{text}\n"), tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
     assert cli.run(["train", "rl2", f"{file}:s", "--steps", "1", "--num-envs", "1"]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
     assert not list(empty.iterdir())
 
 
-def test_a_step_that_only_some_environments_tell_success_of_tells_none():
-    class Sometimes(Answers):
+def test_success_must_be_reported_by_all_environments():
+    class Sometimes(ConstantEnv):
         def set_task(self, params: Any) -> None:
-            self.answer = (*self.answer[:4], {"success": True} if params else {})
+            self.result = (*self.result[:4], {"success": True} if params else {})
 
     tasks = TaskDistribution((Task("a", 0), Task("a", 1)), make=lambda name: Sometimes())
     env = make_vec(tasks, 2)
@@ -297,7 +301,7 @@ def test_a_step_that_only_some_environments_tell_success_of_tells_none():
 
 
 @pytest.mark.parametrize(
-    ("agent", "space", "says"),
+    ("agent", "space", "message"),
     [
         ("random", "Box(-np.inf, 1, (1,))", "random actions need two bounds for each entry"),
         ("random", "Box(-3e38, 3e38, (1,))", "random actions need two bounds for each entry"),
@@ -307,32 +311,32 @@ def test_a_step_that_only_some_environments_tell_success_of_tells_none():
         ("scripted", "Box(-1, 1, (1,))", "the scripted expert only knows Meta-World's tasks"),
     ],
 )
-def test_agents_refuse_what_they_cannot_play(agent, space, says, tmp_path, monkeypatch, capsys):
-    file, empty = own_file(tmp_path / "files", STRICT + f"Strict.action_space = {space}\n"), tmp_path / "empty"
+def test_agents_refuse_what_they_cannot_play(agent, space, message, tmp_path, monkeypatch, capsys):
+    file, empty = user_file(tmp_path / "files", STRICT + f"Strict.action_space = {space}\n"), tmp_path / "empty"
     empty.mkdir()
-    refused(["train", agent, f"{file}:s"], says, empty, monkeypatch, capsys)
+    refused(["train", agent, f"{file}:s"], message, empty, monkeypatch, capsys)
 
 
-def test_actions_out_of_reach_and_success_that_is_not_told_are_said_before_training(tmp_path, capsys):
-    """Case 25: the range is said where the agent draws around 0, with the wrapper that mends it."""
+def test_ill_scaled_actions_and_missing_success_are_reported_before_training(tmp_path, capsys):
+    """The range is reported if the agent draws around 0, with the wrapper that rescales actions."""
     text = STRICT + "Strict.action_space = Box(np.array([-1, -200.]), np.array([1, 200.]))\ndel Env.step\n"
-    file = own_file(tmp_path / "files", text)
-    loud = ["--num-envs", "2", "--episodes-per-trial", "2", "--max-episode-steps", "5", "--steps", "20", "--device", "cpu"]
-    said = "actions lie in [-200, 200] (entry 1) and are drawn around 0 with a standard deviation of {}"
-    for agent, std, more in (
+    file = user_file(tmp_path / "files", text)
+    options = ["--num-envs", "2", "--episodes-per-trial", "2", "--max-episode-steps", "5", "--steps", "20", "--device", "cpu"]
+    warning = "actions lie in [-200, 200] (entry 1) and are drawn around 0 with a standard deviation of {}"
+    for agent, std, extra_options in (
         ("rl2", "1", ()),
         ("multitask-trpo", "3", ("--std", "3")),
         ("sb3-ppo", "1", ("--batch-size", "5")),
         ("random", None, ()),
     ):
-        assert cli.run(["train", agent, f"{file}:s", "--run-dir", str(tmp_path / agent), *loud, *more]) == 0
-        out = capsys.readouterr().out
-        assert ("RescaleAction(env, -1, 1)" in out) == (std is not None)
-        assert std is None or said.format(std) in out.partition(" of 20 steps ")[0]
-        assert "All figures are returns" not in out
+        assert cli.run(["train", agent, f"{file}:s", "--run-dir", str(tmp_path / agent), *options, *extra_options]) == 0
+        output = capsys.readouterr().out
+        assert ("RescaleAction(env, -1, 1)" in output) == (std is not None)
+        assert std is None or warning.format(std) in output.partition(" of 20 steps ")[0]
+        assert "All figures are returns" not in output
         assert "success" in metrics(tmp_path / agent)[0]
-    silent = own_file(tmp_path / "files", ENV + "def s(): return tasks(1)\n", "silent.py")
-    assert cli.run(["train", "random", f"{silent}:s", "--run-dir", str(tmp_path / "silent"), *loud]) == 0
+    no_success_file = user_file(tmp_path / "files", ENV + "def s(): return tasks(1)\n", "silent.py")
+    assert cli.run(["train", "random", f"{no_success_file}:s", "--run-dir", str(tmp_path / "silent"), *options]) == 0
     assert "All figures are returns" in capsys.readouterr().out
 
 
@@ -363,10 +367,10 @@ def test_a_range_is_ill_scaled_where_little_of_it_is_drawn(low, high, entry):
     [BOX, spaces.Box(-np.inf, 2, (1,)), spaces.Box(-1e300, 1e300, (1,), np.float64), spaces.Discrete(3, start=-4)],
 )
 def test_an_interface_keeps_the_action_space(space):
-    kept = json.loads(json.dumps(described(BOX, space, None), allow_nan=False))
-    known = spaces_of(kept)[1]
+    stored = json.loads(json.dumps(described(BOX, space, None), allow_nan=False))
+    restored = spaces_of(stored)[1]
     if isinstance(space, spaces.Discrete):
-        assert known == space
+        assert restored == space
     else:
         with np.errstate(over="ignore"):
-            assert known == spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
+            assert restored == spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))

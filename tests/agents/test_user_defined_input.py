@@ -1,4 +1,4 @@
-"""Environments and agents of the user's own that are not what they should be, and some that are odd but right."""
+"""User-defined environments and agents: invalid ones, and unusual but valid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from builders.own_files import ENV, EXAMPLES, OWN_AGENT, forgotten, own_file, train_own  # noqa: F401
 from builders.tiny import metrics, refused, toy
+from builders.user_files import ENV, EXAMPLES, USER_AGENT, forget_user_files, train_small, user_file  # noqa: F401
 
 from metarl import cli
 from metarl.agents.maml.outer_steps import _spread
 from metarl.agents.maml.phases import Phase
 from metarl.agents.rl2 import RL2Settings
-from metarl.agents.user_defined import own_agent
+from metarl.agents.user_defined import user_agent
 from metarl.envs import Suite, Task, TaskDistribution, make_vec
 from metarl.envs.engines.python import PythonEngine
-from metarl.envs.user_defined import own_suite
+from metarl.envs.user_defined import user_suite
 from metarl.errors import UserError
 from metarl.nn.distributions import Categorical
 from metarl.sharing.opening import open_run
@@ -38,11 +38,11 @@ def predict(self, state, query):
 A.predict = predict
 
 A.update = lambda self, batches, iteration: """
-"""What follows is what `update` of an agent returns that acts at random."""
+"""An agent that acts at random; a test appends the return value of `update`."""
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("import nothing_like_it\ns = 1\n", "own.py does not import. Traceback (most recent call last):"),
         ("s = (1\n", "SyntaxError"),
@@ -73,26 +73,26 @@ A.update = lambda self, batches, iteration: """
         (ENV + "Env.set_task = lambda self, n: 1 / n\ndef s(): return tasks(0)\n", "ZeroDivisionError"),
     ],
 )
-def test_wrong_suites_are_answered_with_status_2(text, says, tmp_path, monkeypatch, capsys):
-    file, empty = own_file(tmp_path / "files", text), tmp_path / "empty"
+def test_wrong_suites_are_answered_with_status_2(text, message, tmp_path, monkeypatch, capsys):
+    file, empty = user_file(tmp_path / "files", text), tmp_path / "empty"
     empty.mkdir()
-    refused_with_traceback(["train", "rl2", f"{file}:s"], says, empty, monkeypatch, capsys)
+    refused_with_traceback(["train", "rl2", f"{file}:s"], message, empty, monkeypatch, capsys)
 
 
-def refused_with_traceback(args: list[str], says: str, folder: Path, monkeypatch: Any, capsys: Any) -> None:
-    """As `refused`; a traceback may be shown, of the user's own file alone."""
+def refused_with_traceback(args: list[str], message: str, folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    """Like `refused`, but a traceback of the user's file may be shown."""
     monkeypatch.chdir(folder)
     assert cli.run(args) == 2
     error = capsys.readouterr().err
-    assert says in " ".join(error.split())
+    assert message in " ".join(error.split())
     for line in error.splitlines():
         if line.startswith("  File "):
             assert "own.py" in line
     assert not list(folder.iterdir())
 
 
-def test_the_traceback_is_of_the_users_file_alone(tmp_path, monkeypatch, capsys):
-    file = own_file(
+def test_the_traceback_shows_only_the_users_file(tmp_path, monkeypatch, capsys):
+    file = user_file(
         tmp_path / "files",
         ENV + "def inner(n):\n    return 1 / n\nEnv.set_task = lambda self, n: inner(n)\ndef s(): return tasks(0)\n",
     )
@@ -105,16 +105,16 @@ def test_the_traceback_is_of_the_users_file_alone(tmp_path, monkeypatch, capsys)
         cli.run(["train", "rl2", f"{file}:s", "--debug"])
 
 
-def test_a_file_without_a_name_says_what_there_is(tmp_path, monkeypatch, capsys):
-    says = ":NAME. It has: PointRobot, distribution, point_robot, circle"
-    refused(["train", "rl2", str(EXAMPLES / "point_robot.py")], says, tmp_path, monkeypatch, capsys)
+def test_a_file_without_a_name_lists_its_names(tmp_path, monkeypatch, capsys):
+    message = ":NAME. It has: PointRobot, distribution, point_robot, circle"
+    refused(["train", "rl2", str(EXAMPLES / "point_robot.py")], message, tmp_path, monkeypatch, capsys)
     refused(["train", "rl2", "no.py:s"], "cannot read no.py: No such file or directory", tmp_path, monkeypatch, capsys)
 
 
-def test_neighbours_of_a_file_can_be_imported(tmp_path):
-    own_file(tmp_path / "files", "GOALS = (1, 2, 3)\n", "my_goals_of_this_test.py")
-    file = own_file(tmp_path / "files", ENV + "from my_goals_of_this_test import GOALS\ns = tasks(*GOALS)\n")
-    assert [task.params for task in own_suite(run_file(f"{file}:s")).train.tasks] == [1, 2, 3]
+def test_a_file_can_import_modules_from_its_folder(tmp_path):
+    user_file(tmp_path / "files", "GOALS = (1, 2, 3)\n", "my_goals_of_this_test.py")
+    file = user_file(tmp_path / "files", ENV + "from my_goals_of_this_test import GOALS\ns = tasks(*GOALS)\n")
+    assert [task.params for task in user_suite(run_file(f"{file}:s")).train.tasks] == [1, 2, 3]
 
 
 def test_spaces_that_change_with_the_task_are_refused():
@@ -140,14 +140,14 @@ def test_an_environment_that_fails_later_stops_training_with_a_reason(tmp_path, 
         "count = 0\ndef step(self, action):\n    global count\n    count += 1\n"
         "    return np.full(2, np.nan if count > 100 else 0), 1.0, False, False, {}\nEnv.step = step\ns = tasks(1, 2)\n"
     )
-    assert train_own(tmp_path / "run", "rl2", f"{own_file(tmp_path / 'files', text)}:s", 5) == 2
+    assert train_small(tmp_path / "run", "rl2", f"{user_file(tmp_path / 'files', text)}:s", 5) == 2
     assert "env: an observation is not finite" in capsys.readouterr().err
     assert open_run(tmp_path / "run")[0].load()[0].iteration == 2
 
 
-def test_set_task_may_lie_within_wrappers():
-    made = TaskDistribution((Task("walk", 3.0),), make=lambda name: gymnasium.wrappers.FlattenObservation(_Inner()))
-    env = make_vec(made, 1)
+def test_set_task_is_found_inside_wrappers():
+    tasks = TaskDistribution((Task("walk", 3.0),), make=lambda name: gymnasium.wrappers.FlattenObservation(_Inner()))
+    env = make_vec(tasks, 1)
     assert env.reset()[0].tolist() == [[3.0, 3.0]]
 
 
@@ -162,9 +162,9 @@ class _Inner(gymnasium.Env):
         return {key: np.full(1, self.value, np.float32) for key in "ab"}, {}
 
 
-def test_discrete_actions_may_start_anywhere():
-    """The environment gets its own numbers, the agent's previous action is one-hot all the same."""
-    seen = []
+def test_discrete_actions_may_start_at_any_number():
+    """The environment receives its own numbers; the agent's previous action is one-hot."""
+    executed = []
 
     class Shifted(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -177,15 +177,15 @@ def test_discrete_actions_may_start_anywhere():
             return np.zeros(1, np.float32), {}
 
         def step(self, action):
-            seen.append(int(action))
+            executed.append(int(action))
             return np.zeros(1, np.float32), 0.0, False, False, {}
 
     tasks = TaskDistribution((Task("shifted", 0),), make=lambda name: Shifted())
     agent, source = toy(tasks, 1, 30, 1, RL2Settings(layers=(8,), hidden=8))
     source.begin(0)
     rollout, _ = source.collect(agent, agent.initial_state(1), 0)
-    assert set(seen) == {-1, 0, 1}
-    assert [a - 1 for a in rollout.action[:, 0].tolist()] == seen
+    assert set(executed) == {-1, 0, 1}
+    assert [a - 1 for a in rollout.action[:, 0].tolist()] == executed
     assert rollout.query.previous_action[1:, 0].argmax(-1).tolist() == rollout.action[:-1, 0].tolist()
 
 
@@ -194,13 +194,16 @@ def test_discrete_actions_may_start_anywhere():
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("statements", "message"),
     [
         ("del A.predict", "own.py:A lacks predict(state, query)"),
         ("del A.update, A.initial_state", "lacks initial_state(num_tasks), update(batches, iteration)"),
         ("A = 3", "own.py:A is int, not a class"),
         ("class A: pass", "lacks initial_state(num_tasks), predict(state, query)"),
-        ("B = A\nclass A:\n    initial_state = predict = update = state_dict = load_state_dict = B.initial_state", "must be a subclass of"),
+        (
+            "B = A\nclass A:\n    initial_state = predict = update = state_dict = load_state_dict = B.initial_state",
+            "must be a subclass of",
+        ),
         ("del A.Settings", "needs an attribute Settings"),
         ("A.Settings = dataclass(type('S', (), {'__annotations__': {'x': int}}))", "every setting needs a default"),
         ("A.Settings = dataclass(type('S', (), {'__annotations__': {'seed': int}, 'seed': 3}))", "seed is an option of every"),
@@ -216,14 +219,14 @@ def test_discrete_actions_may_start_anywhere():
         ("raise ValueError('no')", "ValueError: no"),
     ],
 )
-def test_wrong_agents_are_answered_with_status_2(more, says, tmp_path, monkeypatch, capsys):
-    file, empty = own_file(tmp_path / "files", OWN_AGENT + more + "\n"), tmp_path / "empty"
+def test_wrong_agents_are_answered_with_status_2(statements, message, tmp_path, monkeypatch, capsys):
+    file, empty = user_file(tmp_path / "files", USER_AGENT + statements + "\n"), tmp_path / "empty"
     empty.mkdir()
-    refused_with_traceback(["train", f"{file}:A", "ml1:reach-v3"], says, empty, monkeypatch, capsys)
+    refused_with_traceback(["train", f"{file}:A", "ml1:reach-v3"], message, empty, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("statements", "message"),
     [
         (
             "A.predict = lambda self, state, query: None",
@@ -239,53 +242,53 @@ def test_wrong_agents_are_answered_with_status_2(more, says, tmp_path, monkeypat
         ("A.state_dict = lambda self: {1: 2}", "keys are strings without a slash, not 1"),
     ],
 )
-def test_answers_that_are_none_are_named(more, says, tmp_path, capsys):
-    """Not a traceback of what would have taken them."""
-    file = own_file(tmp_path / "files", OWN_AGENT + more + "\n")
-    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 2
+def test_wrong_return_values_are_reported_by_method(statements, message, tmp_path, capsys):
+    """The error names the method instead of failing in its caller."""
+    file = user_file(tmp_path / "files", USER_AGENT + statements + "\n")
+    assert train_small(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 2
     error = capsys.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error
 
 
 def test_a_metric_may_be_a_tensor(tmp_path):
-    file = own_file(tmp_path / "files", OWN_AGENT + LOOP + "{'loss': torch.tensor(0.5), 'rows': np.int64(3)}\n")
-    assert train_own(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 0
+    file = user_file(tmp_path / "files", USER_AGENT + LOOP + "{'loss': torch.tensor(0.5), 'rows': np.int64(3)}\n")
+    assert train_small(tmp_path / "run", f"{file}:A", "ml1:reach-v3", 1) == 0
     [line] = metrics(tmp_path / "run")
     assert (line["loss"], line["rows"]) == (0.5, 3)
 
 
-def test_an_agent_with_a_loop_of_its_own_needs_no_update(tmp_path):
-    file = own_file(tmp_path / "files", OWN_AGENT + "del A.update\nA.iterate = lambda self, source, iteration: {}\n")
-    agent, presets = own_agent(run_file(f"{file}:A"))
+def test_an_agent_that_overrides_iterate_needs_no_update(tmp_path):
+    file = user_file(tmp_path / "files", USER_AGENT + "del A.update\nA.iterate = lambda self, source, iteration: {}\n")
+    agent, presets = user_agent(run_file(f"{file}:A"))
     assert presets["default"].settings.size == 1
     assert agent.__name__ == "A"
 
 
-def test_an_own_agents_presets_are_options(tmp_path, capsys):
-    text = OWN_AGENT + "A.PRESETS = {'default': Preset(Nothing()), 'large': Preset(Nothing(9), {'num_envs': 7})}\n"
-    file = own_file(tmp_path / "files", text)
+def test_presets_of_a_user_defined_agent_set_defaults(tmp_path, capsys):
+    text = USER_AGENT + "A.PRESETS = {'default': Preset(Nothing()), 'large': Preset(Nothing(9), {'num_envs': 7})}\n"
+    file = user_file(tmp_path / "files", text)
     with pytest.raises(SystemExit):
         cli.run(["train", f"{file}:A", "--preset", "large", "--help"])
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "(default: 9)" in shown
-    assert "(default: 7)" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "(default: 9)" in output
+    assert "(default: 7)" in output
 
 
-def test_maml_takes_its_products_from_steps_that_were_taken():
-    """Where episodes ended early, the share of steps for Fisher products is of those that there are."""
+def test_fisher_products_use_only_valid_steps():
+    """If episodes ended early, the fraction of steps for Fisher products refers to the valid steps."""
     weight = torch.zeros(1, 40)
     weight[0, :8] = 1 / 8
     steps = torch.arange(40.0)[None]
     phase = Phase(steps[..., None], steps, steps, Categorical(torch.zeros(1, 40, 2)), steps, weight, torch.zeros(1))
-    some = _spread(phase, 0.5, 0.0)
-    assert some.action[0].tolist() == [0, 2, 4, 6]
-    assert some.weight.sum() == pytest.approx(1)
+    chosen = _spread(phase, 0.5, 0.0)
+    assert chosen.action[0].tolist() == [0, 2, 4, 6]
+    assert chosen.weight.sum() == pytest.approx(1)
 
 
-def test_suites_may_be_objects_too(tmp_path):
-    file = own_file(tmp_path / "files", ENV + "s = Suite('', 0, tasks(1, 2), tasks(3))\n")
-    made = own_suite(run_file(f"{file}:s"))
-    assert isinstance(made, Suite)
-    assert (made.name, made.seed, len(made.test)) == ("own.py:s", 1, 1)
-    assert not made.train.success
+def test_a_suite_may_be_an_object(tmp_path):
+    file = user_file(tmp_path / "files", ENV + "s = Suite('', 0, tasks(1, 2), tasks(3))\n")
+    suite = user_suite(run_file(f"{file}:s"))
+    assert isinstance(suite, Suite)
+    assert (suite.name, suite.seed, len(suite.test)) == ("own.py:s", 1, 1)
+    assert not suite.train.success
