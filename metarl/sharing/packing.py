@@ -98,7 +98,7 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     found = []
     for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
-            content = schema.read(file, control_schema.whole_stock)
+            content: Any = control_schema.whole_upstream(schema.read(file))
             own = all(content[key] == value for key, value in content["trained_on"].items())
             found += [(len(content["sides"]["test"]["seeds"]), content)] if own else []
         except schema.FAULTS:
