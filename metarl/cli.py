@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from itertools import pairwise
 
 from metarl.errors import UserError, unknown
 from metarl.system import streams
@@ -42,8 +43,13 @@ REFUSALS = {
 """System errors caused by the machine's state, reported without a traceback even if they name no file."""
 
 
-RENAMED = {"--horizon": "--max-episode-steps", "--slots": "--num-envs"}
-"""Options of version 0.2 and their current names."""
+RENAMED = {
+    "--horizon": "--max-episode-steps",
+    "--slots": "--num-envs",
+    "--actions mean": "--actions deterministic",
+    "--mode mean": "--mode deterministic",
+}
+"""Options of version 0.2, and options with their values, and their current names."""
 
 
 def usage() -> str:
@@ -89,7 +95,8 @@ def run(args: list[str]) -> int:
             return 0
         if not sys.platform.startswith("linux"):
             raise UserError(f"metarl runs on Linux; this is {sys.platform}. A Linux container or WSL will do")
-        for name in (arg.partition("=")[0] for arg in args[1:]):
+        words = [word for arg in args[1:] for word in arg.split("=", 1)]
+        for name in (*words, *map(" ".join, pairwise(words))):
             if name in RENAMED:
                 raise UserError(f"{name} is now {RENAMED[name]}")
         if args[0] not in COMMANDS:

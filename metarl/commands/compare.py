@@ -40,7 +40,7 @@ class Compare:
     """Two or more run directories, checkpoint folders in them, or evaluation files."""
     side: Literal["train", "validation", "test"] = "test"
     """Which goals to compare on; for few-shot learners, which classes."""
-    mode: Literal["sampled", "mean"] = "sampled"
+    mode: Literal["sampled", "deterministic"] = "sampled"
     """Which actions to compare; does not apply to few-shot learners."""
     anyway: bool = False
     """Compare runs even if suite, goals, episode length or the like differ; the output then says so."""
@@ -66,9 +66,9 @@ class Compare:
         for note in (*filter(None, notes), *(f"Beware: {problem}" for problem in problems)):
             say(note)
         if len(contents) == 2:
-            _two(how, *contents)
+            _pair(how, *contents)
         else:
-            self._several(how, groups(contents))
+            self._groups(how, groups(contents))
         return 0
 
     def _pairing(self, contents: Sequence[Content]) -> Pairing:
@@ -85,8 +85,8 @@ class Compare:
             raise UserError("--plot draws profiles of success, which few-shot learners do not have: metarl report draws curves")
         return ByEpisode(self.side)
 
-    def _several(self, how: Pairing, found: dict[str, list[Content]]) -> None:
-        every = [content for contents in found.values() for content in contents]
+    def _groups(self, how: Pairing, by_label: dict[str, list[Content]]) -> None:
+        every = [content for contents in by_label.values() for content in contents]
         where = f"{every[0]['suite']}, {how.where}"
         measures = how.measures(every)
         if self.plot and SUCCESS not in measures:
@@ -94,26 +94,26 @@ class Compare:
         acting = isinstance(how, ByGoal)
         say(f"\n{where}, last episode of the trial" if acting else f"\n{where}{_ways(every[0])}")
         for measure in measures:
-            rows = {label: how.summary(contents, measure) for label, contents in found.items()}
+            rows = {label: how.summary(contents, measure) for label, contents in by_label.items()}
             grid = _grid(measure.heading, "runs", *(f"{name} [95 %]" for name in next(iter(rows.values()))))
-            for label, contents in found.items():
+            for label, contents in by_label.items():
                 grid.add_row(escape(label), _seeds(contents), *map(measure.text, rows[label].values()))
             console.print(grid)
-            values = {label: measure.direction * how.scores(contents, measure) for label, contents in found.items()}
-            for one, other in combinations(values, 2):
-                better = probability_of_improvement(values[other], values[one])
-                say(f"A run of {other} is better than one of {one} with probability {better.text('.2f')}")
-        over = "runs, each with all its tasks" if acting else "runs, of 1 run over its episodes"
-        say(f"\nIntervals: bootstrap over {over}. With few runs they are too short: in simulations they held")
+            values = {label: measure.direction * how.scores(contents, measure) for label, contents in by_label.items()}
+            for first, second in combinations(values, 2):
+                better = probability_of_improvement(values[second], values[first])
+                say(f"A run of {second} is better than one of {first} with probability {better.text('.2f')}")
+        samples = "runs, each with all its tasks" if acting else "runs, of 1 run over its episodes"
+        say(f"\nIntervals: bootstrap over {samples}. With few runs they are too short: in simulations they held")
         of_one = " For one run they are unknown." if acting else ""
         say(f"the truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10.{of_one}")
         if self.plot:
-            profiles = {label: how.scores(contents, SUCCESS) for label, contents in found.items()}
+            profiles = {label: how.scores(contents, SUCCESS) for label, contents in by_label.items()}
             plot_profiles(profiles, f"{where}, last episode", self.plot)
             say(f"written: {self.plot}")
 
 
-def _two(how: Pairing, a: Content, b: Content) -> None:
+def _pair(how: Pairing, a: Content, b: Content) -> None:
     for name, content in (("A", a), ("B", b)):
         say(f"{name}: {_title(content)}")
     measures = how.measures([a, b])
@@ -130,9 +130,9 @@ def _two(how: Pairing, a: Content, b: Content) -> None:
     for when, at in how.points([a, b]).items():
         for measure in measures:
             ends = [_mean(how, content, measure, at) for content in (a, b)]
-            found = how.paired(a, b, measure, at)
-            better = [found.improvement.text(".2f")] if found.improvement else []
-            grid.add_row(f"{when}: {measure.heading}", *ends, measure.text(found.difference, "+"), *better)
+            paired = how.paired(a, b, measure, at)
+            better = [paired.improvement.text(".2f")] if paired.improvement else []
+            grid.add_row(f"{when}: {measure.heading}", *ends, measure.text(paired.difference, "+"), *better)
         grid.add_section()
     console.print(grid)
     if isinstance(how, ByGoal):
@@ -157,10 +157,10 @@ def _by_task(how: ByGoal, a: Content, b: Content) -> None:
     names = [f"{measure.name}: B minus A [95 %]" for measure in others]
     grid = _grid("last episode", f"{head.name}: A", "B", "B minus A [95 %]", *names)
     for name in tasks:
-        one, other = how.of_task(a, name), how.of_task(b, name)
-        means = [_mean(how, content, head, -1) for content in (one, other)]
-        found = [measure.text(how.paired(one, other, measure).difference, "+") for measure in (head, *others)]
-        grid.add_row(escape(name), *means, *found)
+        task_a, task_b = how.of_task(a, name), how.of_task(b, name)
+        means = [_mean(how, content, head, -1) for content in (task_a, task_b)]
+        differences = [measure.text(how.paired(task_a, task_b, measure).difference, "+") for measure in (head, *others)]
+        grid.add_row(escape(name), *means, *differences)
     console.print(grid)
 
 
@@ -175,12 +175,12 @@ def load(path: Path) -> tuple[Content, str | None]:
     if path.is_file():
         return evaluation(path), None
     run, named = open_run(path)
-    found = best(evaluations(run, named.name if named else None))
-    if found is None and not named and run.evaluation().exists():
+    content = best(evaluations(run, named.name if named else None))
+    if content is None and not named and run.evaluation().exists():
         evaluation(run.evaluation())  # raises an error that says what is wrong with the file
-    if found is None:
+    if content is None:
         raise UserError(f"{path} has no evaluation yet: metarl evaluate {path}")
-    content, checkpoints = checked(found, path), run.checkpoints()
+    content, checkpoints = checked(content, path), run.checkpoints()
     options = {key: run.config["options"][key] for key in OPTIONS[str(training(content))] if key in run.config["options"]}
     settings = {**options, **run.config["settings"]}
     note = None

@@ -9,19 +9,19 @@ import tyro
 
 from metarl.agents import AGENTS, FEW_SHOT, entry
 from metarl.commands.arguments import CommandLine, read_command_line
-from metarl.commands.evaluate_external import EvaluateOwn
+from metarl.commands.evaluate_external import EvaluateExternal
 from metarl.commands.evaluate_fewshot import EvaluateFewShot
-from metarl.commands.evaluating import evaluate_runs
+from metarl.commands.evaluating import check_seeds, evaluate_runs
 from metarl.envs import SUITES
 from metarl.errors import UserError
 from metarl.evaluation import metaworld
 from metarl.evaluation.checkpoint import evaluate_checkpoint
-from metarl.evaluation.control_schema import ControlEvaluation, StockEvaluation
+from metarl.evaluation.control_schema import ControlEvaluation, UpstreamEvaluation
 from metarl.evaluation.plan import Plan
 from metarl.evaluation.plots import plot
 from metarl.evaluation.tables import table
 from metarl.evaluation.vocabulary import ALL_GOALS
-from metarl.evaluation.wording import stock_sentence
+from metarl.evaluation.wording import upstream_sentence
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.sharing.locations import is_packed
@@ -59,8 +59,7 @@ class Evaluate:
         if not self.runs:
             raise UserError("name at least one run")
         check(self, seeds="[1, inf)")
-        if self.seeds > 1 and self.protocol == ALL_GOALS:
-            raise UserError("--seeds is for --protocol metaworld; for all-goals use --trials")
+        check_seeds(self.protocol, self.seeds)
         plain = Plan()
         alike = (self.plan.trials, self.plan.train_goals, self.plan.validation_goals)
         if self.protocol != ALL_GOALS and alike != (plain.trials, plain.train_goals, plain.validation_goals):
@@ -116,16 +115,18 @@ class Metaworld:
         """See `EvaluationProtocol`."""
         return False
 
-    def measure(self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool) -> tuple[StockEvaluation, Path]:
+    def measure(
+        self, run: Run, checkpoint: Checkpoint, warnings: Sequence[str], quiet: bool
+    ) -> tuple[UpstreamEvaluation, Path]:
         """See `EvaluationProtocol`."""
         return metaworld.evaluate_checkpoint(run, checkpoint, _of_run(self.plan, run), seeds=self.seeds, quiet=quiet)
 
-    def table(self, run: Run, content: StockEvaluation) -> None:
+    def table(self, run: Run, content: UpstreamEvaluation) -> None:
         """See `EvaluationProtocol`; if there is an `all-goals` evaluation too, also explain why its figures differ."""
         metaworld.table(content)
         ours = metaworld.all_goals(run, content)
         if ours is not None:
-            say(stock_sentence(content, ours))
+            say(upstream_sentence(content, ours))
 
 
 def _of_run(plan: Plan, run: Run) -> Plan:
@@ -141,13 +142,13 @@ def command(args: list[str]) -> int:
 
     With a run, `--agent` names the file of the agent that it trained; without a run, it names the agent to evaluate.
     """
-    given = read_command_line(args, Evaluate, EvaluateFewShot, EvaluateOwn)
-    place = next((Path(text) for text in given.positionals if _is_run(text)), None)
+    line = read_command_line(args, Evaluate, EvaluateFewShot, EvaluateExternal)
+    place = next((Path(text) for text in line.positionals if _is_run(text)), None)
     command: type[Any] = Evaluate
     if place is not None:
-        command = EvaluateFewShot if _training(place, given) == FEW_SHOT else Evaluate
-    elif "agent" in given.options:
-        command = EvaluateOwn
+        command = EvaluateFewShot if _training(place, line) == FEW_SHOT else Evaluate
+    elif "agent" in line.options:
+        command = EvaluateExternal
     return tyro.cli(command, prog="metarl evaluate", args=args).main()
 
 
@@ -158,12 +159,12 @@ def _is_run(text: str) -> bool:
     return is_packed(path) or (path.is_dir() and (not is_suite or (path / "config.json").exists()))
 
 
-def _training(place: Path, given: CommandLine) -> str:
+def _training(place: Path, line: CommandLine) -> str:
     """The run's kind of training; "" if only the agent's file could tell and it is not named."""
     config = open_run(place)[0].config
-    agent, named = config["agent"], given.options.get("agent")
+    agent, named = config["agent"], line.options.get("agent")
     if is_named(named) and label_of(str(named)) == agent:
         return entry(run_file(str(named)).label).training
-    if is_named(agent) and not given.help:  # its kind of training, and therefore its options, are unknown
+    if is_named(agent) and not line.help:  # its kind of training, and therefore its options, are unknown
         name_again(config, how=f"metarl evaluate {place}{arguments(config, '')}")
     return AGENTS[agent].training if agent in AGENTS else ""

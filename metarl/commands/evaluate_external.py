@@ -10,23 +10,26 @@ import torch
 import tyro
 
 import metarl
-from metarl.commands.evaluating import show
-from metarl.envs import Suite, Task, make_vec, suite
+from metarl.commands.evaluating import check_seeds, show
+from metarl.envs import Suite, Task, make_vec
+from metarl.envs import suite as suite_named
 from metarl.envs.suites import balanced_subset
 from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
 from metarl.evaluation.all_goals import evaluate, side_content
-from metarl.evaluation.checked_agent import Asked
-from metarl.evaluation.external_agent import WithoutInfo, checked, play
+from metarl.evaluation.checked_agent import CheckedAgent
+from metarl.evaluation.control_schema import ControlHeader
+from metarl.evaluation.external_agent import WithoutInfo, play, with_methods
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import NUM_ENVS
+from metarl.evaluation.plan import NUM_ENVS, header
 from metarl.evaluation.plots import plot
+from metarl.evaluation.session import UNIT
 from metarl.evaluation.tables import table
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD, MODES
 from metarl.gymnasium_ids import HORIZON
 from metarl.runs.checkpoints import FORMAT
 from metarl.runs.directory import Run
-from metarl.runs.provenance import PACKAGES, git_commit
+from metarl.runs.provenance import PACKAGES
 from metarl.sharing.opening import open_run
 from metarl.system.console import Progress
 from metarl.system.file_names import file_name, suffix
@@ -34,9 +37,12 @@ from metarl.system.machine import versions
 from metarl.system.ranges import check
 from metarl.system.user_code import run_file, run_module, telling
 
+_CHECKPOINT = "external"
+"""The name of its checkpoint, in files: metarl has none."""
+
 
 @dataclass(frozen=True)
-class EvaluateOwn:
+class EvaluateExternal:
     """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent. Writes a table, files and a plot.
 
     Treats all goals of the suite equally, or applies Meta-World's own rules. metarl cannot know what your agent trained on:
@@ -52,7 +58,7 @@ class EvaluateOwn:
     episodes: int = 10
     """Episodes per trial; metaworld: episodes of experience before the agent is measured."""
     adapt_every: int | None = None
-    """Episodes between calls of `adapt`; default: 1; metaworld: all of them, as in stock."""
+    """Episodes between calls of `adapt`; default: 1; metaworld: all of them, as in Meta-World's own code."""
     max_episode_steps: int = HORIZON
     """Steps per episode."""
     trials: int = 1
@@ -72,7 +78,7 @@ class EvaluateOwn:
     reward: str = "v2"
     """Version of Meta-World's reward: v2 or v1."""
     engine: str = "auto"
-    """auto, native or python; with metaworld, auto means python, stock's environments."""
+    """auto, native or python; with metaworld, auto means python, Meta-World's own environments."""
     out: Path | None = None
     """The folder for the results. Default: evaluations/<agent>_<suite>."""
     quiet: bool = False
@@ -93,8 +99,7 @@ class EvaluateOwn:
             suite_seed="[0, 4294967294]",
             goals="[1, 100000]",
         )
-        if self.seeds > 1 and self.protocol == ALL_GOALS:
-            raise UserError("--seeds is for --protocol metaworld; for all-goals use --trials")
+        check_seeds(self.protocol, self.seeds)
 
     @property
     def _suffix(self) -> str:
@@ -117,20 +122,20 @@ class EvaluateOwn:
     def main(self) -> int:
         """Run the command."""
         factory = _factory(self.agent)
-        self._made(factory)
-        played = suite(self.suite, self.suite_seed, self.goals)
-        run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), played)
-        content, name = (self._all_goals if self.protocol == ALL_GOALS else self._stock)(run, factory, played)
+        self._new_agent(factory)  # fails before any work
+        suite = suite_named(self.suite, self.suite_seed, self.goals)
+        run = self._results(self.out or Path("evaluations", file_name(self.agent, self.suite)), suite)
+        by_goals = self.protocol == ALL_GOALS
+        content, name = (self._all_goals if by_goals else self._metaworld)(run, factory, suite)
         path = run.store(content, name)
-        alike = self.protocol == ALL_GOALS
-        shown = table if alike else metaworld_protocol.table
+        print_table = table if by_goals else metaworld_protocol.table
         stays = show(
             run,
             content,
             path,
-            lambda run, content: shown(content),
-            plot if alike else None,
-            keeps=alike,
+            lambda run, content: print_table(content),
+            plot if by_goals else None,
+            keeps=by_goals,
             quiet=self.quiet,
             note=f"\nmetarl report {run.path} shows it, metarl compare sets it against other runs",
         )
@@ -138,67 +143,62 @@ class EvaluateOwn:
             run.write_config()
         return 0
 
-    def _made(self, factory: Callable[[], Any], env: Any = None) -> Any:
+    def _new_agent(self, factory: Callable[[], Any], env: Any = None) -> Any:
         with telling(f"{self.agent}: creating an agent"):
             agent = factory()
-        return Asked(checked(agent, self.agent), self.agent, env)
+        return CheckedAgent(with_methods(agent, self.agent), self.agent, env)
 
-    def _results(self, path: Path, played: Suite) -> Run:
+    def _results(self, path: Path, suite: Suite) -> Run:
         """A directory that `metarl report` and `metarl compare` can read like a run's."""
         if (path / "checkpoints").exists():
             raise UserError(f"{path} is a run: name another --out")
         if (path / "config.json").exists():
             before = open_run(path)[0].config
-            if (before["agent"], before["suite"]) != (self.agent, played.name):
+            if (before["agent"], before["suite"]) != (self.agent, suite.name):
                 raise UserError(f"{path} holds {before['agent']} on {before['suite']}: name another --out")
-        options = {"suite_seed": played.seed, "max_episode_steps": self.max_episode_steps, "reward": self.reward, "seed": 0}
+        options = {"suite_seed": suite.seed, "max_episode_steps": self.max_episode_steps, "reward": self.reward, "seed": 0}
         return Run(
             path,
             {
                 "metarl": metarl.__version__,
                 "format": FORMAT,
                 "agent": self.agent,
-                "suite": played.name,
+                "suite": suite.name,
                 "options": options,
                 "settings": {},
                 "packages": versions(PACKAGES),
             },
         )
 
-    def _header(self, run: Run, played: Suite) -> dict[str, Any]:
-        trained = {"suite": played.name, "suite_seed": played.seed}  # assumed: metarl cannot know what the agent trained on
-        return {
-            "run": run.path.name,
-            "agent": self.agent,
-            "suite": played.name,
-            "suite_seed": played.seed,
-            "trained_on": trained,
-            "run_seed": 0,
-            "checkpoint": "own",
-            "step": 0,
-            "max_episode_steps": self.max_episode_steps,
-            "reward": self.reward,
-            "seed": self.seed,
-            "device": "cpu",
-            "packages": versions(PACKAGES),
-            "git_commit": git_commit(),
-        }
+    def _header(self, run: Run, suite: Suite, adapt_every: int) -> ControlHeader:
+        return header(
+            run,
+            suite,
+            suite,  # assumed: metarl cannot know what the agent trained on
+            run_seed=0,
+            checkpoint=_CHECKPOINT,
+            step=0,
+            adapt_every=adapt_every,
+            max_episode_steps=self.max_episode_steps,
+            reward=self.reward,
+            seed=self.seed,
+            device="cpu",
+        )
 
-    def _all_goals(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[Any, str]:
+    def _all_goals(self, run: Run, factory: Callable[[], Any], suite: Suite) -> tuple[Any, str]:
         goals: dict[str, Sequence[Task]] = {
-            "train": balanced_subset(played.train.tasks, self.train_goals),
-            "test": played.test.tasks if played.test else (),
+            "train": balanced_subset(suite.train.tasks, self.train_goals),
+            "test": suite.test.tasks if suite.test else (),
         }
         goals = {side: tasks for side, tasks in goals.items() if tasks}
         if not goals:
-            raise UserError(f"{played.name} holds nothing out: evaluate on train goals (--train-goals)")
+            raise UserError(f"{suite.name} holds nothing out: evaluate on train goals (--train-goals)")
         sides, engine = {}, self.engine
         each = self.trials * self.episodes * self.max_episode_steps * len(MODES)
-        with Progress(sum(map(len, goals.values())) * each, what="steps of evaluation", quiet=self.quiet) as bar:
-            done = 0
+        with Progress(sum(map(len, goals.values())) * each, what=UNIT, quiet=self.quiet) as bar:
             for side, tasks in goals.items():
                 env = make_vec(
-                    replace(played.train, tasks=tuple(tasks)),
+                    replace(suite.train, tasks=tuple(tasks)),
                     min(NUM_ENVS, len(tasks) * self.trials),
                     engine=self.engine,
                     max_episode_steps=self.max_episode_steps,
@@ -207,7 +207,7 @@ class EvaluateOwn:
                 engine = env.engine.name
                 try:
                     curves, _ = evaluate(
-                        self._made(factory, env),
+                        self._new_agent(factory, env),
                         env,
                         tasks,
                         trials=self.trials,
@@ -216,41 +216,39 @@ class EvaluateOwn:
                         device=torch.device("cpu"),
                         adapt_every=self.adapt_every or 1,
                         trial_of=partial(play, name=self.agent, info=self.recurrent_info),
-                        progress=lambda steps, before=done: bar.within(before + steps),  # type: ignore[misc]
+                        progress=bar.part(len(tasks) * each),
                     )
                 finally:
                     env.close()
-                done += len(tasks) * each
                 sides[side] = side_content(tasks, curves, None)
         content = {
-            **self._header(run, played),
+            **self._header(run, suite, self.adapt_every or 1),
             "protocol": ALL_GOALS,
             "trials": self.trials,
             "episodes": self.episodes,
-            "adapt_every": self.adapt_every or 1,
             "terminate_on_success": False,
             "engine": engine,
             "confidence": CONFIDENCE,
             "sides": sides,
         }
-        return content, f"{ALL_GOALS}_own{self._suffix}"
+        return content, f"{ALL_GOALS}_{_CHECKPOINT}{self._suffix}"
 
-    def _stock(self, run: Run, factory: Callable[[], Any], played: Suite) -> tuple[Any, str]:
-        if played.test is None:
-            raise UserError(f"{played.name} holds nothing out: Meta-World's protocol measures held-out tasks")
+    def _metaworld(self, run: Run, factory: Callable[[], Any], suite: Suite) -> tuple[Any, str]:
+        if suite.test is None:
+            raise UserError(f"{suite.name} holds nothing out: Meta-World's protocol measures held-out tasks")
         engine = "python" if self.engine == "auto" else self.engine
         every = self.adapt_every or self.episodes
         if self.episodes % every:
             raise UserError(f"episodes ({self.episodes}) must be a multiple of adapt_every ({every})")
 
-        def make(seen: Any) -> Any:
-            agent = self._made(factory, seen)
+        def make(view: Any) -> Any:
+            agent = self._new_agent(factory, view)
             return agent if self.recurrent_info else WithoutInfo(agent)
 
         figures = {
             str(seed): metaworld_protocol.figure(
                 make,
-                played.test,
+                suite.test,
                 engine=engine,
                 seed=seed,
                 max_episode_steps=self.max_episode_steps,
@@ -262,13 +260,12 @@ class EvaluateOwn:
             for seed in range(self.seed, self.seed + self.seeds)
         }
         content = {
-            **self._header(run, played),
-            "adapt_every": every,
+            **self._header(run, suite, every),
             "engine": engine,
             "episodes": self.episodes,
-            **metaworld_protocol.rules(played.test, figures),
+            **metaworld_protocol.rules(suite.test, figures),
         }
-        return content, f"{METAWORLD}_{engine}_own{self._suffix}"
+        return content, f"{METAWORLD}_{engine}_{_CHECKPOINT}{self._suffix}"
 
 
 def _factory(name: str) -> Callable[[], Any]:

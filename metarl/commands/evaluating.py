@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from metarl.errors import UserError
 from metarl.evaluation.schema import Content
 from metarl.evaluation.shown import keep
+from metarl.evaluation.vocabulary import ALL_GOALS
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.sharing.opening import open_run
@@ -49,13 +51,19 @@ class EvaluationProtocol(Protocol):
         """Print the figures."""
 
 
+def check_seeds(protocol: str, seeds: int) -> None:
+    """Raise UserError unless the protocol plays so many seeds: `all-goals` plays one."""
+    if seeds > 1 and protocol == ALL_GOALS:
+        raise UserError("--seeds is for --protocol metaworld; for all-goals use --trials")
+
+
 def evaluate_runs(paths: Sequence[Path], protocol: EvaluationProtocol, agent: str | None, quiet: bool) -> int:
     """Evaluate runs, and draw several in one plot too. Returns the exit status.
 
     Args:
         paths: run directories, or checkpoint folders in them.
         protocol: how to evaluate them.
-        agent: the file of the user's own agent, PATH.py:NAME.
+        agent: the file of the user-defined agent, PATH.py:NAME.
         quiet: whether to print nothing but errors.
     """
     opened = [open_run(path) for path in paths]  # all at once, so that a wrong path is refused before any work

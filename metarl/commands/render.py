@@ -72,8 +72,8 @@ class Render:
         if path.is_dir():
             raise UserError(f"{path} is a directory: name a file")
         film = Film(self.film, run, checkpoint, quiet=self.quiet)
-        if film.own:
-            with suppress(UserError):  # own environments that render with MuJoCo then use the same backend as ours
+        if film.user_defined:
+            with suppress(UserError):  # environments of the user that render with MuJoCo then use the same backend as ours
                 use_backend()
         else:
             find_backend()  # fail before the work if nothing can be drawn

@@ -50,12 +50,12 @@ class Report:
             raise UserError("the same run is named twice")
         runs = [read(path) for path in self.runs]
         page = self.out or (runs[0].path if len(runs) == 1 else Path()) / "report.html"
-        shown = sections(runs, page)
-        comparisons = compare(shown)
+        sections_of_runs = sections(runs, page)
+        comparisons = compare(sections_of_runs)
         folder = page.with_suffix("")
         with writing(str(page)):
-            write_atomically(page, render(shown, comparisons, folder.name).encode())
-        count = write_assets(folder, shown, comparisons)
+            write_atomically(page, render(sections_of_runs, comparisons, folder.name).encode())
+        count = write_assets(folder, sections_of_runs, comparisons)
         if not self.quiet:
             say(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
             say(f"         {folder}/ ({plural(count, 'figure')} as PNG and SVG, tables as CSV and Markdown)")
@@ -73,9 +73,9 @@ def write_assets(folder: Path, sections: Sequence[Section], comparisons: Sequenc
     with writing(str(folder)):
         for prefix, pictures, tables in _assets(sections, comparisons):
             files = [
-                (f"{one.name}.{kind}", content)
-                for one in pictures
-                for kind, content in (("svg", one.svg.encode()), ("png", one.png))
+                (f"{picture.name}.{kind}", content)
+                for picture in pictures
+                for kind, content in (("svg", picture.svg.encode()), ("png", picture.png))
             ]
             files += [
                 (f"{table.name}.{kind}", content.encode())
@@ -92,11 +92,12 @@ def _assets(
     sections: Sequence[Section], comparisons: Sequence[Comparison]
 ) -> Iterator[tuple[str, Sequence[Picture], Sequence[Table]]]:
     """Yield the prefix of the files' names, the pictures and the tables of each section and comparison."""
-    for i, one in enumerate(sections):
-        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{file_name(one.run.name)}_"
-        pictures = [picture for part in one.parts for picture in part.pictures]
-        tables = [table for part in one.parts for table in part.tables]
-        yield prefix, pictures, [*tables, *one.results, *one.details]
-    for i, one_comparison in enumerate(one for one in comparisons if one.tables):
+    for i, section in enumerate(sections):
+        prefix = "" if len(sections) == 1 else f"{i + 1:02d}_{file_name(section.run.name)}_"
+        pictures = [picture for part in section.parts for picture in part.pictures]
+        tables = [table for part in section.parts for table in part.tables]
+        yield prefix, pictures, [*tables, *section.results, *section.details]
+    with_tables = [comparison for comparison in comparisons if comparison.tables]
+    for i, comparison in enumerate(with_tables):
         prefix = "comparison_" if i == 0 else f"comparison{i + 1}_"
-        yield prefix, one_comparison.pictures, one_comparison.tables
+        yield prefix, comparison.pictures, comparison.tables

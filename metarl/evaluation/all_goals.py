@@ -2,12 +2,13 @@
 
 Each goal gets the same number of trials, each trial the same number of full-length episodes. Within a trial the agent
 samples its actions, as in training. Episode e shows its behaviour after k = e - 1 episodes of experience. Before each
-episode a copy of its state also plays one episode with mean actions. The trial does not continue from that episode, because
-training never showed the agent a trial of mean actions.
+episode a copy of its state also plays one episode with deterministic actions. The trial does not continue from that episode,
+because training never showed the agent a trial of deterministic actions.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from metarl.envs import MetaVectorEnv, Task
 from metarl.evaluation import intervals as statistics
 from metarl.evaluation.control_schema import OfTask, Side, Statistics
 from metarl.evaluation.measures import OF_GOALS, RETURN
-from metarl.evaluation.vocabulary import MODES
+from metarl.evaluation.vocabulary import DETERMINISTIC, MODES, SAMPLED
 from metarl.learner import Learner
 from metarl.rollouts.random_streams import EVALUATION, RESETS, generator
 from metarl.rollouts.trials import Played, play_trial
@@ -40,7 +41,7 @@ def evaluate(
     adapt_every: int = 1,
     modes: Sequence[str] = MODES,
     progress: Callable[[int], None] = lambda steps: None,
-    kept: Journal | None = None,
+    journal: Journal | None = None,
     part: str = "",
     trial_of: Callable[..., Iterable[Played]] | None = None,
 ) -> tuple[Curves, np.ndarray | None]:
@@ -57,7 +58,7 @@ def evaluate(
         adapt_every: episodes of experience per call of the learner's `adapt`.
         modes: some of `MODES`; the trial itself always samples.
         progress: called with the environment steps done.
-        kept: holds the batches done before and records new ones, under names that begin with `part`.
+        journal: holds the batches done before and records new ones, under names that begin with `part`.
         trial_of: plays a trial for this type of `learner`; default: `play_trial`.
 
     Returns:
@@ -73,49 +74,58 @@ def evaluate(
     curves: Curves = {mode: {measure: np.zeros(shape) for measure in measures} for mode in modes}
     spread: list[list[float]] = []
     jobs = [(goal, trial) for trial in range(trials) for goal in range(len(tasks))]
+    steps_per_episode = env.max_episode_steps * len(modes)
+
+    def play_batch(first: int) -> dict[str, Any]:
+        batch = jobs[first : first + env.num_envs]
+        filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare environments repeat the last goal; not counted
+        play: Callable[..., Iterable[Played]] = trial_of or play_trial
+        trials_of_batch = play(
+            env,
+            learner,
+            [tasks[goal] for goal, _ in filled],
+            [trial_generator(seed, tasks[goal], trial) for goal, trial in filled],
+            episodes=episodes,
+            adapt_every=adapt_every,
+            resets=lambda e: int(generator(seed, RESETS, first, e).integers(2**31)),
+            device=device,
+            branch=lambda e: DETERMINISTIC in modes,
+        )
+        return _measured(
+            trials_of_batch,
+            modes,
+            measures,
+            len(batch),
+            lambda e: progress((first * episodes + len(batch) * e) * steps_per_episode),
+        )
+
     for first in range(0, len(jobs), env.num_envs):
-        batch, name = jobs[first : first + env.num_envs], f"{part}/{first}"
-        steps = first * env.max_episode_steps * episodes * len(modes)
-        played = kept.parts.get(name) if kept else None
-        if played is None:
-            filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare environments repeat the last goal; not counted
-            play: Callable[..., Iterable[Played]] = trial_of or play_trial
-            trial_of_each = play(
-                env,
-                learner,
-                [tasks[goal] for goal, _ in filled],
-                [trial_generator(seed, tasks[goal], trial) for goal, trial in filled],
-                episodes=episodes,
-                adapt_every=adapt_every,
-                resets=lambda e, f=first: int(generator(seed, RESETS, f, e).integers(2**31)),
-                device=device,
-                branch=lambda e: "mean" in modes,
-            )
-            step = env.max_episode_steps * len(batch) * len(modes)
-            played = _measured(trial_of_each, modes, measures, len(batch), lambda e, s=steps, n=step: progress(s + e * n))  # type: ignore[misc]
-            if kept:
-                kept.put(name, played)
-        progress(steps + env.max_episode_steps * episodes * len(modes) * len(batch))
-        for mode, found in played["figures"].items():
-            for measure, values in found.items():
+        batch = jobs[first : first + env.num_envs]
+        results = journal.part(f"{part}/{first}", partial(play_batch, first)) if journal else play_batch(first)
+        progress((first + len(batch)) * episodes * steps_per_episode)
+        for mode, by_measure in results["figures"].items():
+            for measure, values in by_measure.items():
                 for (goal, trial), row in zip(batch, values):
                     curves[mode][measure][goal, trial] = row
-        spread += played["std"]
+        spread += results["std"]
     return curves, np.mean(spread, 0) if spread else None
 
 
 def _measured(
     trial: Iterable[Played], modes: Sequence[str], measures: Sequence[str], count: int, progress: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Play a trial. Returns figures of the first `count` environments by mode and measure, (count, episodes), and the std."""
+    """Play a trial. Returns figures of the first `count` environments by mode and measure, (count, episodes), and the std.
+
+    `progress` is called with the number of episodes done.
+    """
     figures: dict[str, dict[str, list[np.ndarray]]] = {mode: {measure: [] for measure in measures} for mode in modes}
     std = None
     for e, played in enumerate(trial):
-        for mode, rollout in (("sampled", played.support), ("mean", played.branch)):
+        for mode, rollout in ((SAMPLED, played.support), (DETERMINISTIC, played.branch)):
             if rollout is not None:
-                found = rollout.by_episode(1)
+                by_measure = rollout.by_episode(1)
                 for measure in measures:
-                    figures[mode][measure].append(found[measure][0, :count])
+                    figures[mode][measure].append(by_measure[measure][0, :count])
         std = getattr(played.support.prediction, "std", None)
         progress(e + 1)
     return {
@@ -159,9 +169,9 @@ def side_content(tasks: Sequence[Task], curves: Curves, std: np.ndarray | None, 
     names = [task.name for task in tasks]
     by_task: dict[str, OfTask] = {}
     for name in dict.fromkeys(names) if len(set(names)) > 1 else ():
-        mine = np.array([task.name == name for task in tasks])
-        some = {mode: {k: v[mine] for k, v in measures.items()} for mode, measures in curves.items()}
-        by_task[name] = {"goals": int(mine.sum()), **_statistics(some)}
+        of_task = np.array([task.name == name for task in tasks])
+        curves_of_task = {mode: {k: v[of_task] for k, v in measures.items()} for mode, measures in curves.items()}
+        by_task[name] = {"goals": int(of_task.sum()), **_statistics(curves_of_task)}
     named: Any = {"axes": list(axes)} if axes else {}
     return {
         "goals": [[task.name, list(task.params) if isinstance(task.params, tuple) else task.params] for task in tasks],

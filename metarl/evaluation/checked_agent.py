@@ -10,7 +10,7 @@ from metarl.errors import UserError
 from metarl.system.user_code import telling
 
 
-class Asked:
+class CheckedAgent:
     """Forwards calls to the user's agent and checks what it returns; lists and tensors of actions become arrays.
 
     Args:
@@ -22,12 +22,12 @@ class Asked:
     def __init__(self, agent: Any, label: str, env: Any) -> None:
         self.agent, self.label, self.env = agent, label, env
 
-    def __deepcopy__(self, memo: Any) -> "Asked":
-        return Asked(copy.deepcopy(self.agent, memo), self.label, self.env)
+    def __deepcopy__(self, memo: Any) -> "CheckedAgent":
+        return CheckedAgent(copy.deepcopy(self.agent, memo), self.label, self.env)
 
-    def _ask(self, verb: str, *given: Any) -> Any:
+    def _ask(self, verb: str, *arguments: Any) -> Any:
         with telling(f"{self.label}: {verb}"):
-            return getattr(self.agent, verb)(*given)
+            return getattr(self.agent, verb)(*arguments)
 
     def init(self) -> None:
         """See `metaworld.evaluation.MetaLearningAgent`."""
@@ -56,10 +56,10 @@ class Asked:
         """See `metaworld.evaluation.Agent`."""
         self._ask("reset", env_mask)
 
-    def _actions(self, verb: str, given: Any) -> np.ndarray:
+    def _actions(self, verb: str, answer: Any) -> np.ndarray:
         wanted = (self.env.num_envs, *self.env.single_action_space.shape)
         with telling(f"{self.label}: {verb} must return an array; its result"):
-            actions = _array(given)
+            actions = _array(answer)
         if actions.shape != wanted or actions.dtype.kind not in "fiub":
             are = f"have shape {actions.shape}" if actions.dtype.kind in "fiub" else f"are {actions.dtype}"
             raise UserError(f"{self.label}: {verb}: actions must be finite and of shape {wanted}; these {are}")

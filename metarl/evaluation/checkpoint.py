@@ -12,12 +12,11 @@ from metarl.errors import UserError
 from metarl.evaluation.all_goals import evaluate, side_content
 from metarl.evaluation.control_schema import ControlEvaluation, Side
 from metarl.evaluation.intervals import CONFIDENCE
-from metarl.evaluation.plan import NUM_ENVS, Plan, goals_by_side, header, prepare
-from metarl.evaluation.vocabulary import ALL_GOALS, MODES
+from metarl.evaluation.plan import NUM_ENVS, Plan, checkpoint_header, goals_by_side, prepare
+from metarl.evaluation.session import session
+from metarl.evaluation.vocabulary import ALL_GOALS, MODES, SAMPLED
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
-from metarl.system.console import Progress
-from metarl.system.devices import one_thread
 from metarl.system.journal import Journal
 from metarl.training.control import Setup
 
@@ -50,14 +49,14 @@ def evaluate_checkpoint(
     Raises:
         UserError: the run trained on some held-out goals, or there is nothing to evaluate on.
     """
-    setup, shown = prepare(run, checkpoint, plan)
+    setup, suite = prepare(run, checkpoint, plan)
     o, trained = setup.options, setup.suite
-    goals = goals_by_side(plan, trained, shown, sides)
-    if not goals or ("test" in sides and shown is not trained and "test" not in goals):
-        raise UserError(f"{shown.name} holds nothing out: evaluate on train goals (--train-goals)")
+    goals = goals_by_side(plan, trained, suite, sides)
+    if not goals or ("test" in sides and suite is not trained and "test" not in goals):
+        raise UserError(f"{suite.name} holds nothing out: evaluate on train goals (--train-goals)")
     noted: Any = {"warnings": list(warnings)} if warnings else {}
     content: ControlEvaluation = {
-        **header(run, checkpoint, setup, shown, plan.seed),
+        **checkpoint_header(run, checkpoint, setup, suite, plan.seed),
         "protocol": protocol,
         "trials": plan.trials,
         "episodes": plan.episodes or o.episodes_per_trial,
@@ -71,22 +70,14 @@ def evaluate_checkpoint(
     counts = {side: len(tasks) for side, tasks in goals.items()}
     work = {**content, "modes": list(modes), "weights": checkpoint.digest, "goals": counts}
     del work["sides"]
-    kept = Journal(run.path / "evaluations" / f".{name}.partial", work)
     each = plan.trials * content["episodes"] * o.max_episode_steps * len(modes)
-    total = sum(map(len, goals.values())) * each
-    with one_thread(), Progress(total, what="steps of evaluation", quiet=quiet) as bar:
-        done = 0
+    with session(run, name, work, sum(counts.values()) * each, quiet=quiet) as (journal, bar):
         for side, tasks in goals.items():
-            pool = replace((shown.test if side == "test" else None) or trained.train, tasks=tuple(tasks))
-            content["sides"][side] = _play_side(setup, side, pool, content, modes, kept, partial(_move, bar, done))
-            done += len(tasks) * each
-    path = run.store(content, name)
-    kept.finish()
+            pool = replace((suite.test if side == "test" else None) or trained.train, tasks=tuple(tasks))
+            progress = bar.part(len(tasks) * each)
+            content["sides"][side] = _play_side(setup, side, pool, content, modes, journal, progress)
+        path = run.store(content, name)
     return content, path
-
-
-def _move(bar: Progress, before: int, steps: int) -> None:
-    bar.within(before + steps)
 
 
 def _play_side(
@@ -95,7 +86,7 @@ def _play_side(
     pool: TaskDistribution,
     content: ControlEvaluation,
     modes: Sequence[str],
-    kept: Journal,
+    journal: Journal,
     progress: Callable[[int], None],
 ) -> Side:
     trials, device, tasks = content["trials"], setup.source.device, pool.tasks
@@ -107,7 +98,7 @@ def _play_side(
         reward=content["reward"],
         terminate_on_success=content["terminate_on_success"],
     )
-    play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, kept=kept)
+    play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, journal=journal)
     try:
         curves, std = play(
             setup.agent,
@@ -120,7 +111,7 @@ def _play_side(
         figures = side_content(tasks, curves, std, pool.axes)
         hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
         if hover is not None:
-            blind, _ = play(hover, episodes=1, modes=("sampled",), part=f"{side} goal-blind")
+            blind, _ = play(hover, episodes=1, modes=(SAMPLED,), part=f"{side} goal-blind")
             figures["goal_blind"] = side_content(tasks, blind, None)
     finally:
         env.close()

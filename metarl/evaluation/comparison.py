@@ -114,11 +114,11 @@ class ByGoal:
 
         Trials may differ in length, because agents differ in how much experience they need.
         """
-        found = differing(contents, NEEDED)
+        problems = differing(contents, NEEDED)
         goals = [_goals(content["sides"][self.side]) for content in contents if self.side in content["sides"]]
-        if any(set(some) != set(goals[0]) for some in goals):
-            found.append(f"the {self.side} goals are not the same")
-        return found
+        if any(set(goals_of_run) != set(goals[0]) for goals_of_run in goals):
+            problems.append(f"the {self.side} goals are not the same")
+        return problems
 
     def measures(self, contents: Sequence[Content]) -> tuple[Measure, ...]:
         """See `Pairing`."""
@@ -146,15 +146,15 @@ class ByGoal:
         Raises:
             UserError: an evaluation lacks the side or the mode, or they have no goal in common.
         """
-        first, second = (self._by_goal(content, measure, at) for content in (a, b))
-        both = [goal for goal in first if goal in second]
+        by_goal = [self._by_goal(content, measure, at) for content in (a, b)]
+        both = [goal for goal in by_goal[0] if goal in by_goal[1]]
         if not both:
             raise UserError(f"{a['run']} and {b['run']} have no {self.side} goal in common")
-        one, other = (np.array([found[goal] for goal in both]) for found in (first, second))
+        first, second = (np.array([values[goal] for goal in both]) for values in by_goal)
         names = [name for name, _ in both]
         interval = statistics.difference if measure.bounded else statistics.mean
-        won = (other > one) + 0.5 * (other == one)
-        return Paired(interval(other - one, names), statistics.proportion(won, names), len(both))
+        won = (second > first) + 0.5 * (second == first)
+        return Paired(interval(second - first, names), statistics.proportion(won, names), len(both))
 
     def level(self, contents: Sequence[Content], measure: Measure, at: int = -1) -> Interval:
         """See `Pairing`; over runs and tasks."""
@@ -167,8 +167,8 @@ class ByGoal:
 
     def common(self, a: Content, b: Content) -> tuple[Content, Content]:
         """See `Pairing`."""
-        one, other = (_of(content, self.side, "goals") for content in (a, b))
-        return self.only(a, other), self.only(b, one)
+        goals_of_a, goals_of_b = (_of(content, self.side, "goals") for content in (a, b))
+        return self.only(a, goals_of_b), self.only(b, goals_of_a)
 
     def tasks(self, content: Content) -> list[str]:
         """The names of the side's tasks."""
@@ -181,9 +181,12 @@ class ByGoal:
     def only(self, content: Content, goals: Sequence[Any]) -> Content:
         """The evaluation, reduced to these goals of the side; a goal is a task's name and parameters."""
         whole = content["sides"][self.side]
-        mine = [i for i, goal in enumerate(whole["goals"]) if goal in goals]
-        figures = {mode: {k: [v[i] for i in mine] for k, v in found.items()} for mode, found in whole["figures"].items()}
-        return {**content, "sides": {self.side: {"goals": [whole["goals"][i] for i in mine], "figures": figures}}}
+        chosen = [i for i, goal in enumerate(whole["goals"]) if goal in goals]
+        figures = {
+            mode: {measure: [values[i] for i in chosen] for measure, values in by_measure.items()}
+            for mode, by_measure in whole["figures"].items()
+        }
+        return {**content, "sides": {self.side: {"goals": [whole["goals"][i] for i in chosen], "figures": figures}}}
 
     def _by_goal(self, content: Content, measure: Measure, at: int) -> dict[tuple[str, str], float]:
         """The mean over trials for each goal (task name and parameters)."""
@@ -194,10 +197,10 @@ class ByGoal:
         return dict(zip(_goals(content["sides"][self.side]), values[:, :, at].mean(1).tolist()))
 
     def _by_task(self, content: Content, measure: Measure, at: int) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
+        by_task: dict[str, list[float]] = {}
         for (name, _), value in self._by_goal(content, measure, at).items():
-            found.setdefault(name, []).append(value)
-        return found
+            by_task.setdefault(name, []).append(value)
+        return by_task
 
 
 @dataclass(frozen=True)
@@ -249,10 +252,10 @@ class ByEpisode:
         """See `Pairing`; the difference of the means if the episodes are not the same."""
         if unlike([a, b]) or differing([a, b], EPISODES):
             return Paired(statistics.recovered(*(_of(content, self.side, "by_shots")[at] for content in (b, a))), None, 0)
-        one, two = (np.array(_of(content, self.side, "figures"), float)[:, at] for content in (a, b))
-        won = (measure.direction * (two - one) > 0) + 0.5 * (two == one)
-        difference = statistics.change_of_episodes(measure.key, two, one, answers_of(a))
-        return Paired(difference, statistics.proportion(won), len(one))
+        first, second = (np.array(_of(content, self.side, "figures"), float)[:, at] for content in (a, b))
+        won = (measure.direction * (second - first) > 0) + 0.5 * (second == first)
+        difference = statistics.change_of_episodes(measure.key, second, first, answers_of(a))
+        return Paired(difference, statistics.proportion(won), len(first))
 
     def common(self, a: Content, b: Content) -> tuple[Content, Content]:
         """See `Pairing`; returns both unchanged."""
@@ -271,13 +274,13 @@ def unlike(contents: Sequence[Content]) -> list[str]:
 
 def differing(contents: Sequence[Content], needed: Mapping[str, str]) -> list[str]:
     """A phrase for each of these keys whose value differs between the evaluations; `needed` names the keys in words."""
-    found = []
+    problems = []
     for key, name in needed.items():
         values = [content.get(key) for content in contents]
         if any(value != values[0] for value in values):
             each = ", ".join(f"{content['run']} has {value}" for content, value in zip(contents, values))
-            found.append(f"the {name} differs: {each}")
-    return found
+            problems.append(f"the {name} differs: {each}")
+    return problems
 
 
 def groups(contents: Sequence[Content]) -> dict[str, list[Content]]:
@@ -285,16 +288,16 @@ def groups(contents: Sequence[Content]) -> dict[str, list[Content]]:
 
     Training settings are read from "settings" in each content, where `metarl.commands.compare.load` puts them.
     """
-    found: dict[str, list[Content]] = {}
+    by_traits: dict[str, list[Content]] = {}
     for content in contents:
-        found.setdefault(json.dumps(_traits(content), sort_keys=True, default=str), []).append(content)
-    traits = [_traits(some[0]) for some in found.values()]
+        by_traits.setdefault(json.dumps(_traits(content), sort_keys=True, default=str), []).append(content)
+    traits_of_groups = [_traits(group[0]) for group in by_traits.values()]
     labels = []
-    for mine in traits:
-        kin = [other for other in traits if other["agent"] == mine["agent"]]
-        apart = [key for key in mine if any(other.get(key) != mine[key] for other in kin)]
-        labels.append(", ".join([mine["agent"], *(f"{key} {mine[key]}" for key in apart)]))
-    return dict(zip(labels, found.values()))
+    for traits in traits_of_groups:
+        same_agent = [others for others in traits_of_groups if others["agent"] == traits["agent"]]
+        differing_keys = [key for key in traits if any(others.get(key) != traits[key] for others in same_agent)]
+        labels.append(", ".join([traits["agent"], *(f"{key} {traits[key]}" for key in differing_keys)]))
+    return dict(zip(labels, by_traits.values()))
 
 
 def _traits(content: Content) -> dict[str, Any]:

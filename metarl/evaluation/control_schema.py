@@ -37,8 +37,8 @@ class Side(Statistics):
     goal_blind: NotRequired["Side"]
 
 
-class Played(Header):
-    """Keys that describe how the agent was run."""
+class ControlHeader(Header):
+    """Keys of all evaluations of acting agents."""
 
     suite_seed: int
     trained_on: NotRequired[Trained]
@@ -47,7 +47,7 @@ class Played(Header):
     reward: str
 
 
-class ControlEvaluation(Played):
+class ControlEvaluation(ControlHeader):
     """An evaluation with the same number of trials for every goal. Older files lack the keys that are not required."""
 
     trials: int
@@ -59,17 +59,17 @@ class ControlEvaluation(Played):
     sides: dict[str, Side]
 
 
-StockFigure = TypedDict("StockFigure", {"success": float, "return": float, "by_task": dict[str, float]})
+UpstreamFigures = TypedDict("UpstreamFigures", {"success": float, "return": float, "by_task": dict[str, float]})
 """Meta-World's figures: means over tasks, and success per task."""
 
 
-class StockSide(StockFigure):
+class UpstreamSide(UpstreamFigures):
     """The mean over seeds, and the figures for each seed."""
 
-    seeds: dict[str, StockFigure]
+    seeds: dict[str, UpstreamFigures]
 
 
-class StockEvaluation(Played):
+class UpstreamEvaluation(ControlHeader):
     """An evaluation under Meta-World's own protocol."""
 
     engine: str
@@ -77,21 +77,19 @@ class StockEvaluation(Played):
     terminate_on_success: bool
     evaluations: int
     episodes_counted: int
-    sides: dict[str, StockSide]
+    sides: dict[str, UpstreamSide]
 
 
 def whole(content: dict[str, Any]) -> ControlEvaluation:
     """Check that an evaluation has everything a report uses, under known keys. The first fault raises one of `FAULTS`."""
-    if "horizon" in content:  # its name in version 0.2
-        content["max_episode_steps"] = content.pop("horizon")
     typed(content, ControlEvaluation)
     true(min(content["trials"], content["episodes"]) >= 1)
     content["trained_on"] = content.get("trained_on") or {key: content[key] for key in ("suite", "suite_seed")}
     typed(content["trained_on"], Trained)
     content.setdefault("adapt_every", None)
     known(content["sides"], SIDES)
-    told = any(SUCCESS.key in measures for side in content["sides"].values() for measures in side["by_episode"].values())
-    needed = [measure.key for measure in (OF_GOALS if told else OF_GOALS[-1:])]
+    successes = any(SUCCESS.key in measures for side in content["sides"].values() for measures in side["by_episode"].values())
+    needed = [measure.key for measure in (OF_GOALS if successes else OF_GOALS[-1:])]
     for side in content["sides"].values():
         side.setdefault("by_task", {})
         goals = [str(name) for name, _ in side["goals"]]
@@ -118,11 +116,11 @@ def _statistics(figures: dict[str, Any], episodes: int | None, measures: Sequenc
             true(not np.isnan(rows[:, 0]).any())
 
 
-def whole_stock(content: dict[str, Any]) -> StockEvaluation:
+def whole_upstream(content: dict[str, Any]) -> UpstreamEvaluation:
     """Check that an evaluation under Meta-World's protocol has everything a report uses; raises one of `FAULTS`."""
     side = content["sides"]["test"]
     true(all(isinstance(content[key], str) for key in ("engine", "checkpoint")))
     true(all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations")))
     true(number(side["success"]))
     true(0 <= side["success"] <= 1)
-    return cast(StockEvaluation, content)
+    return cast(UpstreamEvaluation, content)

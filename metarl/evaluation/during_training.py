@@ -41,14 +41,15 @@ def measure_control(run: Run, setup: "ControlSetup", step: int) -> Metrics:
     """Measure success and return in the last episode of one trial per goal, with sampled actions."""
     from metarl.evaluation.checkpoint import evaluate_checkpoint
     from metarl.evaluation.plan import Plan
+    from metarl.evaluation.vocabulary import SAMPLED
 
     o = setup.options
     checkpoint = Checkpoint(run.path / "checkpoints" / f"{step:012d}", step, 0, setup.agent.state_dict(), run.config)
     plan = replace(Plan(validation_goals=GOALS), engine=setup.env.engine.name, device=o.device)
     content, _ = evaluate_checkpoint(
-        run, checkpoint, plan, sides=(o.evaluate_on,), modes=("sampled",), protocol="training", quiet=True
+        run, checkpoint, plan, sides=(o.evaluate_on,), modes=(SAMPLED,), protocol="training", quiet=True
     )
-    figures = content["sides"][o.evaluate_on]["by_episode"]["sampled"]
+    figures = content["sides"][o.evaluate_on]["by_episode"][SAMPLED]
     return {f"{o.evaluate_on}_{measure}": figures[measure][-1][0] for measure in ("success", "return") if measure in figures}
 
 

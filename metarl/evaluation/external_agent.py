@@ -40,7 +40,7 @@ class WithoutInfo:
         self.agent.step(timestep._replace(observation=timestep.observation[:, :-ADDED]))
 
 
-def checked(agent: Any, name: str) -> Any:
+def with_methods(agent: Any, name: str) -> Any:
     """Return the agent if it has all methods of `VERBS`.
 
     Raises:
@@ -100,39 +100,39 @@ def play(
     agent.init()
     adapted = 0
     for e in range(episodes):
-        twin = None
+        branched = None
         if branch(e):
             try:
                 copied = copy.deepcopy(agent)
             except Exception as error:
                 raise UserError(f"{name}: it is copied before each episode, but cannot be: {error}") from None
-            twin = _episode(env, copied, tasks, resets(e), mean=True, info=info)
-        support = _episode(env, agent, tasks, resets(e), mean=False, info=info)
-        yield Played(support, twin, adapted)  # type: ignore[arg-type]
+            branched = _episode(env, copied, tasks, resets(e), deterministic=True, info=info)
+        support = _episode(env, agent, tasks, resets(e), deterministic=False, info=info)
+        yield Played(support, branched, adapted)  # type: ignore[arg-type]
         if (e + 1) % adapt_every == 0:
             agent.adapt()
             adapted += 1
 
 
-def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, mean: bool, info: bool) -> Episode:
+def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *, deterministic: bool, info: bool) -> Episode:
     timestep = importlib.import_module("metaworld.evaluation").Timestep
     env.set_tasks(tasks)
     obs, _ = env.reset(seed=seed)
     added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
     nothing, active, rows = added, np.ones(env.num_envs, bool), []
-    if mean:
+    if deterministic:
         agent.reset(active.copy())
     while active.any():
         seen = np.hstack([obs, added]) if info else obs
-        actions, more = (agent.eval_action(seen), {}) if mean else agent.adapt_action(seen)
-        obs, reward, terminated, truncated, told = env.step(actions)
+        actions, more = (agent.eval_action(seen), {}) if deterministic else agent.adapt_action(seen)
+        obs, reward, terminated, truncated, outcome = env.step(actions)
         done = terminated | truncated
-        if mean:
+        if deterministic:
             agent.reset(done)
         else:
             agent.step(timestep(seen, actions, reward, terminated, truncated, more))
-        rows.append((reward, told["success"], done, active.copy()))
-        # as in stock, an environment that was reset within the step shows the zeros of the new episode
+        rows.append((reward, outcome["success"], done, active.copy()))
+        # as in Meta-World, an environment that was reset within the step shows the zeros of the new episode
         flat = actions.reshape(env.num_envs, -1)
         added = np.where(done[:, None], nothing, np.hstack([flat, reward[:, None], done[:, None]]))
         active &= ~done

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,15 @@ from torch import Tensor
 from metarl.agents.fewshot.base import Comparing, FewShot, score_by_task
 from metarl.datasets.episodes import Data, Episode, Examples, Part
 from metarl.evaluation import intervals as statistics
-from metarl.evaluation.fewshot_diagnostics import Details
+from metarl.evaluation.fewshot_diagnostics import Diagnostics
 from metarl.evaluation.fewshot_schema import FewShotEvaluation
+from metarl.evaluation.session import session
 from metarl.evaluation.vocabulary import EPISODES
 from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.runs.provenance import PACKAGES, git_commit
-from metarl.system.console import Progress
 from metarl.system.counts import Count
-from metarl.system.devices import one_thread
 from metarl.system.file_names import suffix
 from metarl.system.journal import Journal
 from metarl.system.machine import versions
@@ -79,14 +79,14 @@ def first_shots(support: Examples, shots: int, ways: int) -> Examples:
 def curve(learner: FewShot, episode: Episode, shots: int) -> tuple[np.ndarray, Tensor]:
     """Accuracy or mean squared error of each task after 0, 1, ... shots, (tasks, shots + 1), and the last prediction."""
     learner, episode = _encoded(learner, episode)
-    found = []
+    by_shots = []
     for k in range(shots + 1):
         state = learner.initial_state(len(episode.query.x))
         if k:
             state = learner.adapt(state, first_shots(episode.support, k, learner.ways))
         prediction, _ = learner.predict(state, episode.query.x)
-        found.append(score_by_task(prediction, episode.query.y))
-    return torch.stack(found, 1).cpu().numpy(), prediction
+        by_shots.append(score_by_task(prediction, episode.query.y))
+    return torch.stack(by_shots, 1).cpu().numpy(), prediction
 
 
 def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
@@ -94,9 +94,9 @@ def _encoded(learner: FewShot, episode: Episode) -> tuple[FewShot, Episode]:
     if not isinstance(learner, Comparing):
         return learner, episode
     support, query = (Examples(learner.features(half.x), half.y) for half in (episode.support, episode.query))
-    knowing = copy(learner)
-    knowing.features = lambda x: x  # type: ignore[method-assign]
-    return knowing, Episode(support, query, episode.classes)
+    of_features = copy(learner)
+    of_features.features = lambda x: x  # type: ignore[method-assign]
+    return of_features, Episode(support, query, episode.classes)
 
 
 def evaluate(
@@ -110,8 +110,8 @@ def evaluate(
     seed: int,
     device: torch.device,
     progress: Callable[[int], None] = lambda episodes: None,
-    kept: Journal | None = None,
-    details: Details | None = None,
+    journal: Journal | None = None,
+    diagnostics: Diagnostics | None = None,
 ) -> np.ndarray:
     """Evaluate a learner on episodes of a part; returns its curves over shots, (episodes, shots + 1).
 
@@ -122,26 +122,26 @@ def evaluate(
         seed: of the episodes.
         device: where the learner's tensors are.
         progress: called with the number of episodes done.
-        kept: holds the batches done before, and records new ones.
-        details: records further notes on each batch.
+        journal: holds the batches done before, and records new ones.
+        diagnostics: records further notes on each batch.
     """
+
+    def answer_batch(first: int) -> dict[str, Any]:
+        rng = generator(seed, EVALUATION, _STREAMS[part], first)
+        episode = data.draw(part, rng, tasks=TASKS, ways=learner.ways, shots=shots, queries=queries)
+        episode = episode.map(lambda tensor: tensor.to(device))
+        figures, prediction = curve(learner, episode, shots)
+        results: dict[str, Any] = {"figures": figures.tolist()}
+        if diagnostics:
+            results["notes"] = diagnostics.note(episode, figures, prediction, min(TASKS, episodes - first), first == 0)
+        return results
+
     rows: list[list[float]] = []
     for first in range(0, episodes, TASKS):
-        name = f"{part}/{first}"
-        done = kept.parts.get(name) if kept else None
-        if done is None:
-            rng = generator(seed, EVALUATION, _STREAMS[part], first)
-            episode = data.draw(part, rng, tasks=TASKS, ways=learner.ways, shots=shots, queries=queries)
-            episode = episode.map(lambda tensor: tensor.to(device))
-            figures, prediction = curve(learner, episode, shots)
-            done = {"figures": figures.tolist()}
-            if details:
-                done["notes"] = details.note(episode, figures, prediction, min(TASKS, episodes - first), first == 0)
-            if kept:
-                kept.put(name, done)
-        if details:
-            details.notes.append(done["notes"])
-        rows += done["figures"]
+        results = journal.part(f"{part}/{first}", partial(answer_batch, first)) if journal else answer_batch(first)
+        if diagnostics:
+            diagnostics.notes.append(results["notes"])
+        rows += results["figures"]
         progress(len(rows))
     return np.array(rows[:episodes])
 
@@ -186,12 +186,11 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
     name = f"{EPISODES}_{checkpoint.path.name}_{learner.ways}w{shots}s{plan.suffix}"
     work = {**content, "weights": checkpoint.digest, "notes": True}
     del work["sides"]
-    kept = Journal(run.path / "evaluations" / f".{name}.partial", work)
     parts = EVALUATED if plan.train else ("test",)
     answers = learner.ways * plan.queries
-    with one_thread(), Progress(len(parts) * plan.episodes, what="episodes", quiet=quiet) as bar:
-        for i, part in enumerate(parts):
-            details = Details(learner, setup.data, part, answers) if part == "test" else None
+    with session(run, name, work, len(parts) * plan.episodes, unit="episodes", quiet=quiet) as (journal, bar):
+        for part in parts:
+            diagnostics = Diagnostics(learner, setup.data, part, answers) if part == "test" else None
             figures = evaluate(
                 learner,
                 setup.data,
@@ -201,16 +200,15 @@ def evaluate_checkpoint(run: Run, checkpoint: Checkpoint, plan: Plan, quiet: boo
                 queries=plan.queries,
                 seed=plan.seed,
                 device=setup.source.device,
-                kept=kept,
-                details=details,
-                progress=lambda n, i=i: bar.within(i * plan.episodes + n),  # type: ignore[misc]
+                journal=journal,
+                diagnostics=diagnostics,
+                progress=bar.part(plan.episodes),
             )
-            found: Any = details.content() if details else {}
+            summary: Any = diagnostics.content() if diagnostics else {}
             content["sides"][part] = {
                 "by_shots": [list(statistics.of_episodes(learner.kind.measure, column, answers)) for column in figures.T],
                 "figures": np.round(figures, 6).tolist(),
-                **found,
+                **summary,
             }
-    path = run.store(content, name)
-    kept.finish()
+        path = run.store(content, name)
     return content, path

@@ -47,7 +47,7 @@ class Stepwise(Protocol):
         """The states after each of these numbers of steps, starting from `state`; 0: `state` itself."""
 
 
-class Details:
+class Diagnostics:
     """Collects the notes of an evaluation of one part.
 
     Args:
@@ -72,33 +72,33 @@ class Details:
             count: number of tasks to note.
             first: whether this is the part's first batch, which provides the example episodes.
         """
-        begun, states = self.learner.initial_state(len(episode.query.x)), list[State]()
-        noted: dict[str, Any] = {}
+        initial, states = self.learner.initial_state(len(episode.query.x)), list[State]()
+        note: dict[str, Any] = {}
         if isinstance(self.learner, Stepwise):
-            states = self.learner.after(begun, episode.support, self.counts)
+            states = self.learner.after(initial, episode.support, self.counts)
             known = {0: figures[:, 0], self.learner.steps: figures[:, -1]}
             scores = [known[n] if n in known else self._score(state, episode.query) for n, state in zip(self.counts, states)]
-            noted["steps"] = np.stack(scores, 1)[:count].tolist()
+            note["steps"] = np.stack(scores, 1)[:count].tolist()
         if episode.classes is None:
-            noted["examples"] = self._curves(episode, begun, states, count) if first else []
-            return noted
-        noted["classes"] = episode.classes[:count].tolist()
+            note["examples"] = self._curves(episode, initial, states, count) if first else []
+            return note
+        note["classes"] = episode.classes[:count].tolist()
         truth = torch.nn.functional.one_hot(episode.query.y[:count], self.learner.ways)
         answer = torch.nn.functional.one_hot(prediction[:count].argmax(-1), self.learner.ways)
-        noted["answers"] = torch.einsum("tqi,tqj->tij", truth.double(), answer.double()).long().tolist()
-        shown = min(count, EPISODES if self.learner.ways <= MANY_WAYS else FEWER)
-        noted["examples"] = [self._example(episode, prediction, t) for t in range(shown)] if first else []
-        return noted
+        note["answers"] = torch.einsum("tqi,tqj->tij", truth.double(), answer.double()).long().tolist()
+        examples = min(count, EPISODES if self.learner.ways <= MANY_WAYS else FEWER)
+        note["examples"] = [self._example(episode, prediction, t) for t in range(examples)] if first else []
+        return note
 
     def content(self) -> dict[str, Any]:
         """Summarise the notes: `examples`, and `by_steps` and `answers` if they apply."""
-        found: dict[str, Any] = {"examples": [example for noted in self.notes for example in noted["examples"]]}
+        summary: dict[str, Any] = {"examples": [example for note in self.notes for example in note["examples"]]}
         if self.counts:
-            found["by_steps"] = self._by_steps(np.array([row for noted in self.notes for row in noted["steps"]]))
+            summary["by_steps"] = self._by_steps(np.array([row for note in self.notes for row in note["steps"]]))
         if isinstance(self.data, Resident):
-            classes, answers = (np.array([x for noted in self.notes for x in noted[key]]) for key in ("classes", "answers"))
-            found["answers"] = self._answers(self.data, classes, answers)
-        return found
+            classes, answers = (np.array([x for note in self.notes for x in note[key]]) for key in ("classes", "answers"))
+            summary["answers"] = self._answers(self.data, classes, answers)
+        return summary
 
     # ------------------------------------------------------------------ gradient steps
 
@@ -108,14 +108,15 @@ class Details:
 
     def _by_steps(self, figures: np.ndarray) -> dict[str, Any]:
         """Means after each number of steps, and their paired differences from the number that `adapt` takes."""
-        taken = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
+        as_adapt = self.counts.index(self.learner.steps)  # type: ignore[attr-defined]
+        adapted = figures[:, as_adapt]
         measure, n = self.learner.kind.measure, self.answers
         return {
             "steps": self.counts,
-            "taken": self.counts[taken],
+            "taken": self.counts[as_adapt],
             "measured": [list(statistics.of_episodes(measure, column, n)) for column in figures.T],
             "difference": [
-                [0.0, 0.0, 0.0] if i == taken else list(statistics.change_of_episodes(measure, column, figures[:, taken], n))
+                [0.0, 0.0, 0.0] if i == as_adapt else list(statistics.change_of_episodes(measure, column, adapted, n))
                 for i, column in enumerate(figures.T)
             ],
         }
@@ -124,21 +125,21 @@ class Details:
 
     def _answers(self, data: Resident, classes: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
         """Find hard and confused classes; `classes` is (episodes, ways), `answers` (episodes, ways, ways)."""
-        names, asked = data.classes(self.part), answers.sum(-1)
+        names, queries = data.classes(self.part), answers.sum(-1)
         right = np.diagonal(answers, axis1=1, axis2=2)
         grouped = all("/" in name for name in names)
         groups = [name.split("/")[0] for name in names] if grouped else list(names)
         pairs = list(_confusions(classes, answers))
         seen = list(dict.fromkeys(c for pair in pairs[:SEEN] for c in pair[:2]))
-        rates = right / np.maximum(asked, 1)
+        rates = right / np.maximum(queries, 1)
         return {
-            "asked": int(asked.sum()),
+            "asked": int(queries.sum()),
             "right": int(right.sum()),
             "class": data.group,
             "example": data.examples,
             "confusions": [[names[a], names[b], n, together] for a, b, n, together in pairs[:PAIRS]],
             "confused": len(pairs),
-            "seen": {"classes": [names[c] for c in seen], "items": _shown(data, data.first(self.part, seen))},
+            "seen": {"classes": [names[c] for c in seen], "items": _displayed(data, data.first(self.part, seen))},
             "by_class": _hardest(list(names), classes, rates),
             "classes": len(np.unique(classes)),
             "by_group": _hardest(groups, classes, rates) if grouped else [],
@@ -163,7 +164,7 @@ class Details:
             "classes": [names[c] for c in episode.classes[t].tolist()],
             "right": int((prediction[t].argmax(-1) == episode.query.y[t]).sum()),
             "asked": len(episode.query.y[t]),
-            "items": _shown(self.data, x[order]),
+            "items": _displayed(self.data, x[order]),
             "support": [[place[i] for i in support] for _, support, _ in rows],
             # the item, the predicted class, its probability, and the probability of the right class
             "query": [
@@ -174,11 +175,11 @@ class Details:
 
     # ------------------------------------------------------------------ regression
 
-    def _curves(self, episode: Episode, begun: State, states: list[State], count: int) -> list[dict[str, Any]]:
+    def _curves(self, episode: Episode, initial: State, states: list[State], count: int) -> list[dict[str, Any]]:
         """The true curves, the support, and the predictions before and after adapting, or after each step."""
         x = torch.tensor(GRID, dtype=torch.float32, device=self.learner.device)
         query = x[:, None].expand(len(episode.query.x), -1, 1)
-        after = states or [begun, self.learner.adapt(begun, episode.support)]
+        after = states or [initial, self.learner.adapt(initial, episode.support)]
         lines = np.stack([self.learner.predict(state, query)[0][..., 0].cpu().numpy() for state in after], 1)
         points = episode.map(Tensor.cpu)
         both = Examples(*(torch.cat([a, b], 1) for a, b in zip(points.support, points.query)))
@@ -203,14 +204,14 @@ def _rounded(values: np.ndarray) -> Any:
     return np.round(values.astype(float), 4).tolist()
 
 
-def _shown(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
+def _displayed(data: Resident, x: Tensor) -> list[str] | dict[str, Any]:
     """Examples in a form that can be shown: texts, or one picture with the images stacked vertically."""
     if not len(x):
         return []
     if isinstance(data, Texts):
         return data.texts(x)
     pixels = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    images = [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else one) for one in pixels]
+    images = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
     size = min(TILE, pixels.shape[1])
     if size < pixels.shape[1]:
         images = [image.resize((size, size), Image.Resampling.LANCZOS) for image in images]
@@ -227,14 +228,14 @@ def _confusions(classes: np.ndarray, answers: np.ndarray) -> Iterator[tuple[int,
     """Yield class, mistaken class, how often, and how many queries offered that choice; most frequent first."""
     total = int(classes.max()) + 1
     keys = classes[:, :, None] * total + classes[:, None, :]
-    found, place = np.unique(keys, return_inverse=True)
+    pairs, place = np.unique(keys, return_inverse=True)
     times, together = (
         np.bincount(place.ravel(), np.broadcast_to(values, keys.shape).ravel()).astype(int)
         for values in (answers, answers.sum(-1, keepdims=True))
     )
-    wrong = np.flatnonzero((times > 0) & (found // total != found % total))
+    wrong = np.flatnonzero((times > 0) & (pairs // total != pairs % total))
     for i in wrong[np.argsort(-times[wrong], kind="stable")]:
-        yield int(found[i] // total), int(found[i] % total), int(times[i]), int(together[i])
+        yield int(pairs[i] // total), int(pairs[i] % total), int(times[i]), int(together[i])
 
 
 def _hardest(groups: list[str], classes: np.ndarray, rates: np.ndarray) -> list[list[Any]]:
@@ -256,20 +257,20 @@ def _matrix(groups: list[str], classes: np.ndarray, answers: np.ndarray, grouped
     number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     of, n = np.array([number[name] for name in groups])[classes], len(number)
     keys = of[:, :, None] * n + of[:, None, :]
-    own = np.eye(classes.shape[1], dtype=bool)
-    used = ~np.broadcast_to(own & grouped, keys.shape)
-    counts, asked = (
+    same = np.eye(classes.shape[1], dtype=bool)
+    used = ~np.broadcast_to(same & grouped, keys.shape)
+    counts, possible = (
         np.bincount(keys[used], np.broadcast_to(values, keys.shape)[used], n * n).reshape(n, n).astype(int)
         for values in (answers, answers.sum(-1, keepdims=True))
     )
-    wrong = np.bincount(of.ravel(), (answers * ~own).sum(-1).ravel(), n)
-    there = np.flatnonzero(np.bincount(of.ravel(), minlength=n))
-    chosen = np.sort(there[np.argsort(-wrong[there], kind="stable")][:MATRIX])
+    wrong = np.bincount(of.ravel(), (answers * ~same).sum(-1).ravel(), n)
+    present = np.flatnonzero(np.bincount(of.ravel(), minlength=n))
+    chosen = np.sort(present[np.argsort(-wrong[present], kind="stable")][:MATRIX])
     names = list(number)
     return {
         "grouped": grouped,
-        "all": len(there),
+        "all": len(present),
         "names": [names[i] for i in chosen],
         "counts": counts[np.ix_(chosen, chosen)].tolist(),
-        "asked": asked[np.ix_(chosen, chosen)].tolist(),
+        "asked": possible[np.ix_(chosen, chosen)].tolist(),
     }

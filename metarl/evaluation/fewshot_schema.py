@@ -76,8 +76,8 @@ def whole(content: dict[str, Any]) -> FewShotEvaluation:
     true(content["measure"] in [measure.key for measure in OF_EPISODES])
     for key in ("episodes", "ways", "shots", "queries"):
         counted(content[key], 1)
-    with_ = content.setdefault("trained_with", {})
-    content["trained_with"] = {key: int(with_.get(key, content[key])) for key in ("ways", "shots")}
+    shape = content.setdefault("trained_with", {})
+    content["trained_with"] = {key: int(shape.get(key, content[key])) for key in ("ways", "shots")}
     known(content["sides"], SIDES)
     for side in content["sides"].values():
         numbers(side["by_shots"], (content["shots"] + 1, 3), ends=True)
@@ -115,8 +115,8 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
-        return [_clean(one) for one in value]
-    return {key: _clean(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_clean(item) for item in value]
+    return {key: _clean(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _items(items: Any) -> int:
@@ -149,9 +149,9 @@ def _answers(value: Any, content: dict[str, Any]) -> Any:
             counted(row[4], 1)
     matrix = value["matrix"]
     n = len(texts(matrix["names"]))
-    counts, asked = (numbers(matrix[key], (n, n)) for key in ("counts", "asked"))
+    counts, possible = (numbers(matrix[key], (n, n)) for key in ("counts", "asked"))
     true(n > 0, isinstance(matrix["grouped"], bool), counted(matrix["all"]) >= n, bool((counts >= 0).all()))
-    true(bool((counts <= asked).all()))
+    true(bool((counts <= possible).all()))
     return value
 
 
@@ -167,10 +167,10 @@ def _episode(example: Any) -> None:
     ways, count = len(texts(example["classes"])), _items(example["items"])
     rows = len(example["support"])
     true(0 < rows <= ways, len(example["query"]) == rows, counted(example["right"]) <= counted(example["asked"], 1))
-    for some in example["support"]:
-        true(all(counted(item) < count for item in some))
-    for some in example["query"]:
-        for item, best, chance, of_right in some:
+    for items in example["support"]:
+        true(all(counted(item) < count for item in items))
+    for answers in example["query"]:
+        for item, best, chance, of_right in answers:
             true(counted(item) < count, counted(best) < ways)
             numbers([chance, of_right], (2,))
 

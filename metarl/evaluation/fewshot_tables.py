@@ -19,7 +19,7 @@ def table(content: FewShotEvaluation) -> None:
     for column in ("shots", *map(classes, content["sides"])):
         grid.add_column(column, justify="right")
     for k in range(content["shots"] + 1):
-        grid.add_row(str(k), *(measure.text(one["by_shots"][k]) for one in content["sides"].values()))
+        grid.add_row(str(k), *(measure.text(side["by_shots"][k]) for side in content["sides"].values()))
     console.print(grid)
     steps = content["sides"]["test"].get("by_steps")
     if steps:

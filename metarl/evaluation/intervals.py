@@ -162,8 +162,8 @@ def recovered(a: Sequence[float | None], b: Sequence[float | None], correlation:
         return Interval(d, None, None)
     (m, low, high), (n, bottom, top) = ([float(x or 0.0) for x in i] for i in (a, b))
 
-    def apart(one: float, other: float) -> float:
-        return max(one**2 - 2 * correlation * one * other + other**2, 0.0) ** 0.5
+    def apart(x: float, y: float) -> float:
+        return max(x**2 - 2 * correlation * x * y + y**2, 0.0) ** 0.5
 
     return Interval(d, d - apart(m - low, top - n), d + apart(high - m, n - bottom))
 

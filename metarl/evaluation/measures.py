@@ -84,9 +84,9 @@ def measured(*contents: Content) -> tuple[Measure, ...]:
 
     If the return is the only measure it may be small, so it gets one more decimal.
     """
-    found = [next(iter(next(iter(content["sides"].values()))["figures"].values())) for content in contents]
-    both = tuple(measure for measure in OF_GOALS if all(measure.key in figures for figures in found))
-    return both if len(both) > 1 else (replace(RETURN, form=",.1f"),)
+    by_measure = [next(iter(next(iter(content["sides"].values()))["figures"].values())) for content in contents]
+    shared = tuple(measure for measure in OF_GOALS if all(measure.key in figures for figures in by_measure))
+    return shared if len(shared) > 1 else (replace(RETURN, form=",.1f"),)
 
 
 def headline(*contents: Content) -> Measure:

@@ -7,7 +7,7 @@ from metarl.envs import Suite, Task, make_vec
 from metarl.envs.suites import balanced_subset
 from metarl.envs.user_defined import find_suite
 from metarl.errors import UserError
-from metarl.evaluation.control_schema import Played
+from metarl.evaluation.control_schema import ControlHeader
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.runs.provenance import PACKAGES, git_commit
@@ -40,7 +40,7 @@ class Plan:
     suite_seed: int | None = None
     """Use another suite seed, which gives other held-out goals. Goals that the run trained on are refused."""
     engine: str = "auto"
-    """auto, native or python; with --protocol metaworld, auto means python, stock's environments."""
+    """auto, native or python; with --protocol metaworld, auto means python, Meta-World's own environments."""
     device: str = "auto"
     """auto, cpu or cuda."""
 
@@ -79,38 +79,75 @@ def prepare(run: Run, checkpoint: Checkpoint, plan: Plan) -> tuple[Setup, Suite]
     setup = trained_control(run, checkpoint, device=plan.device, engine=plan.engine)
     o = setup.options
     seed = o.suite_seed if plan.suite_seed is None else plan.suite_seed
-    shown = find_suite(plan.suite or setup.suite.name, seed, o.goals, o.task_id and plan.suite is None)
-    if shown.test and shown.test.task_ids != setup.suite.train.task_ids:
-        raise UserError(f"the run was trained with --task-id, and has no ids for {shown.name}")
-    if shown.test and shown.train.make is not setup.suite.train.make:
-        env = make_vec(shown.test, 1, engine=plan.engine)
+    suite = find_suite(plan.suite or setup.suite.name, seed, o.goals, o.task_id and plan.suite is None)
+    if suite.test and suite.test.task_ids != setup.suite.train.task_ids:
+        raise UserError(f"the run was trained with --task-id, and has no ids for {suite.name}")
+    if suite.test and suite.train.make is not setup.suite.train.make:
+        env = make_vec(suite.test, 1, engine=plan.engine)
         spaces = env.single_observation_space.shape, env.single_action_space
         env.close()
         if spaces != (setup.env.single_observation_space.shape, setup.env.single_action_space):
-            raise UserError(f"{shown.name} has other observation or action spaces than {setup.suite.name}, on which it trained")
-    return setup, shown
+            raise UserError(f"{suite.name} has other observation or action spaces than {setup.suite.name}, on which it trained")
+    return setup, suite
 
 
-def header(run: Run, checkpoint: Checkpoint, setup: Setup, shown: Suite, seed: int) -> Played:
-    """The part of the file that all protocols share: run, agent, suite, seeds, machine and versions."""
-    o, trained = setup.options, setup.suite
+def header(
+    run: Run,
+    suite: Suite,
+    trained_on: Suite,
+    *,
+    run_seed: int,
+    checkpoint: str,
+    step: int,
+    adapt_every: int | None,
+    max_episode_steps: int,
+    reward: str,
+    seed: int,
+    device: str,
+) -> ControlHeader:
+    """The part of the file that all protocols share: run, agent, suite, seeds, machine and versions.
+
+    Args:
+        run: the run that is evaluated.
+        suite: the suite whose goals are played.
+        trained_on: the suite of the training.
+        run_seed, checkpoint, step, adapt_every, max_episode_steps, reward, seed, device: the values of these keys.
+    """
     return {
         "run": run.path.name,
         "agent": run.experiment.agent,
-        "suite": shown.name,
-        "suite_seed": shown.seed,
-        "trained_on": {"suite": trained.name, "suite_seed": trained.seed},
-        "run_seed": o.seed,
-        "checkpoint": checkpoint.path.name,
-        "step": checkpoint.step,
-        "adapt_every": setup.adapt_every,
-        "max_episode_steps": o.max_episode_steps,
-        "reward": o.reward,
+        "suite": suite.name,
+        "suite_seed": suite.seed,
+        "trained_on": {"suite": trained_on.name, "suite_seed": trained_on.seed},
+        "run_seed": run_seed,
+        "checkpoint": checkpoint,
+        "step": step,
+        "adapt_every": adapt_every,
+        "max_episode_steps": max_episode_steps,
+        "reward": reward,
         "seed": seed,
-        "device": setup.source.device.type,
+        "device": device,
         "packages": versions(PACKAGES),
         "git_commit": git_commit(),
     }
+
+
+def checkpoint_header(run: Run, checkpoint: Checkpoint, setup: Setup, suite: Suite, seed: int) -> ControlHeader:
+    """The header of an evaluation of a checkpoint, restored as `setup`, on a suite; `seed` is that of the actions."""
+    o = setup.options
+    return header(
+        run,
+        suite,
+        setup.suite,
+        run_seed=o.seed,
+        checkpoint=checkpoint.path.name,
+        step=checkpoint.step,
+        adapt_every=setup.adapt_every,
+        max_episode_steps=o.max_episode_steps,
+        reward=o.reward,
+        seed=seed,
+        device=setup.source.device.type,
+    )
 
 
 def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
@@ -123,11 +160,11 @@ def refuse_trained(held_out: Sequence[Task], trained: Suite) -> None:
         )
 
 
-def goals_by_side(plan: Plan, trained: Suite, shown: Suite, sides: Sequence[str]) -> dict[str, Sequence[Task]]:
-    """The goals of each of these sides, without sides that have none."""
-    held_out = shown.test.tasks if shown.test and "test" in sides else ()
+def goals_by_side(plan: Plan, trained: Suite, suite: Suite, sides: Sequence[str]) -> dict[str, Sequence[Task]]:
+    """The goals of each of these sides, without sides that have none: held-out goals of `suite`, others of `trained`."""
+    held_out = suite.test.tasks if suite.test and "test" in sides else ()
     refuse_trained(held_out, trained)
     count = plan.validation_goals if "validation" in sides else 0
     validation = trained.validation(count).tasks if count else ()
     train = balanced_subset(trained.train.tasks, plan.train_goals) if "train" in sides else ()
-    return {side: some for side, some in {"train": train, "validation": validation, "test": held_out}.items() if some}
+    return {side: goals for side, goals in {"train": train, "validation": validation, "test": held_out}.items() if goals}

@@ -54,7 +54,7 @@ def plot_profiles(scores: dict[str, np.ndarray], title: str, path: Path) -> None
         profile(axis, values, f"{label} ({plural(len(values), 'run')})")
     axis.set(xlabel="success", ylabel="share of runs and tasks above", ylim=(-0.03, 1.03))
     axis.set_title(title, loc="left", fontsize=10)
-    axis.legend(frameon=False, fontsize=9)
+    _legend(figure, axis)
     save_figure(figure, path)
 
 
@@ -77,7 +77,7 @@ def plot_few_shot(contents: Sequence[FewShotEvaluation], path: Path) -> None:
     axis.set(xlabel="examples of each class", ylabel=contents[0]["measure"])
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(f"{contents[0]['suite']}, {contents[0]['ways']} ways", loc="left", fontsize=10)
-    axis.legend(frameon=False, fontsize=8)
+    _legend(figure, axis)
     save_figure(figure, path)
 
 
@@ -112,28 +112,35 @@ def save_figure(figure: Any, path: Path) -> None:
         raise UserError(f"could not write {path}: {error}") from None
 
 
+def _legend(figure: Any, axis: Any, columns: int = 1) -> None:
+    """Put the legend of one pair of axes below the figure, where it covers no curve; the figure grows by its rows."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
+
+
 def _drawn(contents: Sequence[ControlEvaluation]) -> Any:
     from matplotlib.figure import Figure
 
     head = headline(*contents)
-    shown = {measure: _TITLES[measure.key] for measure in dict.fromkeys((head, RETURN if head == SUCCESS else head))}
-    figure = Figure(figsize=(5 * len(shown), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    one, longest = contents[0], max(content["episodes"] for content in contents)
-    for axis, (measure, label) in zip(axes, shown.items()):
+    titles = {measure: _TITLES[measure.key] for measure in dict.fromkeys((head, RETURN if head == SUCCESS else head))}
+    figure = Figure(figsize=(5 * len(titles), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(titles), squeeze=False)[0]
+    first, longest = contents[0], max(content["episodes"] for content in contents)
+    for axis, (measure, title) in zip(axes, titles.items()):
         for curve in _curves(contents):
             style = "-" if curve.mode == MODE else "--"
             band(axis, curve.figures[curve.mode][measure.key], curve.label, curve.color, style)
-        blind = one["sides"]["test"].get("goal_blind") if "test" in one["sides"] else None
+        blind = first["sides"]["test"].get("goal_blind") if "test" in first["sides"] else None
         if blind:
             value = blind["by_episode"][MODE][measure.key][0][0]
             axis.axhline(value, color=COLORS["blind"], lw=1.5, ls=":", label="goal-blind, held-out goals")
-        if len(contents) == 1 and one["adapt_every"]:
-            for k in range(one["adapt_every"], longest, one["adapt_every"]):
+        if len(contents) == 1 and first["adapt_every"] and first["adapt_every"] < longest:
+            for k in range(first["adapt_every"], longest, first["adapt_every"]):
                 axis.axvline(k - 0.5, color="0.6", lw=1)
             axes[0].annotate(
-                adaptation_step(one["agent"]),
-                (one["adapt_every"] - 0.5, 0.03),
+                adaptation_step(first["agent"]),
+                (first["adapt_every"] - 0.5, 0.03),
                 xycoords=("data", "axes fraction"),
                 rotation=90,
                 fontsize=8,
@@ -141,11 +148,11 @@ def _drawn(contents: Sequence[ControlEvaluation]) -> Any:
                 ha="right",
             )
         axis.set_xlabel("episodes of experience with the goal (k)")
-        axis.set_title(label, loc="left", fontsize=11)
+        axis.set_title(title, loc="left", fontsize=11)
         axis.set_xticks(range(longest))
     if head.bounded:
         axes[0].set_ylim(-0.03, 1.03)
-    axes[-1].legend(frameon=False, fontsize=9, loc="best", handlelength=3.5)
+    _legend(figure, axes[0], columns=len(axes))
     what = " and ".join(f"{c['agent']} ({plural(c['step'], 'step')}, seed {c['run_seed']})" for c in contents)
     suites = " and ".join(dict.fromkeys(content["suite"] for content in contents))
     figure.suptitle(f"{what} on {suites}; bands: 95 % intervals over goals", x=0.01, ha="left", fontsize=11, wrap=True)

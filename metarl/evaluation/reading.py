@@ -48,7 +48,7 @@ def evaluation(file: Path) -> Any:
         UserError: it cannot be read, is damaged, or its protocol is neither `all-goals` nor `episodes`.
     """
     try:
-        content = schema.read(file, lambda content: content)
+        content = schema.read(file)
     except OSError as error:
         raise UserError(f"could not read {file}: {error.strerror}") from None
     except FAULTS:

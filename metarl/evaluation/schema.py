@@ -1,18 +1,20 @@
 """Defines the common part of evaluation files, and the helpers of their checkers.
 
-A file is a JSON object of one of the forms `ControlEvaluation`, `StockEvaluation` and `FewShotEvaluation`. Each form has one
-checker. A checker takes the content of a file, fills in what older versions did not write, and raises one of `FAULTS` if no
-report could be made from it.
+A file is a JSON object of one of the forms `ControlEvaluation`, `UpstreamEvaluation` and `FewShotEvaluation`. Each form has one
+checker. A checker takes the content of a file as `read` returns it, fills in what older versions did not write, and raises one
+of `FAULTS` if no report could be made from it.
 """
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
+
+from metarl.evaluation.migration import migrated
 
 Content = Mapping[str, Any]
 """An evaluation of any form."""
@@ -45,13 +47,18 @@ class Header(TypedDict):
     git_commit: NotRequired[str | None]
 
 
-def read(path: Path, check: Callable[[dict[str, Any]], Any]) -> Any:
-    """Read a file and pass its content through the checker. Raises one of `FAULTS`."""
+def read(path: Path) -> dict[str, Any]:
+    """Read an evaluation file; its keys get their current names. Raises one of `FAULTS`."""
+    return migrated(read_object(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object; infinite numbers become None. Raises one of `FAULTS`."""
     # older versions wrote the unknown ends of intervals as Infinity
     content = json.loads(path.read_text(), parse_constant=lambda constant: None)
     if not isinstance(content, dict):
         raise ValueError("not an object")
-    return check(content)
+    return content
 
 
 def typed(content: Content, form: type) -> None:
@@ -64,9 +71,9 @@ def typed(content: Content, form: type) -> None:
         true(isinstance(content[key], plain))
 
 
-def known(found: Any, names: Collection[str]) -> None:
-    """Raise ValueError unless `found` is a non-empty dict with only these keys, since keys become file names and words."""
-    if not isinstance(found, dict) or not found or not found.keys() <= set(names):
+def known(content: Any, names: Collection[str]) -> None:
+    """Raise ValueError unless it is a non-empty dict with only these keys, since keys become file names and words."""
+    if not isinstance(content, dict) or not content or not content.keys() <= set(names):
         raise ValueError("unknown keys")
 
 

@@ -4,12 +4,11 @@ That one is on the suite that the run trained on, of the newest evaluated checkp
 episodes on held-out goals or classes. Among equals it is the newest. `content` is the content of an evaluation file.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from metarl.evaluation.schema import Content
+from metarl.evaluation.schema import FAULTS, Content, read
 from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, goal
 from metarl.system.counts import plural
 from metarl.system.files import write_atomically, writing
@@ -27,12 +26,12 @@ def rank(content: Content) -> tuple[bool, int, int, int]:
         LookupError, TypeError: the protocol is neither `all-goals` nor `episodes`.
     """
     trained_on = content.get("trained_on") or {}
-    own = all(content.get(key) == value for key, value in trained_on.items())
+    as_trained = all(content.get(key) == value for key, value in trained_on.items())
     if "trials" not in content:
-        return own, content["step"], content["episodes"], content["queries"]
+        return as_trained, content["step"], content["episodes"], content["queries"]
     goals = {side: len(figures["goals"]) for side, figures in content["sides"].items()}
     each = content["trials"] * content["episodes"]
-    return own, content["step"], goals.get("test", 0) * each, sum(goals.values()) * each
+    return as_trained, content["step"], goals.get("test", 0) * each, sum(goals.values()) * each
 
 
 def best(contents: Iterable[C]) -> C | None:
@@ -56,12 +55,11 @@ def evaluations(run: "Run", checkpoint: str | None = None) -> list[Content]:
     """A run's evaluations on the suite it trained on, newest first; `checkpoint` (a folder's name) keeps only that one's."""
     files = [file for kind in (ALL_GOALS, EPISODES) for file in (run.path / "evaluations").glob(f"{kind}_*.json")]
     files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    read = [content for file in (run.evaluation(), *files) if (content := _read(file)) is not None]
-    found: list[Content] = []
-    for content in read:
-        if rank(content)[0] and content not in found and checkpoint in (None, content.get("checkpoint")):
-            found.append(content)
-    return found
+    distinct: list[Content] = []
+    for content in filter(None, map(_ranked, (run.evaluation(), *files))):
+        if rank(content)[0] and content not in distinct and checkpoint in (None, content.get("checkpoint")):
+            distinct.append(content)
+    return distinct
 
 
 def keep(run: "Run", path: Path) -> str | None:
@@ -71,7 +69,7 @@ def keep(run: "Run", path: Path) -> str | None:
         run: the run that was evaluated.
         path: the evaluation's file in evaluations/.
     """
-    before, now = _read(run.evaluation()), _read(path)
+    before, now = _ranked(run.evaluation()), _ranked(path)
     assert now is not None
     if before is not None and rank(before) > rank(now):
         return f"evaluation.json, which report and pack show, remains the larger one: {extent(before)}. Both are kept"
@@ -80,10 +78,11 @@ def keep(run: "Run", path: Path) -> str | None:
     return None
 
 
-def _read(file: Path) -> Content | None:
+def _ranked(file: Path) -> Content | None:
+    """The evaluation in a file; None if there is none that `rank` can order."""
     try:
-        content = json.loads(file.read_text())
+        content = read(file)
         rank(content)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except FAULTS:
         return None
     return content

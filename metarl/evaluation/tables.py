@@ -37,11 +37,11 @@ def table(content: ControlEvaluation) -> None:
         grid.add_column("\nep.", justify="right", no_wrap=True)
         for mode in modes:
             if headline(content) == SUCCESS:
-                grid.add_column(f"{mode} actions:\nsuccess [95 %]", no_wrap=True)
+                grid.add_column(f"{mode}:\nsuccess [95 %]", no_wrap=True)
                 grid.add_column("last\nstep", no_wrap=True)
                 grid.add_column("\nreturn", no_wrap=True)
             else:
-                grid.add_column(f"{mode} actions:\nreturn [95 %]", no_wrap=True)
+                grid.add_column(f"{mode}:\nreturn [95 %]", no_wrap=True)
         for e in range(content["episodes"]):
             if e and content["adapt_every"] and e % content["adapt_every"] == 0:
                 grid.add_section()
@@ -56,10 +56,11 @@ def table(content: ControlEvaluation) -> None:
         say(verdict(content, side))
     if {"train", "test"} <= content["sides"].keys():
         say(_gap(content))
+    say("\nep.: episode of the trial, with sampled or deterministic actions. Intervals: over goals.")
     if headline(content) == SUCCESS:
-        say("\nep.: episode of the trial. Success: at any step of the episode, then at the last. Intervals: over goals.")
+        say("Success: at any step of the episode, then at the last.")
     else:
-        say("\nep.: episode of the trial. The environments report no success: all figures are returns. Intervals: over goals.")
+        say("The environments report no success: all figures are returns.")
     if content["adapt_every"]:
         say(f"Lines separate episodes between which the agent took a {adaptation_step(content['agent'])}.")
     if any("goal_blind" in figures for figures in content["sides"].values()):
@@ -79,15 +80,15 @@ def _task_table(by_task: dict[str, OfTask]) -> None:
     """Print the first and last episode of each task, with sampled actions."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("\ntask")
-    told = all("success" in figures["by_episode"][MODE] for figures in by_task.values())
-    if told:
+    successes = all("success" in figures["by_episode"][MODE] for figures in by_task.values())
+    if successes:
         grid.add_column("success, sampled:\nfirst -> last ep. [95 %]", no_wrap=True)
         grid.add_column("at the last step:\nfirst -> last ep.", no_wrap=True)
     grid.add_column("return:\nfirst -> last ep.", no_wrap=True)
     for name, figures in by_task.items():
         by = figures["by_episode"][MODE]
-        row = [f"{by['success'][0][0]:.2f} -> {_short(by['success'][-1])}"] if told else []
-        row += [f"{by['last_success'][0][0]:.2f} -> {by['last_success'][-1][0]:.2f}"] if told else []
+        row = [f"{by['success'][0][0]:.2f} -> {_short(by['success'][-1])}"] if successes else []
+        row += [f"{by['last_success'][0][0]:.2f} -> {by['last_success'][-1][0]:.2f}"] if successes else []
         grid.add_row(name, *row, f"{by['return'][0][0]:,.0f} -> {by['return'][-1][0]:,.0f}")
     console.print(grid)
 

@@ -1,8 +1,8 @@
 """Wraps any `Learner` as an agent for Meta-World's own evaluation (`metaworld.evaluation.MetaLearningAgent`).
 
 Meta-World adapts with `adapt_action` (here: sampled, as in training), `step` and `adapt`, and then measures with
-`eval_action` (here: the mean action). Before each measured episode the learner returns to its state after adaptation, so
-that every measured episode follows the same experience.
+`eval_action` (here: the deterministic action). Before each measured episode the learner returns to its state after
+adaptation, so that every measured episode follows the same experience.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ADDED = 6
 """Number of entries it appends: Meta-World's actions have 4."""
 
 
-class StockAgent:
+class UpstreamAgent:
     """A learner with Meta-World's agent interface; its observations end with the last action, reward and done.
 
     Args:
@@ -34,7 +34,7 @@ class StockAgent:
         device: where the learner's tensors are.
         max_episode_steps: steps per episode.
         episodes: episodes per call of `adapt`.
-        progress: called with the environment steps of each step of the environments.
+        progress: called at each step with the environment steps so far, of all environments together.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StockAgent:
     ) -> None:
         self.learner, self.env, self.seed, self.device = learner, env, seed, device
         self.max_episode_steps, self.episodes, self.progress = max_episode_steps, episodes, progress
-        self.evaluations = 0
+        self.evaluations, self.steps = 0, 0
         self.state: State = None
         self.adapted: tuple[State, tuple[Tensor, ...]] | None = None
 
@@ -77,6 +77,10 @@ class StockAgent:
     def _tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device) for array in arrays)
 
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        self.progress(self.steps)
+
     def _query(self, observations: np.ndarray) -> PolicyInput:
         return PolicyInput(*self._tensors(observations[:, :-ADDED]), *self.previous)
 
@@ -97,7 +101,7 @@ class StockAgent:
         self.queries.append(query)
         self.predictions.append(prediction)
         self.actions.append(action)
-        self.progress(len(action))
+        self._count(len(action))
         return self._executed(action), {}
 
     def step(self, timestep: Any) -> None:
@@ -156,7 +160,7 @@ class StockAgent:
 
     @torch.no_grad()
     def eval_action(self, observations: np.ndarray) -> np.ndarray:
-        """The mean action for each environment, (N, 4) float32."""
+        """The deterministic action for each environment, (N, 4) float32."""
         going = torch.from_numpy(~self.fresh).to(self.device)
         action, reward, done = self.previous
         seen_reward, seen_done = self._tensors(observations[:, REWARD], observations[:, DONE])
@@ -165,5 +169,5 @@ class StockAgent:
         prediction, self.state = self.learner.predict(self.state, self._query(observations))
         executed = self._executed(prediction.mode)
         self.previous = (*self._tensors(executed), *self.previous[1:])
-        self.progress(len(executed))
+        self._count(len(executed))
         return executed

@@ -55,10 +55,12 @@ _GAUSSIAN = {
 }
 _LOGITS = {"logits": "logits of the choices: softmax gives their probabilities"}
 _ACT_GAUSSIAN = (
-    "To act as evaluated with mean actions, clip mean to the action space; to act as trained, clip mean + std * z with z "
-    "standard normal."
+    "To act as evaluated with deterministic actions, clip mean to the action space; to act as trained, clip mean + std * z "
+    "with z standard normal."
 )
-_ACT_CATEGORICAL = "To act as evaluated with mean actions, take the largest logit; to act as trained, draw from their softmax."
+_ACT_CATEGORICAL = (
+    "To act as evaluated with deterministic actions, take the largest logit; to act as trained, draw from their softmax."
+)
 
 
 def _outputs(policy: FeedForwardPolicy | RecurrentPolicy) -> tuple[dict[str, str], str]:

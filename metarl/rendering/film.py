@@ -13,9 +13,9 @@ from metarl.agents import adaptation_step
 from metarl.envs import MetaVectorEnv, Suite, Task, make_vec
 from metarl.envs.rendering.painter import DEFAULT_CAMERA, check_view
 from metarl.envs.suites import balanced_subset
-from metarl.errors import UserError
+from metarl.errors import UserError, unknown
 from metarl.evaluation.all_goals import trial_generator
-from metarl.evaluation.vocabulary import goal
+from metarl.evaluation.vocabulary import DETERMINISTIC, MODES, goal
 from metarl.learner import distance
 from metarl.rendering.overlay import Clip, Goal, Layout
 from metarl.rollouts.rollout import Rollout
@@ -48,8 +48,8 @@ class FilmOptions:
     """Episodes of the trial to show, counted from 1; default: the first and the last."""
     episodes_per_trial: int | None = None
     """Episodes per trial; default: as in training."""
-    actions: Literal["sampled", "mean"] = "sampled"
-    """Actions in the episodes shown: sampled, as in training, or mean."""
+    actions: Literal["sampled", "deterministic"] = "sampled"
+    """Actions in the episodes shown: sampled, as in training, or deterministic, the mode of the policy's distribution."""
     grid: bool | None = None
     """Show all goals at once in a grid, or one after the other; default: a grid for more than 3 goals."""
     camera: str = DEFAULT_CAMERA
@@ -77,16 +77,18 @@ class FilmOptions:
             speed="(0, inf)",
             fps="[1, inf)",
         )
+        if self.actions not in MODES:
+            raise unknown("kind of actions", self.actions, MODES)
         if list(self.episodes) != sorted(set(self.episodes)):
             raise UserError(f"episodes must be in increasing order: {' '.join(map(str, sorted(set(self.episodes))))}")
         if self.goals is not None and self.goals < len(set(self.tasks)):
             raise UserError(f"{len(set(self.tasks))} tasks are named, but only {plural(self.goals, 'goal')}")
         if self.fps > STEPS_A_SECOND * self.speed:
             raise UserError(f"fps must be at most {STEPS_A_SECOND} x speed: there are no more frames")
-        check_view(*(self.given_size or (320, 240)), self.camera)
+        check_view(*(self.picture_size or (320, 240)), self.camera)
 
     @property
-    def given_size(self) -> tuple[int, int] | None:
+    def picture_size(self) -> tuple[int, int] | None:
         """Width and height in pixels.
 
         Raises:
@@ -94,10 +96,10 @@ class FilmOptions:
         """
         if self.size is None:
             return None
-        found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", self.size.strip())
-        if not found:
+        numbers = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", self.size.strip())
+        if not numbers:
             raise UserError(f"size must be WIDTHxHEIGHT in pixels, such as 320x240, not {self.size!r}")
-        return int(found[1]), int(found[2])
+        return int(numbers[1]), int(numbers[2])
 
 
 class Film:
@@ -107,22 +109,22 @@ class Film:
         UserError: the run has no such side, tasks, goals or episodes, or the page would be too large.
     """
 
-    def __init__(self, asked: FilmOptions, run: Run, checkpoint: Checkpoint, *, quiet: bool = False) -> None:
-        self.asked, self.setup = asked, trained_control(run, checkpoint, device=asked.device)
+    def __init__(self, options: FilmOptions, run: Run, checkpoint: Checkpoint, *, quiet: bool = False) -> None:
+        self.options, self.setup = options, trained_control(run, checkpoint, device=options.device)
         self.agent, self.quiet = run.experiment.agent, quiet
         suite = self.setup.suite
-        self.side = asked.side or ("test" if suite.test else "train")
-        self.tasks = chosen(suite, self.side, asked.tasks, asked.goals)
-        trial = asked.episodes_per_trial or self.setup.options.episodes_per_trial
-        self.episodes = asked.episodes or tuple(sorted({1, trial}))
+        self.side = options.side or ("test" if suite.test else "train")
+        self.tasks = choose(suite, self.side, options.tasks, options.goals)
+        trial = options.episodes_per_trial or self.setup.options.episodes_per_trial
+        self.episodes = options.episodes or tuple(sorted({1, trial}))
         if self.episodes[-1] > trial:
-            longer = " (--episodes-per-trial plays longer ones)" if asked.episodes_per_trial is None else ""
+            longer = " (--episodes-per-trial plays longer ones)" if options.episodes_per_trial is None else ""
             raise UserError(f"there is no episode {self.episodes[-1]} in a trial of {trial}{longer}")
-        self.grid = len(self.tasks) > IN_TURN if asked.grid is None else asked.grid
-        self.size = asked.given_size or self._fitting()
-        Layout(*self.size, *self._page, asked.overlay)
-        self.own = suite.train.make is not None
-        self.fps = max(1, min(asked.fps, int(self.setup.env.metadata["render_fps"] * asked.speed)))
+        self.grid = len(self.tasks) > IN_TURN if options.grid is None else options.grid
+        self.size = options.picture_size or self._fitting()
+        Layout(*self.size, *self._page, options.overlay)
+        self.user_defined = suite.train.make is not None
+        self.fps = max(1, min(options.fps, int(self.setup.env.metadata["render_fps"] * options.speed)))
 
     @property
     def _page(self) -> tuple[int, int]:
@@ -137,7 +139,7 @@ class Film:
 
     def play(self) -> list[Goal]:
         """Play a trial on each goal, up to the last episode shown."""
-        o, asked = self.setup.options, self.asked
+        o, options = self.setup.options, self.options
         env = make_vec(
             replace(getattr(self.setup.suite, self.side), tasks=tuple(self.tasks)),
             len(self.tasks),
@@ -146,8 +148,8 @@ class Film:
             reward=o.reward,
             terminate_on_success=o.terminate_on_success,
         )
-        mean, shown, last = asked.actions == "mean", [e - 1 for e in self.episodes], self.episodes[-1]
-        cameras = {e: _Camera(env, self.fps, asked.speed) for e in shown}
+        deterministic, last = options.actions == DETERMINISTIC, self.episodes[-1]
+        cameras = {e - 1: _Camera(env, self.fps, options.speed) for e in self.episodes}
         clips: list[list[Clip]] = [[] for _ in self.tasks]
         total = last * o.max_episode_steps * len(self.tasks)
         with one_thread(), Progress(total, what="steps played", quiet=self.quiet) as bar:
@@ -155,7 +157,7 @@ class Film:
             def watch(e: int, branch: bool) -> Any:
                 def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:
                     bar.within(total * (e + (t + 1) / o.max_episode_steps) / last)
-                    if e in cameras and branch == mean:
+                    if e in cameras and branch == deterministic:
                         cameras[e].take(t)
 
                 return step
@@ -164,18 +166,18 @@ class Film:
                 env,
                 self.setup.agent,
                 self.tasks,
-                [trial_generator(asked.seed, task, 0) for task in self.tasks],
+                [trial_generator(options.seed, task, 0) for task in self.tasks],
                 episodes=last,
                 adapt_every=self.setup.support_episodes,
                 resets=lambda e: e,
                 device=self.setup.source.device,
-                branch=lambda e: mean and e in shown,
+                branch=lambda e: deterministic and e in cameras,
                 watch=watch,
                 keep_states=1,
             )
             adapts = self.setup.adapt_every is not None
             for e, played in enumerate(trial):
-                rollout = played.branch if mean else played.support
+                rollout = played.branch if deterministic else played.support
                 if rollout is not None and e in cameras:
                     note = _note(e, played.adapted if adapts else None, adaptation_step(self.agent))
                     for of_goal, clip in zip(clips, cameras[e].clips(rollout, f"episode {e + 1}", note)):
@@ -189,7 +191,7 @@ class Film:
         return Goal(f"{task.name}, {goal(self.side)} {number}", clips, note)
 
 
-def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
+def choose(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> list[Task]:
     """The goals to show, spread evenly over the tasks of a side.
 
     Args:
@@ -201,18 +203,17 @@ def chosen(suite: Suite, side: str, names: Sequence[str], goals: int | None) -> 
     Raises:
         UserError: the suite has no such side or task, or too few goals.
     """
-    shown = getattr(suite, side)
-    if shown is None:
+    distribution = getattr(suite, side)
+    if distribution is None:
         raise UserError(f"{suite.name} holds nothing out: it only has train goals")
     for name in names:
-        if name not in shown.names:
-            raise UserError(
-                f"{suite.name} has no {goal(side).removesuffix('goal')}task {name!r}. There are: {', '.join(shown.names)}"
-            )
-    some = [task for task in shown.tasks if not names or task.name in names]
-    if goals is not None and goals > len(some):
-        raise UserError(f"there are {len(some)} such goals, not {goals}")
-    return balanced_subset(some, goals or max(3, len(set(names))))
+        if name not in distribution.names:
+            kind = goal(side).removesuffix("goal")
+            raise UserError(f"{suite.name} has no {kind}task {name!r}. There are: {', '.join(distribution.names)}")
+    candidates = [task for task in distribution.tasks if not names or task.name in names]
+    if goals is not None and goals > len(candidates):
+        raise UserError(f"there are {len(candidates)} such goals, not {goals}")
+    return balanced_subset(candidates, goals or max(3, len(set(names))))
 
 
 def _note(episodes: int, steps: int | None, step: str) -> str:
@@ -233,8 +234,10 @@ class _Camera:
     def take(self, t: int) -> None:
         """Record every environment's scene after step t of the episode, if a frame is due."""
         if t in self.times:
-            engine, own = self.env.engine, self.env.distribution.make is not None
-            self.scenes[t] = [engine.render(s, None) if own else engine.scene(s) for s in range(self.env.num_envs)]
+            engine, user_defined = self.env.engine, self.env.distribution.make is not None
+            self.scenes[t] = [
+                engine.render(env_id, None) if user_defined else engine.scene(env_id) for env_id in range(self.env.num_envs)
+            ]
 
     def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
         """One clip per environment."""
@@ -245,7 +248,7 @@ class _Camera:
             # The environment resets within an episode's last step, so its final scene is not available: the last picture,
             # at most one frame older, shows the final figures.
             times = [t for t in self.scenes if t < length - 1] or [0]
-            own = None if changes is None else changes[:length, env_id]
+            changes_of_env = None if changes is None else changes[:length, env_id]
             out.append(
                 Clip(
                     title,
@@ -254,7 +257,7 @@ class _Camera:
                     [*(t + 1 for t in times[:-1]), int(length)],
                     reward[:length, env_id],
                     success[:length, env_id],
-                    own,
+                    changes_of_env,
                 )
             )
         return out

@@ -148,7 +148,7 @@ class _Row(NamedTuple):
         """The lowest and highest number, which need the most room."""
         return float(self.numbers.min()), float(self.numbers.max())
 
-    def shown(self, number: float) -> str:
+    def text(self, number: float) -> str:
         """The number as text: without decimals if the row's numbers are large."""
         return f"{number:,.0f}" if max(map(abs, self.extremes)) >= 100 else f"{number:.2f}"
 
@@ -171,7 +171,7 @@ class Overlay:
         rows = [self._figures(clip) for clip in clips]
         self.top = 2 * self.line + self.margin // 2
         self.bottom = max(map(len, rows)) * self.line + self.border + self.font // 3
-        words = [f"{row.word} {row.shown(value)}" for of_clip in rows for row in of_clip for value in row.extremes]
+        words = [f"{row.word} {row.text(value)}" for of_clip in rows for row in of_clip for value in row.extremes]
         self.curve = round(max(_font(self.font).getlength(word) for word in words)) + 2 * self.margin
         self.room = max(1, self.width - self.margin - self.curve)
         scales: dict[str, tuple[float, float]] = {}
@@ -195,15 +195,15 @@ class Overlay:
         room = right - self.margin - draw.textlength(f"step {self.length} ", _font(size))
         _write(draw, (self.margin, first), clip.title, TEXT, size, room)
         if clip.successes[:step].any():
-            self._success(draw, second)
+            self._frame_success(draw, second)
         room = right - self.margin - draw.textlength(f"{_SUCCESS} ", _font(size))
         _write(draw, (self.margin, second), clip.note, FAINT, size, room)
         upper = self.height - self.bottom
-        self._held(draw, upper + self.line - 1, clip.successes[:step])
+        self._mark_successes(draw, upper + self.line - 1, clip.successes[:step])
         for row, curve in self.rows[id(clip)]:
             middle = upper + self.line // 2
             draw.text((self.margin, middle), row.word, FAINT, _font(size), anchor="lm")
-            draw.text((self.curve - self.margin, middle), row.shown(row.numbers[step - 1]), TEXT, _font(size), anchor="rm")
+            draw.text((self.curve - self.margin, middle), row.text(row.numbers[step - 1]), TEXT, _font(size), anchor="rm")
             so_far = curve.crop((0, 0, round(self.room * step / self.length), curve.height))
             picture.paste(row.colour, (self.curve, upper + 1), so_far)
             upper += self.line
@@ -228,13 +228,13 @@ class Overlay:
         draw.line([*zip(x, y)], 255, _FINE + 1, joint="curve")
         return mask.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
 
-    def _held(self, draw: Any, y: int, successes: np.ndarray) -> None:
+    def _mark_successes(self, draw: Any, y: int, successes: np.ndarray) -> None:
         """Draw a line under the rewards of the steps with success."""
         edges = np.flatnonzero(np.diff(successes.astype(int), prepend=0, append=0)).reshape(-1, 2)
         for start, end in self.curve + edges / self.length * self.room:
             draw.line((round(start), y, max(round(start), round(end) - 1), y), SUCCESS, max(1, self.font // 6))
 
-    def _success(self, draw: Any, middle: int) -> None:
+    def _frame_success(self, draw: Any, middle: int) -> None:
         draw.rectangle((0, 0, self.width - 1, self.height - 1), outline=SUCCESS, width=self.border)
         draw.text((self.width - self.margin, middle), _SUCCESS, SUCCESS, _font(self.font), anchor="rm")
 
@@ -259,8 +259,8 @@ def _font(size: int) -> Any:
 
 def _write(draw: Any, left_middle: tuple[int, int], text: str, colour: Any, size: int, room: float) -> None:
     """Write one line, shortened with an ellipsis if it is longer than `room` pixels."""
-    font, shown = _font(size), text
-    while len(text) > 1 and draw.textlength(shown, font) > room:
+    font, line = _font(size), text
+    while len(text) > 1 and draw.textlength(line, font) > room:
         text = text[:-1]
-        shown = text.rstrip() + "…"
-    draw.text(left_middle, shown, colour, font, anchor="lm")
+        line = text.rstrip() + "…"
+    draw.text(left_middle, line, colour, font, anchor="lm")

@@ -30,12 +30,12 @@ def compare(sections: Sequence[Section]) -> list[Comparison]:
     reasons = [f"{s.run.name} was not evaluated." for s in sections if not s.run.evaluation]
     kinds = {kind: [s for s in sections if s.run.training == kind] for kind in dict.fromkeys(s.run.training for s in sections)}
     if len(kinds) > 1:
-        each = "; ".join(f"{', '.join(s.run.name for s in some)}: {_WAYS[kind].what}" for kind, some in kinds.items())
+        each = "; ".join(f"{', '.join(s.run.name for s in of_kind)}: {_WAYS[kind].what}" for kind, of_kind in kinds.items())
         reasons.append(f"They are of different kinds: {each}.")
-    made: list[Comparison] = []
-    for kind, some in kinds.items():
+    comparisons: list[Comparison] = []
+    for kind, of_kind in kinds.items():
         alike: list[list[Section]] = []
-        for section in some:
+        for section in of_kind:
             if section.run.evaluation:
                 fitting = next((group for group in alike if not _WAYS[kind].reasons([*group, section])), None)
                 fitting.append(section) if fitting is not None else alike.append([section])
@@ -43,5 +43,6 @@ def compare(sections: Sequence[Section]) -> list[Comparison]:
             reasons += _WAYS[kind].reasons([section for group in alike for section in group])
         for group in alike:
             if len(group) > 1:
-                made.append(_WAYS[kind].compared(group, f"Comparison {len(made) + 1}" if made else "Comparison"))
-    return [*([Comparison("What is not compared", reasons=reasons)] if reasons else []), *made]
+                title = f"Comparison {len(comparisons) + 1}" if comparisons else "Comparison"
+                comparisons.append(_WAYS[kind].compared(group, title))
+    return [*([Comparison("Runs that are not compared", reasons=reasons)] if reasons else []), *comparisons]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.evaluation.measures import ERROR, Measure
-from metarl.reports.drawing import INK, Picture, one_axis, picture
+from metarl.reports.drawing import INK, Picture, legend_below, one_axis, picture
 
 _MOST_POINTS = 300
 Line = tuple[str, str, str]
@@ -29,7 +29,7 @@ def learning(
     lines: Sequence[tuple[Line, np.ndarray]],
     x: str,
     show: Callable[[float], str],
-    over: str,
+    length: str,
     caption: str,
     measure: Measure | None,
 ) -> Picture:
@@ -41,7 +41,7 @@ def learning(
         lines: the lines to draw, with their points from `series`.
         x: the unit of the steps.
         show: formats the values.
-        over: the length of the training, in words.
+        length: the length of the training, in words.
         caption: the figure's caption.
         measure: the measure shown; None: a loss.
     """
@@ -52,10 +52,10 @@ def learning(
             axis.plot(steps, values, style if len(steps) > 1 else "o", color=color, lw=1.6, ms=4, label=label)
         count_steps(axis)
         limits(axis, measure)
-        axis.legend(loc="best")
+        legend_below(figure, axis)
 
     ends = "; ".join(f"{line[0]}: from {show(values[0])} to {show(values[-1])}" for line, (_, values) in lines)
-    return picture(name, caption, f"Learning curve, {title.lower()} over {over}. {ends}.", draw)
+    return picture(name, caption, f"Learning curve, {title.lower()} over {length}. {ends}.", draw)
 
 
 def count_steps(axis: Any) -> None:

@@ -58,6 +58,10 @@ _STYLE: Any = {
 }
 
 
+_ROW, _ROOM = 0.185, 52
+"""Height of a legend's row in inches, and the most characters of two labels beside each other."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure.
@@ -119,6 +123,21 @@ def one_axis(figure: Figure, title: str, x: str, left: float = 0.13) -> Any:
     axis.set_title(title, y=1.03)
     axis.set_xlabel(x)
     return axis
+
+
+def legend_below(figure: Figure, axis: Any) -> None:
+    """Put the legend of these axes below the figure's axes, where it covers nothing; the figure grows by the legend's rows."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = 2 if sum(sorted(map(len, labels))[-2:]) <= _ROOM else 1
+    (width, before), rows = figure.get_size_inches(), -(-len(labels) // columns)
+    added = _ROW * rows + 0.04
+    height = before + added
+    figure.set_size_inches(width, height)
+    for each in figure.axes:
+        left, bottom, w, h = each.get_position().bounds
+        each.set_position((left, (bottom * before + added) / height, w, h * before / height))
+    left = axis.get_position().x0
+    figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(left, 0), ncols=columns, borderaxespad=0.3)
 
 
 def colored(names: Sequence[str]) -> list[tuple[str, str, str]]:

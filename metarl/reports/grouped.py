@@ -15,7 +15,7 @@ from metarl.evaluation.measures import Measure
 from metarl.evaluation.plots import band
 from metarl.evaluation.schema import Content
 from metarl.reports.curves import limits, whole_steps
-from metarl.reports.drawing import FAINT, Picture, colored, one_axis, picture
+from metarl.reports.drawing import FAINT, Picture, colored, legend_below, one_axis, picture
 from metarl.reports.sections import Section
 from metarl.reports.tables import Table
 from metarl.system.counts import plural
@@ -28,13 +28,13 @@ Column = tuple[str, str, Callable[[Any], Any]]
 
 def evaluations(sections: Sequence[Section], training: str) -> list[Content]:
     """The evaluations, with the training settings that `groups` compares."""
-    found: list[Content] = []
+    contents: list[Content] = []
     for section in sections:
         content, config = section.run.evaluation, section.run.config
         if content:
             options = {key: config["options"].get(key) for key in OPTIONS[training]}
-            found.append({**content, "settings": {**options, **config["settings"]}})
-    return found
+            contents.append({**content, "settings": {**options, **config["settings"]}})
+    return contents
 
 
 def sentence(problem: str) -> str:
@@ -69,32 +69,32 @@ class Grouped:
     @cached_property
     def groups(self) -> dict[str, list[Content]]:
         """The evaluations, grouped by agent and settings, by label."""
-        return {printable(label): some for label, some in groups(self.contents).items()}
+        return {printable(label): group for label, group in groups(self.contents).items()}
 
     @cached_property
     def measure(self) -> Measure:
         """The measure to compare by."""
         return self.how.measures(self.contents)[0]
 
-    def level(self, some: Sequence[Content], at: int) -> Interval:
+    def level(self, group: Sequence[Content], at: int) -> Interval:
         """The measure of a group after an amount of experience."""
-        return self.how.level(some, self.measure, at)
+        return self.how.level(group, self.measure, at)
 
     def sentences(self, after: str, before: str) -> list[str]:
         """A sentence on each group; `after` and `before` describe its experience."""
         show, name = self.measure.show, self.measure.name
         return [
-            f"{label}, {plural(len(_seeds(some)), 'seed')}: {name} {show(self.level(some, self.last))} {after}, "
-            f"{show(self.level(some, 0))} {before}."
-            for label, some in self.groups.items()
+            f"{label}, {plural(len(_seeds(group)), 'seed')}: {name} {show(self.level(group, self.last))} {after}, "
+            f"{show(self.level(group, 0))} {before}."
+            for label, group in self.groups.items()
         ]
 
     def group_table(self, caption: str, columns: Sequence[Column]) -> Table:
         """A table with a row per group."""
         heads = [("agent and settings", "text"), ("seeds", "text"), *((title, kind) for title, kind, _ in columns)]
         rows = [
-            [label, ", ".join(map(str, _seeds(some))), *(cell(some) for _, _, cell in columns)]
-            for label, some in self.groups.items()
+            [label, ", ".join(map(str, _seeds(group))), *(cell(group) for _, _, cell in columns)]
+            for label, group in self.groups.items()
         ]
         return Table("groups", caption, heads, rows)
 
@@ -107,7 +107,7 @@ class Grouped:
         """
         rows: list[list[Any]] = []
         for (a, first), (b, second) in list(combinations(self.groups.items(), 2))[:_MOST_PAIRS]:
-            scores = (self.measure.direction * self.how.scores(some, self.measure, self.last) for some in (second, first))
+            scores = (self.measure.direction * self.how.scores(group, self.measure, self.last) for group in (second, first))
             probability = probability_of_improvement(*scores) if len(first) + len(second) >= least else None
             rows.append([a, b, probability, self._difference(first, second)])
         heads = [
@@ -116,9 +116,9 @@ class Grouped:
             ("B better than A, probability", "percent"),
             (f"B minus A, {self.how.unit} by {self.how.unit}", self.measure.change),
         ]
-        kept = [i for i in range(len(heads)) if any(row[i] is not None for row in rows)]
-        made = Table("pairs", caption, [heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
-        return [made] if len(kept) > 2 else []
+        filled = [i for i in range(len(heads)) if any(row[i] is not None for row in rows)]
+        table = Table("pairs", caption, [heads[i] for i in filled], [[row[i] for i in filled] for row in rows])
+        return [table] if len(filled) > 2 else []
 
     def _difference(self, first: Sequence[Content], second: Sequence[Content]) -> Interval | None:
         if len(first) != 1 or len(second) != 1:
@@ -139,7 +139,7 @@ class Grouped:
             ]
             for section, content in zip(self.sections, self.contents)
         ]
-        caption = f"Run by run; 95 % intervals over {self.how.unit}s"
+        caption = f"Results of each run, with 95 % intervals over {self.how.unit}s"
         links = [f"#{section.anchor}" for section in self.sections]
         return Table("runs", caption, [*heads, *((title, kind) for title, kind, _ in columns)], rows, links)
 
@@ -162,7 +162,7 @@ class Grouped:
             alt: describes a line in words.
             chance: the chance level.
         """
-        lines = {label: [self.level(some, k) for k in range(min(map(lengths, some)))] for label, some in self.groups.items()}
+        lines = {label: [self.level(group, k) for k in range(min(map(lengths, group)))] for label, group in self.groups.items()}
 
         def draw(figure: Figure) -> None:
             axis = one_axis(figure, self.measure.title, x)
@@ -172,11 +172,11 @@ class Grouped:
                 axis.axhline(chance, color=FAINT, lw=1.2, ls=":", label="chance")
             whole_steps(axis)
             limits(axis, self.measure)
-            axis.legend(loc="best")
+            legend_below(figure, axis)
 
         said = " ".join(f"{label}: {alt(rows)}" for label, rows in lines.items())
         return picture(name, caption, f"{self.measure.title} against {x}. {said}", draw)
 
 
-def _seeds(some: Sequence[Content]) -> list[int]:
-    return sorted({content["run_seed"] for content in some})
+def _seeds(group: Sequence[Content]) -> list[int]:
+    return sorted({content["run_seed"] for content in group})

@@ -39,22 +39,22 @@ class Videos:
 
     Attributes:
         page: the page's folder, to which links to videos are relative.
-        left: bytes left to embed.
+        room: bytes that may still be embedded.
     """
 
     page: Path
-    left: int = field(default=VIDEO_BYTES)
+    room: int = field(default=VIDEO_BYTES)
 
     def of(self, run: Reading) -> list[Video]:
         """The run's videos, newest first."""
-        shown = []
+        videos = []
         for path in run.videos:
             size, data = path.stat().st_size, ""
-            if 0 < size <= self.left:
-                self.left -= size
+            if 0 < size <= self.room:
+                self.room -= size
                 data = f"data:{VIDEOS[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()
-            shown.append(Video(printable(path.name), quote(os.path.relpath(path, self.page)), data))
-        return shown
+            videos.append(Video(printable(path.name), quote(os.path.relpath(path, self.page)), data))
+        return videos
 
 
 def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
@@ -66,15 +66,15 @@ def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
     """
     numbers, videos = range(1, len(runs) + 1), Videos(page.resolve().parent)
     if len(runs) < _FEW or worker_count() == 1:
-        made = list(map(section, numbers, runs))
+        without_videos = list(map(section, numbers, runs))
     else:
         spawn = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(min(worker_count(), len(runs)), spawn, _ignore_interrupts)
         try:
-            made = list(pool.map(section, numbers, runs))
+            without_videos = list(pool.map(section, numbers, runs))
         finally:
             pool.shutdown(cancel_futures=True)
-    return [replace(one, videos=videos.of(one.run)) for one in made]
+    return [replace(each, videos=videos.of(each.run)) for each in without_videos]
 
 
 def _ignore_interrupts() -> None:
@@ -88,15 +88,15 @@ def section(number: int, run: Reading) -> Section:
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("metarl.reports", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.globals["plural"] = plural
-    return made
+    environment.globals["plural"] = plural
+    return environment
 
 
 def render(sections: Sequence[Section], comparisons: Sequence[Comparison], assets: str) -> str:

@@ -14,10 +14,10 @@ from metarl.system.printable import printable
 
 def status(run: Reading) -> str:
     """The run's progress, and, if there are several evaluations, which one is shown."""
-    return "; ".join(filter(None, (_progress(run), _shown(run))))
+    return "; ".join(filter(None, (_progress(run), _which_evaluation(run))))
 
 
-def _shown(run: Reading) -> str:
+def _which_evaluation(run: Reading) -> str:
     if run.evaluation is None or not run.others:
         return ""
     others = "another evaluation is" if len(run.others) == 1 else f"{len(run.others)} other evaluations are"
@@ -49,7 +49,7 @@ def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
     if seconds:
         cost.append(("time", clock(seconds)))
         collecting = [line["collect_seconds"] for line in lines if "collect_seconds" in line]
-        cost += [("of which collecting", percent(sum(collecting) / seconds))] if collecting else []
+        cost += [("share of the time spent collecting experience", percent(sum(collecting) / seconds))] if collecting else []
     processor = sum(line.get("cpu_seconds", 0.0) for line in lines)
     if processor:
         cost.append(("processor time of all threads", clock(processor)))
@@ -57,7 +57,7 @@ def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
         cost.append((f"{run.unit} per second, median", f"{_speed(statistics.median(speeds))}"))
     joules = sum(line.get("joules", 0.0) for line in lines)
     if joules:
-        cost.append(("energy of the processor packages, all that ran on them", f"{joules / 3.6e6:.3g} kWh"))
+        cost.append(("energy of the processors, other programs included", f"{joules / 3.6e6:.3g} kWh"))
     versions = [
         *((key, config.get(key)) for key in ("started", "metarl", "git_commit", "python", "cuda")),
         *config["packages"].items(),
@@ -75,7 +75,7 @@ def details(run: Reading, protocol: Sequence[str]) -> list[Table]:
         Table(
             name,
             caption,
-            [("what", "text"), ("value", "text")],
+            [("name", "text"), ("value", "text")],
             [[printable(str(key)), printable(str(value))] for key, value in pairs if value is not None],
         )
         for name, (caption, pairs) in tables.items()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from metarl.agents import AGENTS, CONTROL, FEW_SHOT
 from metarl.errors import UserError
 from metarl.evaluation import schema
-from metarl.evaluation.control_schema import StockEvaluation, whole_stock
+from metarl.evaluation.control_schema import UpstreamEvaluation, whole_upstream
 from metarl.evaluation.reading import CHECKS
 from metarl.evaluation.shown import best
 from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, METAWORLD
@@ -41,7 +41,7 @@ class Reading:
         evaluation: the evaluation to show, see `metarl.evaluation.shown`: by `training` a `ControlEvaluation` or a
             `FewShotEvaluation`, or None.
         others: other evaluations of that kind.
-        stock: evaluations under Meta-World's own protocol.
+        upstream: evaluations under Meta-World's own protocol.
         videos: mp4 files and GIFs, newest first.
         problems: sentences about what could not be read.
         running: whether a process is training the run now.
@@ -54,7 +54,7 @@ class Reading:
     lines: list[dict[str, float]]
     evaluation: Any
     others: list[Any]
-    stock: list[StockEvaluation]
+    upstream: list[UpstreamEvaluation]
     videos: list[Path]
     problems: list[str]
     running: bool
@@ -101,19 +101,22 @@ def read(path: Path) -> Reading:
         if not any((root / part).exists() for part in _PARTS):
             raise UserError(f"{path} is not a run: it has none of {', '.join(_PARTS)}")
         problems += [
-            f"{printable(str(one.relative_to(root)))} is a link out of the run, or not a file, and is left out."
-            for one in strangers(root)
+            f"{printable(str(stranger.relative_to(root)))} is a link out of the run, or not a file, and is left out."
+            for stranger in strangers(root)
         ]
         config, lines = _config(root, problems), _lines(root, problems)
     training = _training(root, config)
     files = _FILES[training]
-    found = _load(_own(root, f"evaluations/{files.evaluations}"), files.whole, problems)
-    found.sort(key=lambda content: content["step"])
-    default = [] if named else _load([model.evaluation()] if model else _own(root, "evaluation.json"), files.whole, problems)
-    mine = [content for content in found if named in (None, content["checkpoint"])]
-    shown = best([*default, *mine[::-1]])
+    evaluations = _evaluations(_inside(root, f"evaluations/{files.evaluations}"), files.whole, problems)
+    evaluations.sort(key=lambda content: content["step"])
+    default = [model.evaluation()] if model else _inside(root, "evaluation.json")
+    candidates = [] if named else _evaluations(default, files.whole, problems)
+    candidates += [content for content in reversed(evaluations) if named in (None, content["checkpoint"])]
+    to_show = best(candidates)
     films = [
-        file for kind in VIDEOS for file in (*_own(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
+        file
+        for kind in VIDEOS
+        for file in (*_inside(root, f"videos/*{kind}"), *(model.folder.glob(f"*{kind}") if model else ()))
     ]
     return Reading(
         root,
@@ -121,16 +124,16 @@ def read(path: Path) -> Reading:
         training,
         config,
         lines,
-        shown,
-        [content for content in found if content != shown],
-        _load(_own(root, f"evaluations/{METAWORLD}_*.json"), whole_stock, problems),
+        to_show,
+        [content for content in evaluations if content != to_show],
+        _evaluations(_inside(root, f"evaluations/{METAWORLD}_*.json"), whole_upstream, problems),
         sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
         problems,
-        any(map(_locked, _own(root, ".lock"))),
+        any(map(_locked, _inside(root, ".lock"))),
     )
 
 
-def _own(root: Path, pattern: str) -> list[Path]:
+def _inside(root: Path, pattern: str) -> list[Path]:
     """The run's files that match a pattern, sorted; leaves out links that lead out of the run."""
     return [path for path in sorted(root.glob(pattern)) if path.is_file() and not leads_out(root, path)]
 
@@ -139,16 +142,16 @@ def _training(root: Path, config: dict[str, Any]) -> str:
     """The kind of run, by its agent or, if that is unknown, by its evaluations."""
     if isinstance(config.get("agent"), str) and config["agent"] in AGENTS:
         return AGENTS[config["agent"]].training
-    protocols = [content.get("protocol") for content in _load(_own(root, "evaluation.json"), lambda content: content, [])]
-    few_shot = any(_own(root, f"evaluations/{_FILES[FEW_SHOT].evaluations}")) or EPISODES in protocols
+    protocols = [content.get("protocol") for content in _load(_inside(root, "evaluation.json"), schema.read, [])]
+    few_shot = any(_inside(root, f"evaluations/{_FILES[FEW_SHOT].evaluations}")) or EPISODES in protocols
     return FEW_SHOT if few_shot else CONTROL
 
 
 def _config(root: Path, problems: list[str]) -> dict[str, Any]:
-    files = _own(root, "config.json")
+    files = _inside(root, "config.json")
     if not files:
         problems.append("config.json is missing: settings, versions and the planned length are unknown.")
-    return _whole_config(next(iter(_load(files, lambda content: content, problems)), {}))
+    return _whole_config(next(iter(_load(files, schema.read_object, problems)), {}))
 
 
 def _whole_config(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +164,7 @@ def _whole_config(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
     """Lines of metrics, sorted by step. An incomplete last line is being written, and is no problem."""
-    files = _own(root, "metrics.jsonl")
+    files = _inside(root, "metrics.jsonl")
     if not files:
         problems.append("metrics.jsonl is missing: there are no learning curves.")
         return []
@@ -178,12 +181,17 @@ def _lines(root: Path, problems: list[str]) -> list[dict[str, float]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _load(paths: list[Path], check: Callable[[dict[str, Any]], Any], problems: list[str]) -> list[Any]:
-    """The checked JSON objects of the files that exist; notes damaged files in `problems`."""
+def _evaluations(paths: list[Path], check: Callable[[dict[str, Any]], Any], problems: list[str]) -> list[Any]:
+    """The checked evaluations of the files that exist; notes damaged files in `problems`."""
+    return _load(paths, lambda path: check(schema.read(path)), problems)
+
+
+def _load(paths: list[Path], load: Callable[[Path], Any], problems: list[str]) -> list[Any]:
+    """What `load` returns for the files that exist; notes damaged files in `problems`."""
     contents = []
     for path in paths:
         try:
-            contents.append(schema.read(path, check))
+            contents.append(load(path))
         except FileNotFoundError:
             continue
         except schema.FAULTS:

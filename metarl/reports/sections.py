@@ -34,7 +34,7 @@ class Video:
 class Beside:
     """Meta-World's figure next to that of `all-goals`."""
 
-    stock: str
+    upstream: str
     ours: str
     engine: str
     sentence: str

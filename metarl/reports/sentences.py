@@ -57,9 +57,9 @@ class Facts:
         )
         return [self.tile(self.after, after), self.tile(self.before, before), gain]
 
-    def _ends(self, shown: str) -> str:
+    def _ends(self, text: str) -> str:
         """Extract the interval from a number that is formatted with its interval in brackets."""
-        both = shown.partition("[")[2].removesuffix("]")
+        both = text.partition("[")[2].removesuffix("]")
         if not both:
             return f"A single {self.unit}: no interval."
         return "95 % interval {} to {}.".format(*both.split(",\N{NO-BREAK SPACE}"))
@@ -89,8 +89,8 @@ class Facts:
             return []
         gap, on_train = self.gap(), self.measure.show(self.curves["train"][-1])
         word = "a generalisation gap of" if gap.sign else "no clear generalisation gap:"
-        shown = self.measure.show_change(gap)
-        return [f"On {self.names['train']} it {verb} {on_train}: {word} {shown} (train minus held-out)."]
+        change = self.measure.show_change(gap)
+        return [f"On {self.names['train']} it {verb} {on_train}: {word} {change} (train minus held-out)."]
 
 
 _GAINED = {1: "Adapting helps", -1: "Adapting makes it WORSE", 0: "Adapting makes no clear difference"}

@@ -30,7 +30,7 @@ class Table:
     folded: bool = False
 
     @property
-    def shown(self) -> list[list[str]]:
+    def texts(self) -> list[list[str]]:
         """The cells as formatted text."""
         return [["" if x is None else FORMS[kind](x) for x, (_, kind) in zip(row, self.columns)] for row in self.rows]
 
@@ -47,7 +47,7 @@ class Table:
 
     def markdown(self) -> str:
         """The table as Markdown; markup characters in cells are escaped."""
-        lines = [[title for title, _ in self.columns], ["---" if k == "text" else "---:" for _, k in self.columns], *self.shown]
+        lines = [[title for title, _ in self.columns], ["---" if k == "text" else "---:" for _, k in self.columns], *self.texts]
         text = "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
         return f"{_escaped(self.caption)}\n\n{text}\n"
 

@@ -22,7 +22,7 @@ class Played(NamedTuple):
 
     Attributes:
         support: the episode of the trial itself.
-        branch: the same episode played by mean actions; it does not affect the trial.
+        branch: the same episode played by deterministic actions; it does not affect the trial.
         adapted: how many times `adapt` has changed the learner's state so far.
     """
 
@@ -58,7 +58,7 @@ def play_trial(
         adapt_every: episodes passed to each call of `adapt`.
         resets: returns the seed of the reset before an episode.
         device: device of the learner's tensors.
-        branch: returns whether to also play an episode by mean actions, from a copy of the state, before an episode.
+        branch: returns whether to also play an episode by deterministic actions, from a copy of the state, before an episode.
         watch: returns the observer of an episode or of its branch, see `play`.
         keep_states: see `play`.
     """
@@ -67,10 +67,10 @@ def play_trial(
     adapted = 0
     for e in range(episodes):
         branched = None
-        for mean in (True, False) if branch(e) else (False,):
+        for deterministic in (True, False) if branch(e) else (False,):
             env.set_tasks(tasks)
             obs, _ = env.reset(seed=resets(e))
-            noise = None if mean else draw_noise(env.single_action_space, generators, env.max_episode_steps)
+            noise = None if deterministic else draw_noise(env.single_action_space, generators, env.max_episode_steps)
             rollout, after, _, then = play(
                 env,
                 learner,
@@ -81,9 +81,9 @@ def play_trial(
                 noise=noise,
                 device=device,
                 keep_states=keep_states,
-                watch=watch(e, mean),
+                watch=watch(e, deterministic),
             )
-            branched = rollout if mean else branched
+            branched = rollout if deterministic else branched
         yield Played(rollout, branched, adapted)
         state, previous = after, then
         supports.append(rollout)

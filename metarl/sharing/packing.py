@@ -108,7 +108,7 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     by_seeds = []
     for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
-            content = schema.read(file, control_schema.whole_stock)
+            content: Any = control_schema.whole_upstream(schema.read(file))
             on_training_suite = all(content[key] == value for key, value in content["trained_on"].items())
             by_seeds += [(len(content["sides"]["test"]["seeds"]), content)] if on_training_suite else []
         except schema.FAULTS:

@@ -1,6 +1,7 @@
 """Print the progress of commands: a bar with the time left on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +30,7 @@ class Progress:
     def __init__(self, total: int, done: int = 0, *, what: str = "steps", quiet: bool = False) -> None:
         self.quiet, self.total, self.first, self.began = quiet, total, done, time.perf_counter()
         self.live = console.is_terminal and not quiet
+        self._parts_end = done
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -55,6 +57,11 @@ class Progress:
         """Move the bar to `done` steps."""
         if self.live:
             self.bar.update(self.task, completed=int(done))
+
+    def part(self, total: int) -> Callable[[float], None]:
+        """Begin the next part of the work, of `total` steps; returns a function that moves the bar to so many steps of it."""
+        start, self._parts_end = self._parts_end, self._parts_end + total
+        return lambda done: self.within(start + done)
 
     def line(self, done: int, metrics: dict[str, Any], speed: float) -> None:
         """Print the metrics of a training iteration.

@@ -1,6 +1,7 @@
 """Record the finished parts of long work in a file, so that an interruption loses only the current part."""
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ class Journal:
         with writing(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(f"{line}\n" for line in [self._head, *map(self._line, self.parts, self.parts.values())]))
+
+    def part(self, name: str, work: Callable[[], Any]) -> Any:
+        """Return the finished part of this name, JSON; if there is none, do its work and add the result."""
+        if name not in self.parts:
+            self.put(name, work())
+        return self.parts[name]
 
     def put(self, name: str, part: Any) -> None:
         """Add a finished part, JSON."""

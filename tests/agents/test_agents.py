@@ -92,7 +92,7 @@ def test_gradient_steps_at_test_time_may_be_more_than_in_training(tmp_path, caps
     assert (tmp_path / "maml" / "evaluations" / "beside_rl2.png").stat().st_size > 10_000
     maml, rl2 = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("maml", "rl2"))
     assert (maml["adapt_every"], rl2["adapt_every"]) == (1, None)
-    returns = np.array(maml["sides"]["test"]["figures"]["mean"]["return"])[:, 0]
+    returns = np.array(maml["sides"]["test"]["figures"]["deterministic"]["return"])[:, 0]
     assert returns.shape == (50, 4)
     assert (np.diff(returns, axis=1) != 0).any(0).all()  # each step moves the policy
     assert cli.run(["evaluate", runs[0], "--train-goals", "0", "--episodes", "4", "--device", "cpu", "--quiet"]) == 0
@@ -103,7 +103,7 @@ def test_adaptation_happens_only_after_whole_phases(tmp_path):
     assert train(tmp_path / "run", 1, *SMALL, "--episodes-per-trial", "4", agent="maml-trpo") == 0
     assert cli.run(["evaluate", str(tmp_path / "run"), "--train-goals", "0", "--device", "cpu", "--quiet"]) == 0
     content = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    first, second, third, fourth = np.array(content["sides"]["test"]["figures"]["mean"]["return"])[:, 0].T
+    first, second, third, fourth = np.array(content["sides"]["test"]["figures"]["deterministic"]["return"])[:, 0].T
     assert content["adapt_every"] == 2
     assert np.array_equal(first, second)
     assert np.array_equal(third, fourth)
@@ -120,7 +120,7 @@ def test_a_video_of_an_agent_that_takes_gradient_steps(tmp_path):
         pytest.skip(str(error))
     assert train(tmp_path / "run", 1, *SMALL, agent="maml-trpo") == 0
     args = ["render", str(tmp_path / "run"), "--goals", "1", "--size", "160x120", "--episodes-per-trial", "3"]
-    assert cli.run([*args, "--actions", "mean"]) == 0
+    assert cli.run([*args, "--actions", "deterministic"]) == 0
     assert next((tmp_path / "run" / "videos").glob("*.mp4")).stat().st_size > 3000
 
 

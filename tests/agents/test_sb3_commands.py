@@ -39,7 +39,7 @@ def test_fine_tuning_after_every_episode_and_from_checkpoint_0(ppo, capsys):
     assert [content["step"] for content in contents] == [0, 160]
     for content in contents:
         assert content["adapt_every"] == 1
-        returns = np.array(content["sides"]["test"]["figures"]["mean"]["return"])[:, 0]
+        returns = np.array(content["sides"]["test"]["figures"]["deterministic"]["return"])[:, 0]
         assert returns.shape == (6, 3)
         assert (np.diff(returns, axis=1) != 0).all()  # each step moves each goal's policy
     assert contents[0]["sides"] != contents[1]["sides"]
@@ -121,7 +121,7 @@ def test_sac_resumes_with_an_empty_replay_buffer_and_a_warning(tmp_path, caplog)
     args = ["evaluate", str(tmp_path / "whole"), "--train-goals", "0", "--device", "cpu", "--quiet"]
     assert cli.run(args) == 0
     side = json.loads((tmp_path / "whole" / "evaluation.json").read_text())["sides"]["test"]
-    assert (np.diff(np.array(side["figures"]["mean"]["return"])[:, 0], axis=1) != 0).any(0).all()
+    assert (np.diff(np.array(side["figures"]["deterministic"]["return"])[:, 0], axis=1) != 0).any(0).all()
     assert "goal_blind" not in side  # its action noise depends on the state, and the baseline needs one standard deviation
 
 

@@ -124,6 +124,8 @@ def test_importing_the_package_and_asking_for_help_imports_nothing_heavy():
     ("args", "message"),
     [
         (["train", "rl2", "ml1:reach-v3", "--horizon", "20"], "--horizon is now --max-episode-steps"),
+        (["render", "run", "--actions", "mean"], "--actions mean is now --actions deterministic"),
+        (["compare", "a", "b", "--mode=mean"], "--mode mean is now --mode deterministic"),
         (["train", "rl2", "ml1:reach-v3", "--horizon=20"], "--horizon is now --max-episode-steps"),
         (["bench", "--slots", "3"], "--slots is now --num-envs"),
     ],

@@ -68,7 +68,7 @@ def test_environments_without_success_are_evaluated_by_returns(runs, tmp_path, m
         assert content["sides"][side]["axes"] == ["x", "y"]
         for part in ("figures", "by_episode", "gain"):
             assert content["sides"][side][part]["sampled"].keys() == {"return"}
-    assert (np.array(content["sides"]["test"]["figures"]["mean"]["return"]) < 0).all()
+    assert (np.array(content["sides"]["test"]["figures"]["deterministic"]["return"]) < 0).all()
     paths = [str(runs / "rl2"), str(runs / "mine")]
     assert cli.run(["compare", *paths]) == 0
     table = capsys.readouterr().out
@@ -292,7 +292,7 @@ def test_a_metaworld_run_may_be_evaluated_on_user_defined_dynamics(tmp_path, cap
     assert cli.run([*args, "--suite", f"{file}:few"]) == 0
     content = json.loads(next((tmp_path / "run" / "evaluations").glob("*few*.json")).read_text())
     assert content["sides"]["test"]["goals"][0] == ["push-v3", [2.0, 1.0]]
-    assert content["sides"]["test"]["figures"]["mean"].keys() == {"success", "last_success", "return"}
+    assert content["sides"]["test"]["figures"]["deterministic"].keys() == {"success", "last_success", "return"}
     assert cli.run([*args, "--suite", f"{EXAMPLES}/cartpole_gravity.py:gravities"]) == 2
     assert "has other observation or action spaces than mt1:push-v3" in capsys.readouterr().err
 

@@ -65,7 +65,7 @@ def test_an_agent_that_solves_one_goal_of_ten_scores_a_tenth(num_envs):
     env = make_vec(TaskDistribution(tuple(tasks)), num_envs, max_episode_steps=120)
     learner = KnowsOneGoal(tasks[0].params[3:])
     curves, _ = evaluate(learner, env, tasks, trials=1, episodes=2, seed=0, device=CPU)
-    for mode in ("sampled", "mean"):
+    for mode in ("sampled", "deterministic"):
         assert summary(curves)[mode]["success"][0].mean == pytest.approx(0.1)
         assert curves[mode]["success"][0].all()
 
@@ -136,7 +136,7 @@ def test_evaluating_changes_nothing_in_the_run_and_repeats_itself(tmp_path, caps
     assert "after 1 episode of experience" in shown
     test = content["sides"]["test"]
     assert len(test["goals"]) == 50
-    assert np.shape(test["figures"]["mean"]["success"]) == (50, 1, 2)
+    assert np.shape(test["figures"]["deterministic"]["success"]) == (50, 1, 2)
     assert len(test["by_episode"]["sampled"]["success"]) == 2
     assert test["goal_blind"]["by_episode"]["sampled"]["success"]
     train_goals = {tuple(goal[1]) for goal in content["sides"]["train"]["goals"]}

@@ -9,6 +9,7 @@ from metarl import cli
 from metarl.commands.evaluate import Evaluate
 from metarl.errors import UserError
 from metarl.evaluation.plan import Plan
+from metarl.system.console import Progress
 
 
 @pytest.mark.parametrize("name", ["trials", "episodes", "train_goals", "validation_goals", "seed"])
@@ -27,12 +28,12 @@ def test_options_of_one_protocol_are_refused_with_the_other(options, tmp_path):
 
 
 def test_progress_ends_at_the_number_of_steps_that_it_was_to_count(tmp_path, monkeypatch):
-    """Sampled and mean actions, two sides, several trials, batches that are not full."""
-    from metarl.evaluation import checkpoint as evaluation
+    """Sampled and deterministic actions, two sides, several trials, batches that are not full."""
+    from metarl.evaluation import session
 
     bars = []
 
-    class Noted(evaluation.Progress):
+    class Noted(session.Progress):
         def __init__(self, total, **more):
             super().__init__(total, **more)
             self.at = []
@@ -41,7 +42,7 @@ def test_progress_ends_at_the_number_of_steps_that_it_was_to_count(tmp_path, mon
         def within(self, done):
             self.at.append(done)
 
-    monkeypatch.setattr(evaluation, "Progress", Noted)
+    monkeypatch.setattr(session, "Progress", Noted)
     assert train(tmp_path / "run", 1, "--goals", "4") == 0
     args = ["evaluate", str(tmp_path / "run"), "--train-goals", "3", "--trials", "2", "--device", "cpu", "--quiet"]
     assert cli.run(args) == 0
@@ -49,6 +50,17 @@ def test_progress_ends_at_the_number_of_steps_that_it_was_to_count(tmp_path, mon
     assert bar.total == (3 + 4) * 2 * 2 * 20 * 2  # goals, trials, episodes, steps, modes
     assert bar.at[-1] == bar.total
     assert bar.at == sorted(bar.at)
+
+
+def test_the_parts_of_a_work_follow_each_other_on_its_bar(monkeypatch):
+    places = []
+    bar = Progress(10, quiet=True)
+    monkeypatch.setattr(bar, "within", places.append)
+    first, second = bar.part(4), bar.part(6)
+    for move in (first, second):
+        move(0)
+        move(3)
+    assert places == [0, 3, 4, 7]
 
 
 def test_what_several_runs_say_and_where_their_common_plot_lies(tmp_path, capsys):

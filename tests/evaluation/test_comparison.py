@@ -55,7 +55,7 @@ def test_scores_are_means_by_task():
     a, b = evaluation({"push": [1, 0, 0, 0], "reach": [1, 1]}), evaluation({"reach": [0, 1], "push": [1, 1, 1, 0]}, 2)
     np.testing.assert_array_equal(ByGoal("test").scores([a, b], SUCCESS), [[0.25, 1.0], [0.75, 0.5]])
     np.testing.assert_array_equal(ByGoal("test").scores([a, b], RETURN, 0), np.zeros((2, 2)))
-    for side, mode, says in (("train", "sampled", "no train goals"), ("test", "mean", "no mean actions")):
+    for side, mode, says in (("train", "sampled", "no train goals"), ("test", "deterministic", "no deterministic actions")):
         with pytest.raises(UserError, match=says):
             ByGoal(side, mode).scores([a], SUCCESS)
     with pytest.raises(UserError, match="same tasks"):
@@ -199,12 +199,12 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
     folder, empty = tmp_path / "files", tmp_path / "empty"
     folder.mkdir()
     empty.mkdir()
-    good, other, cut, stock, old = written(
+    good, other, cut, upstream, old = written(
         folder,
         good=evaluation({"reach": [1]}),
         other=evaluation({"reach": [0]}),
         cut={},
-        stock={"sides": {"test": {"success": 1}}},
+        upstream={"sides": {"test": {"success": 1}}},
         old={key: value for key, value in evaluation({"reach": [1]}).items() if key != "max_episode_steps"},
     )
     Path(cut).write_text('{"sides"')
@@ -213,10 +213,10 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch, capsys):
         ([good, good], "named twice"),
         ([good, cut], "damaged"),
         ([good, old], "another version"),
-        ([good, stock], "not an evaluation of all goals"),
+        ([good, upstream], "not an evaluation of all goals"),
         ([good, str(folder / "none")], "there is no run"),
         ([good, other, "--side", "train"], "no train goals; it has test"),
-        ([good, other, "--mode", "mean"], "no mean actions; it has sampled"),
+        ([good, other, "--mode", "deterministic"], "no deterministic actions; it has sampled"),
         ([good, other, "--plot", "x.png"], "at least three"),
     ):
         refused(["compare", *args], says, empty, monkeypatch, capsys)
@@ -230,8 +230,8 @@ def test_runs_are_compared_by_their_evaluations(tmp_path, capsys):
     assert f"{paths[0]} has no evaluation yet: metarl evaluate {paths[0]}" in capsys.readouterr().err
     for path in paths:
         assert cli.run(["evaluate", path, "--device", "cpu", "--quiet"]) == 0
-    assert cli.run(["compare", paths[0], f"{paths[1]}/checkpoints/latest", "--mode", "mean", "--side", "train"]) == 0
-    assert "2 train goals that both were evaluated on, mean actions" in printed(capsys)
+    assert cli.run(["compare", paths[0], f"{paths[1]}/checkpoints/latest", "--mode", "deterministic", "--side", "train"]) == 0
+    assert "2 train goals that both were evaluated on, deterministic actions" in printed(capsys)
     assert cli.run(["train", "--resume", paths[0], "--steps", "160", "--quiet"]) == 0
     assert cli.run(["compare", *paths]) == 0
     assert f"{paths[0]} was evaluated at step 80, but has trained further since: metarl evaluate {paths[0]}" in printed(capsys)

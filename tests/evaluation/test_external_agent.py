@@ -10,7 +10,7 @@ import pytest
 from builders.tiny import refused
 
 from metarl import cli
-from metarl.commands.evaluate_external import EvaluateOwn
+from metarl.commands.evaluate_external import EvaluateExternal
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation.external_agent import Episode, play
@@ -132,10 +132,11 @@ def test_all_goals_alike_and_read_by_report_and_compare(file: str, tmp_path: Pat
     content = json.loads((out / "evaluation.json").read_text())
     assert content["protocol"] == "all-goals"
     assert [len(content["sides"][side]["goals"]) for side in ("train", "test")] == [2, 3]
-    returns = content["sides"]["test"]["figures"]
-    assert np.array(returns["mean"]["return"]).shape == (3, 1, 2)
-    np.testing.assert_allclose(returns["mean"]["return"], returns["sampled"]["return"], rtol=1e-6)  # it acts alike in both
-    first, second = np.array(returns["mean"]["return"])[:, 0].T
+    figures = content["sides"]["test"]["figures"]
+    sampled, deterministic = (np.array(figures[mode]["return"]) for mode in ("sampled", "deterministic"))
+    assert deterministic.shape == (3, 1, 2)
+    np.testing.assert_allclose(deterministic, sampled, rtol=1e-6)  # it acts alike in both
+    first, second = deterministic[:, 0].T
     assert (first != second).all()  # the second episode is after `adapt`
     assert cli.run(["report", str(out), "--quiet"]) == 0
     assert evaluate(file, tmp_path / "again") == 0
@@ -161,7 +162,8 @@ def test_verbs_come_in_metaworlds_order_and_the_copy_leaves_no_trace(info: bool,
     env.close()
     assert agent.asked == ["adapt_action", "step"] * 6 + ["adapt"]
     assert agent.width == {(2, 45 if info else 39)}
-    assert [twin.asked for twin in twins] == [["reset", *["eval_action", "reset"] * 3]] * 2  # by mean actions, and told of ends
+    # the copies act deterministically, and are told of ends
+    assert [twin.asked for twin in twins] == [["reset", *["eval_action", "reset"] * 3]] * 2
     assert all(one.branch is not None for one in played)
 
 
@@ -183,7 +185,8 @@ def test_metaworlds_own_evaluation(file: str, tmp_path: Path) -> None:
     for engine in ("native", "python"):
         out = tmp_path / engine
         assert evaluate(file, out, "--protocol", "metaworld", "--engine", engine) == 0
-        found.append(json.loads(next((out / "evaluations").glob(f"metaworld_{engine}_own*.json")).read_text())["sides"]["test"])
+        (written,) = (out / "evaluations").glob(f"metaworld_{engine}_external*.json")
+        found.append(json.loads(written.read_text())["sides"]["test"])
     assert found[0]["return"] == pytest.approx(found[1]["return"], abs=1e-4)
     assert found[0]["return"] > 0
 
@@ -251,4 +254,4 @@ def test_modules_that_cannot_be_had(tmp_path: Path, monkeypatch: Any, capsys: An
         assert says in " ".join(error.split())
         assert error.count("  File ") == ("has no" not in says)
     with pytest.raises(UserError, match="at least 1"):
-        EvaluateOwn("ml1:reach-v3", "a:b", episodes=0)
+        EvaluateExternal("ml1:reach-v3", "a:b", episodes=0)

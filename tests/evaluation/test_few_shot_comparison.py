@@ -131,7 +131,7 @@ def test_what_cannot_be_compared_at_all_is_refused(tmp_path, monkeypatch, capsys
         ([good, robot], "made by another version"),
         ([good, old], "made by another version"),
         ([good, other, "--side", "train"], "no train classes; it has test"),
-        ([good, other, "--mode", "mean"], "a few-shot learner has no actions"),
+        ([good, other, "--mode", "deterministic"], "a few-shot learner has no actions"),
         ([good, other, curve, "--plot", "x.png"], "few-shot learners do not have"),
         ([good, curve], "the measure differs"),
         ([good, curve, "--anyway"], "accuracies and errors cannot be compared"),

@@ -10,7 +10,7 @@ from builders.fewshot_runs import EPISODES, HOSTILE, content_of, evaluate
 from metarl.datasets.episodes import Examples
 from metarl.datasets.sinusoid import sine_curves
 from metarl.evaluation import fewshot as evaluation
-from metarl.evaluation import fewshot_diagnostics as details
+from metarl.evaluation import fewshot_diagnostics as diagnostics
 from metarl.evaluation.fewshot_schema import tiles
 from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.sharing.opening import open_run
@@ -38,24 +38,24 @@ def test_confusions_by_hand():
     """Classes 4 and 7 of the part in one episode, 7 and 5 in another; three queries of each."""
     classes = np.array([[4, 7], [7, 5]])
     answers = np.array([[[1, 2], [0, 3]], [[2, 1], [3, 0]]])
-    assert list(details._confusions(classes, answers)) == [(5, 7, 3, 3), (4, 7, 2, 3), (7, 5, 1, 3)]
+    assert list(diagnostics._confusions(classes, answers)) == [(5, 7, 3, 3), (4, 7, 2, 3), (7, 5, 1, 3)]
     names = [f"{'ab'[c % 2]}/{c}" for c in range(8)]
     rates = np.array([[1 / 3, 1], [2 / 3, 0]])
-    hardest = details._hardest(names, classes, rates)
+    hardest = diagnostics._hardest(names, classes, rates)
     assert [row[0] for row in hardest] == ["b/5", "a/4", "b/7"]
     assert hardest[2][1] == pytest.approx(5 / 6)
     assert hardest[2][4] == 2
-    plain = details._matrix(names, classes, answers, False)
+    plain = diagnostics._matrix(names, classes, answers, False)
     assert plain["names"] == ["a/4", "b/5", "b/7"]
     assert plain["counts"] == [[1, 0, 2], [0, 0, 3], [0, 1, 5]]
     assert plain["asked"] == [[3, 0, 3], [0, 3, 3], [3, 3, 6]]
-    grouped = details._matrix([name[0] for name in names], classes, answers, True)
+    grouped = diagnostics._matrix([name[0] for name in names], classes, answers, True)
     assert grouped == {"grouped": True, "all": 2, "names": ["a", "b"], "counts": [[0, 2], [0, 4]], "asked": [[0, 3], [3, 6]]}
 
 
 def test_the_largest_rows_of_a_matrix_are_kept(monkeypatch):
-    monkeypatch.setattr(details, "MATRIX", 2)
-    found = details._matrix(list("abc"), np.array([[0, 1], [2, 1]]), np.array([[[3, 0], [1, 2]], [[1, 2], [0, 3]]]), False)
+    monkeypatch.setattr(diagnostics, "MATRIX", 2)
+    found = diagnostics._matrix(list("abc"), np.array([[0, 1], [2, 1]]), np.array([[[3, 0], [1, 2]], [[1, 2], [0, 3]]]), False)
     assert (found["names"], found["all"]) == (["b", "c"], 3)
 
 
@@ -68,7 +68,7 @@ def test_example_episodes_are_the_first_ones(few_shot_runs):
     with torch.no_grad():
         _, prediction = evaluation.curve(setup.agent, episode, 2)
     examples = content_of(few_shot_runs["images"])["sides"]["test"]["examples"]
-    assert len(examples) == details.EPISODES
+    assert len(examples) == diagnostics.EPISODES
     for t, example in enumerate(examples):
         images = tiles(example["items"])
         assert example["classes"] == [setup.data.classes("test")[c] for c in episode.classes[t]]
@@ -96,9 +96,9 @@ def test_example_texts_are_kept_as_written(few_shot_runs):
 
 def test_large_images_are_made_small():
     x = torch.rand(3, 3, 80, 80)
-    shown = details._shown(details.Resident("colours", "image", "", {}), x)
+    shown = diagnostics._displayed(diagnostics.Resident("colours", "image", "", {}), x)
     images = tiles(shown)
-    assert [image.shape for image in images] == [(details.TILE, details.TILE, 3)] * 3
+    assert [image.shape for image in images] == [(diagnostics.TILE, diagnostics.TILE, 3)] * 3
     assert np.mean([image.mean() for image in images]) == pytest.approx(float(x.mean()) * 255, abs=3)
 
 

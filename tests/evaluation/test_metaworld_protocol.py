@@ -16,8 +16,8 @@ from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
 from metarl.evaluation.all_goals import evaluate, summary
-from metarl.evaluation.metaworld import measure, native_envs, shares, stock_envs
-from metarl.evaluation.wording import stock_sentence
+from metarl.evaluation.metaworld import measure, native_envs, shares, upstream_envs
+from metarl.evaluation.wording import upstream_sentence
 from metarl.nn.distributions import Gaussian
 from metarl.sharing.opening import open_run
 from metarl.training.setup import trained_control as trained_setup
@@ -60,7 +60,7 @@ def trained(tmp_path_factory):
     return agents
 
 
-def test_native_equals_stock_number_for_number(one_env, trained):
+def test_native_equals_upstream_number_for_number(one_env, trained):
     agents = [_agent("random"), _agent("scripted"), *trained]
     for agent in agents:
         seeds = range(2) if isinstance(agent, MAML) else range(5)
@@ -90,25 +90,25 @@ def test_native_equals_stock_number_for_number(one_env, trained):
 def test_both_go_through_the_goals_in_the_same_order_and_tell_agents_the_same(monkeypatch):
     monkeypatch.setattr(metaworld_protocol, "NUM_ENVS", 4)
     s = suite("custom:train=push-v3;test=reach-v3,door-close-v3", 2, 6)
-    (stock, view), (native, env) = stock_envs(s.test, 5, 4, "v2"), native_envs(s.test, 5, 4, "v2")
-    assert list(stock.get_attr("task_name")) == native.get_attr("task_name")
+    (upstream, view), (native, env) = upstream_envs(s.test, 5, 4, "v2"), native_envs(s.test, 5, 4, "v2")
+    assert list(upstream.get_attr("task_name")) == native.get_attr("task_name")
     orders = []
     for _ in range(4):  # three goals an environment: the fourth draw shuffles again
-        stock.call("sample_tasks")
+        upstream.call("sample_tasks")
         native.call("sample_tasks")
-        vectors = [tuple(inner.unwrapped._last_rand_vec) for inner in stock.envs]
+        vectors = [tuple(inner.unwrapped._last_rand_vec) for inner in upstream.envs]
         assert vectors == [task.params for task in env.tasks]
         orders.append(vectors)
         for env_id in range(4):
             np.testing.assert_array_equal(view.scene(env_id).goal, env.engine.scene(env_id).goal)
     assert len({tuple(o) for o in orders[:3]}) == 3
     assert [task.name for task in view.tasks] == [task.name for task in env.tasks]
-    one, other = stock.reset()[0], native.reset()[0]
+    one, other = upstream.reset()[0], native.reset()[0]
     for _ in range(5):  # past the end of an episode
         np.testing.assert_array_equal(one, np.float32(other))
         actions = np.float32([[0.3, -0.2, 1.0, 0.5]] * 4)
-        one, other = stock.step(actions)[0], native.step(actions)[0]
-    stock.close()
+        one, other = upstream.step(actions)[0], native.step(actions)[0]
+    upstream.close()
     env.close()
 
 
@@ -124,7 +124,7 @@ class KnowsOneGoal(Scripted):
         return Gaussian(torch.where(self.mine[:, None], prediction.mean, 0.0), prediction.log_std), state
 
 
-def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
+def test_one_goal_of_ten_solved_is_all_to_metaworld_and_a_tenth_to_us():
     test = suite("ml1:reach-v3", 1, 10).test
     env = make_vec(test, 10, engine="native", max_episode_steps=150)
     agent = KnowsOneGoal(
@@ -136,20 +136,20 @@ def test_one_goal_of_ten_solved_is_all_to_stock_and_a_tenth_to_us():
     curves, _ = evaluate(agent, env, test.tasks, trials=1, episodes=1, seed=0, device=CPU)
     env.close()
     by_episode = summary(curves)
-    assert by_episode["mean"]["success"][0].mean == pytest.approx(0.1)
+    assert by_episode["deterministic"]["success"][0].mean == pytest.approx(0.1)
 
     for engine in ("native", "python"):
-        stock = measure(agent, test, engine=engine, seed=0, max_episode_steps=150, episodes=1, device=CPU, evaluations=1)
-        assert stock["success"] == 1.0
+        upstream = measure(agent, test, engine=engine, seed=0, max_episode_steps=150, episodes=1, device=CPU, evaluations=1)
+        assert upstream["success"] == 1.0
         ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
-        said = stock_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": stock}}, ours)
+        said = upstream_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": upstream}}, ours)
         assert "reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in said.replace(
             "\N{NO-BREAK SPACE}", " "
         )
         assert "fill that quota" in said
 
 
-def test_environments_share_goals_as_stock_deals_them():
+def test_environments_share_goals_as_metaworld_deals_them():
     ten = suite("ml10").test
     dealt = shares(ten)
     assert [some[0].name for some in dealt[::4]] == list(ten.names)
@@ -161,7 +161,7 @@ def test_environments_share_goals_as_stock_deals_them():
     assert shares(replace(REACH.test, tasks=REACH.test.tasks[:1])) == [[REACH.test.tasks[0]]]
 
 
-def test_a_horizon_beyond_stocks_is_refused():
+def test_episodes_longer_than_metaworlds_are_refused():
     with pytest.raises(UserError, match="500 steps"):
         measure(_agent("random"), REACH.test, engine="native", seed=0, max_episode_steps=501, episodes=1, device=CPU)
 
@@ -186,8 +186,45 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
     assert file.read_bytes() == first
     if agent == "rl2":
         assert cli.run([*args, "--quiet"]) == 0
-        stock = json.loads(next((path / "evaluations").glob("metaworld_python_*.json")).read_text())
-        assert stock["sides"]["test"]["seeds"]["0"] == content["sides"]["test"]["seeds"]["0"]
+        upstream = json.loads(next((path / "evaluations").glob("metaworld_python_*.json")).read_text())
+        assert upstream["sides"]["test"]["seeds"]["0"] == content["sides"]["test"]["seeds"]["0"]
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_seed_at_which_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(metaworld_protocol, "EVALUATIONS", 1)
+    path = tmp_path / "run"
+    assert train(path, 1, "--goals", "2") == 0
+    args = [
+        "evaluate",
+        str(path),
+        "--protocol",
+        "metaworld",
+        "--engine",
+        "native",
+        "--seeds",
+        "3",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    assert cli.run(args) == 0
+    (file,) = (path / "evaluations").glob("metaworld_*.json")
+    whole, seeds = file.read_bytes(), []
+
+    def interrupted(*args, seed, **options):
+        seeds.append(seed)
+        if len(seeds) == 2:
+            raise KeyboardInterrupt
+        return measure(*args, seed=seed, **options)
+
+    monkeypatch.setattr(metaworld_protocol, "measure", interrupted)
+    file.unlink()
+    assert cli.run(args) == 130
+    assert not file.exists()
+    assert cli.run(args) == 0
+    assert seeds == [0, 1, 1, 2]
+    assert file.read_bytes() == whole
+    assert not list((path / "evaluations").glob(".*"))
 
 
 def test_suites_that_hold_nothing_out_and_seeds_of_another_protocol_are_refused(tmp_path, monkeypatch, capsys):

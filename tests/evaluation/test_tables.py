@@ -31,7 +31,7 @@ def test_the_table_has_every_figure_in_its_column_within_80_characters(capsys):
     first = lines.index("ml1:reach-v3, 50 held-out goals, 2 trials each")
     assert [line.rstrip() for line in lines[first + 1 : first + 12]] == [
         "",
-        "        sampled actions:  last             mean actions:     last",
+        "        sampled:          last             deterministic:    last",
         "   ep.  success [95 %]    step  return     success [95 %]    step  return",
         " " + 75 * "─",
         "     1  0.20 [0.11,0.33]  0.10  1,600±344  0.20 [0.11,0.33]  0.10  1,600±344",
@@ -119,4 +119,16 @@ def test_the_picture_shows_the_means_and_nothing_beyond_its_edge(tmp_path, monke
         inside = text.get_window_extent().transformed(success.transAxes.inverted())
         assert 0 <= inside.y0 < inside.y1 <= 1
     assert "ml1:reach-v3" in figure.get_suptitle()
-    assert Image.open(tmp_path / "plot.png").size == (1200, 504)
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {label for label in curves if not label.startswith("_")}
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert 0 <= box.y0 < box.y1
+    assert not any(box.overlaps(axis.get_tightbbox()) for axis in figure.axes)
+    assert Image.open(tmp_path / "plot.png").size == (1200, 576)
+
+
+def test_a_trial_of_one_episode_has_a_picture_without_borders(tmp_path, recwarn):
+    content = evaluation({"test": REACH.test.tasks}, agent="maml-trpo", adapt_every=1, episodes=1)
+    plot([content], tmp_path / "plot.png")
+    assert not [str(warning.message) for warning in recwarn]

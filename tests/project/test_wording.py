@@ -54,6 +54,6 @@ def test_a_training_of_one_iteration_says_one(tmp_path: Path, capsys: pytest.Cap
 
 def test_spaces_are_printable(tmp_path: Path) -> None:
     cost = next(table for table in details(read(make_run(tmp_path / "run")), ()) if table.name == "cost")
-    assert ["of which collecting", "50\N{NO-BREAK SPACE}%"] in [list(row) for row in cost.rows]
+    assert ["share of the time spent collecting experience", "50\N{NO-BREAK SPACE}%"] in [list(row) for row in cost.rows]
     assert printable("a\N{NARROW NO-BREAK SPACE}b\N{IDEOGRAPHIC SPACE}c") == "a\N{NARROW NO-BREAK SPACE}b\N{IDEOGRAPHIC SPACE}c"
     assert printable("a\x07\u2028\udcff\u202eb") == "a\ufffd\ufffd?\ufffdb"

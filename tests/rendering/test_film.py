@@ -17,7 +17,7 @@ from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation.all_goals import evaluate
 from metarl.learner import distance
-from metarl.rendering.film import Film, FilmOptions, _Camera, _changes, chosen
+from metarl.rendering.film import Film, FilmOptions, _Camera, _changes, choose
 from metarl.rendering.overlay import Goal, Layout
 from metarl.sharing.opening import open_run
 
@@ -46,6 +46,11 @@ def film(path: Path, **options) -> Film:
 
 def played(path: Path, **options) -> list[Goal]:
     return film(path, **options).play()
+
+
+def test_unknown_actions_are_refused():
+    with pytest.raises(UserError, match=r"unknown kind of actions 'mean'\. There are: sampled, deterministic"):
+        FilmOptions(actions="mean")
 
 
 @pytest.mark.parametrize("which", ["recurrent", "gradient"])
@@ -151,16 +156,16 @@ def test_how_goals_are_laid_out(recurrent):
 
 def test_goals_are_chosen_evenly_over_the_tasks_that_are_named():
     ml10 = suite("ml10")
-    names = [task.name for task in chosen(ml10, "test", (), 7)]
+    names = [task.name for task in choose(ml10, "test", (), 7)]
     assert sorted(names.count(name) for name in ml10.test.names) == [1, 1, 1, 2, 2]
-    assert len(chosen(ml10, "train", ("reach-v3", "push-v3", "sweep-v3", "basketball-v3"), None)) == 4
-    assert {task.name for task in chosen(ml10, "train", ("reach-v3", "push-v3"), None)} == {"reach-v3", "push-v3"}
+    assert len(choose(ml10, "train", ("reach-v3", "push-v3", "sweep-v3", "basketball-v3"), None)) == 4
+    assert {task.name for task in choose(ml10, "train", ("reach-v3", "push-v3"), None)} == {"reach-v3", "push-v3"}
     with pytest.raises(UserError, match=r"no held-out task 'reach-v3'. There are: .*door-close-v3"):
-        chosen(ml10, "test", ("reach-v3",), None)
+        choose(ml10, "test", ("reach-v3",), None)
     with pytest.raises(UserError, match="holds nothing out"):
-        chosen(suite("mt10"), "test", (), None)
+        choose(suite("mt10"), "test", (), None)
     with pytest.raises(UserError, match="there are 50 such goals, not 51"):
-        chosen(ml10, "test", ("door-close-v3",), 51)
+        choose(ml10, "test", ("door-close-v3",), 51)
 
 
 @pytest.mark.parametrize(

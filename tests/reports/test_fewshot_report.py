@@ -61,7 +61,7 @@ def test_images_of_a_run(few_shot_runs, chromium):
     pictures = {path.stem for path in (few_shot_runs["images"] / "report").glob("*.svg")}
     assert pictures >= {"shots", "hardest", "confused", "episode_1", "episode_4", "learning_accuracy", "learning_loss"}
     rows = list(csv.DictReader((few_shot_runs["images"] / "report" / "confusions.csv").open()))
-    assert [[row["class asked"], row["taken for"], int(row["times"])] for row in rows] == [
+    assert [[row["true class"], row["taken for"], int(row["times"])] for row in rows] == [
         row[:3] for row in found["answers"]["confusions"]
     ]
 
@@ -90,7 +90,7 @@ def test_gradient_steps_are_shown(few_shot_runs, chromium):
         ]
     check_page(chromium, few_shot_runs["curves"] / "report.html")
     shown = text(chromium)
-    assert "Before and after each gradient step" in shown
+    assert "Example tasks before and after each gradient step" in shown
     assert "It adapts by 1 gradient step" in shown
     assert chromium.run("[...document.images].filter(i => i.alt.startsWith('Task ')).length") == 4
 

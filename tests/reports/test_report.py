@@ -17,11 +17,14 @@ from builders.made_runs import adapts, evaluation, make_run
 from builders.pages import WAITS, check_page, plain, report, spoil, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from metarl.envs import Task, suite
 from metarl.evaluation import formatting as numbers
-from metarl.evaluation.wording import stock_sentence
+from metarl.evaluation.wording import upstream_sentence
+from metarl.reports.comparison import compare
 from metarl.reports.control.sentences import sentences, warnings
 from metarl.reports.page import render, section
 from metarl.reports.reading import read
@@ -121,6 +124,35 @@ def test_figures_and_tables_lie_beside_the_page(one):
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.parametrize("agent", ["rl2", "maml-trpo"])
+def test_a_legend_covers_no_curve_and_is_whole(tmp_path, agent):
+    sides = {side: suite("ml1:reach-v3").test.tasks[:10] for side in ("train", "validation", "test")}
+    run = make_run(tmp_path / "run", agent=agent, tasks=sides, adapt_every=1 if agent == "maml-trpo" else None)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    more = {"validation_success": 0.5, "validation_return": 9.0, "test_success": 0.5, "test_return": 9.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line | more) + "\n" for line in lines))
+    others = [make_run(tmp_path / name, agent=name, goals=10) for name in ("rl2", "maml-trpo")]
+    drawn = []
+    save = Figure.savefig
+
+    def keep(figure, *args, **options):
+        drawn.append(figure)
+        save(figure, *args, **options)
+
+    with patch("metarl.reports.drawing.Figure.savefig", keep):
+        section(1, read(run))
+        compare([section(i, read(other)) for i, other in enumerate(others)])
+    with_legends = {id(figure): figure for figure in drawn if figure.legends}.values()
+    assert len(with_legends) == 3 * 6 + 2  # learning, adaptation and maps of each run, the comparison
+    for figure in with_legends:
+        FigureCanvasAgg(figure)
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(axis.get_tightbbox()) for axis in figure.axes)
+
+
 def test_a_broken_run(tmp_path, chromium):
     run = make_run(tmp_path / "run")
     (run / "config.json").unlink()
@@ -204,10 +236,10 @@ def test_looking_at_the_test_set_during_training_is_marked(tmp_path):
     assert any("evaluation is of step 3,000" in warning for warning in warnings(read(run)))
 
 
-def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium):
-    """One goal of ten solved: stock's quota is full of it."""
+def test_metaworlds_figure_stands_beside_ours_with_the_reason(tmp_path, chromium):
+    """One goal of ten solved: Meta-World's quota is full of it."""
     run = make_run(tmp_path / "run", rate=lambda goal, e: float(goal == 0), goals=10)
-    stock = {
+    upstream = {
         "protocol": "metaworld",
         "engine": "python",
         "checkpoint": "000000003000",
@@ -216,16 +248,16 @@ def test_the_stock_figure_stands_beside_ours_with_the_reason(tmp_path, chromium)
         "episodes_counted": 3,
         "sides": {"test": {"success": 1.0, "return": 9.0, "by_task": {"reach-v3": 1.0}, "seeds": {}}},
     }
-    (run / "evaluations" / "metaworld_python_000000003000.json").write_text(json.dumps(stock))
+    (run / "evaluations" / "metaworld_python_000000003000.json").write_text(json.dumps(upstream))
     assert report(run) == 0
     check_page(chromium, run / "report.html")
     shown = text(chromium)
     assert "Meta-World's own evaluation reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in shown
     assert "fill that quota" in shown
-    stock["sides"]["test"]["success"] = 0.1
-    assert "the two agree" in stock_sentence(stock, read(run).evaluation)
-    stock["sides"]["test"]["success"] = 0.05
-    assert "Stock measured 3 episodes of a task in each of 10 draws" in stock_sentence(stock, read(run).evaluation)
+    upstream["sides"]["test"]["success"] = 0.1
+    assert "the two agree" in upstream_sentence(upstream, read(run).evaluation)
+    upstream["sides"]["test"]["success"] = 0.05
+    assert "Meta-World measured 3 episodes of a task in each of 10 draws" in upstream_sentence(upstream, read(run).evaluation)
 
 
 def test_twelve_runs_of_two_agents_and_another_suite(tmp_path, chromium):

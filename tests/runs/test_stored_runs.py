@@ -16,6 +16,7 @@ from builders.fewshot_runs import make_pictures
 import metarl
 from metarl import cli
 from metarl.agents import AGENTS, CONTROL
+from metarl.evaluation.schema import read
 from metarl.learner import Agent
 from metarl.runs import migration
 from metarl.sharing.opening import open_run
@@ -49,7 +50,7 @@ def _plan(agent: str) -> list[str]:
 
 
 def _figures(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text())
+    content = read(file)
     kept = ("figures", "by_episode", "by_shots")
     return {side: {key: figures[key] for key in kept if key in figures} for side, figures in content["sides"].items()}
 
@@ -130,8 +131,24 @@ def test_a_stored_packed_model_loads_and_gives_the_figures_of_before(path: Path,
     _equal(_figures(STORED / path / "evaluation.json"), _figures(made))
 
 
+def test_stored_evaluations_are_compared_and_packed_under_the_current_names(here: Path, capsys: pytest.CaptureFixture[str]):
+    runs = [str(here / "0.2" / name) for name in ("rl2", "promp")]
+    assert cli.run(["compare", *runs, "--mode", "deterministic"]) == 0
+    assert "6 held-out goals that both were evaluated on, deterministic actions" in " ".join(capsys.readouterr().out.split())
+    assert cli.run(["pack", runs[0], "--out", "model", "--quiet"]) == 0
+    before = json.loads((STORED / "0.2" / "rl2" / "evaluation.json").read_text())
+    now = json.loads(Path("model", "evaluation.json").read_text())
+    assert now["max_episode_steps"] == before["horizon"] == 20
+    for side, figures in before["sides"].items():
+        for key in ("by_episode", "gain", "figures"):
+            assert now["sides"][side][key] == {"sampled": figures[key]["sampled"], "deterministic": figures[key]["mean"]}
+        assert now["sides"][side]["goal_blind"] == figures["goal_blind"]
+
+
 def test_stored_runs_are_reported(here: Path):
     assert cli.run(["report", *(str(here / path) for path in RUNS), "--quiet", "--out", "page.html"]) == 0
     page = Path("page.html").read_text()
     assert all(path.name in page for path in RUNS)
     assert "is damaged and left out" not in page
+    assert "deterministic" in page
+    assert "mean actions" not in page

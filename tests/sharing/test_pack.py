@@ -79,8 +79,8 @@ def test_the_card_is_hugging_faces_and_carries_the_evaluations_figures(made: Pat
         figures = evaluation["sides"][result["dataset"]["split"]]["by_episode"]
         found = {metric["name"]: metric for metric in result["metrics"]}
         for episode in (0, 1):
-            metric = found[f"return, episode {episode + 1}, mean actions"]
-            mean, low, high = figures["mean"]["return"][episode]
+            metric = found[f"return, episode {episode + 1}, deterministic actions"]
+            mean, low, high = figures["deterministic"]["return"][episode]
             assert (metric["value"], metric["args"]["interval 95 %"]) == (mean, [low, high])
             assert metric["args"]["protocol"] == "all-goals"
     assert {result["dataset"]["split"] for result in index["results"]} == {"train", "test"}

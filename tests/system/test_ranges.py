@@ -11,7 +11,7 @@ from builders.tiny import TINY, refused
 from metarl import cli
 from metarl.agents import AGENTS, FEW_SHOT, find
 from metarl.commands.evaluate import Evaluate
-from metarl.commands.evaluate_external import EvaluateOwn
+from metarl.commands.evaluate_external import EvaluateExternal
 from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation.fewshot import Plan as Episodes
@@ -31,7 +31,7 @@ PLACES = [
     Plan(),
     Episodes(),
     Evaluate(RUNS),
-    EvaluateOwn("ml10", "a:b"),
+    EvaluateExternal("ml10", "a:b"),
     FilmOptions(),
     Adaptation(),
 ]

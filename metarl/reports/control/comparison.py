@@ -12,7 +12,7 @@ from metarl.evaluation.measures import LAST_SUCCESS, RETURN, SUCCESS
 from metarl.evaluation.plots import profile
 from metarl.evaluation.vocabulary import MODE, SIDES
 from metarl.reports.curves import count_steps, limits, series
-from metarl.reports.drawing import Picture, colored, one_axis, picture
+from metarl.reports.drawing import Picture, colored, legend_below, one_axis, picture
 from metarl.reports.grouped import Column, Grouped, different_sides, evaluations, sentence
 from metarl.reports.sections import Comparison, Section
 from metarl.reports.sentences import main_side
@@ -25,8 +25,8 @@ def reasons(sections: Sequence[Section]) -> list[str]:
     """Reasons why these runs cannot be compared; [] if they can."""
     contents = evaluations(sections, CONTROL)
     sides = [main_side(content) for content in contents]
-    other = different_sides(contents, [SIDES[side] for side in sides])
-    return other or [sentence(problem) for problem in ByGoal(sides[0]).problems(contents)]
+    sides_differ = different_sides(contents, [SIDES[side] for side in sides])
+    return sides_differ or [sentence(problem) for problem in ByGoal(sides[0]).problems(contents)]
 
 
 def compared(sections: Sequence[Section], title: str) -> Comparison:
@@ -35,7 +35,7 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     runs = Grouped(sections, contents, ByGoal(main_side(contents[0])))
     where = SIDES[runs.how.side]
     said = runs.sentences("after adapting", "before")
-    if any(len({content["run_seed"] for content in some}) == 1 for some in runs.groups.values()):
+    if any(len({content["run_seed"] for content in group}) == 1 for group in runs.groups.values()):
         said.append("With 1 seed there is no interval over seeds: another seed may well give another result.")
     show = runs.measure.alone
     curves = runs.curves(
@@ -57,19 +57,21 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
 def _groups(runs: Grouped) -> Table:
     head = runs.measure
     columns: list[Column] = [
-        (f"{head.name} before", head.level, lambda some: runs.level(some, 0)),
-        (f"{head.name} after", head.level, lambda some: runs.level(some, -1)),
-        ("interquartile mean", head.level, lambda some: aggregate(runs.how.scores(some, head))["iqm"]),
-        ("median", head.level, lambda some: aggregate(runs.how.scores(some, head))["median"]),
+        (f"{head.name} before", head.level, lambda group: runs.level(group, 0)),
+        (f"{head.name} after", head.level, lambda group: runs.level(group, -1)),
+        ("interquartile mean after", head.level, lambda group: aggregate(runs.how.scores(group, head))["iqm"]),
+        ("median of tasks after", head.level, lambda group: aggregate(runs.how.scores(group, head))["median"]),
     ]
-    more = [("last step after", LAST_SUCCESS), ("return after", RETURN)] if head == SUCCESS else []
+    more = [("success at the last step after", LAST_SUCCESS), ("return after", RETURN)] if head == SUCCESS else []
     columns += [(name, measure.level, partial(runs.how.level, measure=measure)) for name, measure in more]
-    return runs.group_table("Seeds together; 95 % intervals over seeds by bootstrap, tasks fixed", columns)
+    caption = "Before and after adaptation: runs that differ only in the seed, with 95 % bootstrap intervals over seeds"
+    return runs.group_table(caption, columns)
 
 
 def _pairs(runs: Grouped) -> list[Table]:
-    what = "the probability is over seeds and tasks, the difference over goals of 1 seed each"
-    return runs.pair_table(f"In pairs: {runs.measure.name} after adapting; {what}", least=2)
+    probability = "the probability that a run of B is better than one of A, over seeds and tasks"
+    difference = "the difference if each has 1 seed, over goals"
+    return runs.pair_table(f"Pairs by {runs.measure.name} after adaptation: {probability}; {difference}", least=2)
 
 
 def _runs(runs: Grouped) -> Table:
@@ -89,7 +91,7 @@ def _profiles(runs: Grouped) -> list[Picture]:
     """Draw performance profiles (the share of runs and tasks above each success rate), if there are several tasks."""
     if runs.measure != SUCCESS:
         return []
-    scores = {label: runs.how.scores(some, SUCCESS) for label, some in runs.groups.items()}
+    scores = {label: runs.how.scores(group, SUCCESS) for label, group in runs.groups.items()}
     if all(array.shape[1] == 1 for array in scores.values()):
         return []
 
@@ -98,17 +100,17 @@ def _profiles(runs: Grouped) -> list[Picture]:
         for (label, color, style), array in zip(colored(list(scores)), scores.values()):
             profile(axis, array, legend(label), color, style)
         limits(axis, SUCCESS)
-        axis.legend(loc="best")
+        legend_below(figure, axis)
 
     alt = "Performance profiles. " + " ".join(
         f"{label}: {100 * (array > 0.5).mean():.0f} % of runs and tasks above 50 % success." for label, array in scores.items()
     )
-    return [picture("profiles", "Performance profiles (Agarwal et al. 2021), with 95 % bands", alt, draw)]
+    return [picture("profiles", "Performance profiles (Agarwal et al. 2021), with 95 % intervals over runs", alt, draw)]
 
 
 def _learning(runs: Grouped) -> list[Picture]:
     """Draw the last episode of each run over training, coloured by group."""
-    looks = {id(content): look for look, some in zip(colored(list(runs.groups)), runs.groups.values()) for content in some}
+    looks = {id(content): look for look, group in zip(colored(list(runs.groups)), runs.groups.values()) for content in group}
     head = runs.measure
     key = f"{head.key}_last_episode"
     lines = [(looks[id(c)], series(section.run.lines, key)) for section, c in zip(runs.sections, runs.contents)]
@@ -123,7 +125,7 @@ def _learning(runs: Grouped) -> list[Picture]:
             named.add(label)
         count_steps(axis)
         limits(axis, head)
-        axis.legend(loc="best")
+        legend_below(figure, axis)
 
-    caption = "Learning, on train goals while exploring; one line per run"
+    caption = f"{head.name.capitalize()} during training, on train goals with sampled actions; one line per run"
     return [picture("learning", caption, f"Learning curves of {plural(len(lines), 'run')}.", draw)]

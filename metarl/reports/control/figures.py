@@ -15,7 +15,7 @@ from metarl.evaluation.plots import band
 from metarl.evaluation.vocabulary import COLORS, MODE, SIDES
 from metarl.reports import curves
 from metarl.reports.control.sentences import facts, goals
-from metarl.reports.drawing import BEFORE, FAINT, Picture, one_axis, picture
+from metarl.reports.drawing import BEFORE, FAINT, Picture, legend_below, one_axis, picture
 from metarl.reports.reading import Reading, printable
 from metarl.reports.sentences import main_side
 from metarl.system.counts import plural
@@ -31,19 +31,19 @@ def learning(run: Reading) -> list[Picture]:
         kinds = [
             (f"{measure.key}_first_episode", ("first episode of a trial", BEFORE, "-")),
             (f"{measure.key}_last_episode", ("last episode, after adapting", COLORS["test"], "-")),
-            (f"validation_{measure.key}", ("evaluated on validation goals", COLORS["validation"], "o")),
-            (f"test_{measure.key}", ("evaluated on the TEST set", COLORS["blind"], "s")),
+            (f"validation_{measure.key}", ("validation goals", COLORS["validation"], "o")),
+            (f"test_{measure.key}", ("TEST goals", COLORS["blind"], "s")),
         ]
-        found = [(line, xy) for key, line in kinds if (xy := curves.series(run.lines, key)).size]
-        if not found:
+        lines = [(line, xy) for key, line in kinds if (xy := curves.series(run.lines, key)).size]
+        if not lines:
             xy = curves.series(run.lines, measure.key)
-            found = [(("all episodes", COLORS["test"], "-"), xy)] if xy.size else []
-        if found:
-            caption = f"{measure.title} on train goals, while exploring"
-            over = f"{run.lines[-1]['step']:,.0f} steps of training"
+            lines = [(("all episodes", COLORS["test"], "-"), xy)] if xy.size else []
+        if lines:
+            caption = f"{measure.title} during training, on train goals with sampled actions"
+            length = f"{run.lines[-1]['step']:,.0f} steps of training"
             name = f"learning_{measure.key}"
             drawn.append(
-                curves.learning(name, measure.title, found, "environment steps", measure.alone, over, caption, measure)
+                curves.learning(name, measure.title, lines, "environment steps", measure.alone, length, caption, measure)
             )
     return drawn
 
@@ -52,7 +52,7 @@ def adaptation(content: ControlEvaluation) -> list[Picture]:
     """Draw success and return against experience, for each side."""
     drawn = []
     for measure in _MEASURES:
-        if measure.key not in [one.key for one in measured(content)]:
+        if measure.key not in [other.key for other in measured(content)]:
             continue
 
         def draw(figure: Figure, measure: Measure = measure) -> None:
@@ -60,12 +60,12 @@ def adaptation(content: ControlEvaluation) -> list[Picture]:
             for side, figures in content["sides"].items():
                 for mode, measures in figures["by_episode"].items():
                     if mode != MODE and side != main_side(content):
-                        continue  # mean actions of one side are enough
+                        continue  # deterministic actions of one side are enough
                     rows, color = measures[measure.key], COLORS[side]
                     if mode == MODE:
                         band(axis, rows, SIDES[side], color)
                     else:
-                        label = f"{SIDES[side]}, {mode} actions"
+                        label = f"{SIDES[side]}, {mode}"
                         axis.plot([row[0] for row in rows], "--", color=color, lw=1.8, label=label)
             blind = content["sides"][main_side(content)].get("goal_blind")
             if blind:
@@ -75,14 +75,17 @@ def adaptation(content: ControlEvaluation) -> list[Picture]:
                 axis.axvline(k - 0.5, color=FAINT, lw=1)
             curves.whole_steps(axis)
             curves.limits(axis, measure)
-            axis.legend(loc="best")
+            legend_below(figure, axis)
 
         alt = f"Adaptation curve, {measure.title.lower()}. " + " ".join(
             f"{SIDES[side].capitalize()}: {measure.show(rows[0])} at first, {measure.show(rows[-1])} in the last episode."
             for side, rows in facts(content, measure).curves.items()
         )
+        others = any(mode != MODE for mode in content["sides"][main_side(content)]["by_episode"])
+        dashed = "; dashed: deterministic actions" if others else ""
         steps = f"; vertical lines: {adaptation_step(content['agent'])}s" if content["adapt_every"] else ""
-        drawn.append(picture(f"adaptation_{measure.key}", f"{measure.title}, with 95 % intervals over goals{steps}", alt, draw))
+        caption = f"{measure.title} by episodes of experience, sampled actions, with 95 % intervals over goals{dashed}{steps}"
+        drawn.append(picture(f"adaptation_{measure.key}", caption, alt, draw))
     return drawn
 
 
@@ -111,7 +114,7 @@ def by_task(content: ControlEvaluation, side: str) -> list[Picture]:
     return [
         picture(
             f"tasks_{side}",
-            f"Success by task on {SIDES[side]}, with 95 % intervals over goals",
+            f"Success at any step by task, on {SIDES[side]}, with 95 % intervals over goals",
             alt,
             draw,
             (4.7, height),
@@ -134,8 +137,8 @@ def goal_map(content: ControlEvaluation, side: str) -> list[Picture]:
     return instead. The user's own environments declare with `axes` that their parameters are coordinates.
     """
     figures, places = content["sides"][side], {}
-    own = ".py:" in content["suite"]
-    axes = _axes(figures) if own else ("x, cm", "y, cm", "z, cm")
+    user_defined = ".py:" in content["suite"]
+    axes = _axes(figures) if user_defined else ("x, cm", "y, cm", "z, cm")
     if axes is None:
         return []
     if headline(content) != SUCCESS:
@@ -144,15 +147,15 @@ def goal_map(content: ControlEvaluation, side: str) -> list[Picture]:
     rates = np.array(figures["figures"][MODE]["success"], dtype=float).mean(1)
     state = np.select([(rates[:, 0] >= 0.5) & (rates[:, -1] >= 0.5), rates[:, -1] >= 0.5, rates[:, 0] >= 0.5], [0, 1, 2], 3)
     for name in names[:_MOST_MAPS]:
-        mine = [i for i, (task, _) in enumerate(figures["goals"]) if task == name]
-        points = _points([figures["goals"][i][1] for i in mine], len(axes) if own else None)
+        of_task = [i for i, (task, _) in enumerate(figures["goals"]) if task == name]
+        points = _points([figures["goals"][i][1] for i in of_task], len(axes) if user_defined else None)
         if points is not None:
-            places[name] = points, state[mine]
+            places[name] = points, state[of_task]
     if not places:
         return []
     half = " in at least half of the trials" if content["trials"] > 1 else ""
     more = f"; the first {_MOST_MAPS} of {len(names)} tasks" if len(names) > _MOST_MAPS else ""
-    caption = f"Where the {goals(content, side)} lie and which are solved{half}, in the first and in the last episode{more}"
+    caption = f"Positions of the {goals(content, side)}, and which are solved{half} in the first and in the last episode{more}"
     counts = ", ".join(f"{int((state == i).sum())} {label}" for i, (label, _, _) in enumerate(_STATES))
     alt = f"Map of {plural(len(state), 'goal')} in the workspace: {counts}."
     if len(places) > 1:
@@ -239,7 +242,7 @@ def _map_of_returns(content: ControlEvaluation, side: str, axes: Sequence[str]) 
     n = goals(content, side)
     worst, best = (number_of((x, None, None)) for x in (returns[:, -1].min(), returns[:, -1].max()))
     alt = f"Map of the {n}, coloured by return. In the last episode returns go from {worst} to {best}."
-    return [picture(f"goals_{side}", f"Where the {n} lie, coloured by the return of the episode", alt, draw, (4.7, 2.9))]
+    return [picture(f"goals_{side}", f"Positions of the {n}, coloured by the return of the episode", alt, draw, (4.7, 2.9))]
 
 
 def _axes(figures: Side) -> Sequence[str] | None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from metarl.evaluation.control_schema import ControlEvaluation, Statistics, StockEvaluation
+from metarl.evaluation.control_schema import ControlEvaluation, Statistics, UpstreamEvaluation
 from metarl.evaluation.formatting import percent
 from metarl.evaluation.measures import LAST_SUCCESS, RETURN, SUCCESS, headline, measured
 from metarl.evaluation.shown import extent
 from metarl.evaluation.vocabulary import MODE, SIDES
-from metarl.evaluation.wording import stock_sentence
+from metarl.evaluation.wording import comparable, upstream_sentence
 from metarl.reports.control import figures
 from metarl.reports.control.sentences import facts, sentences, tiles, warnings
 from metarl.reports.provenance import details, status
@@ -37,18 +37,17 @@ _PROTOCOL = (
 def section(anchor: str, run: Reading) -> Section:
     """Make the section of a run; without an evaluation it has fewer parts."""
     content: ControlEvaluation | None = run.evaluation
-    pictures = {"How it learned": figures.learning(run)}
+    pictures = {"Learning curves": figures.learning(run)}
     beside: list[Beside] = []
     if content:
         side = main_side(content)
-        bars = [one for each in content["sides"] for one in figures.by_task(content, each)]
         pictures = {
-            "How it adapts": figures.adaptation(content),
-            "Task by task": bars,
-            "Where the goals are": figures.goal_map(content, side),
+            "Adaptation curves": figures.adaptation(content),
+            "Success by task": [bars for each in content["sides"] for bars in figures.by_task(content, each)],
+            "Maps of the goals": figures.goal_map(content, side),
             **pictures,
         }
-        beside = [_beside(stock, content) for stock in run.stock if stock["checkpoint"] == content["checkpoint"]]
+        beside = [_beside(upstream, content) for upstream in run.upstream if upstream["checkpoint"] == content["checkpoint"]]
         beside = beside if "test" in content["sides"] and headline(content) == SUCCESS else []
     return Section(
         anchor,
@@ -57,42 +56,42 @@ def section(anchor: str, run: Reading) -> Section:
         tiles(content) if content else (),
         sentences(content) if content else (),
         warnings(run),
-        [Part(title, some) for title, some in pictures.items() if some],
+        [Part(title, drawn) for title, drawn in pictures.items() if drawn],
         _results(run),
         details(run, _PROTOCOL),
         beside,
     )
 
 
-def _beside(stock: StockEvaluation, content: ControlEvaluation) -> Beside:
-    alike = content["sides"]["test"]["by_episode"]
-    ours = alike["mean" if "mean" in alike else MODE]["success"][-1][0]
-    return Beside(percent(stock["sides"]["test"]["success"]), percent(ours), stock["engine"], stock_sentence(stock, content))
+def _beside(upstream: UpstreamEvaluation, content: ControlEvaluation) -> Beside:
+    _, ours = comparable(content)
+    theirs = upstream["sides"]["test"]["success"]
+    return Beside(percent(theirs), percent(ours[0]), upstream["engine"], upstream_sentence(upstream, content))
 
 
 def _results(run: Reading) -> list[Table]:
     """Tables of the evaluation by side, by task and by episode, and of other evaluations."""
     content: ControlEvaluation | None = run.evaluation
-    made: list[Table] = []
+    tables: list[Table] = []
     if content:
         columns = [("goals", "text"), *_columns(content)]
         rows = [[SIDES.get(s, s), *_row(figures)] for s, figures in content["sides"].items()]
         if {"train", "test"} <= content["sides"].keys():
             gap = [facts(content, measure).gap() for measure in measured(content)]
-            columns_of_gap = [(measure.name, measure.change) for measure in measured(content)]
+            columns_of_gap = [(measure.label, measure.change) for measure in measured(content)]
             caption = "Generalisation gap: train minus held-out goals, last episode, 95 % intervals"
-            made.append(Table("gap", caption, columns_of_gap, [gap]))
-        made.insert(
-            0, Table("summary", "First and last episode of a trial, sampled actions, 95 % intervals over goals", columns, rows)
-        )
+            tables.append(Table("gap", caption, columns_of_gap, [gap]))
+        caption = "Before and after adaptation: first and last episode of a trial, sampled actions, 95 % intervals over goals"
+        tables.insert(0, Table("summary", caption, columns, rows))
         tasks = [
             [name, SIDES.get(s, s), *_row(figures)]
             for s, side in content["sides"].items()
             for name, figures in side["by_task"].items()
         ]
         if tasks:
-            made.append(Table("tasks", "Task by task", [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
-        made.append(_episodes(content))
+            caption = "Before and after adaptation, by task"
+            tables.append(Table("tasks", caption, [("task", "text"), *columns], tasks, folded=len(tasks) > 12))
+        tables.append(_episodes(content))
     head = headline(content) if content else SUCCESS
     others = [
         [
@@ -112,18 +111,18 @@ def _results(run: Reading) -> list[Table]:
             ("checkpoint", "text"),
             ("suite", "text"),
             ("suite seed", "text"),
-            ("played", "text"),
+            ("extent", "text"),
             (f"{head.name} before", head.level),
             (f"{head.name} after", head.level),
         ]
-        made.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
-    return made
+        tables.append(Table("others", "Other evaluations of this run", columns, others, folded=True))
+    return tables
 
 
 def _columns(content: ControlEvaluation) -> list[tuple[str, str]]:
     """The columns that `_row` fills."""
     head = headline(content)
-    more = [("last step after", LAST_SUCCESS.level), ("return after", RETURN.level)] if head == SUCCESS else []
+    more = [("success at the last step after", LAST_SUCCESS.level), ("return after", RETURN.level)] if head == SUCCESS else []
     return [(f"{head.name} before", head.level), (f"{head.name} after", head.level), ("gain", head.change), *more]
 
 
@@ -135,12 +134,12 @@ def _row(figures: Statistics) -> list[Any]:
 
 
 def _episodes(content: ControlEvaluation) -> Table:
-    shown = [(measure.name, measure.level) for measure in measured(content)]
-    columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), *shown]
+    levels = [(measure.label, measure.level) for measure in measured(content)]
+    columns = [("goals", "text"), ("actions", "text"), ("episode", "text"), *levels]
     rows = [
         [SIDES.get(side, side), mode, str(e + 1), *(measures[measure.key][e] for measure in measured(content))]
         for side, figures in content["sides"].items()
         for mode, measures in figures["by_episode"].items()
         for e in range(content["episodes"])
     ]
-    return Table("episodes", "Episode by episode", columns, rows, folded=True)
+    return Table("episodes", "Results by episode of the trial", columns, rows, folded=True)

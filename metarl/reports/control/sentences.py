@@ -38,8 +38,8 @@ def facts(content: ControlEvaluation, measure: Measure) -> Facts:
         measure,
         "goal",
         side,
-        {one: goals(content, one) for one in sides},
-        {one: figures["by_episode"][MODE][measure.key] for one, figures in sides.items()},
+        {name: goals(content, name) for name in sides},
+        {name: figures["by_episode"][MODE][measure.key] for name, figures in sides.items()},
         sides[side]["gain"][MODE][measure.key],
     )
 
@@ -47,47 +47,47 @@ def facts(content: ControlEvaluation, measure: Measure) -> Facts:
 def tiles(content: ControlEvaluation) -> list[Tile]:
     """Tiles of the main measure after and before adaptation, the gain and, for success, success at the last step."""
     head, adapted = headline(content), content["episodes"] > 1
-    found = facts(content, head)
-    after = f"{head.name} on {found.names[found.side]}. {experience(content)}"
-    made = found.tiles(after, "before: the trial's first episode", "gained by adapting")
-    made = made if adapted else made[:1]
+    main = facts(content, head)
+    after = f"{head.name} on {main.names[main.side]}. {experience(content)}"
+    row_of_tiles = main.tiles(after, "before: the trial's first episode", "gained by adapting")
+    row_of_tiles = row_of_tiles if adapted else row_of_tiles[:1]
     if head == SUCCESS:
         last = facts(content, LAST_SUCCESS)
-        made.append(last.tile(last.after, f"{'after, ' * adapted}counting only the episode's last step"))
-    return made
+        row_of_tiles.append(last.tile(last.after, f"{'after, ' * adapted}counting only the episode's last step"))
+    return row_of_tiles
 
 
 def sentences(content: ControlEvaluation) -> list[str]:
     """Sentences on the evaluation, the most important first."""
-    found = facts(content, headline(content))
-    told = found.measure == SUCCESS
-    said = _successes(content, found) if told else _returns(content, found)
+    main = facts(content, headline(content))
+    with_success = main.measure == SUCCESS
+    said = _successes(content, main) if with_success else _returns(content, main)
     seed, trials = content["run_seed"], plural(content["trials"], "trial")
     return [
         *said,
-        *found.gaps("succeeds on" if told else "returns"),
+        *main.gaps("succeeds on" if with_success else "returns"),
         f"1 seed (seed {seed}), {trials} a goal. Intervals are over goals; other seeds may differ by more.",
     ]
 
 
-def _successes(content: ControlEvaluation, found: Facts) -> list[str]:
-    n, show, adapted = found.names[found.side], found.measure.show, content["episodes"] > 1
-    if not any(row[0] for row in found.curves[found.side]):
-        bound = found.after[2]
+def _successes(content: ControlEvaluation, main: Facts) -> list[str]:
+    n, show, adapted = main.names[main.side], main.measure.show, content["episodes"] > 1
+    if not any(row[0] for row in main.curves[main.side]):
+        bound = main.after[2]
         doubt = f" (up to {percent(bound)} would be compatible with that)" if bound is not None else ""
         said = [f"It succeeded on none of the {n}, in any episode{doubt}."]
     else:
-        before = f"; before, on {show(found.before)}" if adapted else ""
-        said = [f"{experience(content)} it succeeds on {show(found.after)} of {n}{before}."]
+        before = f"; before, on {show(main.before)}" if adapted else ""
+        said = [f"{experience(content)} it succeeds on {show(main.after)} of {n}{before}."]
     if adapted:
         last, returns = facts(content, LAST_SUCCESS), facts(content, RETURN)
-        said.append(found.gained())
+        said.append(main.gained())
         said.append(f"Counting only the last step of the episode: {show(last.after)}, before {show(last.before)}.")
         said.append(
             f"The return of an episode goes from {RETURN.alone(returns.before[0])} to {RETURN.show(returns.after)}; "
             f"paired by goal {RETURN.show_change(returns.gain)}."
         )
-    blind = content["sides"][found.side].get("goal_blind")
+    blind = content["sides"][main.side].get("goal_blind")
     if blind:
         any_step, last_step = (show(blind["by_episode"][MODE][m.key][0]) for m in (SUCCESS, LAST_SUCCESS))
         said.append(
@@ -97,14 +97,14 @@ def _successes(content: ControlEvaluation, found: Facts) -> list[str]:
     return said
 
 
-def _returns(content: ControlEvaluation, found: Facts) -> list[str]:
+def _returns(content: ControlEvaluation, main: Facts) -> list[str]:
     """Sentences for environments that report no success."""
-    n, after = found.names[found.side], found.measure.show(found.after)
-    told = "The environments report no success: only returns can be judged."
+    n, after = main.names[main.side], main.measure.show(main.after)
+    no_success = "The environments report no success: only returns can be judged."
     if content["episodes"] == 1:
-        return [f"{experience(content)} its episodes on {n} return {after}.", told]
-    before = found.measure.alone(found.before[0])
-    return [f"{experience(content)} an episode on {n} returns {after}; before, {before}.", found.gained(), told]
+        return [f"{experience(content)} its episodes on {n} return {after}.", no_success]
+    before = main.measure.alone(main.before[0])
+    return [f"{experience(content)} an episode on {n} returns {after}; before, {before}.", main.gained(), no_success]
 
 
 def warnings(run: Reading) -> list[str]:
@@ -118,8 +118,8 @@ def warnings(run: Reading) -> list[str]:
         return said
     sides = content["sides"]
     if "test" not in sides:
-        held = "Nothing was held out" if run.suite.startswith("mt") else "No held-out goals were evaluated"
-        said.append(f"{held}: the figures say how well it learned its tasks, not how well it adapts to new ones.")
+        missing = "Nothing was held out" if run.suite.startswith("mt") else "No held-out goals were evaluated"
+        said.append(f"{missing}: the figures say how well it learned its tasks, not how well it adapts to new ones.")
     trained = content["trained_on"]
     if (content["suite"], content["suite_seed"]) != (trained["suite"], trained["suite_seed"]):
         said.append(

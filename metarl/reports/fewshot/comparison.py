@@ -16,45 +16,46 @@ from metarl.reports.tables import Table
 def reasons(sections: Sequence[Section]) -> list[str]:
     """Reasons why these runs cannot be compared; [] if they can."""
     contents = evaluations(sections, FEW_SHOT)
-    found = [sentence(problem) for problem in unlike(contents)]
-    return found or different_sides(contents, [side_name(content, main_side(content)) for content in contents])
+    problems = [sentence(problem) for problem in unlike(contents)]
+    return problems or different_sides(contents, [side_name(content, main_side(content)) for content in contents])
 
 
 def compared(sections: Sequence[Section], title: str) -> Comparison:
     """Make the comparison of these runs."""
     contents = evaluations(sections, FEW_SHOT)
-    one, side = contents[0], main_side(contents[0])
+    first, side = contents[0], main_side(contents[0])
     most = min(content["shots"] for content in contents)
     runs = Grouped(sections, contents, ByEpisode(side), last=most)
-    measure, where = runs.measure, side_name(one, side)
-    said = runs.sentences(f"with {experience(one, most)}", "without")
-    if any(len(some) == 1 for some in runs.groups.values()):
+    measure, where = runs.measure, side_name(first, side)
+    said = runs.sentences(f"with {experience(first, most)}", "without")
+    if any(len(group) == 1 for group in runs.groups.values()):
         said.append("With 1 run the interval is over its episodes: another seed may well give another result.")
-    classified = headline(one) == ACCURACY
+    classified = headline(first) == ACCURACY
     curves = runs.curves(
         "shots",
         "examples of each class" if classified else "points of the curve",
         f"{measure.title} on {where}. Bands: 95 % intervals over seeds, of 1 run over its episodes",
         lambda content: content["shots"] + 1,
         lambda rows: f"{measure.show(rows[0])} without any, {measure.show(rows[-1])} with {len(rows) - 1}.",
-        1 / one["ways"] if classified else None,
+        1 / first["ways"] if classified else None,
     )
-    ways = f", {one['ways']} ways" if classified else ""
-    pairs = "In pairs: the probability is over runs, the difference over the same episodes of 1 run each"
+    ways = f", {first['ways']} ways" if classified else ""
+    probability = "the probability that a run of B is better than one of A, over runs"
+    pairs = f"Pairs by {measure.name}: {probability}; the difference if each has 1 run, over the same episodes"
     tables = [_groups(runs), *runs.pair_table(pairs, least=3), _runs(runs)]
-    return Comparison(f"{title}: {where} of {one['suite']}{ways}", said, (), [curves], tables)
+    return Comparison(f"{title}: {where} of {first['suite']}{ways}", said, (), [curves], tables)
 
 
 def _groups(runs: Grouped) -> Table:
-    measure, most, one = runs.measure, runs.last, runs.contents[0]
+    measure, most, first = runs.measure, runs.last, runs.contents[0]
     counts = runs.how.points(runs.contents).values()
-    columns: list[Column] = [(experience(one, k), measure.level, partial(runs.level, at=k)) for k in counts]
+    columns: list[Column] = [(experience(first, k), measure.level, partial(runs.level, at=k)) for k in counts]
     if all("train" in content["sides"] for content in runs.contents):
         trained = ByEpisode("train")
-        name = f"{side_name(one, 'train')}, {experience(one, most)}"
-        columns.append((name, measure.level, lambda some: trained.level(some, measure, most)))
-    over = "Seeds together; 95 % intervals over seeds by bootstrap, of 1 run over its episodes"
-    return runs.group_table(f"{measure.title}. {over}", columns)
+        name = f"{side_name(first, 'train')}, {experience(first, most)}"
+        columns.append((name, measure.level, lambda group: trained.level(group, measure, most)))
+    intervals = "95 % bootstrap intervals over seeds, of 1 run over its episodes"
+    return runs.group_table(f"{measure.title} of runs that differ only in the seed, with {intervals}", columns)
 
 
 def _runs(runs: Grouped) -> Table:

@@ -14,7 +14,7 @@ from metarl.evaluation.measures import ACCURACY, ERROR, OF_EPISODES, Measure, he
 from metarl.evaluation.plots import band
 from metarl.evaluation.vocabulary import COLORS
 from metarl.reports import curves as shared
-from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, one_axis, picture
+from metarl.reports.drawing import BEFORE, FAINT, INK, Picture, legend_below, one_axis, picture
 from metarl.reports.fewshot.sentences import experience, side_name
 from metarl.reports.reading import Reading
 from metarl.system.counts import plural
@@ -34,20 +34,20 @@ def by_shots(content: FewShotEvaluation) -> Picture:
     def draw(figure: Figure) -> None:
         unit = "examples of each class" if measure == ACCURACY else "points of the curve"
         axis = one_axis(figure, measure.title, unit)
-        for side, found in content["sides"].items():
-            band(axis, found["by_shots"], side_name(content, side), COLORS[side])
+        for side, results in content["sides"].items():
+            band(axis, results["by_shots"], side_name(content, side), COLORS[side])
         if measure == ACCURACY:
             axis.axhline(1 / content["ways"], color=FAINT, lw=1.2, ls=":", label="chance")
         shared.whole_steps(axis)
         shared.limits(axis, measure)
-        axis.legend(loc="best")
+        legend_below(figure, axis)
 
     alt = f"{measure.title} against examples. " + " ".join(
-        f"{side_name(content, side).capitalize()}: {measure.show(found['by_shots'][0])} without any, "
-        f"{measure.show(found['by_shots'][-1])} with {experience(content)}."
-        for side, found in content["sides"].items()
+        f"{side_name(content, side).capitalize()}: {measure.show(results['by_shots'][0])} without any, "
+        f"{measure.show(results['by_shots'][-1])} with {experience(content)}."
+        for side, results in content["sides"].items()
     )
-    caption = f"{measure.title} after 0, 1, ... examples, with 95 % intervals over episodes"
+    caption = f"{measure.title} by number of examples, with 95 % intervals over episodes"
     return picture("shots", caption, alt, draw)
 
 
@@ -58,14 +58,14 @@ def by_steps(content: FewShotEvaluation, steps: Steps, side: str) -> Picture:
     def draw(figure: Figure) -> None:
         axis = one_axis(figure, measure.title, f"gradient steps on {experience(content)}")
         band(axis, steps["measured"], side_name(content, side), COLORS["test"], x=steps["steps"])
-        axis.axvline(steps["taken"], color=BEFORE, lw=1.2, ls="--", label=f"it takes {steps['taken']}")
+        axis.axvline(steps["taken"], color=BEFORE, lw=1.2, ls="--", label=f"steps that it takes: {steps['taken']}")
         shared.whole_steps(axis)
         shared.limits(axis, measure)
-        axis.legend(loc="best")
+        legend_below(figure, axis)
 
     each = "; ".join(f"{n}: {measure.show(row)}" for n, row in zip(steps["steps"], steps["measured"]))
     alt = f"{measure.title} against gradient steps. {each}."
-    caption = f"{measure.title} after 0, 1, ... gradient steps, with 95 % intervals over episodes"
+    caption = f"{measure.title} by number of gradient steps, with 95 % intervals over episodes"
     return picture("steps", caption, alt, draw)
 
 
@@ -76,30 +76,30 @@ def learning(run: Reading) -> list[Picture]:
         kinds = [
             (key, ("queries of training episodes", COLORS["test"], "-")),
             (f"training_{key}", ("all training classes at once", COLORS["test"], "-")),
-            (f"validation_{key}", ("evaluated on the validation part", COLORS["validation"], "o")),
-            (f"test_{key}", ("evaluated on the TEST part", COLORS["blind"], "s")),
+            (f"validation_{key}", ("validation part", COLORS["validation"], "o")),
+            (f"test_{key}", ("TEST part", COLORS["blind"], "s")),
         ]
-        found = [(line, xy) for name, line in kinds if (xy := shared.series(run.lines, name)).size]
+        lines = [(line, xy) for name, line in kinds if (xy := shared.series(run.lines, name)).size]
         # in regression the loss is the error
-        if not found or (measure is None and any(ERROR.key in line for line in run.lines)):
+        if not lines or (measure is None and any(ERROR.key in line for line in run.lines)):
             continue
-        title, over = measure.title if measure else "Loss", plural(run.step, "update")
-        caption, show = f"{title} over training", "{:.3g}".format
-        drawn.append(shared.learning(f"learning_{key}", title, found, run.unit, show, over, caption, measure))
+        title, length = measure.title if measure else "Loss", plural(run.step, "update")
+        caption, show = f"{title} during training", "{:.3g}".format
+        drawn.append(shared.learning(f"learning_{key}", title, lines, run.unit, show, length, caption, measure))
     return drawn
 
 
 def matrix(answers: dict[str, Any]) -> list[Picture]:
     """Draw the confusion matrix of classes or groups: how often a class is taken for another, if both are choices."""
-    found = answers["matrix"]
-    names = found["names"]
-    counts, asked = (np.array(found[key], dtype=float) for key in ("counts", "asked"))
-    shown = np.divide(counts, asked, out=np.full_like(counts, np.nan), where=asked >= _ENOUGH)
-    if not found["grouped"]:
-        np.fill_diagonal(shown, np.nan)
-    if np.isnan(shown).all():
+    table = answers["matrix"]
+    names = table["names"]
+    counts, possible = (np.array(table[key], dtype=float) for key in ("counts", "asked"))
+    shares = np.divide(counts, possible, out=np.full_like(counts, np.nan), where=possible >= _ENOUGH)
+    if not table["grouped"]:
+        np.fill_diagonal(shares, np.nan)
+    if np.isnan(shares).all():
         return []
-    top = max(float(np.nanmax(shown)), 0.01)
+    top = max(float(np.nanmax(shares)), 0.01)
     labels = [short(name, 22) for name in names]
     margin = 0.2 + 0.06 * max(12, *map(len, labels))
     size = margin + 0.4 + min(max(0.2 * len(names), 2.5), 4.8)
@@ -107,8 +107,8 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
     def draw(figure: Figure) -> None:
         axis = figure.add_axes((margin / size, margin / size, 1 - (margin + 0.05) / size, 1 - (margin + 0.35) / size))
         axis.grid(visible=False)
-        image = axis.pcolormesh(np.ma.masked_invalid(shown), cmap=_HEAT, norm=PowerNorm(0.5, 0, top), edgecolors="none")
-        for i in range(len(names)) if not found["grouped"] else ():
+        image = axis.pcolormesh(np.ma.masked_invalid(shares), cmap=_HEAT, norm=PowerNorm(0.5, 0, top), edgecolors="none")
+        for i in range(len(names)) if not table["grouped"] else ():
             axis.add_patch(Rectangle((i, i), 1, 1, fc=FAINT, alpha=0.35, lw=0))
         places = np.arange(len(names)) + 0.5
         axis.set_yticks(places, labels, fontsize=7)
@@ -116,36 +116,36 @@ def matrix(answers: dict[str, Any]) -> list[Picture]:
         axis.tick_params(length=0)
         axis.set(ylim=(len(names), 0), xlim=(0, len(names)))
         axis.set_aspect("equal", anchor="NW")
-        axis.set_title("asked (row) and answered (column)", fontsize=8.5, fontweight="normal")
+        axis.set_title("true (row) and predicted (column)", fontsize=8.5, fontweight="normal")
         scale = figure.add_axes((0.1 / size, 0.3 / size, 0.6 / size, 0.1 / size))
         bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, top / 4, top])
         bar.ax.set_xticklabels(["0", f"{25 * top:.2g}", f"{100 * top:.2g} %"], fontsize=7)
         bar.outline.set_visible(False)
 
-    row, column = np.unravel_index(int(np.nanargmax(shown)), shown.shape)
+    row, column = np.unravel_index(int(np.nanargmax(shares)), shares.shape)
     alt = (
-        f"Confusion matrix of {len(names)} {'groups' if found['grouped'] else 'classes'}. Largest share: {names[row]} taken "
-        f"for {names[column]}, {share_of([float(shown[row, column]), None, None])}."
+        f"Confusion matrix of {len(names)} {'groups' if table['grouped'] else 'classes'}. Largest share: {names[row]} taken "
+        f"for {names[column]}, {share_of([float(shares[row, column]), None, None])}."
     )
-    if found["grouped"]:
+    if table["grouped"]:
         caption = (
-            "Of the queries of a row's group, the share answered by a wrong class of the column's, for each such class among "
-            "the choices. Groups: the names before the slash"
+            "Share of the queries of the row's group that were answered with a wrong class of the column's group, for each "
+            "such class among the choices. Groups are the names before the slash"
         )
     else:
         caption = (
-            "Share of the queries of a row's class taken for the column's, if both were in the episode; right "
+            "Share of the queries of the row's class that were answered with the column's class, in episodes with both; right "
             "answers (grey) are left out"
         )
-    more = f"; the {len(names)} of {found['all']} with the most wrong answers" if found["all"] > len(names) else ""
-    few = f"; blank: fewer than {_ENOUGH} such queries" if (asked < _ENOUGH).any() else ""
+    more = f"; the {len(names)} of {table['all']} with the most wrong answers" if table["all"] > len(names) else ""
+    few = f"; blank: fewer than {_ENOUGH} such queries" if (possible < _ENOUGH).any() else ""
     return [picture("confusion", caption + more + few, alt, draw, (size, size))]
 
 
 def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture:
     """Draw bars with the accuracy of the hardest of `total` classes or groups."""
     rows = rows[:_BARS]
-    some = f"; the {len(rows)} hardest of {total:,}" if len(rows) < total else ""
+    selection = f"; the {len(rows)} hardest of {total:,}" if len(rows) < total else ""
     height = 0.9 + 0.24 * len(rows)
 
     def draw(figure: Figure) -> None:
@@ -155,7 +155,7 @@ def hardest(name: str, title: str, rows: list[list[Any]], total: int) -> Picture
         axis.tick_params(axis="y", labelsize=8)
 
     alt = f"{title}: " + "; ".join(f"{row[0]} {share_of(row[1:4])}" for row in rows)
-    return picture(name, f"{title}, with 95 % intervals over episodes{some}", alt, draw, (4.7, height))
+    return picture(name, f"{title}, with 95 % intervals over episodes{selection}", alt, draw, (4.7, height))
 
 
 def pairs(answers: dict[str, Any]) -> list[Picture]:
@@ -182,7 +182,7 @@ def pairs(answers: dict[str, Any]) -> list[Picture]:
         canvas.finish()
 
     alt = "; ".join(f"{a} taken for {b} in {times} of {plural(together, 'query')}" for a, b, times, together in rows)
-    caption = f"The most frequent confusions, with an example of each {answers['class']}: what was asked, and what was answered"
+    caption = f"The most frequent confusions, with an example of each {answers['class']}: left the true one, right the answer"
     return [picture("confused", caption, alt, draw, (4.7, 0.68 * len(rows) + 0.1))]
 
 
@@ -190,11 +190,11 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
     """Draw an example episode of images: per class, a row with its support and some queries with answers."""
     images, size = tiles(example["items"]), example["items"]["size"]
     rows = list(zip(example["classes"], example["support"], example["query"]))
-    most, asked = (max((len(row[i]) for row in rows), default=0) for i in (1, 2))
+    most_support, most_queries = (max((len(row[i]) for row in rows), default=0) for i in (1, 2))
     step = 1.42 * size
     first, apart = 2.35 * size, 1.09 * size
-    queries = first + most * apart + 0.35 * size
-    width = queries + max(asked, 1) * apart
+    queries = first + most_support * apart + 0.35 * size
+    width = queries + max(most_queries, 1) * apart
     height = step * len(rows) + 0.6 * size
 
     def draw(figure: Figure) -> None:
@@ -217,16 +217,16 @@ def episode(number: int, example: dict[str, Any]) -> Picture:
                 canvas.text(x, y + 1.2 * size, said, fontsize=6, color=INK if right else WRONG)
         canvas.finish()
 
-    shown = sum(len(query) for _, _, query in rows)
+    drawn = sum(len(query) for _, _, query in rows)
     right = sum(best == i for i, (_, _, query) in enumerate(rows) for _, best, _, _ in query)
     alt = (
-        f"Episode {number}: {plural(len(example['classes']), 'class')}. Of {plural(shown, 'query')} shown {right} are answered "
+        f"Episode {number}: {plural(len(example['classes']), 'class')}. Of {plural(drawn, 'query')} shown {right} are answered "
         f"right; of all {example['asked']}, {example['right']}."
     )
-    some = f", of which the first {len(rows)} are shown" if len(rows) < len(example["classes"]) else ""
+    selection = f", of which the first {len(rows)} are shown" if len(rows) < len(example["classes"]) else ""
     caption = (
         f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} "
-        f"of {plural(len(example['classes']), 'class')} right{some}. "
+        f"of {plural(len(example['classes']), 'class')} right{selection}. "
         "✓ right, with the probability of the answer; ✗ wrong, with the class answered"
     )
     return picture(f"episode_{number}", caption, alt, draw, (4.7, 4.7 * height / width))

@@ -31,7 +31,7 @@ def section(anchor: str, run: Reading) -> Section:
         tiles(content) if content else (),
         sentences(content) if content else (),
         warnings(run),
-        [*parts, *([Part("How it learned", learned)] if learned else [])],
+        [*parts, *([Part("Learning curves", learned)] if learned else [])],
         _results(run),
         details(run, _PROTOCOL),
     )
@@ -39,20 +39,20 @@ def section(anchor: str, run: Reading) -> Section:
 
 def _parts(content: FewShotEvaluation) -> list[Part]:
     side = main_side(content)
-    found = content["sides"][side]
-    steps, answers, examples = found.get("by_steps"), found.get("answers"), found.get("examples")
-    shots = [figures.by_shots(content), *([figures.by_steps(content, steps, side)] if steps else [])]
-    made = [Part("What adapting changes", shots)]
+    results = content["sides"][side]
+    steps, answers, examples = results.get("by_steps"), results.get("answers"), results.get("examples")
+    adaptation = [figures.by_shots(content), *([figures.by_steps(content, steps, side)] if steps else [])]
+    parts = [Part("Adaptation curves", adaptation)]
     if answers:
-        made.append(_confusion(answers))
+        parts.append(_confusion(answers))
     if examples and content["measure"] == "mse":
         curves = [figures.curves(i, example, headline(content)) for i, example in enumerate(examples, 1)]
         each = "each gradient step" if steps else "adapting"
-        note = f"The first {plural(len(examples), 'task')} of the evaluation, not chosen."
-        made.append(Part(f"Before and after {each}", curves, note=note))
+        note = f"The first {plural(len(examples), 'task')} of the evaluation; none was selected."
+        parts.append(Part(f"Example tasks before and after {each}", curves, note=note))
     elif examples:
-        made.append(_examples(examples))
-    return made
+        parts.append(_examples(examples))
+    return parts
 
 
 def _confusion(answers: dict[str, Any]) -> Part:
@@ -71,42 +71,42 @@ def _confusion(answers: dict[str, Any]) -> Part:
         drawn.append(figures.hardest("hardest_groups", title, answers["by_group"], answers["matrix"]["all"]))
     else:
         drawn.append(figures.hardest("hardest", f"Accuracy by {what}", answers["by_class"], answers["classes"]))
-    columns = [(f"{what} asked", "text"), ("taken for", "text"), ("times", "text"), ("queries that could be", "text")]
+    columns = [(f"true {what}", "text"), ("taken for", "text"), ("times", "text"), ("queries with both as choices", "text")]
     rows = [[a, b, str(times), str(together)] for a, b, times, together in answers["confusions"]]
     tables = []
     if rows:
-        shown = f"The {len(rows)} most frequent confusions; beside each, the queries with both among the choices"
-        tables.append(Table("confusions", shown, columns, rows, folded=len(rows) > 12))
+        caption = f"The {len(rows)} most frequent confusions, and how many queries had both among the choices"
+        tables.append(Table("confusions", caption, columns, rows, folded=len(rows) > 12))
     drawn += figures.pairs(answers)
-    return Part("Which classes are confused", drawn, tables, note)
+    return Part("Confused classes", drawn, tables, note)
 
 
 def _examples(examples: list[dict[str, Any]]) -> Part:
     note = (
-        f"The first {plural(len(examples), 'episode')} of the evaluation and the first examples and queries of each class, not "
-        "chosen. Classes are numbered within their episode."
+        f"The first {plural(len(examples), 'episode')} of the evaluation and the first examples and queries of each class; "
+        "none was selected. Classes are numbered within their episode."
     )
     if isinstance(examples[0]["items"], dict):
-        return Part("Example episodes", [figures.episode(i, one) for i, one in enumerate(examples, 1)], note=note)
-    tables = [table for i, one in enumerate(examples, 1) for table in _texts(i, one)]
+        return Part("Example episodes", [figures.episode(i, example) for i, example in enumerate(examples, 1)], note=note)
+    tables = [table for i, example in enumerate(examples, 1) for table in _texts(i, example)]
     return Part("Example episodes", tables=tables, note=note)
 
 
 def _texts(number: int, example: dict[str, Any]) -> list[Table]:
     """Tables of an episode of texts: its support, and the answers to some queries."""
     items, names = example["items"], example["classes"]
-    support = [[names[i], " · ".join(items[j] for j in some)] for i, some in enumerate(example["support"])]
+    support = [[names[i], " · ".join(items[j] for j in of_class)] for i, of_class in enumerate(example["support"])]
     answered = [
         [items[item], names[i], f"{'✓' if best == i else '✗'} {names[best]}", f"{100 * chance:.0f} %"]
-        for i, some in enumerate(example["query"])
-        for item, best, chance, _ in some[:_TEXTS]
+        for i, of_class in enumerate(example["query"])
+        for item, best, chance, _ in of_class[:_TEXTS]
     ]
-    columns = [("query", "text"), ("is", "text"), ("answered", "text"), ("probability of the answer", "text")]
+    columns = [("query", "text"), ("true class", "text"), ("answer", "text"), ("probability of the answer", "text")]
     caption = f"Episode {number}: {example['right']} of {plural(example['asked'], 'query')} right"
     return [
         Table(
             f"episode_{number}_support",
-            f"Episode {number}: what it learned from",
+            f"Episode {number}: support, the examples that it learned from",
             [("class", "text"), ("support", "text")],
             support,
             folded=number > 1,
@@ -118,27 +118,28 @@ def _texts(number: int, example: dict[str, Any]) -> list[Table]:
 def _results(run: Reading) -> list[Table]:
     """Tables of the evaluation by shots, by steps and by class, and of other evaluations."""
     content: FewShotEvaluation | None = run.evaluation
-    made: list[Table] = []
+    tables: list[Table] = []
     if content:
         measure, side = headline(content), main_side(content)
         first = "examples of each class" if content["measure"] == "accuracy" else "points"
-        columns = [(first, "text"), *((side_name(content, one), measure.level) for one in content["sides"])]
-        rows = [[str(k), *(one["by_shots"][k] for one in content["sides"].values())] for k in range(content["shots"] + 1)]
+        columns = [(first, "text"), *((side_name(content, name), measure.level) for name in content["sides"])]
+        rows = [[str(k), *(part["by_shots"][k] for part in content["sides"].values())] for k in range(content["shots"] + 1)]
         if {"train", "test"} <= content["sides"].keys():
-            found = facts(content)
+            main = facts(content)
             columns.append(("train minus held-out", measure.change))
-            rows = [[*row, found.gap(k)] for k, row in enumerate(rows)]
-        caption = f"{measure.title} by shots, 95 % intervals over {plural(content['episodes'], 'episode')}"
-        made.append(Table("by_shots", caption, columns, rows))
+            rows = [[*row, main.gap(k)] for k, row in enumerate(rows)]
+        caption = f"{measure.title} by number of examples, 95 % intervals over {plural(content['episodes'], 'episode')}"
+        tables.append(Table("by_shots", caption, columns, rows))
         steps = content["sides"][side].get("by_steps")
         if steps:
             columns = [
                 ("gradient steps", "text"),
                 (measure.name, measure.level),
-                (f"minus that of {steps['taken']}", measure.change),
+                (f"difference from {steps['taken']}, which it takes", measure.change),
             ]
             rows = [[str(n), a, b] for n, a, b in zip(steps["steps"], steps["measured"], steps["difference"])]
-            made.append(Table("by_steps", f"By gradient steps, {side_name(content, side)}, paired by episode", columns, rows))
+            caption = f"{measure.title} by number of gradient steps, {side_name(content, side)}; differences paired by episode"
+            tables.append(Table("by_steps", caption, columns, rows))
         answers = content["sides"][side].get("answers")
         for name, what in (("by_group", "group"), ("by_class", answers["class"])) if answers else ():
             columns = [(what, "text"), ("accuracy", "share"), ("times", "text")]
@@ -147,18 +148,18 @@ def _results(run: Reading) -> list[Table]:
                 caption = (
                     f"Accuracy {name.replace('_', ' ')}, the {len(cells)} hardest, and how many times each was in an episode"
                 )
-                made.append(Table(name, caption, columns, cells, folded=True))
+                tables.append(Table(name, caption, columns, cells, folded=True))
     if run.others:
-        made.append(_others(run.others))
-    return made
+        tables.append(_others(run.others))
+    return tables
 
 
 def _others(contents: list[FewShotEvaluation]) -> Table:
     columns = [
         ("checkpoint", "text"),
         ("data set", "text"),
-        ("played", "text"),
-        ("figures of", "text"),
+        ("extent", "text"),
+        ("evaluated on", "text"),
         ("before", "text"),
         ("after", "text"),
     ]

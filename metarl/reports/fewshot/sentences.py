@@ -35,28 +35,28 @@ def facts(content: FewShotEvaluation) -> Facts:
         headline(content),
         "episode",
         side,
-        {one: side_name(content, one) for one in sides},
-        {one: part["by_shots"] for one, part in sides.items()},
+        {name: side_name(content, name) for name in sides},
+        {name: part["by_shots"] for name, part in sides.items()},
         change_of_episodes(content["measure"], figures[:, -1], figures[:, 0], answers_of(content)),
     )
 
 
 def tiles(content: FewShotEvaluation) -> list[Tile]:
     """Tiles of the measure with all shots and without any, the change, and the measure on training classes."""
-    found = facts(content)
-    ways = f", {content['ways']} at a time" if found.measure == ACCURACY else ""
-    after = f"{found.measure.name} on {found.names[found.side]}{ways}, from {experience(content)}"
-    made = found.tiles(after, "before any example", "changed by adapting")
-    if found.side != "train" and "train" in found.curves:
-        made.append(found.tile(found.curves["train"][-1], f"on {found.names['train']}"))
-    return made
+    main = facts(content)
+    ways = f", {content['ways']} at a time" if main.measure == ACCURACY else ""
+    after = f"{main.measure.name} on {main.names[main.side]}{ways}, from {experience(content)}"
+    row_of_tiles = main.tiles(after, "before any example", "changed by adapting")
+    if main.side != "train" and "train" in main.curves:
+        row_of_tiles.append(main.tile(main.curves["train"][-1], f"on {main.names['train']}"))
+    return row_of_tiles
 
 
 def sentences(content: FewShotEvaluation) -> list[str]:
     """Sentences on the evaluation."""
-    found = facts(content)
-    measure, where = found.measure, found.names[found.side]
-    after, before = measure.show(found.after), measure.show(found.before)
+    main = facts(content)
+    measure, where = main.measure, main.names[main.side]
+    after, before = measure.show(main.after), measure.show(main.before)
     if measure == ACCURACY:
         said = [
             f"With {experience(content)} it answers {after} of queries right, among {content['ways']} of the {where}; without "
@@ -67,11 +67,11 @@ def sentences(content: FewShotEvaluation) -> list[str]:
             f"With {experience(content)} of a curve its mean squared error on the rest of it is {after}, on {where}; without "
             f"any, {before}."
         ]
-    said.append(found.gained())
-    steps = content["sides"][found.side].get("by_steps")
+    said.append(main.gained())
+    steps = content["sides"][main.side].get("by_steps")
     if steps:
         said.append(_steps(steps, measure))
-    said += found.gaps("is")
+    said += main.gaps("is")
     trained = content["trained_with"]
     if measure == ACCURACY and (trained["ways"], trained["shots"]) != (content["ways"], content["shots"]):
         said.append(
@@ -91,10 +91,10 @@ def sentences(content: FewShotEvaluation) -> list[str]:
 
 def _steps(steps: Steps, measure: Measure) -> str:
     """The sentence on whether more gradient steps than the learner takes would help."""
-    taken, last = steps["taken"], max(steps["steps"])
-    here = steps["steps"].index(taken)
-    said = f"It adapts by {plural(taken, 'gradient step')}: {measure.show(steps['measured'][here])}"
-    if last == taken:
+    steps_taken, last = steps["taken"], max(steps["steps"])
+    here = steps["steps"].index(steps_taken)
+    said = f"It adapts by {plural(steps_taken, 'gradient step')}: {measure.show(steps['measured'][here])}"
+    if last == steps_taken:
         return f"{said}, measured after as many as {last}."
     changed = steps["difference"][steps["steps"].index(last)]
     word = {1: "better", -1: "worse", 0: "no clear difference"}[measure.direction * (Interval(*changed).sign or 0)]
