@@ -115,7 +115,7 @@ def header(
     """
     return {
         "run": run.path.name,
-        "agent": run.experiment.agent,
+        "agent": run.config["agent"],
         "suite": suite.name,
         "suite_seed": suite.seed,
         "trained_on": {"suite": trained_on.name, "suite_seed": trained_on.seed},
