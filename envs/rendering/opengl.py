@@ -4,8 +4,6 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -83,7 +81,7 @@ def _draws(backend: str) -> bool:
 def _try(code: str, backend: str) -> str:
     """Return the output of the code in a Python process with this backend; "" if it fails."""
     command = [sys.executable, "-P", "-c", code]
-    environment = os.environ | _variables(backend)
+    environment = os.environ | variables(backend)
     try:
         process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -91,7 +89,8 @@ def _try(code: str, backend: str) -> str:
     return process.stdout.strip() if process.returncode == 0 else ""
 
 
-def _variables(backend: str) -> dict[str, str]:
+def variables(backend: str) -> dict[str, str]:
+    """Return the environment with which a process draws with this backend, whenever it imports mujoco."""
     # mujoco refuses EGL and OSMesa if PYOPENGL_PLATFORM names something else, whoever set it.
     return {"MUJOCO_GL": backend} | ({"PYOPENGL_PLATFORM": backend} if backend in PACKAGES else {})
 
@@ -109,7 +108,7 @@ def use_backend(backend: str | None = None) -> type[Any]:
         UserError: no backend works (see `find_backend`), or this process has already loaded another OpenGL.
     """
     backend = backend or find_backend()
-    os.environ.update(_variables(backend))
+    os.environ.update(variables(backend))
     try:
         import mujoco
         from mujoco import gl_context
@@ -139,19 +138,3 @@ def import_mujoco() -> Any:
             else:
                 os.environ["MUJOCO_GL"] = requested
     return mujoco
-
-
-@contextmanager
-def inherited(backend: str) -> Iterator[None]:
-    """Start processes with this backend's environment inside the block; restore the environment afterwards."""
-    variables = _variables(backend)
-    previous = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,15 +1,12 @@
 """Draw clips with several processes and write them as an mp4 or GIF."""
 
-import multiprocessing
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from itertools import chain
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +14,15 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageOps
 
-from metarl.envs.rendering.opengl import find_backend, inherited
+from metarl.envs.rendering.opengl import find_backend, variables
 from metarl.envs.rendering.painter import DEFAULT_CAMERA, Painter, check_view
 from metarl.envs.rendering.scene import Scene
 from metarl.errors import UserError
 from metarl.rendering.overlay import Goal, Layout, Overlay
 from metarl.system.files import put
+from metarl.system.interrupts import shielded
 from metarl.system.machine import worker_count
+from metarl.system.processes import process_map
 
 HOLD = 0.7
 """Seconds for which the last picture of a page is held."""
@@ -112,7 +111,7 @@ def _encode(path: Path, frames: Iterator[np.ndarray], size: tuple[int, int], fps
     )
     first = next(frames)
     with closing(film):
-        with _interrupts_blocked():  # an interrupt would be lost in the hooks that Python runs around a fork
+        with shielded():
             film.send(None)
         for frame in chain([first], frames):
             try:
@@ -211,77 +210,27 @@ def _fitted(jobs: list[list[Any]], width: int, height: int) -> Generator[list[np
 # --- Processes that draw
 
 
-def _draw_all(jobs: list[list[Scene]], count: int, settings: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
-    """Pictures of all jobs, in order: process i % count draws job i, one job at a time.
-
-    ProcessPoolExecutor is not used because its processes share one pipe: if one is killed for its memory in the middle of a
-    message, the executor waits for the rest of it for ever.
-    """
+def _draw_all(jobs: list[list[Scene]], count: int, view: tuple[int, int, str]) -> Generator[list[np.ndarray], None, None]:
+    """Pictures of all jobs, in order."""
     backend = find_backend()
-    spawn = multiprocessing.get_context("spawn")
-    workers: list[tuple[Any, Connection]] = []
-    resource_tracker.ensure_running()  # otherwise the first process would start it, which unblocks interrupts
-    try:
-        # Threads of a software OpenGL would compete with the other processes.
-        with inherited(backend), _interrupts_blocked(), _variable("LP_NUM_THREADS", "0" if count > 1 else None):
-            for _ in range(count):
-                ours, theirs = spawn.Pipe()
-                process = spawn.Process(target=_worker, args=(theirs, backend, settings), daemon=True)
-                workers.append((process, ours))
-                process.start()
-                theirs.close()
-        for job, (_, connection) in zip(jobs, workers):
-            connection.send(job)
-        for i in range(len(jobs)):
-            connection = workers[i % count][1]
-            answer = connection.recv()
-            if i + count < len(jobs):
-                connection.send(jobs[i + count])
-            if isinstance(answer, Exception):
-                raise answer
-            yield answer
-    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise UserError("a rendering process died (out of memory?): use fewer, or a smaller size") from error
-    finally:
-        for process, connection in workers:
-            connection.close()
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+    environment = variables(backend)
+    if count > 1:  # threads of a software OpenGL would compete with the other processes
+        environment["LP_NUM_THREADS"] = os.environ.get("LP_NUM_THREADS", "0")
+    return process_map(
+        _draw,
+        ((job, backend, view) for job in jobs),
+        count,
+        died="a rendering process died (out of memory?): use fewer, or a smaller size",
+        environment=environment,
+    )
 
 
-def _worker(connection: Connection, backend: str, settings: tuple[int, int, str]) -> None:
-    """Draw jobs until the other end of the pipe closes, which it also does when the parent dies."""
-    try:
-        width, height, camera = settings
-        with Painter(width, height, camera, backend=backend) as painter:
-            while True:
-                job = connection.recv()
-                connection.send([painter.draw(scene) for scene in job])
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
-    except Exception as error:
-        connection.send(error)
+def _draw(job: list[Scene], backend: str, view: tuple[int, int, str]) -> list[np.ndarray]:
+    painter = _painter(backend, *view)
+    return [painter.draw(scene) for scene in job]
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C in processes started within, from their first instruction on; their parent ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _variable(name: str, value: str | None) -> Iterator[None]:
-    """Set an environment variable for processes started within, unless it is set already or the value is None."""
-    if value is None or name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
+@lru_cache(maxsize=1)
+def _painter(backend: str, width: int, height: int, camera: str) -> Painter:
+    """The painter of this process, whose OpenGL context lasts as long as the process."""
+    return Painter(width, height, camera, backend=backend)

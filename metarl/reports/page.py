@@ -2,12 +2,10 @@
 
 import base64
 import hashlib
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +23,7 @@ from metarl.reports.sections import Comparison, Section, Video
 from metarl.system.counts import plural
 from metarl.system.machine import worker_count
 from metarl.system.printable import printable
+from metarl.system.processes import process_map
 
 VIDEO_BYTES = 6_000_000
 """Maximum size of the videos embedded in a page, over all runs; the page links to the others."""
@@ -68,17 +67,10 @@ def sections(runs: Sequence[Reading], page: Path) -> list[Section]:
     if len(runs) < _FEW or worker_count() == 1:
         without_videos = list(map(section, numbers, runs))
     else:
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(worker_count(), len(runs)), spawn, _ignore_interrupts)
-        try:
-            without_videos = list(pool.map(section, numbers, runs))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        died = "a process that draws figures died (out of memory?): report fewer runs at once"
+        with closing(process_map(section, zip(numbers, runs), min(worker_count(), len(runs)), died=died)) as results:
+            without_videos = list(results)
     return [replace(each, videos=videos.of(each.run)) for each in without_videos]
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and stops the work
 
 
 def section(number: int, run: Reading) -> Section:

@@ -46,6 +46,21 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
+def shielded() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, from their first instruction on; the caller ends them.
+
+    They inherit that SIGINT is blocked. In this process interrupts are held: one would be lost in the hooks that Python runs
+    around a fork.
+    """
+    with held():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Let the first SIGINT or SIGTERM interrupt work that can then be saved; a second one ends the process at once."""
     global _pending
