@@ -16,7 +16,8 @@ from metarl.envs import TaskDistribution
 from metarl.errors import UserError
 from metarl.learner import Agent, Metrics, PolicyInput, State
 from metarl.nn.distributions import Categorical, Gaussian, Uniform
-from metarl.nn.input_scaling import InputScale
+from metarl.nn.input_scaling import InputScale, InputScaler
+from metarl.nn.program import Program, ProgramBuilder
 from metarl.nn.spaces import action_size, box_bounds
 from metarl.system.ranges import check
 
@@ -150,13 +151,15 @@ class Hover:
     Args:
         position: (3,) where to hold the hand, metres.
         std: (4,) standard deviation of the actions, taken from the agent that it is compared with.
+        observations: number of entries of an observation.
         device: device of its tensors.
     """
 
     _GAIN = 20.0
     """Action per metre of distance: full speed, 1 cm per step, from 5 cm away."""
 
-    def __init__(self, position: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+    def __init__(self, position: tuple[float, ...], std: tuple[float, ...], observations: int, device: torch.device) -> None:
+        self.observations = observations
         self.position = torch.tensor(position, device=device)
         self.log_std = torch.tensor(std, device=device).clamp(min=1e-6).log()
 
@@ -170,12 +173,22 @@ class Hover:
         mean = torch.cat([toward, torch.zeros_like(toward[:, :1])], -1)
         return Gaussian(mean, self.log_std.expand_as(mean)), state
 
+    def program(self, state: dict[str, Tensor]) -> Program:
+        """See `Agent.program`: the mean is linear in the observation, then limited."""
+        size = self.observations
+        scaler = InputScaler(size, len(self.log_std), InputScale((0.0,) * size, (1.0,) * size, 0.0, 1.0))
+        builder = ProgramBuilder(scaler, with_previous=False)
+        weight, bias = torch.zeros(1, len(self.log_std), size), torch.zeros(1, len(self.log_std))
+        weight[0, range(3), range(3)], bias[0, :3] = -self._GAIN, self._GAIN * self.position.cpu()
+        out = builder.limit(builder.linear(builder.inputs, weight, bias))
+        return builder.build(out, self.log_std[None], (-np.inf, np.inf))
+
     def adapt(self, state: dict[str, Tensor], support: object) -> dict[str, Tensor]:
         """The state, unchanged."""
         return state
 
 
-def goal_blind(train: TaskDistribution, std: tuple[float, ...], device: torch.device) -> Hover | None:
+def goal_blind(train: TaskDistribution, std: tuple[float, ...], observations: int, device: torch.device) -> Hover | None:
     """The strongest known agent that ignores the goal, or None if none is known for these tasks.
 
     For reach it hovers at the centre of the train goals. The hand's centre is 4.5 cm above the point between the fingertips,
@@ -185,4 +198,4 @@ def goal_blind(train: TaskDistribution, std: tuple[float, ...], device: torch.de
         return None
     goals = torch.tensor([task.params[3:] for task in train.tasks])  # type: ignore[index]
     x, y, z = goals.mean(0).tolist()
-    return Hover((x, y, z + 0.045), std, device)
+    return Hover((x, y, z + 0.045), std, observations, device)

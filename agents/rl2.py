@@ -20,6 +20,7 @@ from metarl.nn.distributions import Distribution
 from metarl.nn.graphs import Graph, recurrent
 from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import RecurrentPolicy
+from metarl.nn.program import Program
 from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise
 from metarl.optim.sharded import Shards
 from metarl.rollouts.random_streams import SHUFFLE, generator, initial_weights
@@ -194,6 +195,10 @@ class RL2(Agent):
         """One step of the recurrent policy. RL² adapts here, by updating its hidden state."""
         prediction, hidden = self.policy.step(self.policy.scaler(query), state["hidden"])
         return prediction, {"hidden": hidden}
+
+    def program(self, state: dict[str, Tensor]) -> Program | None:
+        """See `Agent.program`."""
+        return None if self.policy.head.discrete else self.policy.program()
 
     def graph(self, state: dict[str, Tensor]) -> Graph:
         """One step of the policy, for export; the hidden state, which holds the adaptation, is an input and an output."""

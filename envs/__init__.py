@@ -11,11 +11,12 @@ from metarl.envs.suites import SUITES, TASKS, Suite, Task, TaskDistribution, sui
 from metarl.gymnasium_ids import register
 
 if TYPE_CHECKING:
+    from metarl.envs.making import ENGINES, make_vec
     from metarl.envs.sb3 import make_sb3 as make_sb3
-    from metarl.envs.vector import ENGINES, MetaVectorEnv, make_vec
+    from metarl.envs.vector import MetaVectorEnv
 
 __all__ = ["ENGINES", "SUITES", "TASKS", "MetaVectorEnv", "Suite", "Task", "TaskDistribution", "make_vec", "suite"]
-_LATER = {"make_sb3": "sb3", "ENGINES": "vector", "MetaVectorEnv": "vector", "make_vec": "vector"}
+_LATER = {"make_sb3": "sb3", "ENGINES": "making", "MetaVectorEnv": "vector", "make_vec": "making"}
 
 register()
 

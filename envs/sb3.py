@@ -6,8 +6,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from metarl.envs.making import make_vec
 from metarl.envs.suites import Suite, Task, TaskDistribution, suite
-from metarl.envs.vector import MetaVectorEnv, make_vec
+from metarl.envs.vector import MetaVectorEnv
 from metarl.errors import UserError
 
 try:

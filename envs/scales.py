@@ -1,11 +1,13 @@
 """Bounds of Meta-World's observations, and constants that scale them for networks."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import gymnasium
 import numpy as np
 
-from metarl.nn.input_scaling import InputScale
+if TYPE_CHECKING:
+    from metarl.nn.input_scaling import InputScale
 
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 """The hand's bounds in Meta-World's observation space (`SawyerXYZEnv._HAND_SPACE`), metres."""
@@ -25,8 +27,10 @@ DECOYS = frozenset({"reach-v3", "reach-wall-v3"})
 """Tasks that ignore their object."""
 
 
-def metaworld_scale(names: Iterable[str], goal_visible: bool = False, task_ids: int = 0) -> InputScale:
+def metaworld_scale(names: Iterable[str], goal_visible: bool = False, task_ids: int = 0) -> "InputScale":
     """Return fixed constants for Meta-World tasks of these names; `task_ids` one-hot entries stay unscaled."""
+    from metarl.nn.input_scaling import InputScale  # environments do not need torch, which takes a second to import
+
     # Hand and handled object move millimetres per step and decimetres per task, so their unit is decimetres. A decoy stays in
     # metres: scaled to unit size, its position, which is drawn together with the goal, would let a network memorise the
     # train goals. The second object stays in metres too: most tasks have none and show zeros.

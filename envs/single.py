@@ -5,9 +5,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from metarl.envs.making import make_vec
 from metarl.envs.suites import TaskDistribution
 from metarl.envs.suites import suite as make_suite
-from metarl.envs.vector import MetaVectorEnv, make_vec
+from metarl.envs.vector import MetaVectorEnv
 from metarl.errors import UserError
 from metarl.gymnasium_ids import HORIZON
 

@@ -1,33 +1,26 @@
 """`MetaVectorEnv`: many environments, each with its own task, as one `gymnasium.vector.VectorEnv`; made by `make_vec`."""
 
-import logging
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metarl.envs.engines.python import Engine, PythonEngine
-from metarl.envs.rendering.painter import DEFAULT_CAMERA, Painter, check_view
+from metarl.envs.engines.python import Engine
+from metarl.envs.rendering.painter import Painter
 from metarl.envs.scales import metaworld_scale
 from metarl.envs.suites import Task, TaskDistribution
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError, unknown
-from metarl.gymnasium_ids import HORIZON
 from metarl.moved import renamed_argument
 from metarl.system.counts import plural
-from metarl.system.memory import refuse_beyond
 
-log = logging.getLogger("metarl")
-
-ENGINES = {
-    "auto": "native where every task of the suite has it, else python",
-    "native": "compiled stepping of many simulations, equal to stock",
-    "python": "stock Meta-World objects, or any gymnasium environment: the reference",
-}
+if TYPE_CHECKING:
+    from metarl.envs.engines.episodes import Episodes, Policy
+    from metarl.nn.input_scaling import InputScale
 
 
 class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -39,8 +32,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     refers to the step just taken. Returned arrays are never modified later.
 
     With `autoreset="next_step"`, gymnasium's other mode, the observation is the end of the old episode, and the environment's
-    next
-    step is the reset, whatever its action: it returns the new episode's first observation and reward 0.
+    next step is the reset, whatever its action: it returns the new episode's first observation and reward 0.
 
     If MuJoCo finds an environment's simulation unstable, the episode ends (`truncated`), and `info["unstable"]` marks the
     environment.
@@ -50,7 +42,6 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Attributes:
         tasks: the current task of each environment (None before the first reset).
         engine: steps the environments.
-        input_scale: constants for scaling observations and rewards; None: unknown, networks use running statistics.
     """
 
     def __init__(
@@ -90,10 +81,6 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(engine.action_space, num_envs)
-        meta_world = distribution.make is None
-        self.input_scale = (
-            metaworld_scale(distribution.names, distribution.goal_visible, len(self._ids)) if meta_world else None
-        )
         self.tasks: list[Task | None] = [None] * num_envs
         self._pending: list[Task | None] = [None] * num_envs  # set, effective at the environment's next reset
         self._ready = np.zeros(num_envs, bool)
@@ -105,6 +92,13 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._description, ()
+
+    @cached_property
+    def input_scale(self) -> "InputScale | None":
+        """Constants for scaling observations and rewards; None: unknown, networks use running statistics."""
+        if self.distribution.make is not None:
+            return None
+        return metaworld_scale(self.distribution.names, self.distribution.goal_visible, len(self._ids))
 
     def _seed(self, seed: int) -> None:
         self._np_random = np.random.default_rng(np.random.SeedSequence(seed))
@@ -128,7 +122,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UserError(
                 f"{plural(len(tasks), 'task')} for {plural(len(env_ids), 'environment')}: give one task per environment"
             )
-        _check_names(self.distribution, {task.name for task in tasks})
+        check_names(self.distribution, {task.name for task in tasks})
         for env_id, task in zip(env_ids, tasks):
             self._pending[env_id], self._ready[env_id], self._chosen[env_id] = task, False, True
 
@@ -229,6 +223,27 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._obs = obs
         return obs.copy(), reward, terminated, truncated, info
 
+    def play_episodes(self, policy: "Policy", played: "Episodes", progress: Callable[[float], None]) -> None:
+        """Play whole episodes with a compiled policy; every environment is at the start of an episode, and ends at one.
+
+        Args:
+            policy, played: see `metarl.envs.engines.episodes`.
+            progress: called with the share of the work done, 0 to 1.
+
+        Raises:
+            KeyboardInterrupt: within a step of the interrupt; the environments must be reset before they go on.
+        """
+        everyone = np.arange(self.num_envs)
+        self._ready[:] = False
+        draws = self.resample == "episode"
+        for until in range(1, played.until + 1) if draws else (played.until,):
+            ids = self._with_ids(np.empty((self.num_envs, 0)), everyone)
+            self.engine.play(policy, played._replace(until=until), ids, progress)  # type: ignore[attr-defined]
+            if draws:
+                played.obs[played.time, everyone] = self._start(everyone, redraw=True)
+        self._obs = played.obs[played.time, everyone].astype(np.float64)
+        self._ready[:], self._steps[:] = True, 0
+
     def _check_open(self) -> None:
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError("this environment was closed")
@@ -282,110 +297,10 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._painter.close()
 
 
-def environments(num_envs: int) -> str:
-    """Describe the memory of `envs_bytes` in messages."""
-    return f"{num_envs:,} environments"
-
-
-def envs_bytes(tasks: TaskDistribution, num_envs: int, engine: str = "auto") -> float:
-    """Return a lower bound of the environments' memory in bytes, measured on reach; nearly 0 for user-defined environments."""
-    return num_envs * (1e4 if tasks.make else 2e7 if engine == "python" else 7e5)
-
-
-def _check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
+def check_names(distribution: TaskDistribution, names: Iterable[str]) -> None:
     """Refuse tasks that are incompatible with the distribution."""
     for name in sorted(names):
         if distribution.make is None and name not in NATIVE:
             raise unknown("task of Meta-World", name, NATIVE)
         if distribution.task_ids and name not in distribution.task_ids:
             raise UserError(f"{name} has no task id here: the ids are of {', '.join(distribution.task_ids)}")
-
-
-def make_vec(
-    tasks: TaskDistribution,
-    num_envs: int,
-    *,
-    engine: str = "auto",
-    seed: int = 0,
-    max_episode_steps: int = HORIZON,
-    resample: str = "never",
-    reward: str = "v2",
-    terminate_on_success: bool = False,
-    autoreset: str = "same_step",
-    info: str = "success",
-    render_mode: str | None = None,
-    camera: str = DEFAULT_CAMERA,
-    width: int = 320,
-    height: int = 240,
-    num_threads: int | None = None,
-) -> MetaVectorEnv:
-    """Make a vector environment for a task distribution.
-
-    Args:
-        tasks: the distribution, such as `suite("ml1:reach-v3").train`.
-        num_envs: number of environments.
-        engine: see `ENGINES`.
-        seed: seed of the random draws of tasks; `reset(seed=...)` restarts it.
-        max_episode_steps: steps per episode.
-        resample: "never": an environment keeps its task until `set_tasks` changes it (trials); "episode": it gets a new one for
-            every episode.
-        reward: "v2", or "v1": the reward behind results published before 2021.
-        terminate_on_success: end an episode at its first success. Agents then learn to stop just short of the goal and keep
-            collecting reward.
-        autoreset: "same_step", or "next_step", which some of gymnasium's vector wrappers require.
-        info: "success", or "full": every entry of stock's info.
-        render_mode: None, "rgb_array" or "depth_array".
-        camera: one of `metarl.envs.rendering.painter.CAMERAS`.
-        width, height: size of pictures, pixels.
-        num_threads: threads of the native engine; None: one per usable core.
-
-    Raises:
-        UserError: unknown engine or option, or an engine that cannot step these tasks.
-    """
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    for option, value, known in (
-        ("resample", resample, ("never", "episode")),
-        ("reward", reward, ("v2", "v1")),
-        ("info", info, ("success", "full")),
-        ("autoreset", autoreset, ("same_step", "next_step")),
-        ("render_mode", render_mode, (None, "rgb_array", "depth_array")),
-    ):
-        if value not in known:
-            raise UserError(f"{option} must be {' or '.join(map(repr, known))}, not {value!r}")
-    if num_envs < 1 or max_episode_steps < 1:
-        raise UserError(f"num_envs ({num_envs}) and max_episode_steps ({max_episode_steps}) must be at least 1")
-    check_view(width, height, camera)
-    _check_names(tasks, tasks.names)
-    reason = "these are not Meta-World's environments" if tasks.make else ""
-    if engine == "native" and reason:
-        raise UserError(f"engine 'native' cannot be used: {reason}; engine='python' or 'auto' can")
-    refuse_beyond({environments(num_envs): envs_bytes(tasks, num_envs, engine)}, "a smaller num_envs needs less")
-    made: Engine
-    if engine == "python" or reason:
-        made = PythonEngine(tasks.make, tasks.names, num_envs, reward, info, tasks.goal_visible)
-    else:
-        from metarl.envs.engines.native import NativeEngine
-
-        made = NativeEngine(
-            tasks.tasks,
-            num_envs,
-            num_threads,
-            reward=reward,
-            goal_visible=tasks.goal_visible,
-            all_info=info == "full",
-        )
-    if engine == "auto":
-        log.info("engine: %s%s", made.name, f" ({reason})" if reason else "")
-    view: dict[str, Any] = {"render_mode": render_mode, "camera": camera, "width": width, "height": height}
-    play: dict[str, Any] = {
-        "seed": seed,
-        "max_episode_steps": max_episode_steps,
-        "resample": resample,
-        "terminate_on_success": terminate_on_success,
-        "autoreset": autoreset,
-    }
-    description = partial(
-        make_vec, tasks, num_envs, engine=engine, reward=reward, info=info, num_threads=num_threads, **view, **play
-    )
-    return MetaVectorEnv(tasks, made, num_envs, description=description, **view, **play)

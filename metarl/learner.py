@@ -101,6 +101,10 @@ class Agent:
         """See `Learner`."""
         return state
 
+    def program(self, state: State) -> Any:
+        """The policy in this state as a `metarl.nn.program.Program`, for compiled acting; None: it has no compiled form."""
+        return None
+
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """Perform the outer step.
 

@@ -1,9 +1,11 @@
 """Set one cache for the whole test run before metarl is imported, so that subprocesses share it."""
 
+import copy
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the cache, unless METARL_CACHE was set (as in continuous integration)."""
     if _made:
         shutil.rmtree(_made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_compiled_once() -> Iterator[None]:
+    """Copies of a model that was compiled before: stock environments of a task compile the same XML (0.1 s) again and again."""
+    from metarl.envs.rendering.opengl import import_mujoco
+
+    models = import_mujoco().MjModel
+    compiled = lru_cache(maxsize=8)(models.from_xml_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "from_xml_path", staticmethod(lambda path: copy.copy(compiled(path))))
+        yield
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from metarl.nn.distributions import Distribution
 from metarl.nn.graphs import Graph, feed_forward
 from metarl.nn.input_scaling import InputScale
 from metarl.nn.policies import FeedForwardPolicy
+from metarl.nn.program import Program
 from metarl.optim.advantages import discounted_returns, fit_linear, gae, standardise_by_task
 from metarl.optim.inner_loop import InnerSettings, Params, adapt, finite, initial_rates, stacked
 from metarl.rollouts.random_streams import SHUFFLE, generator, initial_weights
@@ -211,6 +212,10 @@ class MAML(Agent):
             log.warning("the inner step of %d of %d tasks is not finite and is discarded", (~whole).sum(), len(whole))
             after = where(whole, after, state)
         return after
+
+    def program(self, state: Params) -> Program | None:
+        """See `Agent.program`."""
+        return None if self.policy.head.discrete else self.policy.program(state)
 
     def graph(self, state: Params) -> Graph:
         """The policy of the state's first task, for export."""

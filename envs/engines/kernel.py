@@ -5,11 +5,11 @@ All arguments are numbers and addresses, so that numba can cache the compiled co
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
 
-from metarl.envs.jit import call_with_three, call_with_two, doubles, fetch_and_add, jit, read_int, read_pointer
 from metarl.envs.tasks.primitives import (
     ACTION,
     INFO,
@@ -24,6 +24,7 @@ from metarl.envs.tasks.primitives import (
     TCP,
     TOUCHING,
 )
+from metarl.system.jit import call_with_three, call_with_two, doubles, fetch_and_add, jit, read_int, read_pointer
 
 # columns of `addresses`, one row per environment: mjModel and MjData of the environment, arrays of that MjData, the
 # environment's memory
@@ -147,48 +148,111 @@ def observe(row, ids, seen_offsets, out):
         out[11:18] = 0.0
 
 
-@partial(jit, what="the engine's loop")
-def step_envs(
-    counter,
-    order,
-    classes,
-    addresses,
-    layouts,
-    seen_offsets,
-    limits,
-    hand_low,
-    hand_high,
-    offsets,
-    mj_step,
-    mj_forward,
-    actions,
-    previous,
-    show_goal,
-    all_info,
-    obs,
-    reward,
-    success,
-    info,
-    unstable,
-):
-    """Take one control step (12.5 ms) in environment after environment, until no environment is left.
+class Simulation(NamedTuple):
+    """What compiled code needs to step environments.
 
-    Args:
-        counter: (2,) index into `order` of the next environment, shared by all threads; then whether any environment became
-            unstable.
-        order: (num_envs,) the environments, slowest first.
+    Attributes:
         classes: (num_envs,) index of each environment's task class.
         addresses, layouts, offsets: see the columns above; one row per environment, one row per class, one row.
         seen_offsets: (classes, 2, 3) added to the objects' positions, metres.
         limits: (classes, 4, 3) lower and upper bounds of the hand's target, then of the visible goal.
         hand_low, hand_high: (3,) bounds of the hand in the observation space.
-        mj_step, mj_forward: addresses of MuJoCo's functions.
-        actions: (num_envs, 4) float32.
+        mj_step, mj_forward, mj_set_state, mj_get_state: addresses of MuJoCo's functions.
         previous: (num_envs, 18) the last observation, not clipped; updated.
         show_goal: whether the last three observed numbers are the goal; otherwise zeros.
-        all_info: whether to fill `info` beyond success.
+        all_info: whether to compute info beyond success.
+    """
+
+    classes: np.ndarray
+    addresses: np.ndarray
+    layouts: np.ndarray
+    offsets: np.ndarray
+    seen_offsets: np.ndarray
+    limits: np.ndarray
+    hand_low: np.ndarray
+    hand_high: np.ndarray
+    mj_step: int
+    mj_forward: int
+    mj_set_state: int
+    mj_get_state: int
+    previous: np.ndarray
+    show_goal: bool
+    all_info: bool
+
+
+@jit
+def advance(sim, env_id, action, obs, now, out):
+    """Take one control step (12.5 ms) of an environment.
+
+    Args:
+        sim: see `Simulation`.
+        env_id: index of the environment.
+        action: (4,) float32.
+        obs: (39,) the observation, filled.
+        now: (NOW_SIZE,) scratch.
+        out: (OUT_SIZE,) filled: reward, success and the rest of `INFO`.
+
+    Returns:
+        Whether MuJoCo found the simulation unstable and reset it to its model's default.
+    """
+    c = sim.classes[env_id]
+    row, ids, limits = sim.addresses[env_id], sim.layouts[c], sim.limits[c]
+    data, offsets, previous = row[DATA], sim.offsets, sim.previous[env_id]
+
+    mocap, quat, ctrl = numbers(row, MOCAP_POS, 0, 3), numbers(row, MOCAP_QUAT, 0, 4), numbers(row, CTRL, 0, 2)
+    for i in range(3):
+        shift = min(max(action[i], np.float32(-1)), np.float32(1)) * np.float32(0.01)
+        mocap[i] = min(max(mocap[i] + np.float64(shift), limits[0, i]), limits[1, i])
+    quat[0], quat[1], quat[2], quat[3] = 1.0, 0.0, 1.0, 0.0
+    grip = np.float64(action[3])
+    ctrl[0], ctrl[1] = grip, -grip
+    for _ in range(5):
+        call_with_two(sim.mj_step, row[MODEL], data)
+    call_with_two(sim.mj_forward, row[MODEL], data)
+    bad = 0
+    for i in range(3):  # position, velocity, acceleration
+        bad += read_int(data + offsets[BAD_QPOS] + i * offsets[WARNING_SIZE])
+
+    memory = numbers(row, MEMORY, 0, TARGET + 3)
+    clipped_hand(previous, sim.hand_low, sim.hand_high, obs[OBSERVED : 2 * OBSERVED])
+    observe(row, ids, sim.seen_offsets[c], previous)
+    clipped_hand(previous, sim.hand_low, sim.hand_high, obs[:OBSERVED])
+    for i in range(3):
+        goal = min(max(memory[TARGET + i], limits[2, i]), limits[3, i])
+        obs[2 * OBSERVED + i] = goal if sim.show_goal else 0.0
+
+    now[:OBSERVED] = obs[:OBSERVED]
+    right, left = numbers(row, SITE_XPOS, ids[RIGHT_TIP], 3), numbers(row, SITE_XPOS, ids[LEFT_TIP], 3)
+    for i in range(3):
+        now[TCP + i] = (right[i] + left[i]) / 2.0
+    now[LEFT_PAD : LEFT_PAD + 3] = numbers(row, XPOS, ids[LEFT_ID], 3)
+    now[RIGHT_PAD : RIGHT_PAD + 3] = numbers(row, XPOS, ids[RIGHT_ID], 3)
+    for i in range(4):
+        now[ACTION + i] = np.float64(action[i])
+    if ids[TOUCHED_GEOM] >= 0 and (sim.all_info or ids[TOUCH_DECIDES]):
+        now[TOUCHING] = touching(data, ids, offsets)
+    for i in range(MAX_READINGS):
+        column, index = ids[READING_COLUMNS + 2 * i], ids[READING_COLUMNS + 2 * i + 1]
+        if column == QPOS:
+            now[READINGS + 3 * i] = numbers(row, QPOS, index, 1)[0]
+        elif column >= 0:
+            now[READINGS + 3 * i : READINGS + 3 * i + 3] = numbers(row, column, index, 3)
+    call_with_three(ids[FORMULA], now.ctypes.data, row[MEMORY], out.ctypes.data)
+    return bad > 0
+
+
+@partial(jit, what="the engine's loop")
+def step_envs(counter, order, sim, actions, obs, reward, success, info, unstable):
+    """Take one control step in environment after environment, until none is left.
+
+    Args:
+        counter: (2,) index into `order` of the next environment, shared by all threads; then whether any environment became
+            unstable.
+        order: (num_envs,) the environments, slowest first.
+        sim: see `Simulation`.
+        actions: (num_envs, 4) float32.
         obs, reward, success, info, unstable: results, (num_envs, 39), (num_envs,), (num_envs,), (6, num_envs) as in
-            `INFO`, (num_envs,): MuJoCo found the simulation unstable and reset it to its model's default.
+            `INFO`, (num_envs,); see `advance`.
     """
     now, out = np.zeros(NOW_SIZE), np.zeros(OUT_SIZE)
     while True:
@@ -196,53 +260,11 @@ def step_envs(
         if turn >= len(order):
             return
         env_id = order[turn]
-        c = classes[env_id]
-        row, ids, data = addresses[env_id], layouts[c], addresses[env_id, DATA]
-
-        mocap, quat, ctrl = numbers(row, MOCAP_POS, 0, 3), numbers(row, MOCAP_QUAT, 0, 4), numbers(row, CTRL, 0, 2)
-        for i in range(3):
-            shift = min(max(actions[env_id, i], np.float32(-1)), np.float32(1)) * np.float32(0.01)
-            mocap[i] = min(max(mocap[i] + np.float64(shift), limits[c, 0, i]), limits[c, 1, i])
-        quat[0], quat[1], quat[2], quat[3] = 1.0, 0.0, 1.0, 0.0
-        grip = np.float64(actions[env_id, 3])
-        ctrl[0], ctrl[1] = grip, -grip
-        for _ in range(5):
-            call_with_two(mj_step, row[MODEL], data)
-        call_with_two(mj_forward, row[MODEL], data)
-        bad = 0
-        for i in range(3):  # position, velocity, acceleration
-            bad += read_int(data + offsets[BAD_QPOS] + i * offsets[WARNING_SIZE])
-        unstable[env_id] = bad > 0
-        if bad > 0:
+        unstable[env_id] = advance(sim, env_id, actions[env_id], obs[env_id], now, out)
+        if unstable[env_id]:
             counter[1] = 1
-
-        memory = numbers(row, MEMORY, 0, TARGET + 3)
-        clipped_hand(previous[env_id], hand_low, hand_high, obs[env_id, OBSERVED : 2 * OBSERVED])
-        observe(row, ids, seen_offsets[c], previous[env_id])
-        clipped_hand(previous[env_id], hand_low, hand_high, obs[env_id, :OBSERVED])
-        for i in range(3):
-            goal = min(max(memory[TARGET + i], limits[c, 2, i]), limits[c, 3, i])
-            obs[env_id, 2 * OBSERVED + i] = goal if show_goal else 0.0
-
-        now[:OBSERVED] = obs[env_id, :OBSERVED]
-        right, left = numbers(row, SITE_XPOS, ids[RIGHT_TIP], 3), numbers(row, SITE_XPOS, ids[LEFT_TIP], 3)
-        for i in range(3):
-            now[TCP + i] = (right[i] + left[i]) / 2.0
-        now[LEFT_PAD : LEFT_PAD + 3] = numbers(row, XPOS, ids[LEFT_ID], 3)
-        now[RIGHT_PAD : RIGHT_PAD + 3] = numbers(row, XPOS, ids[RIGHT_ID], 3)
-        for i in range(4):
-            now[ACTION + i] = np.float64(actions[env_id, i])
-        if ids[TOUCHED_GEOM] >= 0 and (all_info or ids[TOUCH_DECIDES]):
-            now[TOUCHING] = touching(data, ids, offsets)
-        for i in range(MAX_READINGS):
-            column, index = ids[READING_COLUMNS + 2 * i], ids[READING_COLUMNS + 2 * i + 1]
-            if column == QPOS:
-                now[READINGS + 3 * i] = numbers(row, QPOS, index, 1)[0]
-            elif column >= 0:
-                now[READINGS + 3 * i : READINGS + 3 * i + 3] = numbers(row, column, index, 3)
-        call_with_three(ids[FORMULA], now.ctypes.data, row[MEMORY], out.ctypes.data)
         reward[env_id] = out[0]
         success[env_id] = out[1] != 0.0
-        if all_info:
+        if sim.all_info:
             for i in range(len(INFO)):
                 info[i, env_id] = out[1 + i]

@@ -8,8 +8,8 @@ import ctypes
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import numpy as np
 
 from metarl.envs.engines import kernel as k
 from metarl.envs.engines import snapshots
+from metarl.envs.engines.episodes import NOT_FINITE, STOP, Episodes, Policy, Starts, play_episodes
 from metarl.envs.engines.python import StepResult
 from metarl.envs.engines.structs import OwnModels, data_offsets
-from metarl.envs.jit import formula_address
 from metarl.envs.rendering.opengl import import_mujoco
 from metarl.envs.rendering.painter import Painter
 from metarl.envs.rendering.scene import STATE, Scene, get_state, load_model
@@ -30,7 +30,8 @@ from metarl.envs.suites import Task
 from metarl.envs.tasks import BY_REWARD, NativeTask
 from metarl.envs.tasks.primitives import INFO, MAX_READINGS, OBSERVED
 from metarl.errors import UserError
-from metarl.system.interrupts import held
+from metarl.system.interrupts import held, interrupted
+from metarl.system.jit import formula_address
 from metarl.system.machine import return_memory, worker_count
 
 mujoco = import_mujoco()
@@ -40,17 +41,15 @@ MEMORY_SIZE = 32
 
 
 @lru_cache(maxsize=1)
-def _mujoco_functions() -> tuple[int, int]:
-    """Return the addresses of mj_step and mj_forward in the library that the `mujoco` package uses."""
+def _mujoco_functions() -> dict[str, int]:
+    """Return the addresses of MuJoCo's functions in the library that the `mujoco` package uses, by their fields' names."""
     folder = Path(mujoco.__file__).parent
     files = sorted(folder.glob("libmujoco.so*"))
     if not files:
         raise UserError(f"no libmujoco.so in {folder}: the native engine runs on Linux only; engine='python' runs anywhere")
     library = ctypes.CDLL(str(files[0]))
-    step, forward = (ctypes.cast(function, ctypes.c_void_p).value for function in (library.mj_step, library.mj_forward))
-    assert step is not None
-    assert forward is not None
-    return step, forward
+    names = {"mj_step": "mj_step", "mj_forward": "mj_forward", "mj_set_state": "mj_setState", "mj_get_state": "mj_getState"}
+    return {field: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for field, name in names.items()}
 
 
 def _layout(model: Any, native: NativeTask) -> tuple[np.ndarray, np.ndarray]:
@@ -175,9 +174,7 @@ class NativeEngine:
             # no mj_forward: stock does not call it between a reset and the first step, and it would change the warm start
             mujoco.mj_setState(self.models[snap.model_file], self.held[env_id], snap.state, STATE)
             self.memory[env_id, : len(snap.memory)] = snap.memory
-            self.previous[env_id], obs[row] = snap.previous, snap.obs
-            if self.goal_visible:
-                obs[row, 2 * OBSERVED :] = snap.memory[:3]
+            self.previous[env_id], obs[row] = snap.previous, self._first_observation(snap)
         return obs
 
     def _set_scene(self, env_id: int, c: int, snap: snapshots.Snapshot) -> None:
@@ -216,28 +213,7 @@ class NativeEngine:
         obs, reward, success, unstable = np.empty((n, 39)), np.empty(n), np.empty(n, bool), np.empty(n, bool)
         figures = np.empty((len(INFO), n if self.all_info else 0))
         self.counter[:] = 0
-        work: tuple[Any, ...] = (
-            self.counter,
-            self.order,
-            self.classes,
-            self.addresses,
-            self.layouts,
-            self.seen_offsets,
-            self.limits,
-            HAND_LOW,
-            HAND_HIGH,
-            self.offsets,
-            *self.functions,
-            actions,
-            self.previous,
-            self.goal_visible,
-            self.all_info,
-            obs,
-            reward,
-            success,
-            figures,
-            unstable,
-        )
+        work: tuple[Any, ...] = self.counter, self.order, self._simulation(), actions, obs, reward, success, figures, unstable
         with held():
             helpers = [self._helpers().submit(k.step_envs, *work) for _ in range(self.threads - 1)]
             k.step_envs(*work)
@@ -253,16 +229,97 @@ class NativeEngine:
                 self.held[env_id].warning.number[:] = 0
         return StepResult(obs, reward, np.zeros(n, bool), truncated, info)
 
+    def _simulation(self) -> k.Simulation:
+        return k.Simulation(
+            classes=self.classes,
+            addresses=self.addresses,
+            layouts=self.layouts,
+            offsets=self.offsets,
+            seen_offsets=self.seen_offsets,
+            limits=self.limits,
+            hand_low=HAND_LOW,
+            hand_high=HAND_HIGH,
+            previous=self.previous,
+            show_goal=self.goal_visible,
+            all_info=self.all_info,
+            **self.functions,
+        )
+
     def _helpers(self) -> ThreadPoolExecutor:
         if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
-            self._pool, self._process = ThreadPoolExecutor(self.threads - 1, "metarl-engine"), os.getpid()
+            self._pool, self._process = ThreadPoolExecutor(self.threads, "metarl-engine"), os.getpid()
         return self._pool
+
+    def play(self, policy: Policy, played: Episodes, ids: np.ndarray, progress: Callable[[float], None]) -> None:
+        """Play episodes with a compiled policy; every environment is at the start of an episode, and ends at one.
+
+        Args:
+            policy, played: see `metarl.envs.engines.episodes`.
+            ids: (num_envs, entries) appended to the observations.
+            progress: called with the share of the work done, 0 to 1.
+
+        Raises:
+            KeyboardInterrupt: within a step of the interrupt; environments are left in the middle of their episodes.
+        """
+        snaps = self.scenes
+        obs = np.array([self._first_observation(snap) for snap in snaps])
+        starts = Starts(
+            states=np.array([snap.state.ctypes.data for snap in snaps]),
+            spec=int(STATE),
+            memory=self.memory_at_start(),
+            previous=np.array([snap.previous for snap in snaps]),
+            obs=np.hstack([obs, ids]).astype(np.float32),
+        )
+        played.control[:] = 0
+        played.busy[:] = False
+        played.costs[:] = self.costs[self.classes]
+        played.left[:] = played.costs * ((played.until - played.episode[played.time, np.arange(len(snaps))]) * played.max_steps)
+        total = played.left.sum()
+        with held():
+            threads = [
+                self._helpers().submit(play_episodes, self._simulation(), policy, starts, played) for _ in range(self.threads)
+            ]
+            try:
+                while wait(threads, timeout=0.1).not_done:
+                    if interrupted():
+                        played.control[STOP] = 1
+                    progress(1 - played.left.sum() / total)
+            finally:
+                played.control[STOP] = 1
+                wait(threads)
+        for thread in threads:
+            thread.result()
+        if played.control[NOT_FINITE]:
+            raise UserError(f"actions of environments [{played.control[NOT_FINITE] - 1}] are not finite")
+
+    def _first_observation(self, snap: snapshots.Snapshot) -> np.ndarray:
+        obs = snap.obs.copy()
+        if self.goal_visible:
+            obs[2 * OBSERVED :] = snap.memory[:3]
+        return obs
+
+    def memory_at_start(self) -> np.ndarray:
+        """Each environment's memory of its reset, (num_envs, MEMORY_SIZE)."""
+        memory = np.zeros((len(self.scenes), MEMORY_SIZE))
+        for row, snap in zip(memory, self.scenes):
+            row[: len(snap.memory)] = snap.memory
+        return memory
 
     def scene(self, env_id: int) -> Scene:
         """See `Engine.scene`."""
+        return self._scene(env_id, get_state(self.models[self.scenes[env_id].model_file], self.held[env_id]))
+
+    def _scene(self, env_id: int, state: np.ndarray) -> Scene:
         snap = self.scenes[env_id]
-        state = get_state(self.models[snap.model_file], self.held[env_id])
         return Scene(snap.model_file, state, snap.body_pos, snap.site_pos, snap.memory[:3])
+
+    def state_size(self) -> int:
+        """Size of the largest state of any environment, see `scenes_of`."""
+        return max(len(snap.state) for snap in self.scenes)
+
+    def scenes_of(self, states: np.ndarray) -> list[Scene]:
+        """Each environment's scene in another state, (num_envs, `state_size`)."""
+        return [self._scene(i, states[i, : len(snap.state)].copy()) for i, snap in enumerate(self.scenes)]
 
     def render(self, env_id: int, painter: Painter | None) -> np.ndarray:
         """See `Engine.render`."""

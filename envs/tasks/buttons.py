@@ -1,6 +1,5 @@
 """Rewards of the button tasks, button-press and its variants and coffee-button: reach a button and press it along one axis."""
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     OBJECT,
     OPEN,
@@ -14,6 +13,7 @@ from metarl.envs.tasks.primitives import (
     report,
     tolerance,
 )
+from metarl.system.jit import jit
 
 Y, Z = 1, 2
 

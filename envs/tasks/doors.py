@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.handles import SHOULDER
 from metarl.envs.tasks.primitives import (
     GRIP,
@@ -30,6 +29,7 @@ from metarl.envs.tasks.primitives import (
     tolerance,
 )
 from metarl.envs.tasks.wrench import LAID_DOWN, upright
+from metarl.system.jit import jit
 
 
 @jit

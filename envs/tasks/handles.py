@@ -6,7 +6,6 @@ the radius, so that both start at 0.1.
 
 import numpy as np
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
     HAND,
@@ -32,6 +31,7 @@ from metarl.envs.tasks.primitives import (
     tolerance,
     total,
 )
+from metarl.system.jit import jit
 
 
 @jit

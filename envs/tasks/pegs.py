@@ -1,6 +1,5 @@
 """Rewards of pegs and sticks: peg-insert-side, peg-unplug-side, stick-push, stick-pull."""
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
     OBJECT,
@@ -26,6 +25,7 @@ from metarl.envs.tasks.primitives import (
     total,
     touched,
 )
+from metarl.system.jit import jit
 
 
 @jit

@@ -7,7 +7,7 @@ numbers, metres.
 
 import numpy as np
 
-from metarl.envs.jit import jit
+from metarl.system.jit import jit
 
 # now: the observation as the reward receives it (clipped), then values read directly from the simulator (not clipped)
 HAND, OPEN, OBJECT, QUATERNION, SECOND, OBSERVED = 0, 3, 4, 7, 11, 18

@@ -1,6 +1,5 @@
 """Rewards of pushing an object to the goal: push, push-back, push-wall, sweep, sweep-into, soccer."""
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     OBJECT,
     OBJECT_START,
@@ -22,6 +21,7 @@ from metarl.envs.tasks.primitives import (
     touched,
     touched_and_lifted,
 )
+from metarl.system.jit import jit
 
 
 def push(now, memory, out):

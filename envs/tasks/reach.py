@@ -1,7 +1,7 @@
 """Rewards of reach and reach-wall: bring the hand to the goal."""
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import HAND_START, TARGET, TCP, distance, point, report, tolerance
+from metarl.system.jit import jit
 
 
 @jit

@@ -6,7 +6,6 @@ in every step before reading them, and its `objDropped`, at most 5 mm above the 
 enough to be picked up. So v1 only needs to remember distances and heights from the reset.
 """
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
     HAND_START,
@@ -25,6 +24,7 @@ from metarl.envs.tasks.primitives import (
     rounded,
 )
 from metarl.envs.tasks.v1_move import progress, progress_bonus, report_near
+from metarl.system.jit import jit
 
 HEIGHT, HIGH, FARTHEST = REMEMBERED, REMEMBERED + 1, REMEMBERED + 2
 """Indices in memory: the object's height at the reset, the height to lift it to, the longest path (`maxPlacingDist`)."""

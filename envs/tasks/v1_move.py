@@ -7,7 +7,6 @@ only needs to remember distances from the reset.
 
 import numpy as np
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     OBJECT,
     OBJECT_START,
@@ -21,6 +20,7 @@ from metarl.envs.tasks.primitives import (
     point,
     report,
 )
+from metarl.system.jit import jit
 
 X, Y, Z = 0, 1, 2
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from metarl.envs.jit import jit
 from metarl.envs.tasks.primitives import (
     GRIP,
     HAND,
@@ -27,6 +26,7 @@ from metarl.envs.tasks.primitives import (
     tolerance,
     total,
 )
+from metarl.system.jit import jit
 
 LAID_DOWN = (0.707, 0.0, 0.0, 0.707)
 """Orientation, w, x, y, z, of a wrench, or of the lid in box-close, held as it originally lay."""

@@ -20,7 +20,7 @@ from metarl.benchmark.measure import (
     numbers,
 )
 from metarl.envs import suite
-from metarl.envs.vector import environments, envs_bytes
+from metarl.envs.making import environments, envs_bytes
 from metarl.errors import UserError, unknown
 from metarl.system import machine
 from metarl.system.console import console, say

@@ -19,12 +19,16 @@ from metarl.system.user_code import is_named, name_again, notes, resume_command,
 from metarl.training.sessions import resume_training, start_training
 
 
+def named_agents() -> str:
+    """The agents, one per line with what each is."""
+    return "\n".join(f"  {name:14s} {entry.help}" for name, entry in AGENTS.items())
+
+
 def _usage() -> str:
-    agents = "\n".join(f"  {name:14s} {entry.help}" for name, entry in AGENTS.items())
     return (
         "usage: metarl train AGENT SUITE [options]      a new run (few-shot learners: a data set instead of the suite)\n"
         "       metarl train --resume RUN [options]     resume one\n\n"
-        f"agents:\n{agents}\n  PATH.py:NAME   your own agent; your own suite is named the same way\n\n"
+        f"agents:\n{named_agents()}\n  PATH.py:NAME   your own agent; your own suite is named the same way\n\n"
         "metarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
         "For example: metarl train rl2 ml1:reach-v3"
     )
@@ -54,7 +58,7 @@ def command(args: list[str]) -> int:
     if run is not None and run.config["agent"] == agent:
         options, settings = replace(run.experiment.options, quiet=False, debug=False), run.experiment.settings
     else:
-        options, settings = _defaults(agent, suite_label, first_look.options.get("preset"))
+        options, settings = defaults(agent, suite_label, first_look.options.get("preset"))
 
     form = parser(agent, options, settings, run.config["suite"] if run else tyro.MISSING)
     parsed = tyro.cli(form, prog=f"metarl train {agent}", args=rest)
@@ -69,7 +73,7 @@ def command(args: list[str]) -> int:
     return 0
 
 
-def _defaults(agent: str, suite: str, preset: str | None) -> tuple[LoopOptions, Any]:
+def defaults(agent: str, suite: str, preset: str | None) -> tuple[LoopOptions, Any]:
     """Options and settings of a new run, if the command line names no others.
 
     Raises:
@@ -95,7 +99,8 @@ def parser(agent: str, default_options: LoopOptions, default_settings: Any, suit
         """What to train on: a suite such as ml1:reach-v3 or ml10, or a data set such as omniglot (see `metarl list`)."""
         resume: Path | None = None
         """Continue this run from its last complete checkpoint, exactly as if it had never stopped. You may change
-        --steps, --device, --engine, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on, --quiet."""
+        --steps, --device, --engine, --acting, --checkpoint-every, --keep-checkpoints, --evaluate-every, --evaluate-on,
+        --quiet."""
         options: Annotated[type(default_options), tyro.conf.arg(name="")] = default_options  # type: ignore[valid-type]
         settings: Annotated[type(default_settings), tyro.conf.arg(name="")] = default_settings  # type: ignore[valid-type]
 

@@ -44,6 +44,7 @@ def evaluate(
     journal: Journal | None = None,
     part: str = "",
     trial_of: Callable[..., Iterable[Played]] | None = None,
+    acting: str = "auto",
 ) -> tuple[Curves, np.ndarray | None]:
     """Evaluate a learner on every task, with the same number of trials and episodes.
 
@@ -60,6 +61,7 @@ def evaluate(
         progress: called with the environment steps done.
         journal: holds the batches done before and records new ones, under names that begin with `part`.
         trial_of: plays a trial for this type of `learner`; default: `play_trial`.
+        acting: see `metarl.rollouts.playing.play`; only for `play_trial`.
 
     Returns:
         The curves (only returns if the environments report no success), and the mean standard deviation of the last
@@ -79,7 +81,7 @@ def evaluate(
     def play_batch(first: int) -> dict[str, Any]:
         batch = jobs[first : first + env.num_envs]
         filled = batch + [batch[-1]] * (env.num_envs - len(batch))  # spare environments repeat the last goal; not counted
-        play: Callable[..., Iterable[Played]] = trial_of or play_trial
+        play: Callable[..., Iterable[Played]] = trial_of or partial(play_trial, acting=acting)
         trials_of_batch = play(
             env,
             learner,

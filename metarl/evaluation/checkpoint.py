@@ -15,6 +15,7 @@ from metarl.evaluation.intervals import CONFIDENCE
 from metarl.evaluation.plan import NUM_ENVS, Plan, checkpoint_header, goals_by_side, prepare
 from metarl.evaluation.session import session
 from metarl.evaluation.vocabulary import ALL_GOALS, MODES, SAMPLED
+from metarl.nn.spaces import observation_size
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
 from metarl.system.journal import Journal
@@ -98,7 +99,16 @@ def _play_side(
         reward=content["reward"],
         terminate_on_success=content["terminate_on_success"],
     )
-    play = partial(evaluate, env=env, tasks=tasks, trials=trials, seed=content["seed"], device=device, journal=journal)
+    play = partial(
+        evaluate,
+        env=env,
+        tasks=tasks,
+        trials=trials,
+        seed=content["seed"],
+        device=device,
+        journal=journal,
+        acting=setup.options.acting,
+    )
     try:
         curves, std = play(
             setup.agent,
@@ -109,7 +119,10 @@ def _play_side(
             part=side,
         )
         figures = side_content(tasks, curves, std, pool.axes)
-        hover = None if std is None else goal_blind(setup.suite.train, tuple(std.tolist()), device)
+        hover = None
+        if std is not None:
+            observed = observation_size(env.single_observation_space)
+            hover = goal_blind(setup.suite.train, tuple(std.tolist()), observed, device)
         if hover is not None:
             blind, _ = play(hover, episodes=1, modes=(SAMPLED,), part=f"{side} goal-blind")
             figures["goal_blind"] = side_content(tasks, blind, None)

@@ -11,7 +11,7 @@ import numpy as np
 from metarl.envs import MetaVectorEnv, Task
 from metarl.errors import UserError
 from metarl.evaluation.upstream_agent import ADDED
-from metarl.rollouts.playing import nothing_before
+from metarl.rollouts.storage import first_input
 from metarl.rollouts.trials import Played
 
 VERBS = ("init", "adapt_action", "step", "adapt", "reset", "eval_action")
@@ -118,7 +118,7 @@ def _episode(env: MetaVectorEnv, agent: Any, tasks: Sequence[Task], seed: int, *
     timestep = importlib.import_module("metaworld.evaluation").Timestep
     env.set_tasks(tasks)
     obs, _ = env.reset(seed=seed)
-    added = np.hstack([x.reshape(env.num_envs, -1) for x in nothing_before(env)])
+    added = np.hstack([x.reshape(env.num_envs, -1) for x in first_input(env, obs)[1:]])
     nothing, active, rows = added, np.ones(env.num_envs, bool), []
     if deterministic:
         agent.reset(active.copy())

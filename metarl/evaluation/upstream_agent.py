@@ -14,9 +14,10 @@ from torch import Tensor
 
 from metarl.envs import MetaVectorEnv
 from metarl.learner import Learner, PolicyInput, State, where
-from metarl.rollouts.playing import draw_noise, nothing_before
+from metarl.rollouts.playing import draw_noise
 from metarl.rollouts.random_streams import EVALUATION, generator
 from metarl.rollouts.rollout import Rollout
+from metarl.rollouts.storage import first_input
 
 REWARD, DONE = -2, -1
 """Columns at the end of `RNNBasedMetaRLWrapper`'s observations, which append action, reward and done."""
@@ -61,7 +62,7 @@ class UpstreamAgent:
             self.learner.bind_env(self.env)
         self.generators = [generator(self.seed, EVALUATION, self.evaluations, env_id) for env_id in range(n)]
         self.evaluations += 1
-        self.state, self.previous = self.learner.initial_state(n), self._tensors(*nothing_before(self.env))
+        self.state, self.previous = self.learner.initial_state(n), self._tensors(*first_input(self.env, np.empty(0))[1:])
         self._forget()
 
     def _forget(self) -> None:

@@ -1,6 +1,6 @@
 """Distributions over actions, and the head that maps features to them; used by policies and agents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.nn.program import Program, ProgramBuilder
 from metarl.nn.spaces import action_size
 
 
@@ -209,6 +210,20 @@ class ActionHead(nn.Module):
             return Categorical(out)
         mean, log_std = (out, log_std.expand_as(out)) if log_std is not None else out.chunk(2, -1)
         return Gaussian(mean, bounded(log_std, self.min_log_std, self.max_log_std))
+
+    @torch.no_grad()
+    def program(self, builder: ProgramBuilder, features: int, params: Mapping[str, Tensor]) -> Program:
+        """End a policy's program with this head.
+
+        Args:
+            builder: of the program.
+            features: register of the head's input.
+            params: the policy's weights by name, as in `named_parameters`, (S, ...).
+        """
+        out = builder.linear(features, params["head.linear.weight"], params["head.linear.bias"])
+        high, log_std = float(self.max_log_std), params.get("head.log_std")
+        bounded_std = None if log_std is None else _clamped(log_std, self.min_log_std, self.max_log_std)
+        return builder.build(out, bounded_std, (self.min_log_std, high))
 
     @torch.no_grad()
     def project(self) -> None:

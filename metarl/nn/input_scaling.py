@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metarl.learner import PolicyInput
 
-_CLAMP = 10.0
+CLAMP = 10.0
 """Bound of the absolute value of scaled inputs."""
 
 
@@ -50,9 +50,13 @@ class InputScaler(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.output_size = observation_size + action_size + 2
 
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Center and unit of the observation's entries and, last, of the reward, each (observation + 1,) float32."""
+        return self.mean.float(), self.variance.sqrt().clamp(min=1e-4).float()
+
     def _scaled(self, x: Tensor, entries: slice | int) -> Tensor:
-        center, unit = self.mean[entries].float(), self.variance[entries].sqrt().clamp(min=1e-4).float()
-        return ((x - center) / unit).clamp(-_CLAMP, _CLAMP)
+        center, unit = (constant[entries] for constant in self.constants())
+        return ((x - center) / unit).clamp(-CLAMP, CLAMP)
 
     def observation(self, obs: Tensor) -> Tensor:
         """Scale observations (..., observation) only."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metarl.nn.distributions import ActionHead, Distribution
 from metarl.nn.input_scaling import InputScale, InputScaler
+from metarl.nn.program import Program, ProgramBuilder
 from metarl.nn.spaces import action_size, observation_size
 
 _ROWS = 625
@@ -68,10 +69,23 @@ class RecurrentPolicy(nn.Module):
         hidden = torch.gru_cell(self.encoder(x), hidden, *self.gru.all_weights[0])
         return self.head(hidden), hidden
 
+    def program(self) -> Program:
+        """The policy for compiled acting; its memory is called "hidden"."""
+        params = one_set(self)
+        builder = ProgramBuilder(self.scaler, with_previous=True)
+        x = tanh_operations(builder, len(self.encoder), params)
+        hidden = builder.memory("hidden", self.gru.hidden_size)
+        builder.gru(x, hidden, [params[f"gru.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")])
+        return self.head.program(builder, hidden, params)
+
     def sequence(self, x: Tensor, hidden: Tensor) -> Distribution:
         """Compute many steps from scaled inputs (time, N, inputs) and the first hidden state (N, hidden)."""
-        out, _ = self.gru(self.encoder(x), hidden.unsqueeze(0))
-        return self.head(out)
+        x = self.encoder(x)
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            from metarl.nn.gru import gru  # imports numba, which acting in torch does not need
+
+            return self.head(gru(x, hidden, self.gru.all_weights[0]))
+        return self.head(self.gru(x, hidden.unsqueeze(0))[0])
 
 
 class FeedForwardPolicy(nn.Module):
@@ -121,6 +135,24 @@ class FeedForwardPolicy(nn.Module):
         return self.head.distribution(
             linear_by_task(x, params, "head.linear"), None if log_std is None else log_std.unsqueeze(-2)
         )
+
+    def program(self, params: Mapping[str, Tensor]) -> Program:
+        """The policy for compiled acting, with each task's weights by name, (num_tasks, ...)."""
+        builder = ProgramBuilder(self.scaler, with_previous=False)
+        return self.head.program(builder, tanh_operations(builder, len(self.encoder), params), params)
+
+
+def one_set(module: nn.Module) -> dict[str, Tensor]:
+    """The module's weights by name, (1, ...): one set for all tasks."""
+    return {name: parameter.detach()[None] for name, parameter in module.named_parameters()}
+
+
+def tanh_operations(builder: ProgramBuilder, modules: int, params: Mapping[str, Tensor]) -> int:
+    """Add the operations of `tanh_layers`, the first of a policy; return the register of their result."""
+    x = builder.inputs
+    for i in range(0, modules, 2):
+        x = builder.tanh(builder.linear(x, params[f"encoder.{i}.weight"], params[f"encoder.{i}.bias"]))
+    return x
 
 
 def linear_by_task(x: Tensor, params: Mapping[str, Tensor], name: str) -> Tensor:

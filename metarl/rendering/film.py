@@ -18,6 +18,7 @@ from metarl.evaluation.all_goals import trial_generator
 from metarl.evaluation.vocabulary import DETERMINISTIC, MODES, goal
 from metarl.learner import distance
 from metarl.rendering.overlay import Clip, Goal, Layout
+from metarl.rollouts.playing import Progress as ShareDone
 from metarl.rollouts.rollout import Rollout
 from metarl.rollouts.trials import play_trial
 from metarl.runs.checkpoints import Checkpoint
@@ -154,13 +155,8 @@ class Film:
         total = last * o.max_episode_steps * len(self.tasks)
         with one_thread(), Progress(total, what="steps played", quiet=self.quiet) as bar:
 
-            def watch(e: int, branch: bool) -> Any:
-                def step(t: int, reward: np.ndarray, success: np.ndarray) -> None:
-                    bar.within(total * (e + (t + 1) / o.max_episode_steps) / last)
-                    if e in cameras and branch == deterministic:
-                        cameras[e].take(t)
-
-                return step
+            def progress(e: int, branch: bool) -> ShareDone:
+                return lambda share: bar.within(total * (e + share) / last)
 
             trial = play_trial(
                 env,
@@ -172,8 +168,10 @@ class Film:
                 resets=lambda e: e,
                 device=self.setup.source.device,
                 branch=lambda e: deterministic and e in cameras,
-                watch=watch,
+                progress=progress,
+                camera=lambda e, branch: cameras[e] if e in cameras and branch == deterministic else None,
                 keep_states=1,
+                acting=o.acting,
             )
             adapts = self.setup.adapt_every is not None
             for e, played in enumerate(trial):
@@ -228,16 +226,12 @@ class _Camera:
 
     def __init__(self, env: MetaVectorEnv, fps: int, speed: float) -> None:
         every = env.metadata["render_fps"] * speed / fps
-        self.env, self.scenes = env, dict[int, list[Any]]()
+        self.scenes = dict[int, list[Any]]()
         self.times = {int(i * every) for i in range(math.ceil(env.max_episode_steps / every))}
 
-    def take(self, t: int) -> None:
-        """Record every environment's scene after step t of the episode, if a frame is due."""
-        if t in self.times:
-            engine, user_defined = self.env.engine, self.env.distribution.make is not None
-            self.scenes[t] = [
-                engine.render(env_id, None) if user_defined else engine.scene(env_id) for env_id in range(self.env.num_envs)
-            ]
+    def take(self, t: int, scenes: list[Any]) -> None:
+        """See `metarl.rollouts.playing.Camera`."""
+        self.scenes[t] = scenes
 
     def clips(self, rollout: Rollout, title: str, note: str) -> list[Clip]:
         """One clip per environment."""

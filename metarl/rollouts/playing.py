@@ -1,7 +1,7 @@
 """Play whole episodes in every environment; called by `Trials` in training and by `play_trial` in evaluation."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -9,24 +9,26 @@ import torch
 
 from metarl.learner import Learner, State, where
 from metarl.nn.spaces import action_size
+from metarl.rollouts.compiled import compiled_program, play_compiled
 from metarl.rollouts.rollout import Rollout
-from metarl.rollouts.storage import Storage
+from metarl.rollouts.storage import Arrays, Storage
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
 
-Watch = Callable[[int, np.ndarray, np.ndarray], None]
-"""Called after each step with its index, reward (N,) and success (N,)."""
+Progress = Callable[[float], None]
+"""Called from time to time with the share of the work done, 0 to 1."""
 
 
-def nothing_before(env: "MetaVectorEnv") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Previous action, reward and done at the start of a trial: zeros."""
-    n = env.num_envs
-    return (
-        np.zeros((n, action_size(env.single_action_space)), np.float32),
-        np.zeros(n, np.float32),
-        np.zeros(n, np.float32),
-    )
+class Camera(Protocol):
+    """Records scenes while episodes are played."""
+
+    @property
+    def times(self) -> Collection[int]:
+        """Steps of the episode after which to record."""
+
+    def take(self, t: int, scenes: list[Any]) -> None:
+        """Receive the environments' scenes, or the pictures that user-defined ones draw, after step t."""
 
 
 def draw_noise(space: gymnasium.Space[Any], generators: list[np.random.Generator], steps: int) -> np.ndarray:
@@ -49,37 +51,45 @@ def play(
     env: "MetaVectorEnv",
     learner: Learner,
     state: State,
-    obs: np.ndarray,
-    previous: tuple[np.ndarray, np.ndarray, np.ndarray],
+    first: Arrays,
     *,
     episodes: int,
     noise: np.ndarray | None,
     device: torch.device,
     keep_states: int = 0,
-    watch: Watch | None = None,
-) -> tuple[Rollout, State, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    progress: Progress = lambda share: None,
+    camera: Camera | None = None,
+    acting: str = "auto",
+) -> tuple[Rollout, State]:
     """Play whole episodes in every environment.
 
-    If the learner has a method `bind_env`, it receives the environment first; only the scripted expert needs this.
+    Policies with a `Program` act in compiled code beside the native engine; others act in Python, step by step. If the
+    learner has a method `bind_env`, it receives the environment first; only the scripted expert needs this.
 
     Args:
         env: just reset, or between two episodes.
         learner, state: the learner that chooses actions, and its state.
-        obs: (N, ...) the current observations.
-        previous: action, reward and done of the previous step, see `nothing_before`.
+        first: its first input, see `first_input` and `next_input`.
         episodes: episodes per environment.
         noise: (episodes * max_episode_steps, N, entries) noise for sampling actions; None: take the distribution's mode.
         device: device of the learner's tensors.
         keep_states: record the learner's state before every k-th step, for this k; 0: never.
-        watch: see `Watch`.
+        progress, camera: see `Progress` and `Camera`; a camera records one episode.
+        acting: auto, compiled or python.
 
     Returns:
-        The rollout, then the learner's state, the observations and `previous` at its end.
+        The rollout and the learner's state at its end.
+
+    Raises:
+        UserError: `acting` is compiled, and the environment or the learner has no compiled form.
     """
+    program = compiled_program(env, learner, state, acting)
+    storage = Storage(env, episodes, first, device)
+    if program is not None:
+        return play_compiled(env, program, state, storage, noise=noise, every=keep_states, progress=progress, camera=camera)
     if hasattr(learner, "bind_env"):
         learner.bind_env(env)
     noise_tensor = None if noise is None else torch.from_numpy(noise).to(device)
-    storage = Storage(env, episodes, obs, previous, device)
     states: list[State] = []
     while storage.active.any() and storage.steps < storage.limit:
         t, active = storage.steps, storage.active
@@ -90,8 +100,15 @@ def play(
         action = prediction.mode if noise_tensor is None else prediction.sample(noise_tensor[t])
         chosen = action.cpu().numpy()
         executed = within(env.single_action_space, chosen)
-        outcome = obs, reward, _, _, info = env.step(executed)
-        storage.record(prediction, chosen, executed, outcome)
-        if watch is not None:
-            watch(t, reward, info["success"])
-    return storage.rollout(states), state, obs, storage.previous()
+        storage.record(prediction, chosen, executed, env.step(executed))
+        if camera is not None and t in camera.times:
+            camera.take(t, _scenes(env))
+        if t % 50 == 0:
+            progress(storage.steps / storage.limit)
+    return storage.rollout(storage.prediction(), states, storage.query()), state
+
+
+def _scenes(env: "MetaVectorEnv") -> list[Any]:
+    """Each environment's scene; user-defined environments draw a picture instead."""
+    engine, user_defined = env.engine, env.distribution.make is not None
+    return [engine.render(i, None) if user_defined else engine.scene(i) for i in range(env.num_envs)]

@@ -1,6 +1,6 @@
 """Fill the arrays of a rollout while `play` runs, then build the `Rollout`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -9,42 +9,62 @@ from torch import Tensor
 
 from metarl.learner import PolicyInput, State
 from metarl.nn.distributions import Distribution
+from metarl.nn.spaces import action_size
 from metarl.rollouts.rollout import Rollout
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
 
 
+class Arrays(NamedTuple):
+    """A `PolicyInput` as float32 arrays (N, ...): observation, and the previous action, reward and done."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    done: np.ndarray
+
+
+def first_input(env: "MetaVectorEnv", obs: np.ndarray) -> Arrays:
+    """The learner's input at the start of a trial: before it there is nothing, so action, reward and done are 0."""
+    n = env.num_envs
+    action = np.zeros((n, action_size(env.single_action_space)), np.float32)
+    return Arrays(obs, action, np.zeros(n, np.float32), np.zeros(n, np.float32))
+
+
+def next_input(rollout: Rollout, obs: np.ndarray | None = None) -> Arrays:
+    """The learner's input after a rollout; obs: replaces the observation, after a reset."""
+    arrays = Arrays(*(tensor.cpu().numpy() for tensor in rollout.final))
+    return arrays if obs is None else arrays._replace(obs=obs)
+
+
 class Storage:
     """Arrays for all steps of some episodes, allocated once and filled in place.
 
-    Row t of `obs` and of the previous action, reward and done holds the learner's input before step t; row t + 1 holds the
-    result of step t. Observations are stored once; the last ones of episodes, which resets replace, are stored separately.
+    Row t of `seen` holds the learner's input before step t; row t + 1 holds the result of step t. Observations are stored
+    once; the last ones of episodes, which resets replace, are stored separately.
 
     Args:
         env: the environment, with N environments.
         episodes: episodes per environment.
-        obs: (N, ...) the first observations.
-        previous: action, reward and done of the previous step.
+        first: the learner's first input, arrays (N, ...).
         device: device of the learner's tensors.
+
+    Attributes:
+        seen: the learner's inputs, arrays (T + 1, N, ...).
+        action: the actions before they are clipped, (T, N, ...); made at the first step.
+        steps: rows recorded so far.
     """
 
-    def __init__(
-        self,
-        env: "MetaVectorEnv",
-        episodes: int,
-        obs: np.ndarray,
-        previous: tuple[np.ndarray, np.ndarray, np.ndarray],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, env: "MetaVectorEnv", episodes: int, first: Arrays, device: torch.device) -> None:
         self.space, self.episodes, self.device = env.single_action_space, episodes, device
         self.discrete = isinstance(self.space, gymnasium.spaces.Discrete)
         self.limit, self.steps = episodes * env.max_episode_steps, 0
-        self.seen = [np.empty((self.limit + 1, *first.shape), np.float32) for first in (obs, *previous)]
-        for rows, first in zip(self.seen, (obs, *previous)):
-            rows[0] = first
+        self.seen = Arrays(*(np.zeros((self.limit + 1, *array.shape), np.float32) for array in first))
+        for rows, array in zip(self.seen, first):
+            rows[0] = array
         n = env.num_envs
-        self.done, self.success, self.terminated, self.valid = (np.empty((self.limit, n), bool) for _ in range(4))
+        self.done, self.success, self.terminated, self.valid = (np.zeros((self.limit, n), bool) for _ in range(4))
         self.episode, self.step = (np.zeros((self.limit + 1, n), np.int64) for _ in range(2))
         self.active = np.ones(n, bool)
         self.ends: list[tuple[int, int]] = []
@@ -54,11 +74,6 @@ class Storage:
     def query(self) -> PolicyInput:
         """Return the learner's input for the next step; on a CPU it shares memory with the arrays."""
         return PolicyInput(*(torch.from_numpy(rows[self.steps]).to(self.device) for rows in self.seen))
-
-    def previous(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return action, reward and done of the last step."""
-        _, action, reward, done = (rows[self.steps] for rows in self.seen)
-        return action, reward, done
 
     def record(
         self,
@@ -87,25 +102,28 @@ class Storage:
         self.steps += 1
         self.active = self.active & (self.episode[self.steps] < self.episodes)
 
-    def rollout(self, states: list[State]) -> Rollout:
-        """Build the rollout of the steps so far; `states` are the recorded states of the learner."""
+    def prediction(self) -> Distribution:
+        """The distributions of all recorded steps."""
+        return type(self.predictions[0]).stack(self.predictions)
 
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array[: self.steps]).to(self.device)
+    def tensor(self, array: np.ndarray) -> Tensor:
+        """Return the recorded rows of an array, on the device; on a CPU without a copy."""
+        return torch.from_numpy(array[: self.steps]).to(self.device)
 
-        action = tensor(self.action)
-        prediction = type(self.predictions[0]).stack(self.predictions)
-        end_obs = np.stack(self.end_obs) if self.end_obs else np.empty((0, *self.seen[0].shape[2:]), np.float32)
+    def rollout(self, prediction: Distribution, states: list[State], final: PolicyInput) -> Rollout:
+        """Build the rollout of the steps so far; see `Rollout` for the arguments."""
+        tensor, action = self.tensor, self.tensor(self.action)
+        end_obs = np.stack(self.end_obs) if len(self.end_obs) else np.empty((0, *self.seen.obs.shape[2:]), np.float32)
         return Rollout(
             query=PolicyInput(*map(tensor, self.seen)),
             action=action,
             log_prob=prediction.log_prob(action),
-            reward=tensor(self.seen[2][1:]),
+            reward=tensor(self.seen.reward[1:]),
             done=tensor(self.done),
             success=tensor(self.success),
             terminated=tensor(self.terminated),
             ends=(
-                torch.tensor(self.ends, device=self.device).reshape(-1, 2),
+                torch.tensor(self.ends, dtype=torch.int64, device=self.device).reshape(-1, 2),
                 torch.from_numpy(end_obs).to(self.device),
             ),
             episode=tensor(self.episode),
@@ -113,5 +131,5 @@ class Storage:
             valid=tensor(self.valid),
             prediction=prediction,
             states=states,
-            final=self.query(),
+            final=final,
         )

@@ -9,9 +9,10 @@ import torch
 
 from metarl.envs import Task, TaskDistribution
 from metarl.learner import Learner, Metrics, State
-from metarl.rollouts.playing import Watch, draw_noise, nothing_before, play
+from metarl.rollouts.playing import Camera, Progress, draw_noise, play
 from metarl.rollouts.random_streams import ACTIONS, RESETS, TASKS, generator
 from metarl.rollouts.rollout import Rollout, joined
+from metarl.rollouts.storage import first_input, next_input
 
 if TYPE_CHECKING:
     from metarl.envs import MetaVectorEnv
@@ -42,8 +43,10 @@ def play_trial(
     resets: Callable[[int], int],
     device: torch.device,
     branch: Callable[[int], bool] = lambda e: False,
-    watch: Callable[[int, bool], Watch | None] = lambda e, branch: None,
+    progress: Callable[[int, bool], Progress] = lambda e, branch: lambda share: None,
+    camera: Callable[[int, bool], Camera | None] = lambda e, branch: None,
     keep_states: int = 0,
+    acting: str = "auto",
 ) -> Generator[Played, None, State]:
     """Play a trial in every environment, episode by episode, for evaluation and videos.
 
@@ -59,10 +62,10 @@ def play_trial(
         resets: returns the seed of the reset before an episode.
         device: device of the learner's tensors.
         branch: returns whether to also play an episode by deterministic actions, from a copy of the state, before an episode.
-        watch: returns the observer of an episode or of its branch, see `play`.
-        keep_states: see `play`.
+        progress, camera: return the observers of an episode or of its branch, see `play`.
+        keep_states, acting: see `play`.
     """
-    state, previous = learner.initial_state(len(tasks)), nothing_before(env)
+    state, before = learner.initial_state(len(tasks)), first_input(env, np.empty(0))
     supports: list[Rollout] = []
     adapted = 0
     for e in range(episodes):
@@ -71,27 +74,28 @@ def play_trial(
             env.set_tasks(tasks)
             obs, _ = env.reset(seed=resets(e))
             noise = None if deterministic else draw_noise(env.single_action_space, generators, env.max_episode_steps)
-            rollout, after, _, then = play(
+            rollout, after = play(
                 env,
                 learner,
                 state,
-                obs,
-                previous,
+                before._replace(obs=obs),
                 episodes=1,
                 noise=noise,
                 device=device,
                 keep_states=keep_states,
-                watch=watch(e, deterministic),
+                progress=progress(e, deterministic),
+                camera=camera(e, deterministic),
+                acting=acting,
             )
             branched = rollout if deterministic else branched
         yield Played(rollout, branched, adapted)
-        state, previous = after, then
+        state, before = after, next_input(rollout)
         supports.append(rollout)
         if len(supports) == adapt_every:
-            before = state
+            unadapted = state
             with torch.no_grad():
                 state, supports = learner.adapt(state, joined(supports)), []
-            adapted += state is not before
+            adapted += state is not unadapted
     return state
 
 
@@ -107,14 +111,24 @@ class Trials:
         episodes: episodes per phase.
         seed: the run's seed.
         device: device of the learner's tensors.
+        acting: see `play`.
 
     Attributes:
         num_tasks: tasks per iteration, one per environment.
         progress: called with the completed share (0 to 1) of the current collection.
     """
 
-    def __init__(self, env: "MetaVectorEnv", tasks: TaskDistribution, episodes: int, seed: int, device: torch.device) -> None:
-        self.env, self.tasks, self.episodes, self.seed, self.device = env, tasks, episodes, seed, device
+    def __init__(
+        self,
+        env: "MetaVectorEnv",
+        tasks: TaskDistribution,
+        episodes: int,
+        seed: int,
+        device: torch.device,
+        acting: str = "auto",
+    ) -> None:
+        self.env, self.tasks, self.episodes, self.seed = env, tasks, episodes, seed
+        self.device, self.acting = device, acting
         self.num_tasks = env.num_envs
         self.progress: Callable[[float], None] = lambda share: None
 
@@ -126,8 +140,8 @@ class Trials:
         if self.env.resample == "never":
             self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
         seed = int(generator(self.seed, RESETS, iteration).integers(2**31))
-        self.obs, _ = self.env.reset(seed=seed)
-        self.previous = nothing_before(self.env)
+        obs, _ = self.env.reset(seed=seed)
+        self.next_input = first_input(self.env, obs)
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Rollout, State]:
         """Play `episodes` episodes with sampled actions."""
@@ -135,23 +149,20 @@ class Trials:
         generators = [generator(self.seed, ACTIONS, self.iteration, phase, env_id) for env_id in range(self.num_tasks)]
         noise = draw_noise(self.env.single_action_space, generators, steps)
 
-        def watch(t: int, reward: np.ndarray, success: np.ndarray) -> None:
-            if t % 50 == 0:
-                self.progress(t / steps)
-
         began = time.perf_counter()
-        rollout, state, self.obs, self.previous = play(
+        rollout, state = play(
             self.env,
             learner,
             state,
-            self.obs,
-            self.previous,
+            self.next_input,
             episodes=self.episodes,
             noise=noise,
             device=self.device,
             keep_states=getattr(learner, "keep_states", 1),
-            watch=watch,
+            progress=self.progress,
+            acting=self.acting,
         )
+        self.next_input = next_input(rollout)
         self.record(int(rollout.valid.sum()), time.perf_counter() - began, rollout.by_episode(self.episodes))
         return rollout, state
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from metarl.agents import CONTROL, FEW_SHOT, Preset, entry, find
-from metarl.errors import UserError
+from metarl.errors import UserError, unknown
 from metarl.gymnasium_ids import HORIZON
+from metarl.rollouts.compiled import ACTING
 from metarl.system.counts import Count
 from metarl.system.ranges import check
 from metarl.system.user_code import is_named
@@ -90,6 +91,8 @@ class TrainOptions(LoopOptions):
     """Steps after which an episode is cut off."""
     engine: str = "auto"
     """Simulation engine: auto, native or python (see `metarl list`)."""
+    acting: str = "auto"
+    """How the policy acts: compiled (in compiled code beside the native engine), python (in torch), or auto."""
     reward: str = "v2"
     """Version of Meta-World's reward: v2, or v1 (results published before 2021)."""
     terminate_on_success: bool = False
@@ -105,6 +108,8 @@ class TrainOptions(LoopOptions):
             goals="[1, 100000]",
             suite_seed="[0, 4294967294]",
         )
+        if self.acting not in ACTING:
+            raise unknown("acting", self.acting, ACTING)
 
     shorter = "--num-envs, --episodes-per-trial or --max-episode-steps"
 

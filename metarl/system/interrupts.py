@@ -45,6 +45,11 @@ def held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def interrupted() -> bool:
+    """Whether an interrupt waits for the end of a `held` block, so that long work in it can stop early."""
+    return _pending
+
+
 @contextmanager
 def shielded() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach, from their first instruction on; the caller ends them.

@@ -16,6 +16,7 @@ from metarl.envs import Suite
 from metarl.errors import UserError
 from metarl.learner import Agent
 from metarl.nn.spaces import box_bounds
+from metarl.rollouts.compiled import is_compiled, refusal
 from metarl.rollouts.trials import Trials
 from metarl.runs.experiment import Experiment
 from metarl.runs.io_spec import IoSpec, of_spaces
@@ -56,8 +57,15 @@ class Setup(NamedTuple):
             f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"{''.join(f'{note}.{chr(10)}' for note in self._notes())}"
-            f"Engine {self.env.engine.name}, device {self.source.device}"
+            f"Engine {self.env.engine.name}, acting {self._acting()}, device {self.source.device}"
         )
+
+    def _acting(self) -> str:
+        """How the policy acts, and why not in compiled code."""
+        reason = refusal(self.env, self.agent, self.agent.initial_state(self.env.num_envs))
+        if self.options.acting == "python" or reason is None:
+            return "in Python" if self.options.acting == "python" else "compiled"
+        return f"in Python ({reason})"
 
     def _notes(self) -> Iterator[str]:
         """Warnings about a user's own environments, one line each."""
@@ -124,14 +132,15 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
             f"a trial of this agent has {agent.phases} phases of equal length: episodes_per_trial must be a multiple of "
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
-    source = Trials(env, suite.train, episodes, options.seed, device)
+    source = Trials(env, suite.train, episodes, options.seed, device, options.acting)
     agent.validate(source)
+    is_compiled(env, agent, agent.initial_state(env.num_envs), options.acting)
     return Setup(options, suite, env, agent, source)
 
 
 def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
     """Raise a `UserError` if the environments and steps of an iteration need more memory than is available."""
-    from metarl.envs.vector import environments, envs_bytes
+    from metarl.envs.making import environments, envs_bytes
 
     observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))

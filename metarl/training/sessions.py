@@ -38,6 +38,7 @@ RESUMABLE = (
     "steps",
     "device",
     "engine",
+    "acting",
     "checkpoint_every",
     "keep_checkpoints",
     "evaluate_every",

@@ -41,6 +41,8 @@ def trained_control(run: Run, checkpoint: Checkpoint, **changed: Any) -> "contro
 
     if run.experiment.training != CONTROL:
         raise UserError(f"{run.path} was trained on {run.experiment.suite}, which has no robots")
+    acting = getattr(run.experiment.options, "acting", "auto")  # another engine may not allow what training asked for
+    changed["acting"] = "auto" if acting == "compiled" else acting
     setup = control.set_up(run.experiment.changed(**changed), num_envs=1)
     setup.close()
     setup.agent.load_state_dict(checkpoint.state)

@@ -31,9 +31,9 @@ def _new_rollouts(agent, source, trials: int = 5) -> list[list]:
     return [trial(agent, source, iteration) for iteration in range(10_000, 10_000 + trials)]
 
 
-def _bit_accuracy(seed: int, settings: RL2Settings | MAMLSettings) -> float:
-    """How often the first action of the second episode is right; only memory can choose it."""
-    agent, source = _trained(BITS, settings, seed, 25, 32, 2, 2)
+def _bit_accuracy(seed: int, settings: RL2Settings | MAMLSettings, iterations: int) -> float:
+    """How often the second episode's first action, which nothing but memory can choose, is right."""
+    agent, source = _trained(BITS, settings, seed, iterations, 32, 2, 2)
     return float(np.mean([rollout.success[2].float().mean() for (rollout,) in _new_rollouts(agent, source)]))
 
 
@@ -41,15 +41,15 @@ def _bit_accuracy(seed: int, settings: RL2Settings | MAMLSettings) -> float:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rl2_remembers_a_bit_from_the_first_episode(seed, bootstrap):
     small = {"layers": (16,), "hidden": 16, "chunk": 4, "minibatch": 32, "shards": 1}
-    assert (
-        _bit_accuracy(seed, RL2Settings(**small, learning_rate=1e-2, entropy=0.0, bootstrap=bootstrap)) > 0.9
-    )  # a guess has 0.5
+    settings = RL2Settings(**small, learning_rate=1e-2, entropy=0.0, bootstrap=bootstrap)
+    assert _bit_accuracy(seed, settings, 25) > 0.9  # a guess has 0.5
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_agent_without_memory_guesses_the_bit(seed):
+    """After 10 iterations RL² is right in 98 of 100 trials."""
     memoryless = MAMLSettings(layers=(16,), outer="ppo", inner_steps=0, learning_rate=1e-2)
-    assert 0.25 < _bit_accuracy(seed, memoryless) < 0.75
+    assert 0.25 < _bit_accuracy(seed, memoryless, 10) < 0.75
 
 
 class Corridor(gymnasium.Env):
@@ -94,22 +94,25 @@ def test_rl2_learns_where_episodes_end_on_success(seed):
     assert second < 2.3
 
 
-@pytest.mark.parametrize("options", [{}, {"outer": "ppo", "learning_rate": 2e-2}, {"first_order": True}])
+@pytest.mark.parametrize(
+    ("options", "iterations", "num_envs"),
+    [({}, 10, 10), ({"outer": "ppo", "learning_rate": 2e-2}, 8, 10), ({"first_order": True}, 8, 20)],
+)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_maml_learns_where_episodes_end_on_success(seed, options):
-    """The shared policy goes to one side or to neither; one gradient step turns it to the goal."""
+def test_maml_learns_where_episodes_end_on_success(seed, options, iterations, num_envs):
+    """The shared policy goes to one side, or to neither; one gradient step turns it to the goal."""
     small = MAMLSettings(layers=(16,), inner_lr=0.5, std=0.5, gamma=0.9, max_kl=0.1, **options)
-    agent, source = _trained(CORRIDORS, small, seed, 12, 10, 8, 4, terminate_on_success=True)
+    agent, source = _trained(CORRIDORS, small, seed, iterations, num_envs, 8, 4, terminate_on_success=True)
     before, after = (np.mean(_steps_to_the_goal(rollouts)) for rollouts in zip(*_new_rollouts(agent, source)))
     assert before > 4.5
-    assert after < 3.5
+    assert after < 3.0  # 3.25 to 4 without training
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rl2_learns_the_cart_pole_whose_episodes_end_when_it_falls(seed):
-    """An untrained policy keeps the pole up for about 20 steps of at most 80."""
+    """An untrained policy keeps the pole up for about 20 steps of at most 60."""
     gravities = user_suite(run_file(f"{EXAMPLES}/cartpole_gravity.py:gravities"), seed=1)
     small = RL2Settings(layers=(32,), hidden=32, minibatch=16, learning_rate=3e-3, gamma=0.98, lam=0.9, shards=1)
-    agent, source = _trained(gravities.train, small, seed, 12, 20, 80, 2)
+    agent, source = _trained(gravities.train, small, seed, 8, 20, 60, 2)
     lengths = [rollout.valid.sum(0).float().mean() / 2 for (rollout,) in _new_rollouts(agent, source, 2)]
-    assert float(np.mean(lengths)) > 45
+    assert float(np.mean(lengths)) > 40

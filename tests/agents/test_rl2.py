@@ -34,7 +34,7 @@ def test_the_hidden_state_lasts_for_one_trial():
     for boundary in (50, 100):
         step = type(rollout.query)(*(x[boundary - 1] for x in rollout.query))
         _, next_state = agent.predict({"hidden": hidden[boundary - 1]}, step)
-        assert torch.equal(next_state["hidden"], hidden[boundary])
+        torch.testing.assert_close(next_state["hidden"], hidden[boundary], rtol=0, atol=1e-5)
         assert hidden[boundary].abs().max() > 0.01
         assert rollout.query.previous_done[boundary].tolist() == [1, 1]
     assert not agent.initial_state(2)["hidden"].any()

@@ -29,12 +29,14 @@ def run_code(code: str) -> str:
     return process.stdout.strip()
 
 
-def test_ids_that_name_their_module_need_no_import():
+def test_ids_that_name_their_module_need_no_import_and_no_torch():
+    """Torch takes a second to import, and 200 MB."""
     code = (
         "import gymnasium; env = gymnasium.make('metarl.envs:metarl/reach-v3'); print(env.reset(seed=0)[0].shape);"
-        "print(gymnasium.make_vec('metarl.envs:metarl/ML1-reach-v3-test', num_envs=2).reset(seed=0)[0].shape)"
+        "env = gymnasium.make_vec('metarl.envs:metarl/ML1-reach-v3-test', num_envs=2); print(env.reset(seed=0)[0].shape);"
+        "env.step(env.action_space.sample()); import sys; print('torch' in sys.modules)"
     )
-    assert run_code(code).splitlines() == ["(39,)", "(2, 39)"]
+    assert run_code(code).splitlines() == ["(39,)", "(2, 39)", "False"]
 
 
 def test_importing_the_environments_registers_all_ids():

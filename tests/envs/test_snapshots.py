@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from builders.oracle import draw, expert
 
-from metarl.envs import Task, TaskDistribution, jit, make_vec
+from metarl.envs import Task, TaskDistribution, make_vec
 from metarl.envs.engines import snapshots
 from metarl.envs.engines.python import StockEnv
 from metarl.envs.engines.snapshots import Snapshot, prepare, snapshot
@@ -20,6 +20,7 @@ from metarl.envs.rendering.scene import STATE, get_state
 from metarl.envs.tasks import NATIVE
 from metarl.errors import UserError
 from metarl.system import files as cache
+from metarl.system import jit
 
 STALE = ["dial-turn-v3", "window-close-v3", "drawer-open-v3"]
 """Three of the seven tasks whose reset returns an observation that is older than the state."""

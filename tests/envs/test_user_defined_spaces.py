@@ -19,7 +19,7 @@ from metarl.envs import Task, TaskDistribution, make_vec
 from metarl.envs.user_defined import user_suite
 from metarl.envs.user_environment import UserEnv
 from metarl.errors import UserError
-from metarl.runs.io_spec import described
+from metarl.runs.io_spec import of_spaces
 from metarl.runs.io_spec import spaces as spaces_of
 from metarl.system.user_code import run_file
 from metarl.training.control import ill_scaled
@@ -367,7 +367,7 @@ def test_a_range_is_ill_scaled_where_little_of_it_is_drawn(low, high, entry):
     [BOX, spaces.Box(-np.inf, 2, (1,)), spaces.Box(-1e300, 1e300, (1,), np.float64), spaces.Discrete(3, start=-4)],
 )
 def test_an_interface_keeps_the_action_space(space):
-    stored = json.loads(json.dumps(described(BOX, space, None), allow_nan=False))
+    stored = json.loads(json.dumps(of_spaces(BOX, space, None), allow_nan=False))
     restored = spaces_of(stored)[1]
     if isinstance(space, spaces.Discrete):
         assert restored == space

@@ -98,9 +98,9 @@ def test_multi_task_suites_show_goal_and_task(make: Make, engine: str) -> None:
     """Equal to stock with its one-hot wrapper, across resets and ends of episodes."""
     from metaworld.wrappers import OneHotWrapper
 
-    tasks = suite("mt10", task_id=True).train
+    tasks = suite("mt10", goals=2, task_id=True).train
     env = make(3, tasks, engine=engine, max_episode_steps=3)
-    chosen = [task for task in tasks.tasks if task.name in ("door-open-v3", "peg-insert-side-v3", "reach-v3")][::50]
+    chosen = [task for task in tasks.tasks if task.name in ("door-open-v3", "peg-insert-side-v3", "reach-v3")][::2]
     env.set_tasks(chosen)
     obs, _ = env.reset()
     assert env.single_observation_space.shape == (49,)

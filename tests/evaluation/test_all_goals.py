@@ -83,7 +83,7 @@ def test_branches_start_from_the_adapted_state_and_are_dropped():
 def test_every_goal_gets_the_same_figures_wherever_it_stands():
     tasks = list(suite("ml1:reach-v3").test.tasks[:6])
     env = make_vec(TaskDistribution(tuple(tasks)), 6, max_episode_steps=40)
-    hover = Hover((0.0, 0.85, 0.2), (0.5, 0.5, 0.5, 0.5), CPU)
+    hover = Hover((0.0, 0.85, 0.2), (0.5, 0.5, 0.5, 0.5), 39, CPU)
     forward, std = evaluate(hover, env, tasks, trials=2, episodes=1, seed=3, device=CPU)
     backward, _ = evaluate(hover, env, tasks[::-1], trials=2, episodes=1, seed=3, device=CPU)
     np.testing.assert_array_equal(forward["sampled"]["return"], backward["sampled"]["return"][::-1])
@@ -94,13 +94,13 @@ def test_every_goal_gets_the_same_figures_wherever_it_stands():
 def test_hovering_blind_to_the_goal_scores_what_noise_earns():
     """Known for std 1: success about 0.5 at any step, about 0.1 at the last."""
     s = suite("ml1:reach-v3")
-    hover = goal_blind(s.train, (1.0, 1.0, 1.0, 1.0), CPU)
+    hover = goal_blind(s.train, (1.0, 1.0, 1.0, 1.0), 39, CPU)
     assert hover is not None
     env = make_vec(s.test, 50)
     curves, _ = evaluate(hover, env, s.test.tasks, trials=1, episodes=1, seed=0, device=CPU, modes=("sampled",))
     assert 0.3 < curves["sampled"]["success"].mean() < 0.7
     assert curves["sampled"]["last_success"].mean() < 0.3
-    assert goal_blind(suite("ml1:push-v3").train, (1.0,) * 4, CPU) is None
+    assert goal_blind(suite("ml1:push-v3").train, (1.0,) * 4, 39, CPU) is None
 
 
 def test_gain_is_paired_by_goal():

@@ -116,6 +116,12 @@ class Uncopied(Recorder):
 SMALL = "--max-episode-steps 6 --goals 3 --train-goals 2 --episodes 2 --quiet".split()
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meta-World's protocol draws goals twice, not ten times."""
+    monkeypatch.setattr("metarl.evaluation.metaworld.EVALUATIONS", 2)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> str:
     (tmp_path / "mine.py").write_text(AGENT)
@@ -223,15 +229,14 @@ def test_what_is_no_agent_is_refused(
     assert not list((tmp_path / "empty").iterdir())
 
 
-@pytest.mark.parametrize("name", ["Lists", "WithGradient", "ListOfTensors"])
 @pytest.mark.parametrize("protocol", ["all-goals", "metaworld"])
-def test_lists_and_tensors_are_as_good_as_arrays(name: str, protocol: str, file: str, tmp_path: Path) -> None:
+def test_lists_and_tensors_are_as_good_as_arrays(protocol: str, file: str, tmp_path: Path) -> None:
     found = []
-    for one in (name, "Recorder"):
-        assert evaluate(file, tmp_path / one, "--protocol", protocol, name=one) == 0
-        [path] = (tmp_path / one / "evaluations").glob("*.json")
+    for name in ("Recorder", "Lists", "WithGradient", "ListOfTensors"):
+        assert evaluate(file, tmp_path / name, "--protocol", protocol, name=name) == 0
+        [path] = (tmp_path / name / "evaluations").glob("*.json")
         found.append(json.loads(path.read_text())["sides"]["test"])
-    assert found[0] == found[1]
+    assert found == found[:1] * 4
 
 
 def test_modules_that_cannot_be_had(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

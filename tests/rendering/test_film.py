@@ -104,13 +104,10 @@ def test_changes_are_distances_between_hidden_states():
 
 def test_pictures_keep_real_time_and_an_ended_episode_keeps_its_own():
     """At 20 a second every 4th of 80 control steps; of an environment that ends with its 6th step, none after it."""
-    engine = SimpleNamespace(scene=lambda env_id: (env_id, now))
-    env = SimpleNamespace(
-        engine=engine, num_envs=2, max_episode_steps=20, metadata={"render_fps": 80}, distribution=SimpleNamespace(make=None)
-    )
-    camera = _Camera(env, fps=20, speed=1.0)
-    for now in range(20):
-        camera.take(now)
+    camera = _Camera(SimpleNamespace(max_episode_steps=20, metadata={"render_fps": 80}), fps=20, speed=1.0)
+    assert sorted(camera.times) == [0, 4, 8, 12, 16]
+    for now in sorted(camera.times):
+        camera.take(now, [(0, now), (1, now)])
     valid = torch.ones(20, 2, dtype=torch.bool)
     valid[6:, 1] = False
     same = torch.zeros(2, 1)

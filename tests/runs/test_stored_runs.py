@@ -145,7 +145,8 @@ def test_stored_evaluations_are_compared_and_packed_under_the_current_names(here
         assert now["sides"][side]["goal_blind"] == figures["goal_blind"]
 
 
-def test_stored_runs_are_reported(here: Path):
+def test_stored_runs_are_reported(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("metarl.reports.page.worker_count", lambda: 1)  # other processes would import all again
     assert cli.run(["report", *(str(here / path) for path in RUNS), "--quiet", "--out", "page.html"]) == 0
     page = Path("page.html").read_text()
     assert all(path.name in page for path in RUNS)

@@ -24,8 +24,9 @@ from metarl.envs import make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation.all_goals import trial_generator
 from metarl.nn.graphs import Graph, Input
-from metarl.rollouts.playing import draw_noise, nothing_before, play
+from metarl.rollouts.playing import draw_noise, play
 from metarl.rollouts.random_streams import RESETS, generator
+from metarl.rollouts.storage import first_input, next_input
 from metarl.sharing.loading import load
 from metarl.sharing.onnx_export import TOLERANCE, _drawn, difference, session, to_onnx
 
@@ -43,20 +44,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def rl2_file(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of RL², exported."""
+    path = tmp_path_factory.mktemp("exported") / "rl2.onnx"
+    exported(runs["rl2"], path)
+    return path
+
+
 def exported(path: Path, out: Path, *more: str) -> bytes:
     assert cli.run(["export", str(path), "--out", str(out), "--quiet", *more]) == 0
     return out.read_bytes()
 
 
 @pytest.mark.parametrize("num_envs", [1, 20])
-def test_rl2_acts_alike_over_a_whole_trial(num_envs: int, runs: dict[str, Path], tmp_path: Path) -> None:
-    run = session(exported(runs["rl2"], tmp_path / "a.onnx"))
+def test_rl2_acts_alike_over_a_whole_trial(num_envs: int, runs: dict[str, Path], rl2_file: Path) -> None:
+    run = session(rl2_file.read_bytes())
     agent, env = load(runs["rl2"], device="cpu"), make_vec(suite("ml1:reach-v3").test, num_envs, max_episode_steps=20)
     obs, _ = env.reset(seed=0)
     noise = draw_noise(env.single_action_space, [np.random.default_rng(env_id) for env_id in range(num_envs)], 40)
-    rollout, *_ = play(
-        env, agent, agent.initial_state(num_envs), obs, nothing_before(env), episodes=2, noise=noise, device=CPU, keep_states=1
-    )
+    first = first_input(env, obs)
+    rollout, _ = play(env, agent, agent.initial_state(num_envs), first, episodes=2, noise=noise, device=CPU, keep_states=1)
     env.close()
     hidden = np.zeros((num_envs, 8), np.float32)
     for t in range(40):
@@ -77,11 +85,12 @@ def test_maml_is_exported_as_it_is_after_it_adapted(runs: dict[str, Path], tmp_p
         load(runs["maml-trpo"], device="cpu"),
         make_vec(replace(suite("ml1:reach-v3").train, tasks=(task,)), 1, max_episode_steps=20),
     )
-    state, previous, rng = agent.initial_state(1), nothing_before(env), [trial_generator(0, task, 0)]
+    state, rng, rollout = agent.initial_state(1), [trial_generator(0, task, 0)], None
     for e in range(2):
         obs, _ = env.reset(seed=int(generator(0, RESETS, 0, e).integers(2**31)))
         noise = draw_noise(env.single_action_space, rng, 20)
-        rollout, _, _, previous = play(env, agent, state, obs, previous, episodes=1, noise=noise, device=CPU)
+        first = next_input(rollout, obs) if rollout else first_input(env, obs)
+        rollout, _ = play(env, agent, state, first, episodes=1, noise=noise, device=CPU)
         with torch.no_grad():
             state = agent.adapt(state, rollout)
     env.close()
@@ -96,8 +105,8 @@ def test_maml_is_exported_as_it_is_after_it_adapted(runs: dict[str, Path], tmp_p
     assert json.loads(properties["adapted_to"]) == adapted
 
 
-def test_the_file_says_what_it_is_and_nothing_of_this_machine(runs: dict[str, Path], tmp_path: Path) -> None:
-    content = exported(runs["rl2"], tmp_path / "a.onnx")
+def test_the_file_says_what_it_is_and_nothing_of_this_machine(runs: dict[str, Path], rl2_file: Path, tmp_path: Path) -> None:
+    content = rl2_file.read_bytes()
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     said = {entry.key: entry.value for entry in model.metadata_props}
@@ -109,7 +118,7 @@ def test_the_file_says_what_it_is_and_nothing_of_this_machine(runs: dict[str, Pa
     assert json.loads(said["carried"]) == {"next_hidden": "hidden"}
     assert json.loads(said["actions"]) == {"low": [-1.0] * 4, "high": [1.0] * 4}
     assert "clip" in said["use"]
-    for place in (ROOT, Path(torch.__file__).parent, tmp_path, Path.home()):
+    for place in (ROOT, Path(torch.__file__).parent, rl2_file.parent, Path.home()):
         assert str(place).encode() not in content
     assert exported(runs["rl2"], tmp_path / "b.onnx") == content
 
@@ -172,9 +181,10 @@ def test_a_wrong_answer_is_found_whatever_its_size() -> None:
     one = {"x": Input(torch.zeros(3, 2), ("batch",), "any")}
     for scale in (1.0, 1e6):
         right, wrong = (Graph(_Times(scale * by), one, {"y": "any"}, "any") for by in (1.0, 1.001))
-        assert difference(to_onnx(right, KEYS), right) < TOLERANCE < difference(to_onnx(right, KEYS), wrong)
+        content = to_onnx(right, KEYS)
+        assert difference(content, right) < TOLERANCE < difference(content, wrong)
         nothing = Graph(_Times(float("nan")), one, {"y": "any"}, "any")
-        assert not difference(to_onnx(right, KEYS), nothing) <= TOLERANCE
+        assert not difference(content, nothing) <= TOLERANCE
 
 
 class _Times(torch.nn.Module):
@@ -205,15 +215,14 @@ def test_what_cannot_be_exported_is_refused(
     refused(["export", str(path), "--out", "never.onnx", *args], says, tmp_path, monkeypatch, capsys)
 
 
-def test_the_example_plays_with_nothing_but_onnxruntime(runs: dict[str, Path], tmp_path: Path) -> None:
-    exported(runs["rl2"], tmp_path / "a.onnx")
+def test_the_example_plays_with_nothing_but_onnxruntime(rl2_file: Path, tmp_path: Path) -> None:
     code = (
         "import sys, runpy\n"
         "class Ban:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] in ('torch', 'metarl'): raise ImportError(name)\n"
         "sys.meta_path.insert(0, Ban())\n"
-        f"sys.argv = ['', {str(tmp_path / 'a.onnx')!r}, '2', '15']\n"
+        f"sys.argv = ['', {str(rl2_file)!r}, '2', '15']\n"
         f"runpy.run_path({str(ROOT / 'examples' / 'onnx_robot.py')!r}, run_name='__main__')"
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

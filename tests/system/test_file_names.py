@@ -68,23 +68,31 @@ def test_runs_that_start_in_the_same_second_get_a_number(tmp_path, monkeypatch):
 
 
 def test_processes_that_race_for_a_default_name_each_get_a_run_of_their_own(tmp_path):
-    code = (
-        "import sys, time; from metarl.runs import directory as run; from metarl.runs.directory import Run, default_path;"
-        "from metarl.agents.baselines import RandomSettings; from metarl.runs.experiment import Experiment;"
-        "from metarl.runs.options import TrainOptions; run.time.strftime = lambda *a: 'now'; sys.stdin.readline();"
-        "experiment = Experiment('random', 'ml10', TrainOptions(), RandomSettings());"
-        "print(Run.create(default_path('random', 'ml10', 1), experiment, numbered=True).path)"
-    )
-    racing = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for process in racing:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.communicate()[0].strip() for process in racing]
-    assert len(set(said)) == 4
+    """Four, forked from one that has imported all they need; the start is that their pipe is closed."""
+    code = """
+import os
+from metarl.agents.baselines import RandomSettings
+from metarl.runs import directory
+from metarl.runs.directory import Run, default_path
+from metarl.runs.experiment import Experiment
+from metarl.runs.options import TrainOptions
+
+directory.time.strftime = lambda *a: "now"
+experiment = Experiment("random", "ml10", TrainOptions(), RandomSettings())
+start, closed = os.pipe()
+for _ in range(4):
+    if os.fork() == 0:
+        os.close(closed)
+        os.read(start, 1)
+        print(Run.create(default_path("random", "ml10", 1), experiment, numbered=True).path, flush=True)
+        os._exit(0)
+os.close(closed)
+for _ in range(4):
+    os.wait()
+"""
+    racing = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = racing.stdout.split()
+    assert len(set(said)) == len(said) == 4
     assert all((tmp_path / path / "config.json").exists() for path in said)
 
 

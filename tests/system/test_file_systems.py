@@ -16,13 +16,12 @@ from torch.utils import tensorboard
 from metarl import cli
 from metarl.commands import doctor
 from metarl.datasets import download
-from metarl.envs import jit
 from metarl.errors import UserError
 from metarl.rendering import video
 from metarl.runs.directory import Run
 from metarl.sharing.opening import open_run
 from metarl.system import files as cache
-from metarl.system import machine
+from metarl.system import jit, machine
 from metarl.system.files import write_atomically
 
 STATE = {"w": torch.arange(3.0)}
@@ -71,7 +70,7 @@ def test_without_locks_it_goes_on_and_says_so_once(
     refuse(monkeypatch, fcntl, "flock", number)
     for name in ("one", "two"):
         Run.create(tmp_path / name, EXPERIMENT).close()
-    with download._alone(tmp_path):
+    with download._locked(tmp_path):
         pass
     assert caplog.text.count("there are no locks on this file system") == 1
 
@@ -152,7 +151,7 @@ def test_a_full_cache_is_known_for_one(tmp_path: Path, monkeypatch: Any, caplog:
     assert jit.cache_folder.__wrapped__() is None
     assert f"{tmp_path}/compiled (METARL_CACHE) cannot be written: No space left on device" in caplog.text
     [row] = doctor._cache()
-    assert (row.verdict, row.found) == ("warning", f"{tmp_path} cannot be written: No space left on device")
+    assert (row.verdict, row.result) == ("warning", f"{tmp_path} cannot be written: No space left on device")
 
 
 def test_compiled_code_works_where_the_disk_fills_up_meanwhile(
@@ -176,7 +175,7 @@ def test_doctor_warns_of_a_cache_that_cannot_be_made(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
         [row] = doctor._cache()
         assert row.verdict == "warning"
-        assert f"{value}" in row.found
+        assert f"{value}" in row.result
         assert "METARL_CACHE" in row.advice
 
 

@@ -1,7 +1,7 @@
 """Compile functions with numba and cache the machine code on disk, keyed by the content of the sources.
 
 numba's own cache does not notice a change in a function of another file, so callers would keep the old code. The cache
-folder is therefore named by a hash of all the engine's sources, the versions of numba and numpy, and the processor.
+folder is therefore named by a hash of all sources of compiled code, the versions of numba and numpy, and the processor.
 """
 
 import contextlib
@@ -26,13 +26,16 @@ from metarl.system import files as cache
 log = logging.getLogger("metarl")
 
 
+COMPILED = ("envs", "nn")
+"""Packages with compiled code."""
+
+
 @lru_cache(maxsize=1)
 def cache_folder() -> Path | None:
     """Return the folder of compiled code; None if it is not writable, with one warning."""
-    envs = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(envs.rglob("*.py")):
-        digest.update(str(path.relative_to(envs)).encode() + path.read_bytes())
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in [Path(__file__), *(path for part in COMPILED for path in sorted((package / part).rglob("*.py")))]:
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     digest.update(f"{numba.__version__} {np.__version__} {llvm.get_host_cpu_name()}".encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     folder = cache.directory("compiled", digest.hexdigest()[:16])
@@ -61,10 +64,17 @@ def _cached() -> Iterator[bool]:
         numba.config.CACHE_DIR = before
 
 
-def jit(function: Callable[..., Any], what: str = "") -> Any:
-    """Compile at the first call, releasing the GIL; log that `what` is compiled."""
+def jit(function: Callable[..., Any], what: str = "", *, fast: bool = False) -> Any:
+    """Compile at the first call, releasing the GIL.
+
+    Args:
+        function: the function.
+        what: logged when it is compiled.
+        fast: allow the compiler to reorder sums, for loops in SIMD; the function must not rely on NaN or infinity.
+    """
+    options: dict[str, Any] = {"fastmath": True, "error_model": "numpy"} if fast else {}
     with _cached() as keep:
-        dispatcher = numba.njit(nogil=True)(function)
+        dispatcher = numba.njit(nogil=True, **options)(function)
         if keep:
             _keep(dispatcher, what)
         return dispatcher
@@ -182,3 +192,65 @@ def doubles(typingctx: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
 
     return types.CPointer(types.float64)(types.int64), codegen
+
+
+@intrinsic
+def write_int(typingctx: Any, address: Any, value: Any) -> Any:
+    """Store an int64 as the C int at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        builder.store(builder.trunc(args[1], ir.IntType(32)), pointer)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def call_with_state(typingctx: Any, function: Any, model: Any, data: Any, state: Any, spec: Any) -> Any:
+    """Call `void function(void*, void*, double*, int)`, given four addresses; used for mj_setState and mj_getState."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [pointer, pointer, pointer, integer])
+        target = builder.inttoptr(args[0], function_type.as_pointer())
+        addresses = [builder.inttoptr(argument, pointer) for argument in args[1:4]]
+        builder.call(target, [*addresses, builder.trunc(args[4], integer)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def try_lock(typingctx: Any, address: Any) -> Any:
+    """Set the int64 at an address from 0 to 1, atomically; return whether this thread did it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = builder.inttoptr(args[0], word.as_pointer())
+        result = builder.cmpxchg(pointer, ir.Constant(word, 0), ir.Constant(word, 1), "acquire", "monotonic")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(types.int64), codegen
+
+
+@intrinsic
+def unlock(typingctx: Any, address: Any) -> Any:
+    """Set the int64 at an address to 0, after everything that this thread wrote before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        builder.store_atomic(ir.Constant(word, 0), builder.inttoptr(args[0], word.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def float_of_bits(typingctx: Any, bits: Any) -> Any:
+    """Return the float32 whose bits are this int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), codegen
