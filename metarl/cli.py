@@ -23,6 +23,7 @@ COMMANDS = {
     "export": ("metarl.commands.export", "Export", "an agent as ONNX, for use without metarl or torch"),
     "pack": ("metarl.commands.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
     "bench": ("metarl.commands.bench", "Bench", "steps per second against stock Meta-World, MuJoCo alone and EnvPool"),
+    "profile": ("metarl.commands.profile", "", "where the time of training goes, beside MuJoCo alone"),
     "list": ("metarl.commands.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
     "doctor": ("metarl.commands.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
