@@ -37,7 +37,7 @@ class RL2Settings:
     hidden: int = 128
     """Size of the GRU's hidden state."""
     std: float = 1.0
-    """Initial standard deviation of Box actions."""
+    """Initial standard deviation of continuous (Box) actions."""
     state_std: bool = False
     """Let the standard deviation depend on the state; otherwise it is one parameter per entry of the action."""
     min_std: float = 0.05

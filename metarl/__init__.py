@@ -18,7 +18,7 @@ install()
 
 
 def load(run: Path | str, *, agent: str | None = None, device: str = "auto") -> "Agent":
-    """A trained agent, ready for `begin`, `predict` and `adapt`: see `metarl.sharing.loading.load`."""
+    """A trained agent, ready for `initial_state`, `predict` and `adapt`: see `metarl.sharing.loading.load`."""
     from metarl.sharing.loading import load as load_run
 
     return load_run(run, agent=agent, device=device)

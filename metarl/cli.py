@@ -17,14 +17,14 @@ COMMANDS = {
     "train": ("metarl.commands.train", "", "train an agent on a suite, or resume a run"),
     "evaluate": ("metarl.commands.evaluate", "", "measure adaptation on trained and held-out tasks"),
     "compare": ("metarl.commands.compare", "Compare", "compare two runs on the same goals, or several with seeds grouped"),
-    "render": ("metarl.commands.render", "Render", "a video of the robot before and after it adapted"),
-    "report": ("metarl.commands.report", "Report", "runs as one page that opens offline: verdicts, curves, goals, videos"),
+    "render": ("metarl.commands.render", "Render", "make a video of the robot before and after it adapts"),
+    "report": ("metarl.commands.report", "Report", "show runs on one page that opens offline: verdicts, curves, goals, videos"),
     "adapt": ("metarl.commands.adapt", "Adapt", "adapt a few-shot learner to your own few examples, and predict"),
-    "export": ("metarl.commands.export", "Export", "an agent as ONNX, for use without metarl or torch"),
-    "pack": ("metarl.commands.pack", "Pack", "a trained agent in a folder to give away, with evaluation and model card"),
-    "bench": ("metarl.commands.bench", "Bench", "steps per second against stock Meta-World, MuJoCo alone and EnvPool"),
-    "profile": ("metarl.commands.profile", "", "where the time of training goes, beside MuJoCo alone"),
-    "list": ("metarl.commands.catalogue", "Catalogue", "suites, tasks, engines, agents, presets"),
+    "export": ("metarl.commands.export", "Export", "write an agent as ONNX, for use without metarl or torch"),
+    "pack": ("metarl.commands.pack", "Pack", "pack a trained agent to give away, with evaluation and model card"),
+    "bench": ("metarl.commands.bench", "Bench", "measure steps per second against stock Meta-World, MuJoCo alone, EnvPool"),
+    "profile": ("metarl.commands.profile", "", "measure where the time of training goes, next to MuJoCo alone"),
+    "list": ("metarl.commands.catalogue", "Catalogue", "list suites, data sets, tasks, engines, agents, presets"),
     "doctor": ("metarl.commands.doctor", "Doctor", "check this machine: versions, threads, GPU, rendering, cache"),
 }
 
@@ -58,8 +58,8 @@ def usage() -> str:
     commands = "\n".join(f"  {name:9s} {text}" for name, (_, _, text) in COMMANDS.items())
     return (
         "usage: metarl COMMAND ...\n\nMeta-reinforcement learning on Meta-World: train an agent that adapts, measure how well\n"
-        f"it does on goals that it never saw, and watch it.\n\n{commands}\n\n"
-        "`metarl COMMAND --help` explains each. To begin:\n"
+        f"it does on goals that it never saw, and watch it act.\n\n{commands}\n\n"
+        "`metarl COMMAND --help` explains a command. To begin:\n"
         "  metarl train rl2 ml1:reach-v3\n  metarl evaluate RUN\n  metarl render RUN\n  metarl report RUN"
     )
 

@@ -39,8 +39,8 @@ class OuterSettings:
     anneal: bool = True
     """Decay the learning rate to 0 over training, as half a cosine."""
     shards: int = 2
-    """Parts of an update's episodes computed in parallel on a CPU, one core each. The number affects rounding and, with batch
-    normalisation, which examples are normalised together."""
+    """Number of parts into which an update's episodes are divided. A CPU computes them in parallel, one core each. The number
+    affects rounding and, with batch normalisation, which examples are normalised together."""
 
     def __post_init__(self) -> None:
         check(self, channels="[1, 100000]", shards="[1, 1024]", learning_rate="(0, inf)")
@@ -52,7 +52,7 @@ class EncoderSettings(OuterSettings):
 
     precision: str = "auto"
     """Precision of convolutions in training: float32, bfloat16 (sums stay in float32), or auto: bfloat16 on CPUs with AMX,
-    where it is measured to be faster, float32 elsewhere. A resumed run keeps the precision in its config.json. Outside
+    where it was measured to be faster, and float32 elsewhere. A resumed run keeps the precision in its config.json. Outside
     training it is always float32."""
 
     def __post_init__(self) -> None:

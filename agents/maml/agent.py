@@ -49,7 +49,7 @@ class MAMLSettings(InnerSettings):
     layers: tuple[int, ...] = (128, 128)
     """Widths of the tanh layers."""
     std: float = 1.0
-    """Initial standard deviation of Box actions."""
+    """Initial standard deviation of continuous (Box) actions."""
     state_std: bool = False
     """Let the standard deviation depend on the state; otherwise it is one parameter per entry of the action."""
     min_std: float = 0.05

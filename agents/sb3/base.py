@@ -80,7 +80,7 @@ class PPOSettings(SB3Settings):
     target_kl: float | None = None
     """Stop an update early when the KL exceeds 1.5 times this; None: no early stopping."""
     log_std_init: float = 0.0
-    """Logarithm of the initial standard deviation of Box actions."""
+    """Logarithm of the initial standard deviation of continuous (Box) actions."""
     fit_epochs: int = 10
     """Fine-tuning: passes over the new task's episodes per update."""
 

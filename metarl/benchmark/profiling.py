@@ -94,13 +94,14 @@ class Profile:
         }
 
 
-class _Playback(Agent):
-    """Plays random actions back in compiled code."""
+class Playback(Agent):
+    """Plays recorded actions, given as its noise, back in compiled code."""
 
     def __init__(self, observations: int) -> None:
         self.observations = observations
 
     def program(self, state: Any) -> Program:
+        """See `Agent.program`."""
         return playback(self.observations, 4)
 
 
@@ -182,7 +183,7 @@ def _looped(env: MetaVectorEnv, episodes: int) -> float:
 
     obs, _ = env.reset()
     noise = random_actions(0, episodes * env.max_episode_steps, env.num_envs)
-    agent = _Playback(env.single_observation_space.shape[0])  # type: ignore[index]
+    agent = Playback(env.single_observation_space.shape[0])  # type: ignore[index]
     first, began = first_input(env, obs), time.perf_counter()
     rollout, _ = play(env, agent, {}, first, episodes=episodes, noise=noise, device=torch.device("cpu"))
     return int(rollout.valid.sum()) / (time.perf_counter() - began)

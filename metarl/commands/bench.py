@@ -40,9 +40,9 @@ class Bench:
     suite: tyro.conf.Positional[str] = "ml10"
     """ml1:<task>, ml10 or ml45; the benchmark steps its train tasks."""
     num_envs: str = "20"
-    """Number of environments. A list such as 1,10,100 measures the native engine's growth of cost instead."""
+    """Number of environments. With a list such as 1,10,100 the benchmark measures how the native engine's cost grows."""
     threads: str | None = None
-    """Threads of native, bare and envpool; a list such as 1,2,4 works as with num_envs. Default: one per usable core."""
+    """Threads of native, bare and envpool; a list such as 1,2,4 acts as with num_envs. Default: one per usable core."""
     contenders: str = "native,python,async,bare,envpool"
     """What to measure: native; python (stock, one process); async (stock, a process each); bare (mj_step only); envpool."""
     seconds: float = 20.0

@@ -33,7 +33,7 @@ _KINDS = {CONTROL: "of an agent that acts", FEW_SHOT: "of a few-shot learner"}
 class Compare:
     """Compare evaluated runs: two by paired differences on the same goals, three or more with their seeds grouped by agent.
 
-    Few-shot learners are paired by episode. Intervals are 95 %: over goals or episodes for two runs, over runs for more.
+    Few-shot learners are paired by episode. Intervals are 95 %: for two runs over goals or episodes, for more runs over runs.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -103,7 +103,7 @@ class Compare:
             for first, second in combinations(values, 2):
                 better = probability_of_improvement(values[second], values[first])
                 say(f"A run of {second} is better than one of {first} with probability {better.text('.2f')}")
-        samples = "runs, each with all its tasks" if acting else "runs, of 1 run over its episodes"
+        samples = "runs, each with all its tasks" if acting else "runs; for a single run, over its episodes"
         say(f"\nIntervals: bootstrap over {samples}. With few runs they are too short: in simulations they held")
         of_one = " For one run they are unknown." if acting else ""
         say(f"the truth in 75 % of cases with 3 runs, in 83 % with 5, in 91 % with 10.{of_one}")
@@ -201,7 +201,8 @@ def _title(content: Content) -> str:
     if "measure" in content:
         shape = plural(content["shots"], "shot")
         return f"{run}{plural(content['step'], 'update')}{_ways(content)}, {shape})"
-    return f"{run}{plural(content['step'], 'step')}; its last episode follows {content['episodes'] - 1} of experience)"
+    before = plural(content["episodes"] - 1, "episode")
+    return f"{run}{plural(content['step'], 'step')}; its last episode follows {before} of experience)"
 
 
 def _ways(content: Content) -> str:

@@ -45,7 +45,7 @@ class Evaluate:
     """Run directories, or checkpoint folders in them. Several are evaluated in turn, and all-goals draws them in one plot."""
     plan: Annotated[Plan, tyro.conf.arg(name="")] = Plan()
     protocol: Literal["all-goals", "metaworld"] = "all-goals"
-    """all-goals; or metaworld: Meta-World's own evaluation code, for numbers comparable with published ones."""
+    """all-goals: every goal counts equally; metaworld: Meta-World's own evaluation code, to compare with published numbers."""
     agent: str | None = None
     """If the run's agent is your own: its file, PATH.py:NAME. metarl runs only files that you name here."""
     seeds: int = 1

@@ -43,9 +43,9 @@ _CHECKPOINT = "external"
 
 @dataclass(frozen=True)
 class EvaluateExternal:
-    """Evaluate an agent of your own that follows metaworld.evaluation.MetaLearningAgent. Writes a table, files and a plot.
+    """Evaluate an agent of your own that has the methods of metaworld.evaluation.MetaLearningAgent.
 
-    Treats all goals of the suite equally, or applies Meta-World's own rules. metarl cannot know what your agent trained on:
+    Prints a table, and writes files and, for all-goals, a plot. metarl cannot know what your agent trained on:
     make sure that it never saw the test goals.
     """
 
@@ -54,7 +54,7 @@ class EvaluateExternal:
     agent: str
     """module:factory or file.py:factory; the factory takes no arguments and returns an agent. metarl executes the module."""
     protocol: Literal["all-goals", "metaworld"] = "all-goals"
-    """all-goals; or metaworld: Meta-World's own evaluation code."""
+    """all-goals: every goal counts equally; metaworld: Meta-World's own evaluation code and rules."""
     episodes: int = 10
     """Episodes per trial; metaworld: episodes of experience before the agent is measured."""
     adapt_every: int | None = None
@@ -64,9 +64,9 @@ class EvaluateExternal:
     trials: int = 1
     """all-goals: trials per goal."""
     train_goals: int = 50
-    """all-goals: how many train goals to evaluate on as well; 0: none."""
+    """all-goals: number of train goals to evaluate on besides the held-out ones; 0: none."""
     seed: int = 0
-    """Seed of the resets; metaworld: of the order of goals. It does not seed your agent."""
+    """Seed of the resets; with metaworld, seed of the order of goals. It does not seed your agent."""
     seeds: int = 1
     """metaworld: number of evaluations, with the seeds seed, seed + 1, ..."""
     suite_seed: int = 1

@@ -20,9 +20,9 @@ from metarl.system.user_code import arguments, name_again
 class Export:
     """Export a trained agent as ONNX, for use without metarl, torch or Meta-World.
 
-    RL²: one step, with the hidden state as an input and an output. MAML and related agents: the policy, either shared or
-    adapted to a task by playing some episodes there. Few-shot learners: support, labels and queries to logits. The file's
-    metadata explains its inputs and outputs and how to use them.
+    The graph of RL² computes one step, with the hidden state as an input and an output. That of MAML and related agents is the
+    policy, either shared or adapted to a task by playing some episodes there. That of a few-shot learner turns support, labels
+    and queries into logits. The file's metadata explains its inputs and outputs and how to use them.
     """
 
     run: tyro.conf.Positional[Path]

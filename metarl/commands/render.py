@@ -24,9 +24,9 @@ class Render:
     one after another, more in a grid. The green sphere marks the goal for you; the agent cannot see it. The video shows the
     same trial that `metarl evaluate` plays first on each goal.
 
-    Each picture also shows the episode, the number of gradient steps before it (if the agent takes any), the reward of each
-    step and the return so far, a green line at the steps of success, and, for an agent with memory, how far each step moved
-    it (the norm of the change of its hidden state). All goals share the scales of the curves.
+    Each picture also shows the number of the episode, the number of gradient steps before it (if the agent takes any), the
+    reward of each step and the return so far, a green line at the steps of success, and, for an agent with memory, how far
+    each step moved that memory (the norm of the change of its hidden state). The curves of all goals have the same scales.
     """
 
     run: tyro.conf.Positional[Path]

@@ -27,7 +27,7 @@ def named_agents() -> str:
 def _usage() -> str:
     return (
         "usage: metarl train AGENT SUITE [options]      a new run (few-shot learners: a data set instead of the suite)\n"
-        "       metarl train --resume RUN [options]     resume one\n\n"
+        "       metarl train --resume RUN [options]     resume a run\n\n"
         f"agents:\n{named_agents()}\n  PATH.py:NAME   your own agent; your own suite is named the same way\n\n"
         "metarl train rl2 --help shows all options; metarl list shows suites and presets.\n"
         "For example: metarl train rl2 ml1:reach-v3"

@@ -41,7 +41,7 @@ class Plan:
     """Which episodes an evaluation answers."""
 
     episodes: Count = 1000
-    """Episodes for each part of the classes."""
+    """Episodes on the held-out classes, and as many on the training classes."""
     ways: int | None = None
     """Classes per episode; default: as trained. MAML's head supports no other number."""
     shots: int | None = None

@@ -33,7 +33,7 @@ class InnerSettings:
     inner_steps: int = 1
     """Inner steps in training; evaluation may take more."""
     rates: str = "fixed"
-    """fixed, or learned starting at `inner_lr`: layer (one rate per parameter tensor) or weight (one per weight, Meta-SGD)."""
+    """fixed; or learned, starting at `inner_lr`: layer (one rate per parameter tensor) or weight (one per weight, Meta-SGD)."""
     first_order: bool = False
     """Leave out second derivatives (FOMAML)."""
     adapt_part: str = "all"

@@ -60,7 +60,7 @@ class FilmOptions:
     fps: int = 20
     """Frames per second."""
     speed: float = 1.0
-    """Speed relative to real time; a faster film has fewer pictures."""
+    """Speed relative to real time; a faster film shows fewer of the steps."""
     overlay: bool = True
     """Write titles, figures and curves over the pictures."""
     seed: int = 0

@@ -18,8 +18,8 @@ class _Way(NamedTuple):
 
 
 _WAYS = {
-    CONTROL: _Way("runs of robots, measured by success", robots_comparing.reasons, robots_comparing.compared),
-    FEW_SHOT: _Way("few-shot learners, measured by answers", fewshot_comparing.reasons, fewshot_comparing.compared),
+    CONTROL: _Way("agents that act, measured by success or return", robots_comparing.reasons, robots_comparing.compared),
+    FEW_SHOT: _Way("few-shot learners, measured by their answers", fewshot_comparing.reasons, fewshot_comparing.compared),
 }
 
 

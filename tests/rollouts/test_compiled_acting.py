@@ -187,7 +187,8 @@ def test_success_ends_an_episode_and_the_environment_goes_on_to_the_next():
     assert not compiled.reward[~compiled.valid].any()
 
 
-def test_an_unstable_simulation_ends_the_episode_alone(monkeypatch):
+def test_an_unstable_simulation_ends_the_episode_alone(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log file into the working directory
     actions = random_actions(60, num_envs=2)
     calm = played_back(make_vec(REACH, 2, max_episode_steps=30, engine="native"), actions, 2)
     env = make_vec(REACH, 2, max_episode_steps=30, engine="native")

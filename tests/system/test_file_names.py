@@ -70,7 +70,8 @@ def test_runs_that_start_in_the_same_second_get_a_number(tmp_path, monkeypatch):
 def test_processes_that_race_for_a_default_name_each_get_a_run_of_their_own(tmp_path):
     """Four, forked from one that has imported all they need; the start is that their pipe is closed."""
     code = """
-import os
+import os, time
+from pathlib import Path
 from metarl.agents.baselines import RandomSettings
 from metarl.runs import directory
 from metarl.runs.directory import Run, default_path
@@ -78,13 +79,16 @@ from metarl.runs.experiment import Experiment
 from metarl.runs.options import TrainOptions
 
 directory.time.strftime = lambda *a: "now"
+make = Path.mkdir
+Path.mkdir = lambda *a, **k: (time.sleep(0.1), make(*a, **k))  # whoever looked before is overtaken
 experiment = Experiment("random", "ml10", TrainOptions(), RandomSettings())
 start, closed = os.pipe()
 for _ in range(4):
     if os.fork() == 0:
         os.close(closed)
         os.read(start, 1)
-        print(Run.create(default_path("random", "ml10", 1), experiment, numbered=True).path, flush=True)
+        path = Run.create(default_path("random", "ml10", 1), experiment, numbered=True).path
+        os.write(1, f"{path}\\n".encode())  # print may write a line in two parts
         os._exit(0)
 os.close(closed)
 for _ in range(4):

@@ -70,7 +70,7 @@ def _groups(runs: Grouped) -> Table:
 
 def _pairs(runs: Grouped) -> list[Table]:
     probability = "the probability that a run of B is better than one of A, over seeds and tasks"
-    difference = "the difference if each has 1 seed, over goals"
+    difference = "the difference over goals, if A and B have 1 seed each"
     return runs.pair_table(f"Pairs by {runs.measure.name} after adaptation: {probability}; {difference}", least=2)
 
 

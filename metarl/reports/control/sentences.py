@@ -113,7 +113,8 @@ def warnings(run: Reading) -> list[str]:
     said = [*run.problems, *looked_at(run, OF_GOALS, "goals")]
     if content is None:
         said.append(
-            "No evaluation yet: metarl evaluate measures what it has learned. What follows is of train goals, while exploring."
+            "No evaluation yet: metarl evaluate measures what it has learned. "
+            "What follows shows train goals, played to explore."
         )
         return said
     sides = content["sides"]

@@ -34,14 +34,14 @@ def compared(sections: Sequence[Section], title: str) -> Comparison:
     curves = runs.curves(
         "shots",
         "examples of each class" if classified else "points of the curve",
-        f"{measure.title} on {where}. Bands: 95 % intervals over seeds, of 1 run over its episodes",
+        f"{measure.title} on {where}. Bands: 95 % intervals over seeds; for a single run, over its episodes",
         lambda content: content["shots"] + 1,
         lambda rows: f"{measure.show(rows[0])} without any, {measure.show(rows[-1])} with {len(rows) - 1}.",
         1 / first["ways"] if classified else None,
     )
     ways = f", {first['ways']} ways" if classified else ""
     probability = "the probability that a run of B is better than one of A, over runs"
-    pairs = f"Pairs by {measure.name}: {probability}; the difference if each has 1 run, over the same episodes"
+    pairs = f"Pairs by {measure.name}: {probability}; the difference over the same episodes, if A and B have 1 run each"
     tables = [_groups(runs), *runs.pair_table(pairs, least=3), _runs(runs)]
     return Comparison(f"{title}: {where} of {first['suite']}{ways}", said, (), [curves], tables)
 
@@ -54,7 +54,7 @@ def _groups(runs: Grouped) -> Table:
         trained = ByEpisode("train")
         name = f"{side_name(first, 'train')}, {experience(first, most)}"
         columns.append((name, measure.level, lambda group: trained.level(group, measure, most)))
-    intervals = "95 % bootstrap intervals over seeds, of 1 run over its episodes"
+    intervals = "95 % bootstrap intervals over seeds (for a single run, over its episodes)"
     return runs.group_table(f"{measure.title} of runs that differ only in the seed, with {intervals}", columns)
 
 

@@ -59,9 +59,9 @@ def _confusion(answers: dict[str, Any]) -> Part:
     what = answers["class"]
     wrong = answers["asked"] - answers["right"]
     note = (
-        f"{plural(answers['asked'], 'query')}, of {plural(answers['classes'], what)}, answered, {wrong:,} of them wrong: "
+        f"{plural(answers['asked'], 'query')} of {plural(answers['classes'], what)} answered, {wrong:,} of them wrong, in "
         f"{plural(answers['confused'], 'pair')} of one {what} taken for another. "
-        "Those named here are the extremes of many: new episodes would show them less extreme."
+        "The pairs named here are the extremes of many: in new episodes they would be less extreme."
     )
     if not wrong:
         note = f"All of {plural(answers['asked'], 'query')} of {plural(answers['classes'], what)} were answered right."

@@ -106,7 +106,7 @@ def warnings(run: Reading) -> list[str]:
     content = run.evaluation
     said = [*run.problems, *looked_at(run, OF_EPISODES, "classes")]
     if content is None:
-        said.append("No evaluation yet: metarl evaluate measures what it has learned. What follows is of training episodes.")
+        said.append("No evaluation yet: metarl evaluate measures what it has learned. What follows shows training episodes.")
         return said
     sides = content["sides"]
     if "test" not in sides:
