@@ -87,11 +87,11 @@ def _steps_to_the_goal(rollouts) -> list[float]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rl2_learns_where_episodes_end_on_success(seed):
     """The agent finds the goal in the first episode and goes there in the second."""
-    small = RL2Settings(layers=(16,), hidden=16, chunk=12, minibatch=32, learning_rate=1e-2, gamma=0.9, lam=0.9, shards=1)
-    agent, source = _trained(CORRIDORS, small, seed, 25, 32, 8, 2, terminate_on_success=True)
+    small = RL2Settings(layers=(16,), hidden=16, chunk=12, minibatch=32, learning_rate=5e-3, gamma=0.9, lam=0.9, shards=1)
+    agent, source = _trained(CORRIDORS, small, seed, 35, 32, 8, 2, terminate_on_success=True)
     first, second = _steps_to_the_goal([rollout for (rollout,) in _new_rollouts(agent, source)])
     assert first > 2.6  # half of the first steps go to the wrong side
-    assert second < 2.3
+    assert second < 2.5  # 2.0 to 2.1 measured
 
 
 @pytest.mark.parametrize(
