@@ -237,8 +237,7 @@ class MetaVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._ready[:] = False
         draws = self.resample == "episode"
         for until in range(1, played.until + 1) if draws else (played.until,):
-            ids = self._with_ids(np.empty((self.num_envs, 0)), everyone)
-            self.engine.play(policy, played._replace(until=until), ids, progress)  # type: ignore[attr-defined]
+            self.engine.play(policy, played._replace(until=until), progress)  # type: ignore[attr-defined]
             if draws:
                 played.obs[played.time, everyone] = self._start(everyone, redraw=True)
         self._obs = played.obs[played.time, everyone].astype(np.float64)

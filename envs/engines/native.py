@@ -174,7 +174,9 @@ class NativeEngine:
             # no mj_forward: stock does not call it between a reset and the first step, and it would change the warm start
             mujoco.mj_setState(self.models[snap.model_file], self.held[env_id], snap.state, STATE)
             self.memory[env_id, : len(snap.memory)] = snap.memory
-            self.previous[env_id], obs[row] = snap.previous, self._first_observation(snap)
+            self.previous[env_id], obs[row] = snap.previous, snap.obs
+            if self.goal_visible:
+                obs[row, 2 * OBSERVED :] = snap.memory[:3]
         return obs
 
     def _set_scene(self, env_id: int, c: int, snap: snapshots.Snapshot) -> None:
@@ -250,30 +252,28 @@ class NativeEngine:
             self._pool, self._process = ThreadPoolExecutor(self.threads, "metarl-engine"), os.getpid()
         return self._pool
 
-    def play(self, policy: Policy, played: Episodes, ids: np.ndarray, progress: Callable[[float], None]) -> None:
+    def play(self, policy: Policy, played: Episodes, progress: Callable[[float], None]) -> None:
         """Play episodes with a compiled policy; every environment is at the start of an episode, and ends at one.
 
         Args:
             policy, played: see `metarl.envs.engines.episodes`.
-            ids: (num_envs, entries) appended to the observations.
             progress: called with the share of the work done, 0 to 1.
 
         Raises:
             KeyboardInterrupt: within a step of the interrupt; environments are left in the middle of their episodes.
         """
-        snaps = self.scenes
-        obs = np.array([self._first_observation(snap) for snap in snaps])
+        now = played.time, np.arange(len(self.scenes))
         starts = Starts(
-            states=np.array([snap.state.ctypes.data for snap in snaps]),
+            states=np.array([snap.state.ctypes.data for snap in self.scenes]),
             spec=int(STATE),
-            memory=self.memory_at_start(),
-            previous=np.array([snap.previous for snap in snaps]),
-            obs=np.hstack([obs, ids]).astype(np.float32),
+            memory=self.memory.copy(),
+            previous=self.previous.copy(),
+            obs=played.obs[now],
         )
         played.control[:] = 0
         played.busy[:] = False
         played.costs[:] = self.costs[self.classes]
-        played.left[:] = played.costs * ((played.until - played.episode[played.time, np.arange(len(snaps))]) * played.max_steps)
+        played.left[:] = played.costs * ((played.until - played.episode[now]) * played.max_steps)
         total = played.left.sum()
         with held():
             threads = [
@@ -291,19 +291,6 @@ class NativeEngine:
             thread.result()
         if played.control[NOT_FINITE]:
             raise UserError(f"actions of environments [{played.control[NOT_FINITE] - 1}] are not finite")
-
-    def _first_observation(self, snap: snapshots.Snapshot) -> np.ndarray:
-        obs = snap.obs.copy()
-        if self.goal_visible:
-            obs[2 * OBSERVED :] = snap.memory[:3]
-        return obs
-
-    def memory_at_start(self) -> np.ndarray:
-        """Each environment's memory of its reset, (num_envs, MEMORY_SIZE)."""
-        memory = np.zeros((len(self.scenes), MEMORY_SIZE))
-        for row, snap in zip(memory, self.scenes):
-            row[: len(snap.memory)] = snap.memory
-        return memory
 
     def scene(self, env_id: int) -> Scene:
         """See `Engine.scene`."""

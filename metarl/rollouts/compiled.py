@@ -24,40 +24,31 @@ ACTING = {
 }
 
 
-def refusal(env: "MetaVectorEnv", learner: Learner, state: State) -> str | None:
-    """Why the learner cannot act in compiled code in these environments; None: it can."""
+def program_or_reason(env: "MetaVectorEnv", learner: Learner, state: State) -> Program | str:
+    """The learner's policy for compiled acting in these environments, or why there is none."""
     if env.engine.name != "native":
         return f"the engine is {env.engine.name}, not native"
     if env.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP or env.engine.all_info:  # type: ignore[attr-defined]
         return "the environment was made with autoreset='next_step' or info='full'"
-    if getattr(learner, "program", None) is None or learner.program(state) is None:  # type: ignore[attr-defined]
-        return f"{type(learner).__name__} has no compiled form"
-    return None
-
-
-def is_compiled(env: "MetaVectorEnv", learner: Learner, state: State, acting: str) -> bool:
-    """Whether the learner acts in compiled code with this choice of `ACTING`.
-
-    Raises:
-        UserError: the choice is unknown, or compiled although there is no compiled form.
-    """
-    if acting not in ACTING:
-        raise unknown("acting", acting, ACTING)
-    reason = None if acting == "python" else refusal(env, learner, state)
-    if acting == "compiled" and reason is not None:
-        raise UserError(f"acting cannot be compiled: {reason}; --acting auto or python can")
-    return acting != "python" and reason is None
+    program: Program | None = learner.program(state) if hasattr(learner, "program") else None
+    return program or f"{type(learner).__name__} has no compiled form"
 
 
 def compiled_program(env: "MetaVectorEnv", learner: Learner, state: State, acting: str) -> Program | None:
     """The learner's policy for compiled acting; None: it acts in Python.
 
     Raises:
-        UserError: see `is_compiled`, or weights are not finite.
+        UserError: `acting` is unknown, or compiled although there is no compiled form, or weights are not finite.
     """
-    if not is_compiled(env, learner, state, acting):
+    if acting not in ACTING:
+        raise unknown("acting", acting, ACTING)
+    if acting == "python":
         return None
-    program: Program = learner.program(state)  # type: ignore[attr-defined]
+    program = program_or_reason(env, learner, state)
+    if isinstance(program, str):
+        if acting == "compiled":
+            raise UserError(f"acting cannot be compiled: {program}; --acting auto or python can")
+        return None
     if not np.isfinite(program.weights).all():
         raise UserError("the policy's weights are not finite: it cannot act")
     return program

@@ -16,7 +16,7 @@ from metarl.envs import Suite
 from metarl.errors import UserError
 from metarl.learner import Agent
 from metarl.nn.spaces import box_bounds
-from metarl.rollouts.compiled import is_compiled, refusal
+from metarl.rollouts.compiled import compiled_program, program_or_reason
 from metarl.rollouts.trials import Trials
 from metarl.runs.experiment import Experiment
 from metarl.runs.io_spec import IoSpec, of_spaces
@@ -62,10 +62,10 @@ class Setup(NamedTuple):
 
     def _acting(self) -> str:
         """How the policy acts, and why not in compiled code."""
-        reason = refusal(self.env, self.agent, self.agent.initial_state(self.env.num_envs))
-        if self.options.acting == "python" or reason is None:
-            return "in Python" if self.options.acting == "python" else "compiled"
-        return f"in Python ({reason})"
+        if self.options.acting == "python":
+            return "in Python"
+        program = program_or_reason(self.env, self.agent, self.agent.initial_state(self.env.num_envs))
+        return f"in Python ({program})" if isinstance(program, str) else "compiled"
 
     def _notes(self) -> Iterator[str]:
         """Warnings about a user's own environments, one line each."""
@@ -134,7 +134,8 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
         )
     source = Trials(env, suite.train, episodes, options.seed, device, options.acting)
     agent.validate(source)
-    is_compiled(env, agent, agent.initial_state(env.num_envs), options.acting)
+    if options.acting == "compiled":  # refuse before training, not at the first step
+        compiled_program(env, agent, agent.initial_state(env.num_envs), options.acting)
     return Setup(options, suite, env, agent, source)
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from metarl.agents.baselines import Hover, goal_blind
 from metarl.agents.maml.agent import MAMLSettings
 from metarl.agents.rl2 import RL2Settings
+from metarl.benchmark.profiling import Playback
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.errors import UserError
 from metarl.learner import Agent
-from metarl.nn.program import playback
 from metarl.rollouts.playing import play
 from metarl.rollouts.rollout import Rollout
 from metarl.rollouts.storage import first_input
@@ -34,19 +34,8 @@ SETTINGS = {
 }
 
 
-class Playback(Agent):
-    """Plays its noise."""
-
-    def initial_state(self, num_tasks):
-        return {}
-
-    def program(self, state):
-        return playback(self.observations, 4)
-
-
 def played_back(env, actions: np.ndarray, episodes: int) -> Rollout:
-    agent = Playback()
-    agent.observations = env.single_observation_space.shape[0]
+    agent = Playback(env.single_observation_space.shape[0])
     obs, _ = env.reset(seed=3)
     rollout, _ = play(env, agent, {}, first_input(env, obs), episodes=episodes, noise=actions, device=CPU)
     return rollout
