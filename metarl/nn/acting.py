@@ -1,6 +1,6 @@
 """Compiled forward pass of a policy: executes a `metarl.nn.program.Program` for one environment, without the interpreter."""
 
-from metarl.nn.functions import ONE, fast, sigmoid, tanh
+from metarl.nn.functions import ONE, fast, gru_step, tanh
 from metarl.nn.program import BIASES, GRU, INPUTS, KIND, LINEAR, OUTPUTS, SOURCE, TANH, TARGET, WEIGHTS
 from metarl.system.jit import jit
 
@@ -29,17 +29,6 @@ def linear(source, weights, biases, target):
         a = source[j]
         for i in range(outputs):
             target[i] += weights[j, i] * a
-
-
-@fast
-def gru(hidden, of_input, of_hidden):
-    """h' = (1 - z) n + z h with r, z = sigmoid(gates), n = tanh(i_n + r h_n) (`torch.nn.GRU`)."""
-    n = len(hidden)
-    for k in range(n):
-        r = sigmoid(of_input[k] + of_hidden[k])
-        z = sigmoid(of_input[n + k] + of_hidden[n + k])
-        new = tanh(of_input[2 * n + k] + r * of_hidden[2 * n + k])
-        hidden[k] = (ONE - z) * new + z * hidden[k]
 
 
 @fast
@@ -75,6 +64,7 @@ def run_program(operations, weights, registers):
         elif kind == TANH:
             tanh_all(x)
         elif kind == GRU:
-            gru(x, registers[target : target + 3 * inputs], registers[target + 3 * inputs : target + 6 * inputs])
+            gates = registers[target : target + 6 * inputs]
+            gru_step(gates[: 3 * inputs], gates[3 * inputs :], x, x)
         else:
             limit_all(x)

@@ -11,49 +11,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from metarl.nn.functions import ONE, fast, sigmoid, tanh
+from metarl.nn.functions import ONE, fast, gru_step
 from metarl.system.jit import jit
-
-
-@fast
-def sigmoids(x, h):
-    """x = sigmoid(x + h)."""
-    for k in range(len(x)):
-        x[k] = sigmoid(x[k] + h[k])
-
-
-@fast
-def candidates(n, r, h):
-    """n = tanh(n + r h)."""
-    for k in range(len(n)):
-        n[k] = tanh(n[k] + r[k] * h[k])
-
-
-@fast
-def mixed(z, n, before, after):
-    """after = (1 - z) n + z before."""
-    for k in range(len(after)):
-        after[k] = (ONE - z[k]) * n[k] + z[k] * before[k]
 
 
 @jit
 def gates(of_input, of_hidden, states, t):
     """Compute step t: states[t + 1] from states[t]; the gates r, z, n replace the input's products.
 
-    The loops are apart, with few arrays each: only then does the compiler turn them into SIMD.
-
     Args:
         of_input, of_hidden: (T, B, 3 H) products with biases.
         states: (T + 1, B, H) hidden states.
         t: index of the step.
     """
-    size = states.shape[2]
     for b in range(states.shape[1]):
-        # r, z = sigmoid(i + h), n = tanh(i_n + r h_n), h' = (1 - z) n + z h
-        x, h = of_input[t, b], of_hidden[t, b]
-        sigmoids(x[: 2 * size], h[: 2 * size])
-        candidates(x[2 * size :], x[:size], h[2 * size :])
-        mixed(x[size : 2 * size], x[2 * size :], states[t, b], states[t + 1, b])
+        gru_step(of_input[t, b], of_hidden[t, b], states[t, b], states[t + 1, b])
 
 
 @fast
