@@ -74,6 +74,17 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
+def in_words(facts: dict[str, Any]) -> str:
+    """The CPU, its usable cores and the load before the measurement."""
+    return f"{facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before"
+
+
+def warn_if_busy(facts: dict[str, Any]) -> None:
+    """Print a warning if other work would spoil the figures."""
+    if facts["load"] > 0.5 * facts["usable_cores"]:
+        say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
+
+
 def random_actions(round_number: int, steps: int, num_envs: int) -> np.ndarray:
     """Random actions, (steps, environments, 4) float32, a function of the arguments."""
     rng = np.random.default_rng((SEED, round_number))

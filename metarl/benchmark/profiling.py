@@ -145,7 +145,7 @@ def _parts(experiment: Experiment, profile: Profile, stack: ExitStack) -> dict[s
         return {COLLECT: steps / collect, UPDATE: steps / max(whole - collect, 1e-9), ITERATION: steps / whole}
 
     if setup.env.engine.name != "native":
-        return {ITERATION: iterate, ENGINE: lambda: {ENGINE: _stepped(setup.env, setup.source.tasks)}}
+        return {ITERATION: iterate, ENGINE: lambda: {ENGINE: _stepped(setup.env)}}
     tasks = draw(setup.suite.train, profile.num_envs)
     steps = max(1, _STEPS // profile.num_envs)
     mujoco = Bare(tasks, profile.threads)
@@ -156,13 +156,13 @@ def _parts(experiment: Experiment, profile: Profile, stack: ExitStack) -> dict[s
     env.set_tasks(tasks)
     return {
         MUJOCO: lambda: {MUJOCO: profile.num_envs * steps / timed(mujoco, random_actions(0, steps, profile.num_envs))},
-        ENGINE: lambda: {ENGINE: _stepped(env, setup.source.tasks)},
+        ENGINE: lambda: {ENGINE: _stepped(env)},
         LOOP: lambda: {LOOP: _looped(env, max(1, steps // episode))},
         ITERATION: iterate,
     }
 
 
-def _stepped(env: MetaVectorEnv, tasks: Any) -> float:
+def _stepped(env: MetaVectorEnv) -> float:
     """Steps per second of the engine, stepped from Python with random actions."""
     steps = max(1, _STEPS // env.num_envs) if env.engine.name == "native" else 50
     env.reset()

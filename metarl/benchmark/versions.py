@@ -12,11 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from metarl.agents import find
 from metarl.benchmark.measure import table
 from metarl.errors import UserError
+from metarl.evaluation.intervals import mean
 from metarl.runs.experiment import Experiment
 from metarl.system.console import Progress
 
@@ -25,9 +27,6 @@ LEAST = 3
 """Smallest number of rounds."""
 ITERATIONS = 3
 """Iterations of a training; the first one, which compiles and fills caches, is not counted."""
-_T95 = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""Student's t, 97.5 %, by degrees of freedom; 2 beyond."""
-
 Seconds = dict[str, float]
 """Seconds per environment step, by part."""
 
@@ -102,11 +101,10 @@ def ratio(rounds: list[tuple[Seconds, Seconds]], part: str) -> tuple[float, floa
 
     The interval is Student's, of the ratios' logarithms.
     """
-    logs = [math.log(other[part] / this[part]) for this, other in rounds]
-    n, mean = len(logs), statistics.fmean(logs)
-    t = _T95[n - 1] if n <= len(_T95) else 2.0
-    half = t * statistics.stdev(logs) / math.sqrt(n)
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+    logs = mean(np.array([math.log(other[part] / this[part]) for this, other in rounds]))
+    assert logs.low is not None
+    assert logs.high is not None
+    return math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high)
 
 
 def versions_table(rounds: list[tuple[Seconds, Seconds]], name: str) -> Table:

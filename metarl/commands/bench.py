@@ -16,8 +16,10 @@ from metarl.benchmark.measure import (
     comparison_table,
     grow,
     growth_table,
+    in_words,
     machine_facts,
     numbers,
+    warn_if_busy,
 )
 from metarl.envs import suite
 from metarl.envs.making import environments, envs_bytes
@@ -70,10 +72,9 @@ class Bench:
         refuse_beyond({environments(max(num_envs)): envs_bytes(tasks, max(num_envs))}, "a smaller --num-envs needs less")
 
         facts = machine_facts()
-        say(f"{self.suite} on {facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")
+        say(f"{self.suite} on {in_words(facts)}")
         say(", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
-        if facts["load"] > 0.5 * facts["usable_cores"]:
-            say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
+        warn_if_busy(facts)
         for n in num_envs:
             if max(threads) > n:
                 say(f"more threads than environments: threads are capped at {n} for {plural(n, 'environment')}")

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.agents import CONTROL, entry
-from metarl.benchmark.measure import combine, machine_facts, numbers
+from metarl.benchmark.measure import combine, in_words, machine_facts, numbers, warn_if_busy
 from metarl.benchmark.profiling import MEANINGS, Profile, measure, plot, profile_table, say_shares
 from metarl.benchmark.versions import compare_versions, versions_figures, versions_table
-from metarl.commands.train import defaults, named_agents
+from metarl.commands.arguments import read_command_line
+from metarl.commands.train import defaults, kinds, named_agents
 from metarl.errors import UserError
 from metarl.runs.experiment import Experiment
 from metarl.system import machine
 from metarl.system.console import console, say
-from metarl.system.files import write_atomically
+from metarl.system.files import write_atomically, writing
 from metarl.system.ranges import check
 from metarl.system.user_code import is_named, notes, run_file
 
@@ -50,7 +51,10 @@ def command(args: list[str]) -> int:
     agent = run_file(args[0]).label if is_named(args[0]) else args[0]
     if entry(agent).training != CONTROL:
         raise UserError(f"{agent} is a few-shot learner: metarl profile measures training on environments")
-    default_options, default_settings = defaults(agent, args[1] if len(args) > 1 else "", None)
+    line = read_command_line(args[1:], ProfileOptions, *kinds(agent))
+    named_suite = next(iter(line.positionals), "")
+    suite_label = run_file(named_suite).label if is_named(named_suite) else named_suite
+    default_options, default_settings = defaults(agent, suite_label, line.options.get("preset"))
 
     @dataclass(frozen=True)
     class Arguments:
@@ -62,16 +66,15 @@ def command(args: list[str]) -> int:
 
     Arguments.__doc__ = f"Measure where the time of training {agent} goes."
     parsed: Any = tyro.cli(Arguments, prog=f"metarl profile {agent}", args=args[1:])
-    suite = run_file(parsed.suite).label if is_named(parsed.suite) else parsed.suite
+    suite = suite_label or parsed.suite
     experiment = Experiment(agent, suite, parsed.options, parsed.settings, notes(agent, suite)).resolved()
     return _against(experiment, parsed.measurement) if parsed.measurement.against else _profile(experiment, parsed.measurement)
 
 
 def _machine() -> dict[str, Any]:
     facts = machine_facts()
-    say(f"{facts['cpu']}, {facts['usable_cores']:g} usable cores, load average {facts['load']:.2f} before")
-    if facts["load"] > 0.5 * facts["usable_cores"]:
-        say("warning: other work keeps this machine busy and spoils the figures; the ratios suffer least")
+    say(in_words(facts))
+    warn_if_busy(facts)
     return facts
 
 
@@ -112,5 +115,7 @@ def _against(experiment: Experiment, asked: ProfileOptions) -> int:
 
 
 def _write(path: Path | None, content: dict[str, Any]) -> None:
-    if path is not None:
+    if path is None:
+        return
+    with writing(str(path)):
         write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")

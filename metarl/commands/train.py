@@ -44,7 +44,7 @@ def command(args: list[str]) -> int:
     named_agent = args[0] if args and not args[0].startswith("-") else None
     label = run_file(named_agent).label if named_agent and is_named(named_agent) else named_agent
     rest = args[1:] if named_agent else args
-    first_look = read_command_line(rest, *_kinds(label))
+    first_look = read_command_line(rest, *kinds(label))
     resumed, named_suite = first_look.options.get("resume"), next(iter(first_look.positionals), "")
     if label is None and resumed is None:
         say(_usage())
@@ -113,7 +113,7 @@ class _Resume:
     resume: Path | None = None
 
 
-def _kinds(agent: str | None) -> list[Any]:
+def kinds(agent: str | None) -> list[Any]:
     """The dataclasses with the options of this agent's training; None: those of all agents, as any run may be resumed."""
     agents = [agent] if agent else list(AGENTS)
     return [_Resume, *{options_of(name) for name in agents}, *(find(name)[1]["default"].settings for name in agents)]

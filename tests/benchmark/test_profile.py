@@ -12,6 +12,7 @@ from metarl.agents import find
 from metarl.benchmark import profiling, versions
 from metarl.benchmark.profiling import COLLECT, ENGINE, ITERATION, LOOP, MUJOCO, Profile
 from metarl.benchmark.versions import changed_options, ratio
+from metarl.commands import profile
 from metarl.runs.experiment import Experiment
 from metarl.runs.options import TrainOptions
 
@@ -70,10 +71,17 @@ def test_the_interval_of_a_ratio():
     """Three rounds with ratios 1, 2 and 4: geometric mean 2, and t(2) = 4.30 standard errors of log 2 around it."""
     rounds = [({"update": 1.0}, {"update": factor}) for factor in (1.0, 2.0, 4.0)]
     middle, low, high = ratio(rounds, "update")
-    half = 4.30 * math.log(2) / math.sqrt(3)
+    half = 4.302653 * math.log(2) / math.sqrt(3)
     assert middle == pytest.approx(2)
     assert math.log(high / 2) == pytest.approx(half)
     assert math.log(2 / low) == pytest.approx(half)
+
+
+def test_a_preset_sets_the_settings_that_are_measured(monkeypatch):
+    experiments = []
+    monkeypatch.setattr(profile, "measure", lambda experiment, profiles, seconds: experiments.append(experiment))
+    assert cli.run(["profile", "rl2", "ml1:reach-v3", "--preset", "metaworld-plus", "--device", "cpu"]) == 0
+    assert experiments[0].settings == find("rl2")[1]["metaworld-plus"].settings
 
 
 def test_only_what_differs_from_the_defaults_is_passed_on():
