@@ -261,9 +261,11 @@ class RL2(Agent):
         missing = torch.clamp(length // 2, max=int(np.ceil(3 / (1 - s.gamma)))) if s.bootstrap else 0
         features = self._features(rollout, x)
         fit = fit_pooled(features[:-1], returns, (t[:-1] < length - missing).double(), s.pull)
-        value = torch.where(t <= length if s.bootstrap else t < length, (features * fit.column).sum(-1), 0.0)
+        # one batched product for both: (T + 1, N) each
+        fitted, of_others = torch.einsum("tnf,nfk->ktn", features, torch.stack(fit, -1))
+        value = torch.where(t <= length if s.bootstrap else t < length, fitted, 0.0)
         # 1 - Var[G - V] / Var[G]
-        left = (returns - (features[:-1] * fit.others).sum(-1))[valid].var()
+        left = (returns - of_others[:-1])[valid].var()
         return value, float(1 - left / returns[valid].var().clamp(min=1e-12))
 
     def _features(self, rollout: Rollout, x: Tensor) -> Tensor:

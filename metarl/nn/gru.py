@@ -7,52 +7,73 @@ input's product, and all products of the derivative with respect to weights and 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from metarl.nn.blas import add_product, sgemm_address
 from metarl.nn.functions import ONE, fast, gru_step
 from metarl.system.jit import jit
 
 
 @jit
-def gates(of_input, of_hidden, states, t):
-    """Compute step t: states[t + 1] from states[t]; the gates r, z, n replace the input's products.
+def forward(sgemm, of_input, of_hidden, states, weight, bias):
+    """Compute states[t + 1] from states[t] for every t; the gates r, z, n replace the input's products.
 
     Args:
-        of_input, of_hidden: (T, B, 3 H) products with biases.
-        states: (T + 1, B, H) hidden states.
-        t: index of the step.
+        sgemm: see `metarl.nn.blas`.
+        of_input: (T, B, 3 H) the input's products, with biases.
+        of_hidden: (T, B, 3 H) filled with the hidden state's products, with biases.
+        states: (T + 1, B, H) hidden states, of which the first is given.
+        weight, bias: (3 H, H) and (3 H,), of the hidden state.
     """
-    for b in range(states.shape[1]):
-        gru_step(of_input[t, b], of_hidden[t, b], states[t, b], states[t + 1, b])
+    for t in range(len(of_input)):
+        of_hidden[t] = bias
+        add_product(sgemm, states[t], weight, True, of_hidden[t])
+        for b in range(states.shape[1]):
+            gru_step(of_input[t, b], of_hidden[t, b], states[t, b], states[t + 1, b])
+
+
+@jit
+def backward(sgemm, gated, of_hidden, states, gradient, carried, weight):
+    """Compute the derivatives of all steps, in place.
+
+    Args:
+        sgemm: see `metarl.nn.blas`.
+        gated: (T, B, 3 H) gates r, z, n; replaced by the derivatives with respect to the input's products.
+        of_hidden: (T, B, 3 H) the hidden state's products, with biases; replaced by the derivatives with respect to them.
+        states: (T + 1, B, H) hidden states.
+        gradient: (T, B, H) with respect to the outputs.
+        carried: (B, H) zeros; replaced by the derivatives with respect to the first hidden state.
+        weight: (3 H, H) of the hidden state.
+    """
+    for t in range(len(gated) - 1, -1, -1):
+        for b in range(states.shape[1]):
+            gru_step_backward(gated[t, b], of_hidden[t, b], states[t, b], gradient[t, b], carried[b])
+        add_product(sgemm, of_hidden[t], weight, False, carried)
 
 
 @fast
-def gates_backward(gated, of_hidden, states, gradient, carried, t):
-    """Compute the derivatives of step t, in place.
+def gru_step_backward(g, h, before, gradient, carried):
+    """Compute the derivatives of one step for one row; see `backward`.
 
     Args:
-        gated: (T, B, 3 H) gates r, z, n; replaced by the derivatives of the input's products.
-        of_hidden: (T, B, 3 H) replaced by the derivatives of the hidden state's products.
-        states: (T + 1, B, H) hidden states.
-        gradient: (T, B, H) of the loss with respect to the outputs.
-        carried: (B, H) of the loss with respect to the state after step t through later steps; replaced by the part of that
-            with respect to the state before it that does not pass through a product.
-        t: index of the step.
+        g, h: (3 H,) gates and products, replaced.
+        before, gradient: (H,) the hidden state before the step, and the derivatives with respect to the output.
+        carried: (H,) the derivatives with respect to the state after the step through later ones; replaced by those with
+            respect to the state before it, as far as they do not pass through a product.
     """
-    size = states.shape[2]
-    for b in range(states.shape[1]):
-        g, h, before, passed = gated[t, b], of_hidden[t, b], states[t, b], carried[b]
-        for k in range(size):
-            r, z, n, h_n = g[k], g[size + k], g[2 * size + k], h[2 * size + k]
-            d = gradient[t, b, k] + passed[k]
-            d_n = d * (ONE - z) * (ONE - n * n)
-            d_z = d * (before[k] - n) * z * (ONE - z)
-            d_r = d_n * h_n * r * (ONE - r)
-            g[k], g[size + k], g[2 * size + k] = d_r, d_z, d_n
-            h[k], h[size + k], h[2 * size + k] = d_r, d_z, d_n * r
-            passed[k] = d * z
+    size = len(before)
+    for k in range(size):
+        r, z, n, h_n = g[k], g[size + k], g[2 * size + k], h[2 * size + k]
+        d = gradient[k] + carried[k]
+        d_n = d * (ONE - z) * (ONE - n * n)
+        d_z = d * (before[k] - n) * z * (ONE - z)
+        d_r = d_n * h_n * r * (ONE - r)
+        g[k], g[size + k], g[2 * size + k] = d_r, d_z, d_n
+        h[k], h[size + k], h[2 * size + k] = d_r, d_z, d_n * r
+        carried[k] = d * z
 
 
 class _GRU(torch.autograd.Function):
@@ -65,10 +86,7 @@ class _GRU(torch.autograd.Function):
         of_hidden = torch.empty_like(of_input)
         states = x.new_empty(steps + 1, batch, hidden.shape[1])
         states[0] = hidden
-        arrays = of_input.numpy(), of_hidden.numpy(), states.numpy()
-        for t, (before, product) in enumerate(zip(states.unbind(), of_hidden.unbind())):
-            torch.addmm(b_hidden, before, w_hidden.T, out=product)
-            gates(*arrays, t)
+        forward(sgemm_address(), *arrays(of_input, of_hidden, states, w_hidden, b_hidden))
         ctx.save_for_backward(x, w_input, w_hidden, of_input, of_hidden, states)
         return states[1:]
 
@@ -77,11 +95,7 @@ class _GRU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, w_input, w_hidden, of_input, of_hidden, states = ctx.saved_tensors
         carried = torch.zeros_like(states[0])
-        arrays = of_input.numpy(), of_hidden.numpy(), states.numpy(), gradient.contiguous().numpy(), carried.numpy()
-        products = of_hidden.unbind()
-        for t in range(len(x) - 1, -1, -1):
-            gates_backward(*arrays, t)
-            carried.addmm_(products[t], w_hidden)
+        backward(sgemm_address(), *arrays(of_input, of_hidden, states, gradient, carried, w_hidden))
         d_input, d_hidden = of_input.flatten(0, 1), of_hidden.flatten(0, 1)
         return (
             (d_input @ w_input).view_as(x),
@@ -91,6 +105,11 @@ class _GRU(torch.autograd.Function):
             d_input.sum(0),
             d_hidden.sum(0),
         )
+
+
+def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    """The tensors as row-major arrays, without copying those that are."""
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 def gru(x: Tensor, hidden: Tensor, weights: Sequence[Tensor]) -> Tensor:
