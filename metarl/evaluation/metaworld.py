@@ -5,30 +5,30 @@ adapts for some full episodes and is then measured. A measured episode ends at i
 next one at once; each task name counts the first 3 episodes that end, whatever their goals. Goals that are solved fast
 therefore fill the quota. The figure is comparable with published ones, but does not replace `all-goals`.
 
-Both engines use Meta-World's own loop. `python` runs it on Meta-World's own environments; `native` runs it on the compiled
-engine, for which this module reimplements Meta-World's wrappers (order of goals, ends of episodes, returns, autoreset).
+The engine `python` runs Meta-World's own loop on Meta-World's own environments. `native` runs it on the compiled engine
+(see `upstream_envs`); agents that act in compiled code play whole episodes there (see `upstream_compiled`).
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
-from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
+from metarl.envs import TaskDistribution
 from metarl.errors import UserError
 from metarl.evaluation.control_schema import ControlEvaluation, UpstreamEvaluation, whole
 from metarl.evaluation.plan import Plan, checkpoint_header, prepare, refuse_trained
 from metarl.evaluation.schema import read
 from metarl.evaluation.session import session
 from metarl.evaluation.shown import best
-from metarl.evaluation.upstream_agent import ADDED, UpstreamAgent
+from metarl.evaluation.upstream_agent import UpstreamAgent
+from metarl.evaluation.upstream_compiled import QUOTA, measure_compiled
+from metarl.evaluation.upstream_envs import ENGINES, shares
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD
 from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Learner
@@ -37,150 +37,8 @@ from metarl.runs.directory import Run
 from metarl.system.console import console
 from metarl.system.counts import plural
 
-EVALUATIONS, QUOTA, NUM_ENVS, GOALS = 10, 3, 20, 40
-"""Meta-World's numbers: draws of goals, counted episodes per task name, environments, goals per task."""
-
-
-def shares(tasks: TaskDistribution) -> list[list[Task]]:
-    """The goals for each environment, as Meta-World assigns them: every k-th goal of the environment's task, the same number
-    for each environment.
-
-    Raises:
-        UserError: the tasks are not Meta-World's.
-    """
-    if tasks.make is not None:
-        raise UserError("Meta-World's protocol needs Meta-World's tasks: evaluate your own with --protocol all-goals")
-    by_name = [[task for task in tasks.tasks if task.name == name] for name in tasks.names]
-    goals = min(GOALS, *map(len, by_name))
-    env_ids = max(1, min(NUM_ENVS // len(by_name), goals))
-    goals -= goals % env_ids
-    return [of_name[:goals][i::env_ids] for of_name in by_name for i in range(env_ids)]
-
-
-class _UpstreamView:
-    """Gives agents that inspect their environment (`bind_env`) the attributes they need, from Meta-World's environments."""
-
-    def __init__(self, env: Any, tasks: TaskDistribution, names: Sequence[str]) -> None:
-        self.env, self.distribution, self.num_envs = env, tasks, env.num_envs
-        self.tasks = [Task(name, None) for name in names]
-        self.single_action_space, self.engine = env.single_action_space, self
-
-    def scene(self, env_id: int) -> SimpleNamespace:
-        """The environment's scene, which holds only its goal."""
-        return SimpleNamespace(goal=np.array(self.env.envs[env_id].unwrapped._target_pos))
-
-
-def upstream_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[Any, Any]:
-    """Build Meta-World's own environments for these tasks, and the view of them that an agent gets.
-
-    Calls the function behind Meta-World's gymnasium ids, because the ids themselves draw goals from another seed.
-    """
-    metaworld = importlib.import_module("metaworld")
-    table = metaworld.ALL_V3_ENVIRONMENTS
-    goals_by_env = shares(tasks)
-
-    class HeldOut(metaworld.Benchmark):  # type: ignore[name-defined]
-        """A benchmark of the run's held-out tasks."""
-
-        def __init__(self) -> None:
-            self._test_classes = {name: table[name] for name in tasks.names}
-            self._test_tasks = [
-                metaworld._encode_task(
-                    task.name,
-                    {"rand_vec": np.array(task.params), "env_cls": table[task.name], "partially_observable": True},
-                )
-                for task in tasks.tasks
-            ]
-
-    names = [goals[0].name for goals in goals_by_env]
-    env = metaworld._make_ml_envs_inner(
-        HeldOut(),
-        meta_batch_size=len(goals_by_env),
-        seed=seed,
-        total_tasks_per_cls=len(goals_by_env[0]) * names.count(names[0]),
-        split="test",
-        terminate_on_success=True,
-        task_select="pseudorandom",
-        max_episode_steps=max_episode_steps,
-        reward_function_version=reward,
-        recurrent_info_in_obs=True,
-        normalize_reward_in_recurrent_info=False,
-    )
-    return env, _UpstreamView(env, tasks, names)
-
-
-class NativeEnvs:
-    """Gives a `MetaVectorEnv` the interface that Meta-World's evaluation expects of its own environments.
-
-    Args:
-        env: has one environment per share.
-        goals_by_env: see `shares`.
-        seed: of the order of goals; as in Meta-World, all environments share it.
-    """
-
-    def __init__(self, env: MetaVectorEnv, goals_by_env: list[list[Task]], seed: int) -> None:
-        self.env, self.num_envs = env, env.num_envs
-        self.goals_by_env = [list(goals) for goals in goals_by_env]
-        self.generators = [gymnasium.utils.seeding.np_random(seed)[0] for _ in goals_by_env]
-        self.position = -1
-
-    def get_attr(self, name: str) -> list[Any]:
-        """`task_name` (to Meta-World: the name of the class) or `terminate_on_success` of each environment."""
-        if name == "task_name":
-            table = importlib.import_module("metaworld.env_dict").ALL_V3_ENVIRONMENTS
-            return [table[goals[0].name].__name__ for goals in self.goals_by_env]
-        return [getattr(self.env, name)] * self.num_envs
-
-    def call(self, name: str, *values: Any) -> None:
-        """Handle `sample_tasks` and `toggle_terminate_on_success`; ignore other calls, as resets never draw goals here."""
-        if name == "sample_tasks":
-            self._next_tasks()
-        elif name == "toggle_terminate_on_success":
-            (self.env.terminate_on_success,) = values
-
-    def _next_tasks(self) -> None:
-        """Take the next goals, like `PseudoRandomTaskSelectWrapper`, which shuffles its list each time it starts over."""
-        self.position = (self.position + 1) % len(self.goals_by_env[0])
-        if self.position == 0:
-            for goals, rng in zip(self.goals_by_env, self.generators):
-                rng.shuffle(goals)
-        self.env.set_tasks([goals[self.position] for goals in self.goals_by_env])
-        self.env.reset()
-
-    def reset(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start new episodes on the same goals."""
-        self.returns = np.zeros(self.num_envs)
-        obs, info = self.env.reset()
-        return np.hstack([obs, np.zeros((self.num_envs, ADDED))]), info
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one step; returns observations like `RNNBasedMetaRLWrapper`'s, and the returns of ended episodes."""
-        obs, reward, terminated, truncated, info = self.env.step(actions)
-        done = terminated | truncated
-        self.returns += reward
-        # an environment that was reset within the step shows the zeros of the new episode
-        added = np.where(done[:, None], 0.0, np.column_stack([actions, reward, done]))
-        if done.any():
-            info["final_info"]["episode"] = {"r": np.where(done, self.returns, 0.0)}
-            self.returns[done] = 0.0
-        return np.hstack([obs, added]), reward, terminated, truncated, info
-
-
-def native_envs(tasks: TaskDistribution, seed: int, max_episode_steps: int, reward: str) -> tuple[NativeEnvs, MetaVectorEnv]:
-    """Like `upstream_envs`, but on the native engine."""
-    goals_by_env = shares(tasks)
-    env = make_vec(
-        tasks,
-        len(goals_by_env),
-        engine="native",
-        max_episode_steps=max_episode_steps,
-        reward=reward,
-        terminate_on_success=True,
-    )
-    return NativeEnvs(env, goals_by_env, seed), env
-
-
-ENGINES = {"python": upstream_envs, "native": native_envs}
+EVALUATIONS = 10
+"""Meta-World's number of draws of goals."""
 
 
 def measure(
@@ -195,6 +53,7 @@ def measure(
     steps: int = 1,
     reward: str = "v2",
     evaluations: int = EVALUATIONS,
+    acting: str = "auto",
     progress: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any]:
     """Evaluate a learner once under the protocol.
@@ -209,6 +68,7 @@ def measure(
         device: where the learner's tensors are.
         reward: v2 or v1.
         evaluations: draws of goals.
+        acting: on the native engine auto, compiled or python; see `metarl.rollouts.playing.play`.
         progress: called at each step with the environment steps so far, of all environments together.
 
     Returns:
@@ -217,6 +77,23 @@ def measure(
     Raises:
         UserError: the tasks are not Meta-World's, or episodes are longer than Meta-World's.
     """
+    check_length(max_episode_steps)
+    if engine == "native" and acting != "python":
+        found = measure_compiled(
+            learner,
+            tasks,
+            seed=seed,
+            max_episode_steps=max_episode_steps,
+            episodes=episodes,
+            device=device,
+            steps=steps,
+            reward=reward,
+            evaluations=evaluations,
+            acting=acting,
+            progress=progress,
+        )
+        if found is not None:
+            return rounded(found, tasks)
 
     def make(view: Any) -> UpstreamAgent:
         return UpstreamAgent(
@@ -254,8 +131,7 @@ def figure(
         make_agent: builds the agent from a view of the environments (number of environments, spaces). The agent's observations
             end with the previous action, reward and done.
     """
-    if max_episode_steps > HORIZON:
-        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")
+    check_length(max_episode_steps)
     evaluation = importlib.import_module("metaworld.evaluation")
     env, view = ENGINES[engine](tasks, seed, max_episode_steps, reward)
     try:
@@ -269,9 +145,19 @@ def figure(
         )
     finally:
         (env if engine == "python" else view).close()
-    # Meta-World sums over a set, whose order and so the sum's last bit differ between processes
-    rounded = {name: round(float(by_task[name]), 9) for name in tasks.names}
-    return {"success": round(success, 9), "return": round(returned, 6), "by_task": rounded}
+    return rounded({"success": success, "return": returned, "by_task": by_task}, tasks)
+
+
+def check_length(max_episode_steps: int) -> None:
+    """Raise `UserError` if episodes are longer than Meta-World's."""
+    if max_episode_steps > HORIZON:
+        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")
+
+
+def rounded(found: Mapping[str, Any], tasks: TaskDistribution) -> dict[str, Any]:
+    """Round figures: Meta-World sums over a set, whose order and so the sum's last bit differ between processes."""
+    by_task = {name: round(float(found["by_task"][name]), 9) for name in tasks.names}
+    return {"success": round(found["success"], 9), "return": round(found["return"], 6), "by_task": by_task}
 
 
 def evaluate_checkpoint(
@@ -331,6 +217,7 @@ def evaluate_checkpoint(
                 steps=steps,
                 reward=options.reward,
                 evaluations=EVALUATIONS,
+                acting=options.acting,
                 progress=bar.part(most),
             )
             figures[str(seed)] = journal.part(str(seed), measure_seed)

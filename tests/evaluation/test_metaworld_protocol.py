@@ -2,11 +2,16 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from builders.tiny import BITS, refused, train
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.evaluation import evaluation as upstream_evaluation
 
 from metarl import cli
 from metarl.agents import find
@@ -15,8 +20,11 @@ from metarl.agents.maml.agent import MAML
 from metarl.envs import TaskDistribution, make_vec, suite
 from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
+from metarl.evaluation import upstream_envs as environments
 from metarl.evaluation.all_goals import evaluate, summary
-from metarl.evaluation.metaworld import measure, native_envs, shares, upstream_envs
+from metarl.evaluation.metaworld import measure
+from metarl.evaluation.upstream_compiled import QUOTA, counted
+from metarl.evaluation.upstream_envs import native_envs, shares, upstream_envs
 from metarl.evaluation.wording import upstream_sentence
 from metarl.nn.distributions import Gaussian
 from metarl.sharing.opening import open_run
@@ -45,7 +53,7 @@ def _agent(name: str):
 @pytest.fixture
 def one_env(monkeypatch):
     """One environment, which goes through all goals."""
-    monkeypatch.setattr(metaworld_protocol, "NUM_ENVS", 1)
+    monkeypatch.setattr(environments, "NUM_ENVS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,7 @@ def test_native_equals_upstream_number_for_number(one_env, trained):
         seeds = range(2) if isinstance(agent, MAML) else range(5)
         found = {}
         for seed in seeds:
-            both = [
+            upstream, stepped, compiled = (
                 measure(
                     agent,
                     REACH.test,
@@ -76,19 +84,61 @@ def test_native_equals_upstream_number_for_number(one_env, trained):
                     episodes=1,
                     device=CPU,
                     evaluations=2 if agent is agents[2] else 1,
+                    acting=acting,
                 )
-                for engine in ("python", "native")
-            ]
-            assert both[0] == both[1]
-            found[seed] = both[0]
+                for engine, acting in (("python", "auto"), ("native", "python"), ("native", "auto"))
+            )
+            assert upstream == stepped
+            assert compiled["by_task"] == upstream["by_task"]
+            assert compiled["return"] == pytest.approx(upstream["return"], rel=1e-5)
+            found[seed] = upstream
         if isinstance(agent, MAML):
             assert found[0]["return"] != found[1]["return"]  # the sampled support, and so what was learned, differs
         if agent is agents[1]:
             assert any(one["success"] > 0 for one in found.values())
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.integers(1, 6))
+def test_repeated_episodes_are_counted_as_upstream_counts_them(data, shared, longest):
+    """Environments that repeat one episode each, of any length: Meta-World's own loop over them, and ours on paper."""
+    tasks = ["reach-v3", "push-v3", "door-close-v3"]
+    names = [name for name, count in zip(tasks, shared) for _ in range(count)]
+    lengths = data.draw(st.lists(st.integers(1, longest), min_size=len(names), max_size=len(names)))
+    success = np.array(data.draw(st.lists(st.booleans(), min_size=len(names), max_size=len(names))))
+    returns = np.arange(1.0, len(names) + 1)
+
+    class Repeats:
+        """Environments whose episodes end after their lengths, again and again."""
+
+        num_envs, time = len(names), 0
+
+        def get_attr(self, name):
+            return [ALL_V3_ENVIRONMENTS[task].__name__ for task in names] if name == "task_name" else [True]
+
+        def call(self, *ignored):
+            pass
+
+        def reset(self):
+            return np.zeros((len(names), 1)), {}
+
+        def step(self, actions):
+            self.time += 1
+            done = self.time % np.array(lengths) == 0
+            ended = {"episode": {"r": returns}, "success": success}
+            return np.zeros((len(names), 1)), None, done, np.zeros_like(done), {"final_info": ended}
+
+    agent = SimpleNamespace(reset=lambda mask: None, eval_action=lambda obs: obs)
+    _, returned, by_task, _ = upstream_evaluation(agent, Repeats(), QUOTA)
+    valid = torch.arange(longest)[:, None] < torch.tensor(lengths)
+    measured = SimpleNamespace(valid=valid, by_episode=lambda episodes: {"success": success[None], "return": returns[None]})
+    ours, our_returns = counted(names, measured)
+    assert ours == pytest.approx(by_task)
+    assert np.mean([*our_returns.values()]) == pytest.approx(returned)
+
+
 def test_both_go_through_the_goals_in_the_same_order_and_tell_agents_the_same(monkeypatch):
-    monkeypatch.setattr(metaworld_protocol, "NUM_ENVS", 4)
+    monkeypatch.setattr(environments, "NUM_ENVS", 4)
     s = suite("custom:train=push-v3;test=reach-v3,door-close-v3", 2, 6)
     (upstream, view), (native, env) = upstream_envs(s.test, 5, 4, "v2"), native_envs(s.test, 5, 4, "v2")
     assert list(upstream.get_attr("task_name")) == native.get_attr("task_name")
