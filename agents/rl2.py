@@ -4,6 +4,7 @@ The hidden state persists across all episodes of a trial. PPO (Schulman et al. 2
 trial, with truncated back-propagation over chunks that start from the hidden states stored while acting.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -76,6 +77,8 @@ class RL2Settings:
     """Strength with which a trial's baseline is pulled towards the other trials' baseline, as an equivalent number of steps."""
     advantage_scale: str = "batch"
     """batch: standardise advantages over the iteration; none: leave them unscaled."""
+    overlap: bool = False
+    """Collect the next iteration with the policy of the last one while the agent learns; worthwhile where a GPU learns."""
     bootstrap: bool = True
     """Estimate the return after the end of a trial with the baseline; otherwise it counts as 0."""
 
@@ -180,6 +183,7 @@ class RL2(Agent):
         self.policy.to(device)
         self.shards = Shards(settings.shards, device)
         self.first_std, self.keep_states = settings.std, settings.chunk
+        self.previous: dict[str, Tensor] | None = None
         self._anneal(0)
 
     @cached_property
@@ -200,6 +204,14 @@ class RL2(Agent):
         """See `Agent.program`."""
         return None if self.policy.head.discrete else self.policy.program()
 
+    def previous_program(self, state: dict[str, Tensor]) -> Program | None:
+        """Like `program`, for the policy before the last update; `metarl.rollouts.overlap` collects with it."""
+        if self.previous is None:
+            return self.program(state)
+        policy = copy.deepcopy(self.policy)
+        policy.load_state_dict(self.previous)
+        return policy.program()
+
     def graph(self, state: dict[str, Tensor]) -> Graph:
         """One step of the policy, for export; the hidden state, which holds the adaptation, is an input and an output."""
         return recurrent(self.policy)
@@ -207,6 +219,8 @@ class RL2(Agent):
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """PPO over shuffled chunks. See `Agent.update`."""
         (rollout,) = batches
+        if self.settings.overlap:
+            self.previous = copy.deepcopy(self.policy.state_dict())
         self._anneal(iteration)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate
         x = self.scaled(rollout)
@@ -335,10 +349,12 @@ class RL2(Agent):
             return loss, torch.stack([loss, entropy, kl, clipped])
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, running statistics and Adam's moments."""
-        return {"policy": self.policy.state_dict(), "optimizer": self.moments()}
+        """Weights, running statistics and Adam's moments; with `overlap`, also the policy before the last update."""
+        previous = {} if self.previous is None else {"previous": self.previous}
+        return {"policy": self.policy.state_dict(), "optimizer": self.moments(), **previous}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Agent.load_state_dict`."""
         self.policy.load_state_dict(state["policy"])
+        self.previous = state.get("previous")
         self.load_moments(state.get("optimizer", {}))

@@ -66,6 +66,8 @@ def command(args: list[str]) -> int:
 
     Arguments.__doc__ = f"Measure where the time of training {agent} goes."
     parsed: Any = tyro.cli(Arguments, prog=f"metarl profile {agent}", args=args[1:])
+    if getattr(parsed.settings, "overlap", False):
+        raise UserError("metarl profile measures collection and update one after the other: leave out --overlap")
     suite = suite_label or parsed.suite
     experiment = Experiment(agent, suite, parsed.options, parsed.settings, notes(agent, suite)).resolved()
     return _against(experiment, parsed.measurement) if parsed.measurement.against else _profile(experiment, parsed.measurement)

@@ -17,13 +17,14 @@ from metarl.errors import UserError
 from metarl.learner import Agent
 from metarl.nn.spaces import box_bounds
 from metarl.rollouts.compiled import compiled_program, program_or_reason
+from metarl.rollouts.overlap import Ahead
 from metarl.rollouts.trials import Trials
 from metarl.runs.experiment import Experiment
 from metarl.runs.io_spec import IoSpec, of_spaces
 from metarl.runs.options import TrainOptions
 from metarl.system.counts import plural
 from metarl.system.devices import choose_device
-from metarl.system.memory import of_a_network, refuse_beyond
+from metarl.system.memory import of_a_network, refuse_beyond, size
 from metarl.training.agents import create_agent
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Setup(NamedTuple):
     suite: Suite
     env: "MetaVectorEnv"
     agent: Agent
-    source: Trials
+    source: Trials | Ahead
+    memory: float
+    """Estimate of what environments and an iteration need, bytes."""
 
     @property
     def adapt_every(self) -> int | None:
@@ -57,6 +60,7 @@ class Setup(NamedTuple):
             f"on {plural(len(self.suite.train), 'train task')}"
             f"{'' if self.suite.train.make is None else ' (fewer steps where episodes end early)'}.\n"
             f"{''.join(f'{note}.{chr(10)}' for note in self._notes())}"
+            f"Memory for environments and an iteration: about {size(self.memory)}.\n"
             f"Engine {self.env.engine.name}, acting {self._acting()}, device {self.source.device}"
         )
 
@@ -65,7 +69,9 @@ class Setup(NamedTuple):
         if self.options.acting == "python":
             return "in Python"
         program = program_or_reason(self.env, self.agent, self.agent.initial_state(self.env.num_envs))
-        return f"in Python ({program})" if isinstance(program, str) else "compiled"
+        if isinstance(program, str):
+            return f"in Python ({program})"
+        return "compiled, an iteration ahead of learning" if isinstance(self.source, Ahead) else "compiled"
 
     def _notes(self) -> Iterator[str]:
         """Warnings about a user's own environments, one line each."""
@@ -83,7 +89,9 @@ class Setup(NamedTuple):
         return of_spaces(self.env.single_observation_space, self.env.single_action_space, self.env.input_scale)
 
     def close(self) -> None:
-        """Free the environments."""
+        """Stop collecting, and free the environments."""
+        if isinstance(self.source, Ahead):
+            self.source.close()
         self.env.close()
 
 
@@ -108,8 +116,10 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
     agent_class, _ = find(experiment.agent)
     suite = find_suite(experiment.suite, options.suite_seed, options.goals, options.task_id)
     device = choose_device(options.device)
+    needs = memory_needs(settings, options, suite.train)
     if num_envs is None:
-        _refuse_what_does_not_fit(settings, options, suite.train)
+        shorter = f"smaller {options.shorter}{' or --buffer-size' if getattr(settings, 'buffer_size', 0) else ''} need less"
+        refuse_beyond(needs, shorter)
     env = make_vec(
         suite.train,
         num_envs or options.num_envs,
@@ -132,24 +142,35 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
             f"a trial of this agent has {agent.phases} phases of equal length: episodes_per_trial must be a multiple of "
             f"{agent.phases}, not {options.episodes_per_trial}"
         )
-    source = Trials(env, suite.train, episodes, options.seed, device, options.acting)
-    agent.validate(source)
-    if options.acting == "compiled":  # refuse before training, not at the first step
-        compiled_program(env, agent, agent.initial_state(env.num_envs), options.acting)
-    return Setup(options, suite, env, agent, source)
+    trials = Trials(env, suite.train, episodes, options.seed, device, options.acting)
+    agent.validate(trials)
+    overlap = getattr(settings, "overlap", False) and num_envs is None
+    try:
+        if options.acting == "compiled" or overlap:  # refuse before training, not at the first step
+            compiled_program(env, agent, agent.initial_state(env.num_envs), "compiled")
+        if overlap and options.acting == "python":
+            raise UserError("--overlap acts in compiled code: leave out --acting python")
+    except UserError:
+        env.close()
+        raise
+    source = Ahead(trials, options.iterations) if overlap else trials
+    return Setup(options, suite, env, agent, source, sum(needs.values()))
 
 
-def _refuse_what_does_not_fit(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> None:
-    """Raise a `UserError` if the environments and steps of an iteration need more memory than is available."""
+def memory_needs(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> dict[str, float]:
+    """Estimates of the bytes that environments and the steps of an iteration need, by what needs them."""
     from metarl.envs.making import environments, envs_bytes
 
     observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
+    recorded = 4 * (2 * observation + 24)  # float32: see `Rollout`
+    replayed, learns = getattr(settings, "buffer_size", 0), hasattr(settings, "gamma")
+    # linear baselines hold inputs, squares and time in float64, twice; without chunks, all activations are held at once
+    features = 16 * (2 * observation + 20) if learns and not replayed else 0
+    activations = 0 if hasattr(settings, "chunk") else 8 * sum(getattr(settings, "layers", ()))
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
-    numbers = 2 * observation + 16 + getattr(settings, "hidden", 0)  # float32 numbers per step: see `Rollout`
-    replayed = getattr(settings, "buffer_size", 0)
-    needs = {
+    total = options.num_envs * steps
+    return {
         environments(options.num_envs): envs_bytes(tasks, options.num_envs, options.engine),
-        f"{options.num_envs * steps:,} steps of an iteration": options.num_envs * steps * numbers * 4,
+        f"{total:,} steps of an iteration": total * (recorded + features + activations),
         f"a replay buffer of {replayed:,} steps": replayed * (2 * observation + 4) * 4,
     }
-    refuse_beyond(needs, f"smaller {options.shorter}{' or --buffer-size' if replayed else ''} need less")

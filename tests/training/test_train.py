@@ -86,10 +86,11 @@ def _until(condition, seconds: float = 300) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_the_last_border_and_says_how_to_go_on(tmp_path, number):
+@pytest.mark.parametrize(("number", "more"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("--overlap",))])
+def test_an_interrupt_saves_the_last_border_and_says_how_to_go_on(tmp_path, number, more):
     path = tmp_path / "run"
-    process = _start("rl2", "ml1:reach-v3", "--run-dir", str(path), "--steps", "1e6", *TINY, "--checkpoint-every", "1000")
+    options = ["--run-dir", str(path), "--steps", "1e6", *TINY, *more, "--checkpoint-every", "1000"]
+    process = _start("rl2", "ml1:reach-v3", *options)
     _until(lambda: (path / "metrics.jsonl").exists() and len((path / "metrics.jsonl").read_text().splitlines()) >= 3)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
@@ -101,7 +102,7 @@ def test_an_interrupt_saves_the_last_border_and_says_how_to_go_on(tmp_path, numb
     assert checkpoint.iteration == len(metrics(path)) >= 3
     steps = STEPS * (checkpoint.iteration + 1)
     assert cli.run(["train", "--resume", str(path), "--steps", str(steps), "--quiet"]) == 0
-    assert train(tmp_path / "whole", checkpoint.iteration + 1) == 0
+    assert train(tmp_path / "whole", checkpoint.iteration + 1, *more) == 0
     assert equal_runs(tmp_path / "whole", path)
 
 
