@@ -20,13 +20,16 @@ from metarl.learner import Agent, Metrics, NonFiniteError, PolicyInput
 from metarl.nn.distributions import Distribution
 from metarl.nn.graphs import Graph, recurrent
 from metarl.nn.input_scaling import InputScale
-from metarl.nn.policies import RecurrentPolicy
+from metarl.nn.policies import CONDITIONING, RecurrentPolicy
 from metarl.nn.program import Program
-from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise
+from metarl.optim.advantages import discounted_returns, fit_pooled, gae, standardise, standardise_by_task
 from metarl.optim.sharded import Shards
 from metarl.rollouts.random_streams import SHUFFLE, generator, initial_weights
 from metarl.rollouts.rollout import Rollout
 from metarl.system.ranges import SIZES, check
+
+SCALES = ("batch", "trial", "none")
+"""Ways to scale advantages, see `RL2Settings`."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class RL2Settings:
     """Widths of the tanh layers before the GRU."""
     hidden: int = 128
     """Size of the GRU's hidden state."""
+    conditioning: str = "memory"
+    """What the action head sees. memory: the hidden state; join: a layer that joins hidden state and encoded input; film: the
+    encoded input, scaled and shifted by the memory."""
     std: float = 1.0
     """Initial standard deviation of continuous (Box) actions."""
     state_std: bool = False
@@ -76,7 +82,7 @@ class RL2Settings:
     pull: float = 100.0
     """Strength with which a trial's baseline is pulled towards the other trials' baseline, as an equivalent number of steps."""
     advantage_scale: str = "batch"
-    """batch: standardise advantages over the iteration; none: leave them unscaled."""
+    """batch: standardise advantages over the iteration; trial: over each trial; none: leave them unscaled."""
     overlap: bool = False
     """Collect the next iteration with the policy of the last one while the agent learns; worthwhile where a GPU learns."""
     bootstrap: bool = True
@@ -106,8 +112,9 @@ class RL2Settings:
             entropy_final="[0, inf)",
             pull="(0, inf)",
         )
-        if self.advantage_scale not in ("batch", "none"):
-            raise UserError(f"advantage_scale must be batch or none, not {self.advantage_scale!r}")
+        for name, known in (("advantage_scale", SCALES), ("conditioning", CONDITIONING)):
+            if (value := getattr(self, name)) not in known:
+                raise UserError(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
 
 
 class Chunks(NamedTuple):
@@ -179,6 +186,7 @@ class RL2(Agent):
                 settings.std,
                 settings.state_std,
                 settings.min_std,
+                settings.conditioning,
             )
         self.policy.to(device)
         self.shards = Shards(settings.shards, device)
@@ -260,6 +268,8 @@ class RL2(Agent):
         advantage = gae(rollout.reward.double(), value, s.gamma, s.lam, rollout.valid)
         if s.advantage_scale == "batch":
             advantage = standardise(advantage, rollout.valid)
+        elif s.advantage_scale == "trial":
+            advantage = standardise_by_task(advantage, rollout.valid)
         return advantage.float(), explained
 
     def baseline(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, float]:

@@ -1,16 +1,14 @@
 """Compiled forward pass of a policy: executes a `metarl.nn.program.Program` for one environment, without the interpreter."""
 
 from metarl.nn.functions import ONE, fast, gru_step, tanh
-from metarl.nn.program import BIASES, GRU, INPUTS, KIND, LINEAR, OUTPUTS, SOURCE, TANH, TARGET, WEIGHTS
+from metarl.nn.program import ADD_LINEAR, BIASES, FILM, GRU, INPUTS, KIND, LINEAR, OUTPUTS, SOURCE, TANH, TARGET, WEIGHTS
 from metarl.system.jit import jit
 
 
 @fast
-def linear(source, weights, biases, target):
-    """target = W x + b, for transposed weights (inputs, outputs): eight inputs at a time, so that sums stay in registers."""
+def add_linear(source, weights, target):
+    """target += W x, for transposed weights (inputs, outputs): eight inputs at a time, so that sums stay in registers."""
     inputs, outputs = weights.shape
-    for i in range(outputs):
-        target[i] = biases[i]
     for j in range(0, inputs - 7, 8):
         a, b, c, d = source[j], source[j + 1], source[j + 2], source[j + 3]
         e, f, g, h = source[j + 4], source[j + 5], source[j + 6], source[j + 7]
@@ -29,6 +27,13 @@ def linear(source, weights, biases, target):
         a = source[j]
         for i in range(outputs):
             target[i] += weights[j, i] * a
+
+
+@fast
+def film(x, scale, shift):
+    """x = x (1 + scale) + shift."""
+    for k in range(len(x)):
+        x[k] = x[k] * (ONE + scale[k]) + shift[k]
 
 
 @fast
@@ -58,9 +63,14 @@ def run_program(operations, weights, registers):
         row = operations[i]
         kind, source, target, inputs, outputs = row[KIND], row[SOURCE], row[TARGET], row[INPUTS], row[OUTPUTS]
         x = registers[source : source + inputs]
-        if kind == LINEAR:
+        if kind in (LINEAR, ADD_LINEAR):
             matrix = weights[row[WEIGHTS] : row[WEIGHTS] + inputs * outputs].reshape((inputs, outputs))
-            linear(x, matrix, weights[row[BIASES] : row[BIASES] + outputs], registers[target : target + outputs])
+            y = registers[target : target + outputs]
+            if kind == LINEAR:
+                y[:] = weights[row[BIASES] : row[BIASES] + outputs]
+            add_linear(x, matrix, y)
+        elif kind == FILM:
+            film(x, registers[target : target + inputs], registers[target + inputs : target + outputs])
         elif kind == TANH:
             tanh_all(x)
         elif kind == GRU:

@@ -28,8 +28,19 @@ def tanh_layers(sizes: Sequence[int]) -> nn.Sequential:
     return layers
 
 
+CONDITIONING = ("memory", "join", "film")
+"""How a recurrent policy's head depends on memory and encoded input, see `RecurrentPolicy`."""
+
+
 class RecurrentPolicy(nn.Module):
     """Map a `PolicyInput` and a hidden state to an action distribution: scaled inputs, tanh layers, a GRU, a head.
+
+    The head's features are, by `conditioning`:
+
+    - memory: the GRU's hidden state.
+    - join: a tanh layer of the hidden state and the encoded input (Beck et al. 2023, "RNN+S").
+    - film: the encoded input, scaled and shifted by linear functions of the hidden state (Perez et al. 2018), which start at
+      the identity.
 
     Args:
         observation_space: a flat Box.
@@ -38,6 +49,7 @@ class RecurrentPolicy(nn.Module):
         layers: sizes of the layers before the GRU.
         hidden: size of the GRU.
         std, state_std, min_std: see `ActionHead`.
+        conditioning: one of `CONDITIONING`.
     """
 
     def __init__(
@@ -50,6 +62,7 @@ class RecurrentPolicy(nn.Module):
         std: float,
         state_std: bool,
         min_std: float,
+        conditioning: str = "memory",
     ) -> None:
         super().__init__()
         self.scaler = InputScaler(observation_size(observation_space), action_size(action_space), scale)
@@ -62,12 +75,30 @@ class RecurrentPolicy(nn.Module):
                     nn.init.orthogonal_(gate)
             else:
                 nn.init.zeros_(parameter)
-        self.head = ActionHead(hidden, action_space, std, state_std, min_std)
+        self.conditioning, encoded = conditioning, sizes[-1]
+        if conditioning == "join":
+            self.join = tanh_layers([encoded + hidden, hidden])
+        elif conditioning == "film":
+            self.film = nn.Linear(hidden, 2 * encoded)
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+        self.head = ActionHead(encoded if conditioning == "film" else hidden, action_space, std, state_std, min_std)
+
+    def features(self, encoded: Tensor, hidden: Tensor) -> Tensor:
+        """The head's features from encoded inputs (..., encoded) and the hidden state after them (..., hidden)."""
+        if self.conditioning == "join":
+            joined: Tensor = self.join(torch.cat([encoded, hidden], -1))
+            return joined
+        if self.conditioning == "film":
+            scale, shift = self.film(hidden).chunk(2, -1)
+            return encoded * (1 + scale) + shift
+        return hidden
 
     def step(self, x: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
         """Compute one step, x (N, inputs) scaled, hidden (N, hidden): a distribution and the next hidden state."""
-        hidden = torch.gru_cell(self.encoder(x), hidden, *self.gru.all_weights[0])
-        return self.head(hidden), hidden
+        encoded = self.encoder(x)
+        hidden = torch.gru_cell(encoded, hidden, *self.gru.all_weights[0])
+        return self.head(self.features(encoded, hidden)), hidden
 
     def program(self) -> Program:
         """The policy for compiled acting; its memory is called "hidden"."""
@@ -76,16 +107,25 @@ class RecurrentPolicy(nn.Module):
         x = tanh_operations(builder, len(self.encoder), params)
         hidden = builder.memory("hidden", self.gru.hidden_size)
         builder.gru(x, hidden, [params[f"gru.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")])
-        return self.head.program(builder, hidden, params)
+        features = hidden
+        if self.conditioning == "join":
+            of_input, of_hidden = params["join.0.weight"].split([builder.size[x], builder.size[hidden]], -1)
+            joined = builder.linear(x, of_input, params["join.0.bias"])
+            features = builder.tanh(builder.add_linear(hidden, joined, of_hidden))
+        elif self.conditioning == "film":
+            features = builder.film(x, builder.linear(hidden, params["film.weight"], params["film.bias"]))
+        return self.head.program(builder, features, params)
 
     def sequence(self, x: Tensor, hidden: Tensor) -> Distribution:
         """Compute many steps from scaled inputs (time, N, inputs) and the first hidden state (N, hidden)."""
-        x = self.encoder(x)
+        encoded = self.encoder(x)
         if x.device.type == "cpu" and x.dtype == torch.float32:
             from metarl.nn.gru import gru  # imports numba, which acting in torch does not need
 
-            return self.head(gru(x, hidden, self.gru.all_weights[0]))
-        return self.head(self.gru(x, hidden.unsqueeze(0))[0])
+            states = gru(encoded, hidden, self.gru.all_weights[0])
+        else:
+            states, _ = self.gru(encoded, hidden.unsqueeze(0))
+        return self.head(self.features(encoded, states))
 
 
 class FeedForwardPolicy(nn.Module):

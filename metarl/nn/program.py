@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from metarl.nn.input_scaling import InputScaler
 
-LINEAR, TANH, GRU, LIMIT = range(4)
+LINEAR, ADD_LINEAR, TANH, GRU, FILM, LIMIT = range(6)
 """Operations. With n inputs from register a and m outputs from register b, weights at w and biases at v:
 LINEAR  b = W a + b0: weights (n, m), transposed, at w, biases at v
+ADD_LINEAR  b = b + W a: weights likewise
 TANH    b = tanh(a)
 GRU     a = next hidden state; b holds W_i x + b_i and W_h h + b_h, 3 n each (gates r, z, n as in `torch.nn.GRU`)
+FILM    a = a (1 + scale) + shift; b holds scale and shift, n each
 LIMIT   b = a, clamped to [-1, 1]
 """
 KIND, SOURCE, TARGET, INPUTS, OUTPUTS, WEIGHTS, BIASES = range(7)
@@ -110,6 +112,19 @@ class ProgramBuilder:
         weights, biases = self._add(weight.mT.contiguous()), self._add(bias)
         self._operations.append((LINEAR, source, target, weight.shape[2], weight.shape[1], weights, biases))
         return target
+
+    def add_linear(self, source: int, target: int, weight: "Tensor") -> int:
+        """Add W x to the target, with weight (S, out, in)."""
+        self._operations.append(
+            (ADD_LINEAR, source, target, weight.shape[2], weight.shape[1], self._add(weight.mT.contiguous()), 0)
+        )
+        return target
+
+    def film(self, source: int, scale_and_shift: int) -> int:
+        """x (1 + scale) + shift, in place, with scale and shift in consecutive registers (Perez et al. 2018)."""
+        size = self.size[source]
+        self._operations.append((FILM, source, scale_and_shift, size, 2 * size, 0, 0))
+        return source
 
     def tanh(self, source: int) -> int:
         """tanh, in place."""

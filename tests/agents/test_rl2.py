@@ -194,6 +194,11 @@ def test_advantages_do_not_depend_on_longer_trials_in_the_batch(bootstrap):
     scaled = agent.advantages(rollout, agent.scaled(rollout))[0][rollout.valid]
     raw = advantage[rollout.valid]
     np.testing.assert_allclose(scaled, (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-3, atol=1e-4)
+    agent.settings = dataclasses.replace(settings, advantage_scale="trial")
+    scaled = agent.advantages(rollout, agent.scaled(rollout))[0]
+    for i, n in enumerate(lengths):
+        raw = advantage[:n, i]
+        np.testing.assert_allclose(scaled[:n, i], (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-3, atol=1e-4)
 
 
 def test_the_baseline_does_not_fit_short_trials_exactly():
@@ -281,6 +286,7 @@ def test_features_of_the_baseline():
         {"shards": 0},
         {"pull": 0.0},
         {"advantage_scale": "goal"},
+        {"conditioning": "state"},
     ],
 )
 def test_invalid_settings_are_refused(wrong):

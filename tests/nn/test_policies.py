@@ -14,7 +14,7 @@ from metarl.errors import UserError
 from metarl.learner import PolicyInput, where
 from metarl.nn.distributions import ActionHead, Categorical, Gaussian, SquashedGaussian, Uniform, bounded
 from metarl.nn.input_scaling import InputScaler
-from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy, action_size
+from metarl.nn.policies import CONDITIONING, FeedForwardPolicy, RecurrentPolicy, action_size
 
 BOX = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
 
@@ -103,16 +103,30 @@ def test_fixed_scale_is_not_moved_and_places_the_hand_in_decimetres():
     assert torch.equal(pushing[:4], x[:4])
 
 
-def test_stepping_equals_the_sequence():
+@pytest.mark.parametrize("conditioning", CONDITIONING)
+def test_stepping_equals_the_sequence(conditioning):
     torch.manual_seed(0)
     space = gymnasium.spaces.Box(-1, 1, (3,), np.float64)
-    policy = RecurrentPolicy(space, BOX, None, (8,), 6, 1.0, True, 0.05)
+    policy = RecurrentPolicy(space, BOX, None, (8,), 6, 1.0, True, 0.05, conditioning)
+    with torch.no_grad():
+        for parameter in policy.parameters():  # film starts at zero
+            parameter.add_(0.1 * torch.randn(parameter.shape))
     x, hidden = torch.randn(20, 5, policy.scaler.output_size), torch.randn(5, 6)
     whole = policy.sequence(x, hidden)
     for t in range(20):
         one, hidden = policy.step(x[t], hidden)
         torch.testing.assert_close(one.mean, whole.mean[t], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(one.log_std, whole.log_std[t], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("conditioning", "of_input", "of_memory"), [("memory", 0, 1), ("join", 1, 1), ("film", 1, 0)])
+def test_what_the_head_sees_at_first(conditioning, of_input, of_memory):
+    """The derivatives of the features; film starts without the memory's influence (its last layer is zero)."""
+    policy = RecurrentPolicy(gymnasium.spaces.Box(-1, 1, (3,)), BOX, None, (8,), 6, 1.0, False, 0.05, conditioning)
+    encoded, hidden = torch.randn(2, 8, requires_grad=True), torch.randn(2, 6, requires_grad=True)
+    total = policy.features(encoded, hidden).sum()
+    found = torch.autograd.grad(total, (encoded, hidden), allow_unused=True, materialize_grads=True)
+    assert [bool(derivative.any()) for derivative in found] == [of_input, of_memory]
 
 
 def test_standard_deviation_keeps_its_bounds():

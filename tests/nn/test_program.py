@@ -11,7 +11,7 @@ from metarl.learner import PolicyInput
 from metarl.nn.acting import run_program
 from metarl.nn.functions import exponential, sigmoid, tanh
 from metarl.nn.input_scaling import InputScale
-from metarl.nn.policies import FeedForwardPolicy, RecurrentPolicy, one_set
+from metarl.nn.policies import CONDITIONING, FeedForwardPolicy, RecurrentPolicy, one_set
 from metarl.nn.program import Program, playback
 
 ACTIONS = gymnasium.spaces.Box(-1, 1, (4,), np.float32)
@@ -47,10 +47,10 @@ def results(program: Program, x: np.ndarray, memory: np.ndarray | None = None, w
 
 
 @settings(max_examples=25, deadline=None)
-@given(SIZES, st.integers(1, 40), st.booleans(), st.integers(1, 50))
-def test_a_recurrent_policy_steps_as_in_torch(layers, hidden, state_std, size):
+@given(SIZES, st.integers(1, 40), st.booleans(), st.integers(1, 50), st.sampled_from(CONDITIONING))
+def test_a_recurrent_policy_steps_as_in_torch(layers, hidden, state_std, size, conditioning):
     scale = InputScale((0.1,) * size, (0.7,) * size, 5.0, 3.0)
-    policy = shaken(RecurrentPolicy(observations(size), ACTIONS, scale, layers, hidden, 1.0, state_std, 0.05))
+    policy = shaken(RecurrentPolicy(observations(size), ACTIONS, scale, layers, hidden, 1.0, state_std, 0.05, conditioning))
     rng = np.random.default_rng(0)
     query = PolicyInput(*(torch.from_numpy(rng.normal(size=shape).astype(np.float32)) for shape in ((6, size), (6, 4), 6, 6)))
     memory = torch.from_numpy(rng.uniform(-1, 1, (6, hidden)).astype(np.float32))
