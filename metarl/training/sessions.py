@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from metarl.errors import UserError
-from metarl.runs.config import Trained
 from metarl.runs.directory import Run, default_path, refuse_existing
 from metarl.runs.experiment import Experiment
 from metarl.system.console import say
@@ -64,7 +63,9 @@ def resume_training(run: Run, named: Path | None, experiment: Experiment, evalua
     checkpoint, problems = run.load(named)
     before = run.experiment
     experiment = replace(experiment, settings=_keeping_auto(experiment.settings, before.settings), io_spec=before.io_spec)
-    different = [line for name, line in _differences(checkpoint.config, experiment).items() if name not in RESUMABLE]
+    # settings that were added since get their defaults
+    trained = Experiment.from_json({**run.config, **checkpoint.config}, str(checkpoint.path / "checkpoint.json"))
+    different = [line for name, line in _differences(trained, experiment).items() if name not in RESUMABLE]
     if different:
         raise UserError(f"{run.path} was trained with other settings: {'; '.join(different)}. Start a new run with them")
     device = experiment.options.device
@@ -105,11 +106,11 @@ def _keeping_auto(settings: Any, before: Any) -> Any:
     return replace(settings, **{name: getattr(before, name, "auto") for name in automatic})
 
 
-def _differences(before: Trained, now: Experiment) -> dict[str, str]:
-    """Descriptions of the differences between a checkpoint's configuration and an experiment, by the name of the setting."""
+def _differences(before: Experiment, now: Experiment) -> dict[str, str]:
+    """Descriptions of the differences between two experiments, by the name of the setting."""
     old, new = (
         {"agent": config["agent"], "suite": config["suite"], **config["options"], **config["settings"]}
-        for config in (before, now.to_json())
+        for config in (before.to_json(), now.to_json())
     )
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     return {name: f"{name} was {old.get(name)}, not {new.get(name)}" for name in names}

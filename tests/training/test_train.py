@@ -137,6 +137,20 @@ def test_other_settings_than_the_runs_own_are_named_and_refused(tmp_path, capsys
     assert (path / "config.json").read_bytes() == before
 
 
+def test_a_run_from_before_a_setting_existed_has_its_default(whole, tmp_path, capsys):
+    path = tmp_path / "run"
+    assert train(path, 2) == 0
+    for file in (path / "config.json", open_run(path)[0].checkpoints()[-1] / "checkpoint.json"):
+        content = json.loads(file.read_text())
+        config = content.get("config", content)
+        del config["settings"]["overlap"], config["options"]["terminate_on_success"]
+        file.write_text(json.dumps(content))
+    assert cli.run(["train", "--resume", str(path), "--overlap"]) == 2
+    assert "overlap was False, not True" in capsys.readouterr().err
+    assert cli.run(["train", "--resume", str(path), "--steps", str(4 * STEPS), "--quiet"]) == 0
+    assert equal_runs(whole, path)
+
+
 def test_the_agent_and_the_suite_may_stand_beside_resume_and_must_be_the_runs_own(whole, tmp_path, capsys):
     path = tmp_path / "run"
     assert train(path, 2) == 0
