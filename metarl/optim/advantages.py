@@ -80,19 +80,23 @@ def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ri
     """Fit by least squares with partial pooling: each column's coefficients are pulled towards those of all other columns.
 
     Fitted alone, a column with few rows would be matched exactly, leaving no advantage. This is the posterior mean of a
-    hierarchical linear model (Gelman & Hill 2007, chapter 12).
+    hierarchical linear model (Gelman & Hill 2007, chapter 12) whose prior has the covariance of the other columns' features
+    (a g-prior, Zellner 1986), so that the features' scales do not matter.
 
     Args:
         features, target, weight: see `fit_linear`.
-        pull: strength of the pull, in rows with features of size 1.
-        ridge: ridge of the other columns' fit, relative to the number of rows.
+        pull: strength of the pull, in rows of the other columns.
+        ridge: of the others' fit, relative to the number of rows; the column's own is a thousandth of it, for features that
+            are constant everywhere.
     """
     gram, moment = _normal_equations(features, target, weight)
     rows = weight.sum(0)
-    others = _solve(gram.sum(0) - gram, moment.sum(0) - moment, ridge * (rows.sum() - rows).clamp(min=1.0))
-    # (X' W X + pull I) (c - c_others) = X' W (y - X c_others)
+    of_others, rows_of_others = gram.sum(0) - gram, (rows.sum() - rows).clamp(min=1.0)
+    others = _solve(of_others, moment.sum(0) - moment, ridge * rows_of_others)
+    # G = sum of X_j' W X_j over the others / their rows: (X' W X + pull G) (c - c_others) = X' W (y - X c_others)
     residual_moment = moment - (gram @ others.unsqueeze(-1)).squeeze(-1)
-    return PooledFit(others + _solve(gram, residual_moment, torch.full_like(rows, pull)), others)
+    pulled = gram + pull * of_others / rows_of_others[:, None, None]
+    return PooledFit(others + _solve(pulled, residual_moment, 1e-3 * ridge * (rows + pull)), others)
 
 
 def _normal_equations(features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,3 +99,16 @@ def test_fit_pooled_with_many_and_with_few_rows():
     single_column = fit_pooled(features[:, :1], target[:, :1], weight[:, :1], 1e-9)
     assert not single_column.others.any()
     np.testing.assert_allclose(single_column.column[0], truth[0], atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-2, 1e2), st.floats(1e-1, 1e4), st.integers(2, 60))
+def test_the_pull_does_not_depend_on_the_features_scales(scale, pull, rows):
+    rng = np.random.default_rng(rows)
+    features, target = torch.from_numpy(rng.standard_normal((60, 3, 2))), torch.from_numpy(rng.standard_normal((60, 3)))
+    weight = torch.ones(60, 3, dtype=torch.float64)
+    weight[rows:, 0] = 0
+    scaled = features * torch.tensor([1.0, scale], dtype=torch.float64)
+    for one, other in zip(fit_pooled(features, target, weight, pull, 1e-12), fit_pooled(scaled, target, weight, pull, 1e-12)):
+        predictions = ((x * column).sum(-1) for x, column in ((features, one), (scaled, other)))
+        np.testing.assert_allclose(*predictions, atol=1e-6)
