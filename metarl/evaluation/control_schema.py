@@ -120,7 +120,8 @@ def whole_upstream(content: dict[str, Any]) -> UpstreamEvaluation:
     """Check that an evaluation under Meta-World's protocol has everything a report uses; raises one of `FAULTS`."""
     side = content["sides"]["test"]
     true(all(isinstance(content[key], str) for key in ("engine", "checkpoint")))
-    true(all(isinstance(content[key], int) for key in ("episodes", "episodes_counted", "evaluations")))
+    true(all(isinstance(content[key], int) for key in ("step", "episodes", "episodes_counted", "evaluations")))
+    true(isinstance(content.get("trained_on") or {}, dict))
     true(number(side["success"]))
     true(0 <= side["success"] <= 1)
     return cast(UpstreamEvaluation, content)

@@ -86,4 +86,7 @@ def measure_few_shot(run: Run, setup: "FewShotSetup", step: int) -> Metrics:
         seed=o.seed,
         device=setup.source.device,
     )
+    if part == "test":
+        place = {"suite": run.experiment.suite, "checkpoint": f"{step:012d}", "step": step}
+        run.count_look({"protocol": "training", **place})
     return {f"{part}_{setup.agent.kind.measure}": float(figures[:, -1].mean())}

@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Content)
 
 
+def as_trained(content: Content) -> bool:
+    """Whether an evaluation is on the suite that the run trained on."""
+    trained_on = content.get("trained_on") or {}
+    return all(content.get(key) == value for key, value in trained_on.items())
+
+
 def rank(content: Content) -> tuple[bool, int, int, int]:
     """The key by which evaluations are ordered; the highest is shown.
 
     Raises:
         LookupError, TypeError: the protocol is neither `all-goals` nor `episodes`.
     """
-    trained_on = content.get("trained_on") or {}
-    as_trained = all(content.get(key) == value for key, value in trained_on.items())
     if "trials" not in content:
-        return as_trained, content["step"], content["episodes"], content["queries"]
+        return as_trained(content), content["step"], content["episodes"], content["queries"]
     goals = {side: len(figures["goals"]) for side, figures in content["sides"].items()}
     each = content["trials"] * content["episodes"]
-    return as_trained, content["step"], goals.get("test", 0) * each, sum(goals.values()) * each
+    return as_trained(content), content["step"], goals.get("test", 0) * each, sum(goals.values()) * each
 
 
 def best(contents: Iterable[C]) -> C | None:

@@ -15,11 +15,11 @@ Line = tuple[str, str, str]
 """Label, colour and line style."""
 
 
-def series(lines: list[dict[str, float]], key: str) -> np.ndarray:
-    """Steps and values, (2, n); averages neighbours if there are more points than can be seen."""
+def series(lines: list[dict[str, float]], key: str, most: int = _MOST_POINTS) -> np.ndarray:
+    """Steps and values, (2, n); averages neighbours if there are more than `most` points, which could not be seen."""
     pairs = np.array([(line["step"], line[key]) for line in lines if key in line], dtype=float).reshape(-1, 2)
-    if len(pairs) > _MOST_POINTS:
-        pairs = np.array([part.mean(0) for part in np.array_split(pairs, _MOST_POINTS)])
+    if len(pairs) > most:
+        pairs = np.array([part.mean(0) for part in np.array_split(pairs, most)])
     return pairs.T
 
 
@@ -58,21 +58,25 @@ def learning(
     return picture(name, caption, f"Learning curve, {title.lower()} over {length}. {ends}.", draw)
 
 
-def count_steps(axis: Any) -> None:
-    """Label the x axis with steps in short form, such as 1.5 M."""
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+def count_steps(axis: Any, most: int = 5) -> None:
+    """Label the x axis with steps in short form, such as 1.5 M, in at most so many intervals."""
+    axis.xaxis.set_major_locator(MaxNLocator(most))
     axis.xaxis.set_major_formatter(EngFormatter())
 
 
-def limits(axis: Any, measure: Measure | None) -> None:
-    """Set the y limits: full range for shares; from 0 for errors and losses; from 0, or a lower minimum, for returns."""
+def limits(axis: Any, measure: Measure | None, *, small: bool = False) -> None:
+    """Set the y limits: full range for shares; from 0 for errors and losses; from 0, or a lower minimum, for returns.
+
+    Small axes have fewer ticks.
+    """
     if measure is None or measure == ERROR:
         axis.set_ylim(0)
     elif measure.bounded:
         axis.set_ylim(-0.03, 1.03)
-        axis.set_yticks(*_QUARTERS)
+        axis.set_yticks(*(part[:: 2 if small else 1] for part in _QUARTERS))
     else:
         axis.set_ylim(min(0.0, axis.get_ylim()[0]))
+        axis.yaxis.get_major_locator().set_params(nbins=3 if small else "auto")
         axis.yaxis.set_major_formatter("{x:,.10g}")  # keep the locator's decimals: -17.5 must not become -18
 
 

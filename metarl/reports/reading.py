@@ -17,6 +17,7 @@ from metarl.evaluation.control_schema import UpstreamEvaluation, whole_upstream
 from metarl.evaluation.reading import CHECKS
 from metarl.evaluation.shown import best
 from metarl.evaluation.vocabulary import ALL_GOALS, EPISODES, METAWORLD
+from metarl.runs.looks import LOOKS, Look, read_looks
 from metarl.runs.migration import migrated
 from metarl.sharing.locations import is_packed
 from metarl.system.confinement import leads_out, run_of, strangers
@@ -42,6 +43,7 @@ class Reading:
             `FewShotEvaluation`, or None.
         others: other evaluations of that kind.
         upstream: evaluations under Meta-World's own protocol.
+        looks: see `metarl.runs.directory.Run.looks`.
         videos: mp4 files and GIFs, newest first.
         problems: sentences about what could not be read.
         running: whether a process is training the run now.
@@ -55,6 +57,7 @@ class Reading:
     evaluation: Any
     others: list[Any]
     upstream: list[UpstreamEvaluation]
+    looks: list[Look] | None
     videos: list[Path]
     problems: list[str]
     running: bool
@@ -127,6 +130,7 @@ def read(path: Path) -> Reading:
         to_show,
         [content for content in evaluations if content != to_show],
         _evaluations(_inside(root, f"evaluations/{METAWORLD}_*.json"), whole_upstream, problems),
+        model.looks() if model else [look for file in _inside(root, LOOKS) for look in read_looks(file)],
         sorted(films, key=lambda file: (file.stat().st_mtime, file.name), reverse=True),
         problems,
         any(map(_locked, _inside(root, ".lock"))),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from metarl.evaluation.intervals import Interval, recovered
 from metarl.evaluation.measures import Measure
 from metarl.evaluation.schema import Content, Row
+from metarl.evaluation.wording import said_of_looks
 from metarl.reports.reading import Reading
 from metarl.reports.sections import Tile
 
@@ -106,6 +107,12 @@ def looked_at(run: Reading, measures: Sequence[Measure], what: str) -> list[str]
         f"The test {what} were evaluated during training (--evaluate-on test): choices based on them make "
         f"figures on held-out {what} better than on new ones."
     ]
+
+
+def looks(run: Reading, what: str, step: str) -> list[str]:
+    """Sentences on how often held-out goals or classes (`what`) were evaluated; `step` is the word for a training step."""
+    evaluations = [*([run.evaluation] if run.evaluation else []), *run.others, *run.upstream]
+    return said_of_looks(run.looks, evaluations, run.suite, run.config["options"], what, step)
 
 
 def gone_on(run: Reading, content: Content, step: str) -> list[str]:

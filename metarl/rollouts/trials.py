@@ -141,6 +141,7 @@ class Trials:
             self.env.set_tasks(self.tasks.sample(self.num_tasks, generator(self.seed, TASKS, iteration)))
         seed = int(generator(self.seed, RESETS, iteration).integers(2**31))
         obs, _ = self.env.reset(seed=seed)
+        self._names = np.array([task.name for task in self.env.tasks if task])
         self.next_input = first_input(self.env, obs)
 
     def collect(self, learner: Learner, state: State, phase: int) -> tuple[Rollout, State]:
@@ -172,14 +173,16 @@ class Trials:
         Args:
             steps: total over all environments.
             seconds: time they took.
-            played: see `Rollout.by_episode`.
+            played: see `Rollout.by_episode`; without a column per environment there are no metrics by task.
         """
         self._steps += steps
         self._seconds += seconds
         self._played.append(played)
 
     def report(self) -> Metrics:
-        """Return means over the iteration's episodes, over the first and the last of each trial, and the number of steps."""
+        """Return means over the iteration's episodes, over the first and the last of each trial and over those of each task of
+        several, and the number of steps.
+        """
         found = {key: np.concatenate([played[key] for played in self._played]) for key in self._played[0]}
         names = {"return": "return"} | (
             {"success": "success", "last_success": "last_step_success"} if self.tasks.success else {}
@@ -191,4 +194,17 @@ class Trials:
                     f"{key}_first_episode": float(found[key][0].mean()),
                     f"{key}_last_episode": float(found[key][-1].mean()),
                 }
-        return means | {"steps": self._steps, "collect_seconds": self._seconds}
+        by_task = self._by_task({key: found[key] for key in ("success", "return") if key in names})
+        return means | by_task | {"steps": self._steps, "collect_seconds": self._seconds}
+
+    def _by_task(self, found: dict[str, np.ndarray]) -> Metrics:
+        """Means over the episodes on each task's name; {} for a single name."""
+        # with resample="episode" the episodes of a column are on different tasks
+        if len(self.tasks.names) == 1 or self.env.resample == "episode" or found["return"].shape[1:] != (self.num_tasks,):
+            return {}
+        return {
+            f"task/{name}/{key}": float(values[:, self._names == name].mean())
+            for name in self.tasks.names
+            if name in self._names  # there may be fewer environments than names
+            for key, values in found.items()
+        }

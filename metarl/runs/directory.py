@@ -4,12 +4,14 @@ config.json        every resolved setting, package versions, git commit
 metrics.jsonl      one line per iteration
 tensorboard/       the same metrics for TensorBoard
 checkpoints/<step>/agent.safetensors, checkpoint.json; `latest` is a link to the newest, or a file with its name
+evaluations/       results, and looks.jsonl: one line per evaluation on held-out goals or classes
 """
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from metarl.errors import UserError
 from metarl.runs.checkpoints import FORMAT, Checkpoint, read_checkpoint, reason, split
 from metarl.runs.config import Config, Trained
 from metarl.runs.experiment import Experiment
+from metarl.runs.looks import LOOKS, Look, append_look, read_looks, suite_seed
 from metarl.runs.provenance import provenance
 from metarl.system.confinement import check_own
 from metarl.system.console import say
@@ -34,6 +37,12 @@ from metarl.system.files import lock, put_folder, without, write_atomically, wri
 
 TIMES = ("seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules")
 """Entries of a metrics line that differ between two otherwise equal runs."""
+_GROUPS = {
+    "rollout": re.compile(r"(return|success)(_first_episode|_last_episode)?|last_step_success"),
+    "eval": re.compile(r"(validation|test)_\w+"),
+    "time": re.compile("|".join(TIMES)),
+}
+"""Groups of TensorBoard, and the metrics in each; all others, such as those of a user's agent, are in train."""
 
 
 class Run:
@@ -130,7 +139,7 @@ class Run:
             self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=line["step"])
         for key, value in line.items():
             if key not in ("step", "iteration"):
-                self._writer.add_scalar(key, value, line["step"])
+                self._writer.add_scalar(_grouped(key), value, line["step"])
         self._writer.flush()
 
     def drop_metrics_after(self, iteration: int) -> None:
@@ -184,11 +193,25 @@ class Run:
         return self.path / "evaluation.json"
 
     def store(self, content: Mapping[str, Any], name: str) -> Path:
-        """Write evaluations/<name>.json atomically."""
+        """Write evaluations/<name>.json atomically; if held-out goals or classes were played, count that."""
         path = self.path / "evaluations" / f"{name}.json"
         with writing(str(path)):
             write_atomically(path, (json.dumps(content, allow_nan=False) + "\n").encode())
+        if "test" in content["sides"]:
+            self.count_look(content)
         return path
+
+    def count_look(self, content: Mapping[str, Any]) -> None:
+        """Append a line to evaluations/looks.jsonl.
+
+        Args:
+            content: protocol, checkpoint, step, suite and, unless it is the training's, suite_seed of a finished evaluation.
+        """
+        append_look(self.path / LOOKS, {"suite_seed": suite_seed(self.config["options"]), **content})
+
+    def looks(self) -> list[Look] | None:
+        """The evaluations on held-out goals or classes, also those whose files were replaced or deleted; None: unknown."""
+        return read_looks(self.path / LOOKS)
 
     def checkpoints(self) -> list[Path]:
         """Folders of checkpoints, oldest first, intact or not."""
@@ -219,6 +242,12 @@ class Run:
         if path or problems:
             raise UserError("; ".join(problems) + ("" if path else "; there is no intact one"))
         raise UserError(f"{self.path} has no checkpoint")
+
+
+def _grouped(key: str) -> str:
+    """The name of a metric for TensorBoard, group/key; a key with a slash begins with its group, as in task/reach-v3/return."""
+    group = next((group for group, keys in _GROUPS.items() if keys.fullmatch(key)), "train")
+    return key if "/" in key else f"{group}/{key}"
 
 
 def _new_directory(path: Path, numbered: bool) -> Path:

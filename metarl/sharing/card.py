@@ -9,6 +9,8 @@ from metarl.evaluation.intervals import Interval
 from metarl.evaluation.measures import MEASURES
 from metarl.evaluation.schema import Content
 from metarl.evaluation.vocabulary import SIDES, classes
+from metarl.evaluation.wording import said_of_looks
+from metarl.runs.looks import Look
 from metarl.system.counts import plural
 
 
@@ -35,7 +37,8 @@ def card(
     evaluation: Content | None,
     stock: Content | None,
     film: str | None,
-    others: int = 0,
+    looks: Sequence[Look] | None,
+    stored: Sequence[Content],
 ) -> str:
     """The text of README.md.
 
@@ -46,7 +49,8 @@ def card(
         evaluation: evaluation on all goals or on episodes, or None.
         stock: evaluation by Meta-World's own protocol, or None.
         film: name of the video in the folder, or None.
-        others: number of smaller evaluations of the same weights.
+        looks: see `metarl.runs.directory.Run.looks`.
+        stored: its evaluations on the training's suite, of all checkpoints.
     """
     figures = list(_figures(evaluation)) if evaluation else []
     front = {
@@ -58,8 +62,11 @@ def card(
     }
     # JSON is valid YAML; one entry per line
     head = "\n".join(["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---"])
-    evaluated = _evaluated(evaluation, stock, figures, others)
-    parts = [_about(name, config), _loading(name, config), evaluated, _film(film), _limits(config)]
+    of_weights = [content for content in stored if evaluation and content["checkpoint"] == evaluation["checkpoint"]]
+    evaluated = _evaluated(evaluation, stock, figures, len(of_weights))
+    words = ("goals", "step") if _robots(config) else ("classes", "update")
+    looked = " ".join(said_of_looks(looks, stored, config["suite"], config["options"], *words))
+    parts = [_about(name, config), _loading(name, config), evaluated, looked, _film(film), _limits(config)]
     return "\n\n".join([head, *filter(None, parts)]) + "\n"
 
 
@@ -162,7 +169,7 @@ def _loading(name: str, config: Content) -> str:
     )
 
 
-def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure], others: int) -> str:
+def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[Figure], count: int) -> str:
     if evaluation is None:
         return "## Evaluation\n\nIt was not evaluated."
     percent = evaluation["confidence"]
@@ -180,8 +187,8 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
             f"a class, seed {evaluation['seed']}. "
             f"Intervals are {percent:.0%}, over episodes; one run. Split: {evaluation['split']}."
         )
-    if others:
-        how += f" It is the largest of {others + 1} evaluations of these weights, by episodes on what was held out."
+    if count > 1:
+        how += f" It is the largest of {count} evaluations of these weights, by episodes on what was held out."
     rows = ["| on | of | measure | mean [interval] |", "|---|---|---|---|"]
     for side, measure, what, interval in figures:
         text = interval.text(",.0f" if measure == "return" else ".3f")

@@ -6,6 +6,7 @@ names in the folder itself are read, their content is checked before it is used,
 config.json         the agent, its settings, io_spec and options; suite, versions and commit of its training
 model.safetensors   its weights and running statistics
 evaluation.json     its evaluation, if there is one
+looks.jsonl         the evaluations on held-out goals or classes before it was packed; earlier versions did not write it
 README.md           the model card
 """
 
@@ -26,7 +27,8 @@ from metarl.runs.checkpoints import Checkpoint, join
 from metarl.runs.config import Config, json_object, read_config
 from metarl.runs.directory import Run
 from metarl.runs.experiment import Experiment
-from metarl.sharing.locations import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
+from metarl.runs.looks import Look, read_looks
+from metarl.sharing.locations import CONFIG, EVALUATION, LOOKS, PREFIX, WEIGHTS, folder_of
 from metarl.system.confinement import check_own
 from metarl.system.counts import plural
 from metarl.system.file_names import file_name
@@ -82,6 +84,11 @@ class Packed(Run):
         """Path of the default evaluation made here if it exists, else of the model's own, which need not exist."""
         made_here = self.path / EVALUATION
         return made_here if made_here.exists() else self.folder / EVALUATION
+
+    def looks(self) -> list[Look] | None:
+        """See `Run.looks`: those before it was packed, and those made here; None if it was packed without the former."""
+        before = self.folder / LOOKS
+        return read_looks(before) + (super().looks() or []) if before.is_file() else None
 
 
 def open_packed(path: Path) -> Packed:

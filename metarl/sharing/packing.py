@@ -17,12 +17,12 @@ from metarl.errors import UserError
 from metarl.evaluation import control_schema, schema
 from metarl.evaluation.reading import CHECKS
 from metarl.evaluation.schema import Content
-from metarl.evaluation.shown import best, evaluations
+from metarl.evaluation.shown import as_trained, best, evaluations
 from metarl.evaluation.vocabulary import METAWORLD
 from metarl.runs.checkpoints import Checkpoint, split
 from metarl.runs.directory import Run
 from metarl.sharing.card import card
-from metarl.sharing.locations import CARD, CONFIG, EVALUATION, WEIGHTS
+from metarl.sharing.locations import CARD, CONFIG, EVALUATION, LOOKS, WEIGHTS
 from metarl.sharing.packed import PACKED_FORMAT, open_packed
 from metarl.system.file_names import file_name
 from metarl.system.files import put_folder, write_atomically, writing
@@ -76,9 +76,10 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path | None = None, licence: 
         **{key: run.config.get(key) for key in ("packages", "python", "git_commit")},
     }
     check = CHECKS[experiment.training]
-    whole = [content for content in evaluations(run, checkpoint.path.name) if _is_whole(content, check)]
-    evaluation, stock = (
-        content and _moved(content, suite, experiment.suite_name) for content in (best(whole), _stock(run, checkpoint))
+    stored = [content for content in evaluations(run) if _is_whole(content, check)]
+    of_weights = best(content for content in stored if content["checkpoint"] == checkpoint.path.name)
+    evaluation, stock, looks = (
+        _moved(content, suite, experiment.suite_name) for content in (of_weights, _stock(run, checkpoint), run.looks())
     )
     films = sorted((run.path / "videos").glob(f"{checkpoint.path.name}*"), key=lambda file: file.stat().st_mtime)
     film = next((file for file in reversed(films) if file.suffix in (".mp4", ".gif")), None)
@@ -92,7 +93,9 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path | None = None, licence: 
             if film is not None:
                 shutil.copyfile(film, temporary / f"video{film.suffix}")
             name = f"video{film.suffix}" if film else None
-            text = card(folder.name, licence, config, evaluation, stock, name, others=max(0, len(whole) - 1))
+            if looks is not None:
+                write_atomically(temporary / LOOKS, "".join(f"{json.dumps(look)}\n" for look in looks).encode())
+            text = card(folder.name, licence, config, evaluation, stock, name, looks, stored)
             write_atomically(temporary / CARD, text.encode())
             open_packed(temporary)  # check that the packed model can be read
             if folder.exists():
@@ -109,8 +112,7 @@ def _stock(run: Run, checkpoint: Checkpoint) -> Content | None:
     for file in sorted((run.path / "evaluations").glob(f"{METAWORLD}_*_{checkpoint.path.name}*.json")):
         try:
             content: Any = control_schema.whole_upstream(schema.read(file))
-            on_training_suite = all(content[key] == value for key, value in content["trained_on"].items())
-            by_seeds += [(len(content["sides"]["test"]["seeds"]), content)] if on_training_suite else []
+            by_seeds += [(len(content["sides"]["test"]["seeds"]), content)] if as_trained(content) else []
         except schema.FAULTS:
             continue
     return max(by_seeds, key=lambda seeds_and_content: seeds_and_content[0])[1] if by_seeds else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders.fewshot_runs import evaluate, make
-from builders.tiny import STEPS, train
+from builders.tiny import STEPS, TINY, train
 
 from metarl import cli
 
@@ -19,7 +19,7 @@ FREE = {"settings", "options", "packages", "files", "by_task", "seeds", "sides",
 
 
 def described() -> set[str]:
-    return set(re.findall(r"`(\w+)`", PAGE.read_text()))
+    return set(re.findall(r"`([\w/<>]+)`", PAGE.read_text()))
 
 
 def keys(content: Any, *, free: bool = False) -> Iterator[str]:
@@ -40,7 +40,9 @@ def written(run: Path) -> set[str]:
     for file in (run / "config.json", *run.glob("evaluations/*.json"), *run.glob("checkpoints/[0-9]*/checkpoint.json")):
         found |= set(keys(json.loads(file.read_text())))
     for line in (run / "metrics.jsonl").read_text().splitlines():
-        found |= json.loads(line).keys()
+        found |= {re.sub("(?<=task/)[^/]+", "<name>", key) for key in json.loads(line)}
+    for file in run.glob("evaluations/looks.jsonl"):
+        found |= json.loads(file.read_text().splitlines()[0]).keys()
     return found
 
 
@@ -50,8 +52,19 @@ def test_keys_of_agents_that_act(tmp_path: Path) -> None:
     for protocol in ([], ["--protocol", "metaworld", "--engine", "native"]):
         assert cli.run(["evaluate", str(run), "--quiet", *protocol]) == 0
     found = written(run)
-    assert {"goal_blind", "episodes_counted", "explained_variance", "validation_success"} <= found
+    assert {"goal_blind", "episodes_counted", "explained_variance", "validation_success", "time"} <= found
     assert not found - described()
+
+
+def test_keys_by_task_which_the_progress_line_does_not_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = "custom:train=reach-v3,push-v3;test=pick-place-v3"
+    options = ["--run-dir", str(tmp_path / "run"), "--steps", str(STEPS), *TINY]
+    assert cli.run(["train", "rl2", suite, "--goals", "2", *options]) == 0
+    (line,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert line["return"] == pytest.approx((line["task/reach-v3/return"] + line["task/push-v3/return"]) / 2)
+    assert not written(tmp_path / "run") - described()
+    (progress,) = (text for text in capsys.readouterr().out.splitlines() if " std " in text)
+    assert "reach" not in progress
 
 
 @pytest.mark.parametrize(

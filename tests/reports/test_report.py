@@ -243,6 +243,7 @@ def test_metaworlds_figure_stands_beside_ours_with_the_reason(tmp_path, chromium
         "protocol": "metaworld",
         "engine": "python",
         "checkpoint": "000000003000",
+        "step": 3000,
         "episodes": 10,
         "evaluations": 10,
         "episodes_counted": 3,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders.made_runs import EXPERIMENT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metarl
 from metarl.errors import UserError
@@ -169,3 +170,22 @@ def test_a_copy_of_a_state_is_not_moved_by_training():
 def test_the_commit_is_recorded():
     commit = git_commit()
     assert commit is None or len(commit.rstrip("+")) == 40
+
+
+def test_tensorboard_has_groups_and_the_file_has_not(tmp_path):
+    groups = {
+        "rollout": ["return", "success", "last_step_success", "return_first_episode", "success_last_episode"],
+        "train": ["loss", "kl", "return_scale", "successes", "entropy_loss", "mse"],
+        "time": ["seconds", "cpu_seconds", "collect_seconds", "steps_per_second", "joules"],
+        "eval": ["validation_success", "test_mse"],
+    }
+    names = {f"{group}/{key}": key for group, keys in groups.items() for key in keys}
+    names |= {"task/reach-v3/success": "task/reach-v3/success"}
+    line = {"iteration": 0, "step": 7, **{key: float(i) for i, key in enumerate(names.values())}}
+    run = _run(tmp_path)
+    run.log(line)
+    run.close()
+    assert json.loads((run.path / "metrics.jsonl").read_text()) == line
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    logged = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert logged == {name: [(7, line[key])] for name, key in names.items()}

@@ -24,7 +24,7 @@ from metarl.sharing.opening import open_run
 
 STEP = PolicyInput(torch.randn(3, 39, generator=torch.manual_seed(0)), torch.ones(3, 4) / 2, torch.ones(3), torch.zeros(3))
 ROOT = Path(__file__).parents[2]
-FILES = {"README.md", "config.json", "evaluation.json", "model.safetensors", "video.gif"}
+FILES = {"README.md", "config.json", "evaluation.json", "looks.jsonl", "model.safetensors", "video.gif"}
 
 
 @pytest.fixture(scope="module")

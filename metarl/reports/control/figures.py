@@ -19,9 +19,13 @@ from metarl.reports.drawing import BEFORE, FAINT, Picture, legend_below, one_axi
 from metarl.reports.reading import Reading, printable
 from metarl.reports.sentences import main_side
 from metarl.system.counts import plural
+from metarl.system.printable import short
 
 _MEASURES = (SUCCESS, RETURN)
-_MOST_MAPS = 12
+_MOST_MAPS, _MOST_TASKS, _COLUMNS = 12, 60, 3
+"""The most maps and the most tasks in one figure, and how many tasks are side by side."""
+_FEW_POINTS = 60
+"""The most points of a small learning curve; more would show noise."""
 
 
 def learning(run: Reading) -> list[Picture]:
@@ -46,6 +50,47 @@ def learning(run: Reading) -> list[Picture]:
                 curves.learning(name, measure.title, lines, "environment steps", measure.alone, length, caption, measure)
             )
     return drawn
+
+
+def learning_by_task(run: Reading) -> list[Picture]:
+    """Draw success over training for each task, or the return if success is not reported; [] if neither is known by task."""
+    keys = {key for line in run.lines for key in line if key.startswith("task/")}
+    for measure in _MEASURES:
+        end = f"/{measure.key}"
+        names = [key.removeprefix("task/").removesuffix(end) for key in keys if key.endswith(end)]
+        if names:
+            return [_small_multiples(run, measure, names)]
+    return []
+
+
+def _small_multiples(run: Reading, measure: Measure, names: Sequence[str]) -> Picture:
+    tasks = [
+        (printable(name.removesuffix("-v3")), curves.series(run.lines, f"task/{name}/{measure.key}", _FEW_POINTS))
+        for name in sorted(names, key=lambda name: name.removesuffix("-v3"))[:_MOST_TASKS]
+    ]
+    rows = -(-len(tasks) // _COLUMNS)
+    height = 0.9 + 0.86 * rows
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True)
+        figure.subplots_adjust(0.12, 0.46 / height, 0.96, 1 - 0.52 / height, 0.14, 0.5)
+        figure.suptitle(f"{measure.title} by task", x=0.02, y=1 - 0.08 / height, ha="left", va="top", size=10, weight="bold")
+        figure.supxlabel("environment steps", x=0.54, y=0.06 / height, va="bottom", size=8.5)
+        for i, axis in enumerate(grid.flat):
+            axis.tick_params(labelsize=7.5, length=2, labelbottom=i + _COLUMNS >= len(tasks))
+            axis.axis(i < len(tasks))
+        for axis, (name, (steps, values)) in zip(grid.flat, tasks):
+            axis.plot(steps, values, "-" if len(steps) > 1 else "o", color=COLORS["test"], lw=1.3, ms=3)
+            axis.set_title(short(name, 25), size=7.5 if len(name) < 23 else 6.5, weight="normal", pad=3)
+        curves.limits(axis, measure, small=True)
+        curves.count_steps(axis, 3)
+        axis.set_xlim(0)
+
+    more = f"; the first {_MOST_TASKS} of {len(names)} tasks" if len(names) > _MOST_TASKS else ""
+    caption = f"{measure.title} during training by task, all episodes, on train goals with sampled actions{more}"
+    ends = "; ".join(f"{name}: from {measure.alone(values[0])} to {measure.alone(values[-1])}" for name, (_, values) in tasks)
+    alt = f"Learning curves by task, {measure.title.lower()} over {run.lines[-1]['step']:,.0f} steps of training. {ends}."
+    return picture("learning_tasks", caption, alt, draw, (4.7, height))
 
 
 def adaptation(content: ControlEvaluation) -> list[Picture]:

@@ -13,7 +13,7 @@ from metarl.reports.control.sentences import facts, sentences, tiles, warnings
 from metarl.reports.provenance import details, status
 from metarl.reports.reading import Reading
 from metarl.reports.sections import Beside, Part, Section
-from metarl.reports.sentences import main_side
+from metarl.reports.sentences import looks, main_side
 from metarl.reports.tables import Table
 
 _PROTOCOL = (
@@ -37,7 +37,7 @@ _PROTOCOL = (
 def section(anchor: str, run: Reading) -> Section:
     """Make the section of a run; without an evaluation it has fewer parts."""
     content: ControlEvaluation | None = run.evaluation
-    pictures = {"Learning curves": figures.learning(run)}
+    pictures = {"Learning curves": figures.learning(run), "Learning curves by task": figures.learning_by_task(run)}
     beside: list[Beside] = []
     if content:
         side = main_side(content)
@@ -54,7 +54,7 @@ def section(anchor: str, run: Reading) -> Section:
         run,
         status(run),
         tiles(content) if content else (),
-        sentences(content) if content else (),
+        [*(sentences(content) if content else ()), *looks(run, "goals", "step")],
         warnings(run),
         [Part(title, drawn) for title, drawn in pictures.items() if drawn],
         _results(run),

@@ -10,7 +10,7 @@ from metarl.reports.fewshot.sentences import facts, sentences, side_name, tiles,
 from metarl.reports.provenance import details, status
 from metarl.reports.reading import Reading
 from metarl.reports.sections import Part, Section
-from metarl.reports.sentences import main_side
+from metarl.reports.sentences import looks, main_side
 from metarl.reports.tables import Table
 from metarl.system.counts import plural
 
@@ -29,7 +29,7 @@ def section(anchor: str, run: Reading) -> Section:
         run,
         status(run),
         tiles(content) if content else (),
-        sentences(content) if content else (),
+        [*(sentences(content) if content else ()), *looks(run, "classes", "update")],
         warnings(run),
         [*parts, *([Part("Learning curves", learned)] if learned else [])],
         _results(run),
