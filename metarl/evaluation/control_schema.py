@@ -70,8 +70,12 @@ class UpstreamSide(UpstreamFigures):
 
 
 class UpstreamEvaluation(ControlHeader):
-    """An evaluation under Meta-World's own protocol."""
+    """An evaluation under Meta-World's own protocol.
 
+    `rules` is the version of Meta-World whose rules it follows; older files lack it.
+    """
+
+    rules: NotRequired[str | None]
     engine: str
     episodes: int
     terminate_on_success: bool
@@ -124,4 +128,6 @@ def whole_upstream(content: dict[str, Any]) -> UpstreamEvaluation:
     true(isinstance(content.get("trained_on") or {}, dict))
     true(number(side["success"]))
     true(0 <= side["success"] <= 1)
+    content.setdefault("rules", (content.get("packages") or {}).get("metaworld"))
+    true(isinstance(content["rules"], str | None))
     return cast(UpstreamEvaluation, content)

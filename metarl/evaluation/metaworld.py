@@ -6,13 +6,15 @@ next one at once; each task name counts the first 3 episodes that end, whatever 
 therefore fill the quota. The figure is comparable with published ones, but does not replace `all-goals`.
 
 The engine `python` runs Meta-World's own loop on Meta-World's own environments. `native` runs it on the compiled engine
-(see `upstream_envs`); agents that act in compiled code play whole episodes there (see `upstream_compiled`).
+(see `upstream_envs`); agents that act in compiled code play whole episodes there (see `upstream_compiled`), by the same rules.
+Other versions of Meta-World may have other rules, so the file names the version.
 """
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from metarl.evaluation.upstream_agent import UpstreamAgent
 from metarl.evaluation.upstream_compiled import QUOTA, measure_compiled
 from metarl.evaluation.upstream_envs import ENGINES, shares
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD
+from metarl.evaluation.wording import rules_of
 from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Learner
 from metarl.runs.checkpoints import Checkpoint
@@ -227,12 +230,13 @@ def evaluate_checkpoint(
 
 
 def rules(tasks: TaskDistribution, figures: dict[str, Any]) -> dict[str, Any]:
-    """The part of the file that holds Meta-World's rules and the figures by seed."""
+    """The part of the file that holds Meta-World's rules, with their version, and the figures by seed."""
     of_seeds = list(figures.values())
     mean = {key: round(float(np.mean([of_seed[key] for of_seed in of_seeds])), 9) for key in ("success", "return")}
     by_task = {name: round(float(np.mean([of_seed["by_task"][name] for of_seed in of_seeds])), 9) for name in tasks.names}
     return {
         "protocol": METAWORLD,
+        "rules": version("metaworld"),
         "terminate_on_success": True,
         "evaluations": EVALUATIONS,
         "episodes_counted": QUOTA,
@@ -255,9 +259,8 @@ def table(content: UpstreamEvaluation) -> None:
 
     side = content["sides"]["test"]
     names = list(side["by_task"]) if len(side["by_task"]) > 1 else []
-    grid = Table(
-        title=f"Meta-World's own evaluation ({content['engine']}), {plural(len(side['seeds']), 'seed')}", title_justify="left"
-    )
+    how = f"{content['engine']}, {rules_of(content)}"
+    grid = Table(title=f"Meta-World's own evaluation ({how}), {plural(len(side['seeds']), 'seed')}", title_justify="left")
     for column in ("seed", "success", "return", *names):
         grid.add_column(column, justify="right")
     for seed, figures in [*side["seeds"].items(), ("mean", side)]:

@@ -32,6 +32,12 @@ def comparable(content: ControlEvaluation) -> tuple[str, Row]:
     return mode, by_mode[mode]["success"][-1]
 
 
+def rules_of(upstream: Content) -> str:
+    """Name the version of Meta-World whose rules an evaluation under its own protocol follows."""
+    version = upstream.get("rules")
+    return f"rules of Meta-World {version}" if version else "rules of an unknown version of Meta-World"
+
+
 def upstream_sentence(upstream: UpstreamEvaluation, content: ControlEvaluation) -> str:
     """Compare Meta-World's own figure with that of `all-goals`, and explain why they differ."""
     mode, ours = comparable(content)

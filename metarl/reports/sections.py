@@ -32,11 +32,12 @@ class Video:
 
 @dataclass(frozen=True)
 class Beside:
-    """Meta-World's figure next to that of `all-goals`."""
+    """Meta-World's figure, with its engine and rules, next to that of `all-goals`."""
 
     upstream: str
     ours: str
     engine: str
+    rules: str
     sentence: str
 
 

@@ -9,7 +9,7 @@ from metarl.evaluation.intervals import Interval
 from metarl.evaluation.measures import MEASURES
 from metarl.evaluation.schema import Content
 from metarl.evaluation.vocabulary import SIDES, classes
-from metarl.evaluation.wording import said_of_looks
+from metarl.evaluation.wording import rules_of, said_of_looks
 from metarl.runs.looks import Look
 from metarl.system.counts import plural
 
@@ -120,7 +120,7 @@ def _results(config: Content, evaluation: Content | None, stock: Content | None,
             "type": "success",
             "name": "Meta-World's own evaluation, success",
             "value": stock["sides"]["test"]["success"],
-            "args": {"protocol": "metaworld", "engine": stock["engine"]},
+            "args": {"protocol": "metaworld", "engine": stock["engine"], "rules": stock["rules"]},
             "verified": False,
         }
         data = {"name": f"{stock['suite']}, {SIDES['test']}", "type": stock["suite"], "split": "test"}
@@ -197,8 +197,8 @@ def _evaluated(evaluation: Content | None, stock: Content | None, figures: list[
     stocks = ""
     if stock is not None:
         stocks = (
-            f"\n\nBy Meta-World's own evaluation code (engine {stock['engine']}), whose quota easy goals fill: success "
-            f"{stock['sides']['test']['success']:.3f}."
+            f"\n\nBy Meta-World's own evaluation code (engine {stock['engine']}, {rules_of(stock)}), whose quota easy goals "
+            f"fill: success {stock['sides']['test']['success']:.3f}."
         )
     return "\n".join([f"## Evaluation\n\n{how}\n", *rows]) + stocks
 

@@ -1,7 +1,8 @@
 """Stock Meta-World as the reference for tests: its scripted experts, and tasks sampled by its own code."""
 
+import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +49,11 @@ def expert(env: MetaVectorEnv, obs: np.ndarray) -> np.ndarray:
 def random_actions(steps: int, num_envs: int = 2, seed: int = 0, limit: float = 1.0) -> np.ndarray:
     """Random actions, (steps, num_envs, 4) float32; stock clips them to [-1, 1]."""
     return np.random.default_rng(seed).uniform(-limit, limit, (steps, num_envs, 4)).astype(np.float32)
+
+
+def goals(tasks: Iterable[Any]) -> list[tuple[str, tuple[float, ...]]]:
+    """Names and goals of Meta-World's tasks."""
+    return [(task.env_name, tuple(pickle.loads(task.data)["rand_vec"].tolist())) for task in tasks]
 
 
 def draw(upstream: StockEnv, name: str, seed: int = 0) -> Task:

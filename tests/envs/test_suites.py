@@ -1,13 +1,12 @@
 """Train goals and held-out goals equal Meta-World's, in its order."""
 
-import pickle
 from collections import Counter
 from typing import Any
 
 import metaworld
 import numpy as np
 import pytest
-from builders.oracle import draw, same_global_state
+from builders.oracle import draw, goals, same_global_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +14,6 @@ from metarl.envs import SUITES, TASKS, Task, TaskDistribution, suite
 from metarl.envs.engines.python import StockEnv
 from metarl.envs.goals import draw_goals
 from metarl.errors import UserError
-
-
-def goals(tasks: Any) -> list[tuple[str, tuple[float, ...]]]:
-    """Names and goals of Meta-World's tasks."""
-    return [(t.env_name, tuple(pickle.loads(t.data)["rand_vec"].tolist())) for t in tasks]
 
 
 def ours(distribution: TaskDistribution | None) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,10 +23,12 @@ from metarl.errors import UserError
 from metarl.evaluation import metaworld as metaworld_protocol
 from metarl.evaluation import upstream_envs as environments
 from metarl.evaluation.all_goals import evaluate, summary
+from metarl.evaluation.control_schema import whole_upstream
 from metarl.evaluation.metaworld import measure
+from metarl.evaluation.schema import FAULTS
 from metarl.evaluation.upstream_compiled import QUOTA, counted
 from metarl.evaluation.upstream_envs import native_envs, shares, upstream_envs
-from metarl.evaluation.wording import upstream_sentence
+from metarl.evaluation.wording import rules_of, upstream_sentence
 from metarl.nn.distributions import Gaussian
 from metarl.sharing.opening import open_run
 from metarl.training.setup import trained_control as trained_setup
@@ -190,7 +193,7 @@ def test_one_goal_of_ten_solved_is_all_to_metaworld_and_a_tenth_to_us():
 
     for engine in ("native", "python"):
         upstream = measure(agent, test, engine=engine, seed=0, max_episode_steps=150, episodes=1, device=CPU, evaluations=1)
-        assert upstream["success"] == 1.0
+        assert upstream["success"] == 1.0, 'Meta-World changed: correct "The quota" in docs/meta-world.md'
         ours = {"episodes": 2, "sides": {"test": {"by_episode": by_episode}}}
         said = upstream_sentence({"episodes": 1, "evaluations": 1, "episodes_counted": 3, "sides": {"test": upstream}}, ours)
         assert "reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in said.replace(
@@ -230,6 +233,8 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
     content = json.loads(first)
     assert list(content["sides"]["test"]["seeds"]) == ["0", "1"]
     assert content["sides"]["test"]["by_task"].keys() == {"reach-v3"}
+    assert content["rules"] == version("metaworld")
+    assert f"own evaluation (native, rules of Meta-World {version('metaworld')}), 2 seeds" in " ".join(shown.split())
     assert "with every goal weighted equally" in shown
     assert file.name in shown.replace("\n", "")
     assert cli.run([*args, "--engine", "native", "--seeds", "2", "--quiet"]) == 0
@@ -238,6 +243,25 @@ def test_the_command(agent, tmp_path, monkeypatch, capsys):
         assert cli.run([*args, "--quiet"]) == 0
         upstream = json.loads(next((path / "evaluations").glob("metaworld_python_*.json")).read_text())
         assert upstream["sides"]["test"]["seeds"]["0"] == content["sides"]["test"]["seeds"]["0"]
+
+
+def test_files_without_the_version_of_the_rules_are_read():
+    """Their header names the version of Meta-World, or nothing does."""
+    content = {
+        **dict.fromkeys(("engine", "checkpoint"), "x"),
+        **dict.fromkeys(("episodes", "episodes_counted", "evaluations"), 1),
+        "sides": {"test": {"success": 1.0}},
+    }
+    for entries, found, said in (
+        ({"packages": {"metaworld": "3.0.0"}}, "3.0.0", "rules of Meta-World 3.0.0"),
+        ({"packages": None}, None, "rules of an unknown version of Meta-World"),
+        ({"packages": {"metaworld": "3.1.1"}, "rules": "3.0.0"}, "3.0.0", "rules of Meta-World 3.0.0"),
+    ):
+        read = whole_upstream({**content, **entries})
+        assert read["rules"] == found
+        assert rules_of(read) == said
+    with pytest.raises(FAULTS):
+        whole_upstream({**content, "rules": 3})
 
 
 def test_an_interrupted_evaluation_goes_on_with_the_seed_at_which_it_stopped(tmp_path, monkeypatch):

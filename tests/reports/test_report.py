@@ -241,6 +241,7 @@ def test_metaworlds_figure_stands_beside_ours_with_the_reason(tmp_path, chromium
     run = make_run(tmp_path / "run", rate=lambda goal, e: float(goal == 0), goals=10)
     upstream = {
         "protocol": "metaworld",
+        "rules": "9.8.7",
         "engine": "python",
         "checkpoint": "000000003000",
         "step": 3000,
@@ -255,6 +256,7 @@ def test_metaworlds_figure_stands_beside_ours_with_the_reason(tmp_path, chromium
     shown = text(chromium)
     assert "Meta-World's own evaluation reports 100 % for this checkpoint; with every goal weighted equally it is 10 %" in shown
     assert "fill that quota" in shown
+    assert "python engine, rules of Meta-World 9.8.7" in shown
     upstream["sides"]["test"]["success"] = 0.1
     assert "the two agree" in upstream_sentence(upstream, read(run).evaluation)
     upstream["sides"]["test"]["success"] = 0.05

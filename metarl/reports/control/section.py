@@ -7,7 +7,7 @@ from metarl.evaluation.formatting import percent
 from metarl.evaluation.measures import LAST_SUCCESS, RETURN, SUCCESS, headline, measured
 from metarl.evaluation.shown import extent
 from metarl.evaluation.vocabulary import MODE, SIDES
-from metarl.evaluation.wording import comparable, upstream_sentence
+from metarl.evaluation.wording import comparable, rules_of, upstream_sentence
 from metarl.reports.control import figures
 from metarl.reports.control.sentences import facts, sentences, tiles, warnings
 from metarl.reports.provenance import details, status
@@ -66,7 +66,8 @@ def section(anchor: str, run: Reading) -> Section:
 def _beside(upstream: UpstreamEvaluation, content: ControlEvaluation) -> Beside:
     _, ours = comparable(content)
     theirs = upstream["sides"]["test"]["success"]
-    return Beside(percent(theirs), percent(ours[0]), upstream["engine"], upstream_sentence(upstream, content))
+    sentence = upstream_sentence(upstream, content)
+    return Beside(percent(theirs), percent(ours[0]), upstream["engine"], rules_of(upstream), sentence)
 
 
 def _results(run: Reading) -> list[Table]:
