@@ -148,7 +148,14 @@ _METAWORLD_PLUS = RL2Settings(
     learning_rate_final=None,
     entropy_final=None,
 )
-PRESETS = {"rl2": {"default": Preset(RL2Settings()), "metaworld-plus": Preset(_METAWORLD_PLUS)}}
+_ML10 = RL2Settings(conditioning="join", advantage_scale="trial", gamma=0.99, lam=0.9)  # chosen in docs/experiments.md
+PRESETS = {
+    "rl2": {
+        "default": Preset(RL2Settings()),
+        "ml10": Preset(_ML10, {"steps": 20_000_000}),
+        "metaworld-plus": Preset(_METAWORLD_PLUS),
+    }
+}
 """Presets by agent and name: this project's settings and published ones."""
 
 
