@@ -80,11 +80,13 @@ class RL2Settings:
     anneal_from: float = 0.5
     """Fraction of training after which linear annealing starts; it ends with the last iteration."""
     pull: float = 100.0
-    """Strength with which a trial's baseline is pulled towards the other trials' baseline, as an equivalent number of steps."""
+    """Strength with which a trial's baseline is pulled towards the other trials' baseline, in steps of the other trials; a
+    single trial is fitted alone."""
     advantage_scale: str = "batch"
     """batch: standardise advantages over the iteration; trial: over each trial; none: leave them unscaled."""
     overlap: bool = False
-    """Collect the next iteration with the policy of the last one while the agent learns; worthwhile where a GPU learns."""
+    """Collect the next iteration with the policy of the last one while the agent learns; meant for machines where a GPU
+    learns."""
     bootstrap: bool = True
     """Estimate the return after the end of a trial with the baseline; otherwise it counts as 0."""
 
@@ -169,6 +171,9 @@ class RL2(Agent):
         seed: seed of the initial weights and of the minibatches.
         device: device of the computation.
         total_iterations: length of training, for annealing.
+
+    Attributes:
+        previous: with `overlap`, the policy's state before the last update; None before the first.
     """
 
     def __init__(

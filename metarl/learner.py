@@ -105,6 +105,10 @@ class Agent:
         """The policy in this state as a `metarl.nn.program.Program`, for compiled acting; None: it has no compiled form."""
         return None
 
+    def previous_program(self, state: State) -> Any:
+        """Like `program`, for the policy before the last `update`; agents with a setting `overlap` need it."""
+        return None
+
     def update(self, batches: list[Any], iteration: int) -> Metrics:
         """Perform the outer step.
 

@@ -72,7 +72,7 @@ def measure(
         reward: v2 or v1.
         evaluations: draws of goals.
         acting: on the native engine auto, compiled or python; see `metarl.rollouts.playing.play`.
-        progress: called at each step with the environment steps so far, of all environments together.
+        progress: called from time to time with the environment steps so far, of all environments together.
 
     Returns:
         `success` and `return`, means over task names, and `by_task`, success per task.

@@ -1,4 +1,4 @@
-"""BLAS's product of float32 matrices in compiled code: called from Python, many small products wait for the interpreter."""
+"""Multiply float32 matrices with BLAS from compiled code; called from Python, many small products wait for the interpreter."""
 
 import ctypes
 from functools import cache
@@ -15,7 +15,7 @@ from metarl.system.jit import jit
 
 @cache
 def sgemm_address() -> int:
-    """The address of BLAS's sgemm: the one that torch uses where it can be found, else scipy's."""
+    """The address of BLAS's sgemm: torch's where it can be found, else scipy's, which has its own number of threads."""
     try:
         function = ctypes.CDLL(torch._C.__file__).sgemm_  # looks in the libraries that this one has loaded, too
     except (AttributeError, OSError):
@@ -39,7 +39,7 @@ def _call_sgemm(typingctx: Any, sgemm: Any, op: Any, sizes: Any, matrices: Any) 
         def stored(value: Any) -> Any:
             return cgutils.alloca_once_value(builder, value)
 
-        # BLAS takes addresses; sizes are stored as 64 bits, of which a BLAS with 32 reads the lower half
+        # BLAS takes addresses; a BLAS with sizes of 32 bits reads the first half of these 64 (little-endian machines)
         m, n, k, *columns = (stored(size) for size in cgutils.unpack_tuple(builder, args[2]))
         a, b, c = (builder.inttoptr(matrix, pointer) for matrix in cgutils.unpack_tuple(builder, args[3]))
         as_it_is, one = stored(ir.Constant(ir.IntType(64), ord("N"))), stored(ir.Constant(ir.FloatType(), 1.0))
@@ -63,9 +63,14 @@ def add_product(sgemm, x, weight, transposed, out):
         weight: (outputs, inputs) if `transposed`, else (inputs, outputs).
         transposed: whether to multiply with the weight's transpose.
         out: (rows, outputs).
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
     rows, inputs = x.shape
     outputs = out.shape[1]
+    if len(out) != rows or weight.shape != ((outputs, inputs) if transposed else (inputs, outputs)):
+        raise ValueError("the shapes of the product do not fit")
     # BLAS stores matrices by columns, so it sees the transpose of each: out' += op(W) x'
     sizes = outputs, rows, inputs, weight.shape[1], inputs, outputs
     _call_sgemm(sgemm, ord("T" if transposed else "N"), sizes, (weight.ctypes.data, x.ctypes.data, out.ctypes.data))

@@ -1,7 +1,7 @@
-"""A GRU over a sequence, with its derivative: torch's products, and gates that compiled code computes in one pass.
+"""A GRU over a sequence, with its derivative: compiled code runs the loop over steps and calls BLAS for its products.
 
 torch's own GRU on a CPU records a dozen operations per step and multiplies the weights' gradient step by step. Here the
-input's product, and all products of the derivative with respect to weights and inputs, take all steps at once.
+input's product, and the derivatives with respect to weights and inputs, take all steps at once.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from metarl.system.jit import jit
 
 
 @jit
-def forward(sgemm, of_input, of_hidden, states, weight, bias):
+def forward_steps(sgemm, of_input, of_hidden, states, weight, bias):
     """Compute states[t + 1] from states[t] for every t; the gates r, z, n replace the input's products.
 
     Args:
@@ -36,7 +36,7 @@ def forward(sgemm, of_input, of_hidden, states, weight, bias):
 
 
 @jit
-def backward(sgemm, gated, of_hidden, states, gradient, carried, weight):
+def backward_steps(sgemm, gated, of_hidden, states, gradient, carried, weight):
     """Compute the derivatives of all steps, in place.
 
     Args:
@@ -56,7 +56,7 @@ def backward(sgemm, gated, of_hidden, states, gradient, carried, weight):
 
 @fast
 def gru_step_backward(g, h, before, gradient, carried):
-    """Compute the derivatives of one step for one row; see `backward`.
+    """Compute the derivatives of one step for one row; see `backward_steps`.
 
     Args:
         g, h: (3 H,) gates and products, replaced.
@@ -86,7 +86,7 @@ class _GRU(torch.autograd.Function):
         of_hidden = torch.empty_like(of_input)
         states = x.new_empty(steps + 1, batch, hidden.shape[1])
         states[0] = hidden
-        forward(sgemm_address(), *arrays(of_input, of_hidden, states, w_hidden, b_hidden))
+        forward_steps(sgemm_address(), *arrays(of_input, of_hidden, states, w_hidden, b_hidden))
         ctx.save_for_backward(x, w_input, w_hidden, of_input, of_hidden, states)
         return states[1:]
 
@@ -95,7 +95,7 @@ class _GRU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, w_input, w_hidden, of_input, of_hidden, states = ctx.saved_tensors
         carried = torch.zeros_like(states[0])
-        backward(sgemm_address(), *arrays(of_input, of_hidden, states, gradient, carried, w_hidden))
+        backward_steps(sgemm_address(), *arrays(of_input, of_hidden, states, gradient, carried, w_hidden))
         d_input, d_hidden = of_input.flatten(0, 1), of_hidden.flatten(0, 1)
         return (
             (d_input @ w_input).view_as(x),

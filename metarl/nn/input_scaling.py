@@ -44,7 +44,7 @@ class InputScaler(nn.Module):
         mean, variance = torch.zeros(n, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
         if scale is not None:
             mean = torch.tensor([*scale.center, scale.reward_center], dtype=torch.float64)
-            # squared here: torch's power imports its compiler, a second, while memory is estimated
+            # in Python: torch's power would import torch's compiler first (a second), within the estimate of memory
             variance = torch.tensor([unit * unit for unit in (*scale.unit, scale.reward_unit)], dtype=torch.float64)
         self.register_buffer("mean", mean)
         self.register_buffer("variance", variance)

@@ -81,11 +81,11 @@ def fit_pooled(features: Tensor, target: Tensor, weight: Tensor, pull: float, ri
 
     Fitted alone, a column with few rows would be matched exactly, leaving no advantage. This is the posterior mean of a
     hierarchical linear model (Gelman & Hill 2007, chapter 12) whose prior has the covariance of the other columns' features
-    (a g-prior, Zellner 1986), so that the features' scales do not matter.
+    (a g-prior, Zellner 1986), so that the features' scales hardly matter (the ridges depend on them).
 
     Args:
         features, target, weight: see `fit_linear`.
-        pull: strength of the pull, in rows of the other columns.
+        pull: strength of the pull, in rows of the other columns; a single column is fitted alone.
         ridge: of the others' fit, relative to the number of rows; the column's own is a thousandth of it, for features that
             are constant everywhere.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -59,17 +59,19 @@ class Ahead:
         self._cancelled, self._share = False, 0.0
 
     def begin(self, iteration: int) -> None:
-        """Start to collect the iteration if it has not begun."""
+        """Set the iteration that `collect` returns next."""
         self.iteration = iteration
 
-    def collect(self, learner: Any, state: State, phase: int) -> tuple[Rollout, State]:
+    def collect(self, learner: Agent, state: State, phase: int) -> tuple[Rollout, State]:
         """Wait for the iteration's rollout, and start to collect the next one with the learner's policy of now."""
         pending = self._pending or self._start(self.iteration, learner.previous_program(state), learner, state)
-        while not pending.done():  # an interrupt waits at most this long
+        waiting = {pending}
+        while waiting:  # an interrupt waits at most this long
             with held():
-                wait([pending], 0.1)
+                waiting = wait(waiting, 0.1).not_done
             self.progress(self._share)
-        rollout, after, self._report = pending.result()
+        with held():
+            rollout, after, self._report = pending.result()
         self._pending = None
         if self.iteration + 1 < self.iterations:
             self._pending = self._start(self.iteration + 1, learner.program(state), learner, state)

@@ -12,6 +12,8 @@ from metarl.errors import UserError
 from metarl.runs.config import Trained, json_object, read_config
 from metarl.system.json_types import convert
 
+RESUME_ONLY = ("optimizer", "previous")
+"""Parts of an agent's state that only a resumed training needs."""
 FORMAT = 2
 
 

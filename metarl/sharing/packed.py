@@ -23,7 +23,7 @@ from torch import Tensor
 
 from metarl.agents import AGENTS
 from metarl.errors import UserError
-from metarl.runs.checkpoints import Checkpoint, join
+from metarl.runs.checkpoints import RESUME_ONLY, Checkpoint, join
 from metarl.runs.config import Config, json_object, read_config
 from metarl.runs.directory import Run
 from metarl.runs.experiment import Experiment
@@ -169,7 +169,7 @@ def _shapes(state: dict[str, Any], prefix: str = "") -> dict[str, tuple[tuple[in
     for key, value in state.items():
         if isinstance(value, Tensor):
             shapes[prefix + key] = tuple(value.shape), value.dtype
-        elif isinstance(value, dict) and key != "optimizer":
+        elif isinstance(value, dict) and key not in RESUME_ONLY:
             shapes |= _shapes(value, f"{prefix}{key}/")
     return shapes
 

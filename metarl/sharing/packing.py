@@ -19,7 +19,7 @@ from metarl.evaluation.reading import CHECKS
 from metarl.evaluation.schema import Content
 from metarl.evaluation.shown import as_trained, best, evaluations
 from metarl.evaluation.vocabulary import METAWORLD
-from metarl.runs.checkpoints import Checkpoint, split
+from metarl.runs.checkpoints import RESUME_ONLY, Checkpoint, split
 from metarl.runs.directory import Run
 from metarl.sharing.card import card
 from metarl.sharing.locations import CARD, CONFIG, EVALUATION, LOOKS, WEIGHTS
@@ -58,7 +58,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path | None = None, licence: 
         raise UserError(f"{folder} exists already: name another --out, or delete it")
     if not re.fullmatch(r"[\w.+-]+", licence):
         raise UserError(f"a licence is one word, such as mit or apache-2.0, not {licence!r}")
-    tensors, rest = split({key: value for key, value in checkpoint.state.items() if key != "optimizer"})
+    tensors, rest = split({key: value for key, value in checkpoint.state.items() if key not in RESUME_ONLY})
     options = run.config["options"] | _UNSAID
     if "sentence_encoder" in options:
         options["sentence_encoder"] = experiment.encoder_name

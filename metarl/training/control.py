@@ -118,8 +118,8 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
     device = choose_device(options.device)
     needs = memory_needs(settings, options, suite.train)
     if num_envs is None:
-        shorter = f"smaller {options.shorter}{' or --buffer-size' if getattr(settings, 'buffer_size', 0) else ''} need less"
-        refuse_beyond(needs, shorter)
+        more = [f" or --{name.replace('_', '-')}" for name in ("buffer_size", "layers") if hasattr(settings, name)]
+        refuse_beyond(needs, f"smaller {options.shorter}{''.join(more)} need less")
     env = make_vec(
         suite.train,
         num_envs or options.num_envs,
@@ -145,11 +145,11 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
     trials = Trials(env, suite.train, episodes, options.seed, device, options.acting)
     agent.validate(trials)
     overlap = getattr(settings, "overlap", False) and num_envs is None
-    try:
-        if options.acting == "compiled" or overlap:  # refuse before training, not at the first step
+    try:  # refuse before training, not at the first step
+        if overlap:
+            _check_overlap(env, agent, options.acting)
+        elif options.acting == "compiled":
             compiled_program(env, agent, agent.initial_state(env.num_envs), "compiled")
-        if overlap and options.acting == "python":
-            raise UserError("--overlap acts in compiled code: leave out --acting python")
     except UserError:
         env.close()
         raise
@@ -157,20 +157,32 @@ def set_up(experiment: Experiment, num_envs: int | None = None) -> Setup:
     return Setup(options, suite, env, agent, source, sum(needs.values()))
 
 
+def _check_overlap(env: "MetaVectorEnv", agent: Agent, acting: str) -> None:
+    """Raise `UserError` if the agent cannot collect while it learns."""
+    state = agent.initial_state(env.num_envs)
+    reason = "--acting is python" if acting == "python" else program_or_reason(env, agent, state)
+    if isinstance(reason, str):
+        raise UserError(f"--overlap acts in compiled code: {reason}")
+    if agent.previous_program(state) is None:
+        raise UserError("--overlap needs an agent with a method previous_program")
+
+
 def memory_needs(settings: Any, options: TrainOptions, tasks: "TaskDistribution") -> dict[str, float]:
     """Estimates of the bytes that environments and the steps of an iteration need, by what needs them."""
     from metarl.envs.making import environments, envs_bytes
 
     observation = 39 if tasks.make is None else 1  # the size of own environments is not known yet: a lower bound
-    recorded = 4 * (2 * observation + 24)  # float32: see `Rollout`
-    replayed, learns = getattr(settings, "buffer_size", 0), hasattr(settings, "gamma")
+    # float32, see `Rollout`; with overlap, the next one fills meanwhile
+    recorded = 4 * (2 * observation + 24) * (1 + getattr(settings, "overlap", False))
+    replayed = getattr(settings, "buffer_size", 0)
     # linear baselines hold inputs, squares and time in float64, twice; without chunks, all activations are held at once
-    features = 16 * (2 * observation + 20) if learns and not replayed else 0
+    features = 16 * (2 * observation + 20) if hasattr(settings, "lam") else 0
     activations = 0 if hasattr(settings, "chunk") else 8 * sum(getattr(settings, "layers", ()))
     steps = max(options.episodes_per_trial * options.max_episode_steps, getattr(settings, "chunk", 0))
     total = options.num_envs * steps
     return {
         environments(options.num_envs): envs_bytes(tasks, options.num_envs, options.engine),
-        f"{total:,} steps of an iteration": total * (recorded + features + activations),
+        f"{total:,} steps of an iteration": total * (recorded + features),
+        f"the network's activations at {total:,} steps": total * activations,
         f"a replay buffer of {replayed:,} steps": replayed * (2 * observation + 4) * 4,
     }

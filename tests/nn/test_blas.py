@@ -23,3 +23,10 @@ def test_a_product_is_added(blas, rows, inputs, outputs, transposed):
     add_product(ADDRESSES[blas], x, weight, transposed, out)
     expected = before.astype(np.float64) + x.astype(np.float64) @ (weight.T if transposed else weight)
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5 * inputs)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 3), (2, 4)), ((2, 3), (3, 4), (1, 4)), ((2, 3), (4, 3), (2, 4))])
+def test_shapes_that_do_not_fit_are_refused(shapes):
+    x, weight, out = (np.zeros(shape, np.float32) for shape in shapes)
+    with pytest.raises(ValueError, match="do not fit"):
+        add_product(sgemm_address(), x, weight, False, out)

@@ -121,6 +121,9 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
     refused(args, says, tmp_path, monkeypatch, capsys)
 
 
+SHORT = ["--num-envs", "2", "--episodes-per-trial", "2", "--max-episode-steps", "20"]
+
+
 @pytest.mark.parametrize(
     ("args", "what"),
     [
@@ -129,7 +132,11 @@ def test_it_is_one_line(args, says, tmp_path, monkeypatch, capsys):
         ([*REACH, "--episodes-per-trial", "100000000"], "steps of an iteration"),
         ([*REACH, "--chunk", "1000000000"], "steps of an iteration"),
         ([*REACH, *TINY, "--hidden", "1000000"], "the network's weights"),
-        (["train", "maml-trpo", "ml1:reach-v3", "--num-envs", "2", "--layers", "900000", "900000"], "the network's weights"),
+        (
+            ["train", "maml-trpo", "ml1:reach-v3", "--num-envs", "2", "--layers", "900000", "900000"],
+            "the network's activations",
+        ),
+        (["train", "maml-trpo", "ml1:reach-v3", *SHORT, "--layers", "90000", "90000"], "the network's weights"),
         (["train", "sb3-ppo", "ml1:reach-v3", "--net-arch", "900000", "900000"], "the network's weights"),
         (["train", "sb3-sac", "ml1:reach-v3", "--buffer-size", "1e12"], "a replay buffer of 1,000,000,000,000 steps"),
         (["train", "maml", "sinusoid", "--shots", "100000000000"], "examples of an update"),

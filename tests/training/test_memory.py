@@ -20,10 +20,18 @@ def test_bytes_per_step_are_near_the_measured_ones(agent, low, high):
     settings, options = find(agent)[1]["default"].settings, TrainOptions()
 
     def steps(options: TrainOptions) -> float:
-        return next(value for name, value in memory_needs(settings, options, ML10).items() if "steps of an iteration" in name)
+        return sum(value for name, value in memory_needs(settings, options, ML10).items() if "steps" in name)
 
     assert low < steps(options) / options.steps_per_iteration < high
     assert steps(replace(options, num_envs=40)) == 2 * steps(options)
+
+
+def test_a_second_rollout_counts_where_collection_overlaps():
+    settings = find("rl2")[1]["default"].settings
+    alone, overlapped = (
+        sum(memory_needs(s, TrainOptions(), ML10).values()) for s in (settings, replace(settings, overlap=True))
+    )
+    assert overlapped - alone == pytest.approx(100_000 * 4 * 102)
 
 
 def test_training_says_how_much_memory_it_needs(tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from builders.tiny import STEPS, TINY, equal_runs, refused, train
 
+import metarl
 from metarl import cli
 from metarl.agents.rl2 import RL2
 from metarl.learner import PolicyInput
@@ -45,8 +46,8 @@ def test_resumed_equals_uninterrupted(tmp_path, stop):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "python"], "acting cannot be compiled: the engine is python, not native"),
-        (["--acting", "python"], "--overlap acts in compiled code: leave out --acting python"),
+        (["--engine", "python"], "--overlap acts in compiled code: the engine is python, not native"),
+        (["--acting", "python"], "--overlap acts in compiled code: --acting is python"),
     ],
 )
 def test_refusals(options, message, tmp_path, monkeypatch, capsys):
@@ -56,3 +57,10 @@ def test_refusals(options, message, tmp_path, monkeypatch, capsys):
 def test_profile_refuses_overlap(tmp_path, monkeypatch, capsys):
     message = "metarl profile measures collection and update one after the other: leave out --overlap"
     refused(["profile", "rl2", "ml1:reach-v3", "--overlap"], message, tmp_path, monkeypatch, capsys)
+
+
+def test_a_run_with_overlap_can_be_packed(tmp_path):
+    """The policy before the last update is for resuming only."""
+    assert train(tmp_path / "run", 2, "--overlap") == 0
+    assert cli.run(["pack", str(tmp_path / "run"), "--out", str(tmp_path / "model")]) == 0
+    assert metarl.load(tmp_path / "model").previous is None
