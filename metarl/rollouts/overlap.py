@@ -4,8 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from metarl.learner import Agent, Metrics, State
 from metarl.nn.program import Program
 from metarl.rollouts.rollout import Rollout
@@ -93,7 +91,6 @@ class Ahead:
             return self._pool.submit(self._collect, iteration, Snapshot(program, learner.keep_states), state)
 
     def _collect(self, iteration: int, snapshot: Snapshot, state: State) -> Collected:
-        torch.set_num_threads(1)
         self.trials.begin(iteration)
         rollout, after = self.trials.collect(snapshot, state, 0)
         return Collected(rollout, after, self.trials.report())

@@ -249,7 +249,7 @@ def test_files_without_the_version_of_the_rules_are_read():
     """Their header names the version of Meta-World, or nothing does."""
     content = {
         **dict.fromkeys(("engine", "checkpoint"), "x"),
-        **dict.fromkeys(("episodes", "episodes_counted", "evaluations"), 1),
+        **dict.fromkeys(("step", "episodes", "episodes_counted", "evaluations"), 1),
         "sides": {"test": {"success": 1.0}},
     }
     for entries, found, said in (
