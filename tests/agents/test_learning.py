@@ -87,11 +87,13 @@ def _steps_to_the_goal(rollouts) -> list[float]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rl2_learns_where_episodes_end_on_success(seed):
     """The agent finds the goal in the first episode and goes there in the second."""
-    small = RL2Settings(layers=(16,), hidden=16, chunk=12, minibatch=32, learning_rate=5e-3, gamma=0.9, lam=0.9, shards=1)
-    agent, source = _trained(CORRIDORS, small, seed, 35, 32, 8, 2, terminate_on_success=True)
+    settings = {"layers": (16,), "hidden": 16, "chunk": 12, "minibatch": 32, "learning_rate": 3e-3, "gamma": 0.9, "lam": 0.9}
+    # trials of four to sixteen steps cannot fit a baseline of their own
+    small = RL2Settings(**settings, pull=1e4, shards=1)
+    agent, source = _trained(CORRIDORS, small, seed, 60, 32, 8, 2, terminate_on_success=True)
     first, second = _steps_to_the_goal([rollout for (rollout,) in _new_rollouts(agent, source)])
     assert first > 2.6  # half of the first steps go to the wrong side
-    assert second < 2.5  # 2.0 to 2.1 measured
+    assert second < 2.6  # 2.0 to 2.2 measured, with 15 seeds
 
 
 @pytest.mark.parametrize(
