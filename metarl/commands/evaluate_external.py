@@ -25,6 +25,7 @@ from metarl.evaluation.plan import NUM_ENVS, header
 from metarl.evaluation.plots import plot
 from metarl.evaluation.session import UNIT
 from metarl.evaluation.tables import table
+from metarl.evaluation.upstream_envs import Measurement
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD, MODES
 from metarl.gymnasium_ids import HORIZON
 from metarl.runs.checkpoints import FORMAT
@@ -248,14 +249,16 @@ class EvaluateExternal:
         figures = {
             str(seed): metaworld_protocol.figure(
                 make,
-                suite.test,
-                engine=engine,
-                seed=seed,
-                max_episode_steps=self.max_episode_steps,
-                episodes=every,
-                steps=self.episodes // every,
-                reward=self.reward,
-                evaluations=metaworld_protocol.EVALUATIONS,
+                Measurement(
+                    suite.test,
+                    seed,
+                    self.max_episode_steps,
+                    episodes=every,
+                    steps=self.episodes // every,
+                    reward=self.reward,
+                    evaluations=metaworld_protocol.EVALUATIONS,
+                ),
+                engine,
             )
             for seed in range(self.seed, self.seed + self.seeds)
         }

@@ -30,10 +30,9 @@ from metarl.evaluation.session import session
 from metarl.evaluation.shown import best
 from metarl.evaluation.upstream_agent import UpstreamAgent
 from metarl.evaluation.upstream_compiled import QUOTA, measure_compiled
-from metarl.evaluation.upstream_envs import ENGINES, shares
+from metarl.evaluation.upstream_envs import ENGINES, Measurement, shares
 from metarl.evaluation.vocabulary import ALL_GOALS, METAWORLD
 from metarl.evaluation.wording import rules_of
-from metarl.gymnasium_ids import HORIZON
 from metarl.learner import Learner
 from metarl.runs.checkpoints import Checkpoint
 from metarl.runs.directory import Run
@@ -66,7 +65,7 @@ def measure(
         tasks: the held-out tasks.
         engine: python (Meta-World's own environments) or native.
         seed: of the order of goals and of the actions.
-        max_episode_steps: steps per episode, at most `HORIZON`.
+        max_episode_steps: steps per episode, at most Meta-World's 500.
         episodes: episodes of adaptation before each of the `steps` calls of `adapt`.
         device: where the learner's tensors are.
         reward: v2 or v1.
@@ -80,21 +79,9 @@ def measure(
     Raises:
         UserError: the tasks are not Meta-World's, or episodes are longer than Meta-World's.
     """
-    check_length(max_episode_steps)
+    what = Measurement(tasks, seed, max_episode_steps, episodes, steps, reward, evaluations)
     if engine == "native" and acting != "python":
-        found = measure_compiled(
-            learner,
-            tasks,
-            seed=seed,
-            max_episode_steps=max_episode_steps,
-            episodes=episodes,
-            device=device,
-            steps=steps,
-            reward=reward,
-            evaluations=evaluations,
-            acting=acting,
-            progress=progress,
-        )
+        found = measure_compiled(learner, what, device=device, acting=acting, progress=progress)
         if found is not None:
             return rounded(found, tasks)
 
@@ -103,58 +90,32 @@ def measure(
             learner, view, seed=seed, device=device, max_episode_steps=max_episode_steps, episodes=episodes, progress=progress
         )
 
-    return figure(
-        make,
-        tasks,
-        engine=engine,
-        seed=seed,
-        max_episode_steps=max_episode_steps,
-        episodes=episodes,
-        steps=steps,
-        reward=reward,
-        evaluations=evaluations,
-    )
+    return figure(make, what, engine)
 
 
-def figure(
-    make_agent: Callable[[Any], Any],
-    tasks: TaskDistribution,
-    *,
-    engine: str,
-    seed: int,
-    max_episode_steps: int,
-    episodes: int,
-    steps: int,
-    reward: str,
-    evaluations: int,
-) -> dict[str, Any]:
+def figure(make_agent: Callable[[Any], Any], what: Measurement, engine: str) -> dict[str, Any]:
     """Like `measure`, for any agent that follows `metaworld.evaluation.MetaLearningAgent`.
 
     Args:
         make_agent: builds the agent from a view of the environments (number of environments, spaces). The agent's observations
             end with the previous action, reward and done.
+        what: what is measured.
+        engine: python or native.
     """
-    check_length(max_episode_steps)
     evaluation = importlib.import_module("metaworld.evaluation")
-    env, view = ENGINES[engine](tasks, seed, max_episode_steps, reward)
+    env, view = ENGINES[engine](what.tasks, what.seed, what.max_episode_steps, what.reward)
     try:
         success, returned, by_task = evaluation.metalearning_evaluation(
             make_agent(view),
             env,
-            num_evals=evaluations,
-            adaptation_steps=steps,
-            adaptation_episodes=episodes,
+            num_evals=what.evaluations,
+            adaptation_steps=what.steps,
+            adaptation_episodes=what.episodes,
             evaluation_episodes=QUOTA,
         )
     finally:
         (env if engine == "python" else view).close()
-    return rounded({"success": success, "return": returned, "by_task": by_task}, tasks)
-
-
-def check_length(max_episode_steps: int) -> None:
-    """Raise `UserError` if episodes are longer than Meta-World's."""
-    if max_episode_steps > HORIZON:
-        raise UserError(f"Meta-World's environments end an episode after {HORIZON} steps: {max_episode_steps} are too many")
+    return rounded({"success": success, "return": returned, "by_task": by_task}, what.tasks)
 
 
 def rounded(found: Mapping[str, Any], tasks: TaskDistribution) -> dict[str, Any]:

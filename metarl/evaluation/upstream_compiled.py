@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metarl.envs import TaskDistribution
-from metarl.evaluation.upstream_envs import native_envs
+from metarl.evaluation.upstream_envs import Measurement, native_envs
 from metarl.learner import Learner, PolicyInput
 from metarl.rollouts.compiled import compiled_program
 from metarl.rollouts.playing import draw_noise, play
@@ -26,27 +25,16 @@ QUOTA = 3
 
 
 def measure_compiled(
-    learner: Learner,
-    tasks: TaskDistribution,
-    *,
-    seed: int,
-    max_episode_steps: int,
-    episodes: int,
-    device: torch.device,
-    steps: int,
-    reward: str,
-    evaluations: int,
-    acting: str,
-    progress: Callable[[int], None],
+    learner: Learner, what: Measurement, *, device: torch.device, acting: str, progress: Callable[[int], None]
 ) -> dict[str, Any] | None:
     """See `metarl.evaluation.metaworld.measure`; None: the learner does not act in compiled code."""
-    envs, env = native_envs(tasks, seed, max_episode_steps, reward)
+    envs, env = native_envs(what.tasks, what.seed, what.max_episode_steps, what.reward)
     n, done = env.num_envs, 0
 
     def played(state: Any, before: Any, number: int, noise: np.ndarray | None) -> tuple[Rollout, Any]:
         nonlocal done
         obs, _ = env.reset()
-        most, begun = number * max_episode_steps * n, done
+        most, begun = number * what.max_episode_steps * n, done
         rollout, state = play(
             env,
             learner,
@@ -65,14 +53,14 @@ def measure_compiled(
         if compiled_program(env, learner, learner.initial_state(n), acting) is None:
             return None
         found = []
-        for evaluation in range(evaluations):
+        for evaluation in range(what.evaluations):
             envs.call("toggle_terminate_on_success", False)
             envs.call("sample_tasks")
-            generators = [generator(seed, EVALUATION, evaluation, env_id) for env_id in range(n)]
+            generators = [generator(what.seed, EVALUATION, evaluation, env_id) for env_id in range(n)]
             state, before = learner.initial_state(n), first_input(env, np.empty(0))
-            for _ in range(steps):
-                noise = draw_noise(env.single_action_space, generators, episodes * max_episode_steps)
-                support, state = played(state, before, episodes, noise)
+            for _ in range(what.steps):
+                noise = draw_noise(env.single_action_space, generators, what.episodes * what.max_episode_steps)
+                support, state = played(state, before, what.episodes, noise)
                 before = next_input(support)
                 with torch.no_grad():
                     state = learner.adapt(state, as_upstream_shows(support))
@@ -81,7 +69,7 @@ def measure_compiled(
             found.append(counted([goals[0].name for goals in envs.goals_by_env], measured))
     finally:
         env.close()
-    success, returned = ({name: np.mean([one[i][name] for one in found]) for name in tasks.names} for i in range(2))
+    success, returned = ({name: np.mean([one[i][name] for one in found]) for name in what.tasks.names} for i in range(2))
     return {"success": float(np.mean([*success.values()])), "return": float(np.mean([*returned.values()])), "by_task": success}
 
 

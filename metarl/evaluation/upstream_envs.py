@@ -6,6 +6,7 @@ returns, autoreset.
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,42 @@ import numpy as np
 from metarl.envs import MetaVectorEnv, Task, TaskDistribution, make_vec
 from metarl.errors import UserError
 from metarl.evaluation.upstream_agent import ADDED
+from metarl.gymnasium_ids import HORIZON
 
 NUM_ENVS, GOALS = 20, 40
 """Meta-World's numbers: environments, goals per task."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One evaluation under Meta-World's protocol.
+
+    Attributes:
+        tasks: the held-out tasks.
+        seed: of the order of goals and of the actions.
+        max_episode_steps: steps per episode, at most `HORIZON`.
+        episodes: episodes of adaptation before each of the `steps` calls of `adapt`.
+        steps: see `episodes`.
+        reward: v2 or v1.
+        evaluations: draws of goals.
+
+    Raises:
+        UserError: episodes are longer than Meta-World's.
+    """
+
+    tasks: TaskDistribution
+    seed: int
+    max_episode_steps: int
+    episodes: int
+    steps: int
+    reward: str
+    evaluations: int
+
+    def __post_init__(self) -> None:
+        if self.max_episode_steps > HORIZON:
+            raise UserError(
+                f"Meta-World's environments end an episode after {HORIZON} steps: {self.max_episode_steps} are too many"
+            )
 
 
 def shares(tasks: TaskDistribution) -> list[list[Task]]:

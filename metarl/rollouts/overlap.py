@@ -1,13 +1,13 @@
 """Collect an iteration ahead: while the agent learns from one, the policy before that update plays the next (`--overlap`)."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.learner import Agent, Metrics, State
 from metarl.nn.program import Program
 from metarl.rollouts.rollout import Rollout
-from metarl.system.interrupts import held
+from metarl.system.interrupts import held, results
 
 if TYPE_CHECKING:
     from metarl.rollouts.trials import Trials
@@ -63,13 +63,7 @@ class Ahead:
     def collect(self, learner: Agent, state: State, phase: int) -> tuple[Rollout, State]:
         """Wait for the iteration's rollout, and start to collect the next one with the learner's policy of now."""
         pending = self._pending or self._start(self.iteration, learner.previous_program(state), learner, state)
-        waiting = {pending}
-        while waiting:  # an interrupt waits at most this long
-            with held():
-                waiting = wait(waiting, 0.1).not_done
-            self.progress(self._share)
-        with held():
-            rollout, after, self._report = pending.result()
+        ((rollout, after, self._report),) = results([pending], lambda: self.progress(self._share))
         self._pending = None
         if self.iteration + 1 < self.iterations:
             self._pending = self._start(self.iteration + 1, learner.program(state), learner, state)

@@ -7,7 +7,6 @@ from metarl.errors import UserError, unknown
 
 PREFIX = "pretrained:"
 CONFIG, WEIGHTS, EVALUATION, CARD = "config.json", "model.safetensors", "evaluation.json", "README.md"
-LOOKS = "looks.jsonl"
 """Files of a packed model: see `metarl.sharing.packed`."""
 
 

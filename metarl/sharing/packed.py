@@ -27,8 +27,8 @@ from metarl.runs.checkpoints import RESUME_ONLY, Checkpoint, join
 from metarl.runs.config import Config, json_object, read_config
 from metarl.runs.directory import Run
 from metarl.runs.experiment import Experiment
-from metarl.runs.looks import Look, read_looks
-from metarl.sharing.locations import CONFIG, EVALUATION, LOOKS, PREFIX, WEIGHTS, folder_of
+from metarl.runs.looks import LOOKS, Look, read_looks
+from metarl.sharing.locations import CONFIG, EVALUATION, PREFIX, WEIGHTS, folder_of
 from metarl.system.confinement import check_own
 from metarl.system.counts import plural
 from metarl.system.file_names import file_name
@@ -87,7 +87,7 @@ class Packed(Run):
 
     def looks(self) -> list[Look] | None:
         """See `Run.looks`: those before it was packed, and those made here; None if it was packed without the former."""
-        before = self.folder / LOOKS
+        before = self.folder / Path(LOOKS).name
         return read_looks(before) + (super().looks() or []) if before.is_file() else None
 
 

@@ -21,8 +21,9 @@ from metarl.evaluation.shown import as_trained, best, evaluations
 from metarl.evaluation.vocabulary import METAWORLD
 from metarl.runs.checkpoints import RESUME_ONLY, Checkpoint, split
 from metarl.runs.directory import Run
+from metarl.runs.looks import LOOKS
 from metarl.sharing.card import card
-from metarl.sharing.locations import CARD, CONFIG, EVALUATION, LOOKS, WEIGHTS
+from metarl.sharing.locations import CARD, CONFIG, EVALUATION, WEIGHTS
 from metarl.sharing.packed import PACKED_FORMAT, open_packed
 from metarl.system.file_names import file_name
 from metarl.system.files import put_folder, write_atomically, writing
@@ -94,7 +95,7 @@ def pack(run: Run, checkpoint: Checkpoint, folder: Path | None = None, licence: 
                 shutil.copyfile(film, temporary / f"video{film.suffix}")
             name = f"video{film.suffix}" if film else None
             if looks is not None:
-                write_atomically(temporary / LOOKS, "".join(f"{json.dumps(look)}\n" for look in looks).encode())
+                write_atomically(temporary / Path(LOOKS).name, "".join(f"{json.dumps(look)}\n" for look in looks).encode())
             text = card(folder.name, licence, config, evaluation, stock, name, looks, stored)
             write_atomically(temporary / CARD, text.encode())
             open_packed(temporary)  # check that the packed model can be read

@@ -1,14 +1,14 @@
 """Choose the compute device and control the number of torch threads."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from metarl.errors import UserError
-from metarl.system.interrupts import held
+from metarl.system.interrupts import held, results
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -63,9 +63,4 @@ class Workers:
         with one_thread():
             with held():
                 futures = [self.pool.submit(alone, *item) for item in zip(*items)]
-            waiting = set(futures)
-            while waiting:  # an interrupt waits at most this long
-                with held():
-                    waiting = wait(futures, 0.2).not_done
-            with held():
-                return [future.result() for future in futures]
+            return results(futures)

@@ -6,7 +6,8 @@ at that moment, the lock is never released and closing the pool hangs.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +49,22 @@ def held() -> Iterator[None]:
 def interrupted() -> bool:
     """Whether an interrupt waits for the end of a `held` block, so that long work in it can stop early."""
     return _pending
+
+
+def results(futures: "Sequence[Future[Any]]", tick: Callable[[], None] = lambda: None) -> list[Any]:
+    """Wait for futures and return their results in order; an interrupt waits for at most 0.1 s.
+
+    Args:
+        futures: work of other threads.
+        tick: called between the waits.
+    """
+    waiting = set(futures)
+    while waiting:
+        with held():
+            waiting = wait(futures, 0.1).not_done
+        tick()
+    with held():
+        return [future.result() for future in futures]
 
 
 @contextmanager
